@@ -1,0 +1,1 @@
+"""Turning the updates of many workers into the next model."""

@@ -1,0 +1,1 @@
+"""The worker's side and the model owner's side of a grid."""

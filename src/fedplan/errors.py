@@ -1,0 +1,202 @@
+"""Every exception that fedplan raises on purpose.
+
+    FedplanError
+    ├── WireError                   bytes or JSON that are not a valid message
+    │   ├── MessageTooLargeError    a message over the reader's limit
+    │   └── TensorEncodingError     a tensor whose shape, dtype and contents disagree
+    ├── PlanError
+    │   ├── TraceError              the author's function cannot become a Plan
+    │   ├── UnsupportedOpError      an operation outside the op table
+    │   ├── PlanFormatError         a Plan's op list is not well formed
+    │   ├── PlanLimitError          a Plan would use more memory or work than allowed
+    │   ├── PlanInputError          arguments that do not fit the Plan's inputs
+    │   └── PlanExecutionError      an operation failed while the Plan ran
+    ├── DataError                   a data set, loader or batch that cannot be used
+    ├── AggregationError            updates that cannot be averaged, or an average that is not usable
+    ├── ConfigError                 a client, server or process setting that is wrong
+    ├── WorkerError                 raised on the worker's and the model owner's side
+    │   ├── InsecureUrlError        a plain http/ws URL where only https/wss is allowed
+    │   ├── UnknownEventError       an event name that does not exist
+    │   ├── JobStateError           a call that the Job's or the trainer's state does not allow
+    │   ├── CheckpointError         a training checkpoint that cannot be read or applied
+    │   ├── CycleRejectedError      the grid did not take the worker into a cycle
+    │   ├── GridConnectionError     the grid could not be reached, or the connection broke
+    │   │   └── GridTimeoutError    the grid did not answer in time
+    │   └── GridResponseError       the grid answered with an error, or with something unreadable
+    └── GridError                   raised in the grid; each has one HTTP status and a public message
+        ├── InvalidRequestError     a request that lacks something or holds something wrong
+        ├── AuthenticationError     no token, or a wrong one
+        ├── AccessDeniedError       a request key that does not open what was asked for
+        ├── NotFoundError           no such model, version, checkpoint, Plan or Protocol
+        ├── NameTakenError          a model of that name and version is hosted already
+        ├── HostingError            a model, Plan or configuration that cannot be hosted
+        ├── DiffRefusedError        a report that does not fit the model
+        ├── ReportConflictError     a report that comes twice, or after its cycle
+        └── OverloadedError         the grid cannot take more at present
+
+Messages say what happened, why, and what to do next.
+"""
+
+
+class FedplanError(Exception):
+    """Base of every error that fedplan raises on purpose."""
+
+
+class WireError(FedplanError):
+    """Bytes or JSON that are not a valid message."""
+
+
+class MessageTooLargeError(WireError):
+    """A message over the reader's limit."""
+
+
+class TensorEncodingError(WireError):
+    """A tensor on the wire whose shape, dtype and contents disagree."""
+
+
+class PlanError(FedplanError):
+    """Base of the errors about Plans."""
+
+
+class TraceError(PlanError):
+    """The author's function cannot become a Plan."""
+
+
+class UnsupportedOpError(PlanError):
+    """An operation outside the op table.
+
+    Attributes:
+        op: name of the operation, such as ``aten.nonzero``.
+        source: ``file:line`` in the author's code, when it is known.
+        instead: what to write instead, when something is known.
+    """
+
+    def __init__(self, op: str, *, source: str | None = None, instead: str | None = None) -> None:
+        self.op = op
+        self.source = source
+        self.instead = instead
+        place = f" (at {source})" if source else ""
+        advice = (
+            f" {instead}" if instead else " `fedplan.plan.OPS` lists the operations that a Plan may hold."
+        )
+        super().__init__(f"the operation '{op}' is not one that a Plan may hold{place}.{advice}")
+
+
+class PlanFormatError(PlanError):
+    """A Plan's op list is not well formed."""
+
+
+class PlanLimitError(PlanError):
+    """A Plan would use more memory or work than allowed."""
+
+
+class PlanInputError(PlanError):
+    """Arguments that do not fit the Plan's inputs."""
+
+
+class PlanExecutionError(PlanError):
+    """An operation failed while the Plan ran."""
+
+
+class DataError(FedplanError):
+    """A data set, loader or batch that cannot be used."""
+
+
+class AggregationError(FedplanError):
+    """Updates that cannot be averaged, or an average that is not usable."""
+
+
+class ConfigError(FedplanError):
+    """A client, server or process setting that is wrong."""
+
+
+class WorkerError(FedplanError):
+    """Base of the errors on the worker's and the model owner's side."""
+
+
+class InsecureUrlError(WorkerError):
+    """A plain http/ws URL where only https/wss is allowed."""
+
+
+class UnknownEventError(WorkerError):
+    """An event name that does not exist."""
+
+
+class JobStateError(WorkerError):
+    """A call that the Job's or the trainer's present state does not allow."""
+
+
+class CheckpointError(WorkerError):
+    """A training checkpoint that cannot be read or applied."""
+
+
+class CycleRejectedError(WorkerError):
+    """The grid did not take the worker into a cycle.
+
+    Attributes:
+        timeout: seconds after which another request makes sense; None when the model takes no more workers.
+    """
+
+    def __init__(self, message: str, *, timeout: float | None = None) -> None:
+        self.timeout = timeout
+        super().__init__(message)
+
+
+class GridConnectionError(WorkerError):
+    """The grid could not be reached, or the connection broke."""
+
+
+class GridTimeoutError(GridConnectionError):
+    """The grid did not answer in time."""
+
+
+class GridResponseError(WorkerError):
+    """The grid answered with an error, or with something unreadable.
+
+    Attributes:
+        status: HTTP status of the answer; None when it came over a WebSocket.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class GridError(FedplanError):
+    """Base of the errors raised in the grid. Their messages are sent to the peer: nothing private goes in."""
+
+
+class InvalidRequestError(GridError):
+    """A request that lacks something or holds something wrong."""
+
+
+class AuthenticationError(GridError):
+    """No authentication token, or a wrong one."""
+
+
+class AccessDeniedError(GridError):
+    """A request key that does not open what was asked for."""
+
+
+class NotFoundError(GridError):
+    """No such model, version, checkpoint, Plan or Protocol."""
+
+
+class NameTakenError(GridError):
+    """A model of that name and version is hosted already."""
+
+
+class HostingError(GridError):
+    """A model, Plan or configuration that cannot be hosted."""
+
+
+class DiffRefusedError(GridError):
+    """A report that does not fit the model."""
+
+
+class ReportConflictError(GridError):
+    """A report that comes twice, or after its cycle."""
+
+
+class OverloadedError(GridError):
+    """The grid cannot take more at present."""

@@ -1,0 +1,1 @@
+"""The server: hosts models and Plans, runs cycles, averages what workers report."""

@@ -1,0 +1,1 @@
+"""Plans: training as a closed list of tensor operations."""

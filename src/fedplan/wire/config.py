@@ -1,0 +1,138 @@
+"""The two configurations of an FL process, checked key by key.
+
+The `client_config` goes to workers as the model owner wrote it; the `server_config` says how the grid runs
+its cycles. An unknown key of the server_config is an error: a key that nothing reads is a wish that nobody
+hears.
+"""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedplan.errors import ConfigError
+
+_C = TypeVar("_C", bound=BaseModel)
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Count = Annotated[int, Field(ge=1)]
+Speed = Annotated[float, Field(ge=0)]
+
+
+class ClientConfig(BaseModel):
+    """What a worker is told about the training.
+
+    Keys beyond the ones named here are the model owner's own; Plans read them by name
+    (`PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM`).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Name
+    """Name of the FL process."""
+    version: Name
+    """Version of the FL process."""
+    batch_size: Count | None = None
+    """Samples in a batch."""
+    lr: float | None = None
+    """Learning rate."""
+    max_updates: Count | None = None
+    """Most batches that a worker trains on in an epoch."""
+    max_epochs: Count | None = None
+    """Epochs that a worker trains; 1 when absent."""
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The model owner's own keys."""
+        return dict(self.model_extra or {})
+
+
+class AuthenticationConfig(BaseModel):
+    """How workers prove that they may train: a JSON Web Token, checked by one of these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    secret: str | None = None
+    """Shared secret of HS256 tokens."""
+    pub_key: str | None = None
+    """PEM public key of RS256 tokens."""
+    endpoint: str | None = None
+    """URL to which the token is posted as `{"auth_token": …}` after the other checks; all but 2xx refuses."""
+
+
+class ServerConfig(BaseModel):
+    """How the grid runs the cycles of an FL process. Every key is enforced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_workers: Count | None = None
+    """Workers that must have asked before the cycle takes any."""
+    max_workers: Count | None = None
+    """Most workers in one cycle."""
+    pool_selection: Literal["random", "iterate"] = "random"
+    """`iterate`: workers are taken as they ask. `random`: by lot, once more ask than the cycle takes."""
+    num_cycles: Count | None = None
+    """Cycles after which the model is finished; endless when absent."""
+    do_not_reuse_workers_until_cycle: Annotated[int, Field(ge=0)] | None = None
+    """A worker that took part may take part again only this many cycles later."""
+    cycle_length: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which a cycle closes by itself; open-ended when absent."""
+    min_diffs: Count | None = None
+    """Reports that a cycle needs to be averaged."""
+    max_diffs: Count | None = None
+    """Reports that close a cycle at once."""
+    minimum_upload_speed: Speed | None = None
+    """Mbit/s that a worker must reach; a speed test is asked for when this is set."""
+    minimum_download_speed: Speed | None = None
+    """Mbit/s that a worker must reach; a speed test is asked for when this is set."""
+    iterative_plan: bool = False
+    """The averaging plan runs once a diff, with (average so far, diff, number), not once with all diffs."""
+    authentication: AuthenticationConfig | None = None
+    """Tokens that workers must show; anybody may train when absent."""
+
+    @model_validator(mode="after")
+    def _orders(self) -> Self:
+        for low, high in (
+            ("min_workers", "max_workers"),
+            ("min_diffs", "max_diffs"),
+            ("min_diffs", "max_workers"),
+        ):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"{low} ({least}) is more than {high} ({most})")
+        return self
+
+
+def parse_client_config(raw: object) -> ClientConfig:
+    """Checks a client_config.
+
+    Raises:
+        ConfigError: names each wrong key, and why it is wrong.
+    """
+    return _parse(ClientConfig, raw, "client_config")
+
+
+def parse_server_config(raw: object) -> ServerConfig:
+    """Checks a server_config; an unknown key is an error.
+
+    Raises:
+        ConfigError: names each wrong key, and why it is wrong.
+    """
+    return _parse(ServerConfig, raw, "server_config")
+
+
+def _parse(kind: type[_C], raw: object, name: str) -> _C:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {explain(error, kind)}") from None
+
+
+def explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    """A validation error in one line that never repeats the values (they may be secrets)."""
+    parts = []
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        where = ".".join(str(step) for step in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"'{where}' is not a key of it; the keys are {', '.join(kind.model_fields)}")
+        else:
+            parts.append(f"'{where}': {item['msg']}" if where else item["msg"])
+    return "; ".join(parts)
