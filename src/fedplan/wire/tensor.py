@@ -162,7 +162,8 @@ def _write_zigzag(values: Array) -> Buffer:
 
 
 def _read_bool(data: Buffer, storage: np.dtype[Any]) -> Array:
-    return (_varints(data) != 0).astype(storage)
+    values: Array = (_varints(data) != 0).astype(storage)
+    return values
 
 
 def _raw(name: str, storage: str) -> DType:
