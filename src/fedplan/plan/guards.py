@@ -1,0 +1,189 @@
+"""What must hold before a kernel may run that trusts its caller.
+
+PyTorch's gradient kernels are meant to be called by autograd, with shapes and indices that its forward
+kernels have checked; several read or write out of bounds when they are not. A Plan may come from anybody,
+so these conditions are stated here and checked before the Plan runs.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+Guard = Callable[[Sequence[Any]], str | None]
+"""Called with an operation's arguments in schema order; says why they are refused, or None."""
+
+
+def _same_shape(*positions: int) -> Guard:
+    def check(args: Sequence[Any]) -> str | None:
+        shapes = [tuple(args[p].shape) for p in positions]
+        return None if len(set(shapes)) == 1 else f"tensors of the shapes {shapes} where one shape is needed"
+
+    return check
+
+
+def _lengths(expected: Mapping[int, int], args: Sequence[Any]) -> str | None:
+    """The arguments at these positions are absent or hold exactly so many elements."""
+    for position, count in expected.items():
+        tensor = args[position]
+        if tensor is not None and tensor.numel() != count:
+            return f"argument {position} holds {tensor.numel()} elements where {count} are needed"
+    return None
+
+
+def _layer_norm_backward(args: Sequence[Any]) -> str | None:
+    grad, value, normalised = args[0], args[1], list(args[2])
+    if list(value.shape[value.dim() - len(normalised) :]) != normalised:
+        return f"a tensor of the shape {tuple(value.shape)} is not normalised over {normalised}"
+    inner = math.prod(normalised)
+    outer = value.numel() // max(inner, 1)
+    return _same_shape(0, 1)((grad, value)) or _lengths({3: outer, 4: outer, 5: inner, 6: inner}, args)
+
+
+def _channels(value: torch.Tensor) -> int:
+    return value.shape[1] if value.dim() > 1 else 0
+
+
+def _batch_norm(*positions: int) -> Guard:
+    def check(args: Sequence[Any]) -> str | None:
+        return _lengths(dict.fromkeys(positions, _channels(args[0])), args)
+
+    return check
+
+
+def _batch_norm_backward(args: Sequence[Any]) -> str | None:
+    channels = _channels(args[1])
+    return _same_shape(0, 1)(args) or _lengths(dict.fromkeys(range(2, 7), channels), args)
+
+
+def _groups(value: torch.Tensor, n: int, c: int, spatial: int, group: int) -> str | None:
+    if value.dim() < 2 or (value.shape[0], value.shape[1], math.prod(value.shape[2:])) != (n, c, spatial):
+        return f"a tensor of the shape {tuple(value.shape)} is not {n} × {c} × {spatial}"
+    return None if group > 0 and c % group == 0 else f"{c} channels do not divide into {group} groups"
+
+
+def _group_norm(args: Sequence[Any]) -> str | None:
+    n, c, spatial, group = args[3:7]
+    return _groups(args[0], n, c, spatial, group) or _lengths({1: c, 2: c}, args)
+
+
+def _group_norm_backward(args: Sequence[Any]) -> str | None:
+    n, c, spatial, group = args[5:9]
+    return (
+        _groups(args[1], n, c, spatial, group)
+        or _same_shape(0, 1)(args)
+        or _lengths({2: n * group, 3: n * group, 4: c}, args)
+    )
+
+
+def _convolution_backward(args: Sequence[Any]) -> str | None:
+    grad, value, weight = args[:3]
+    stride, padding, dilation, transposed, output_padding, groups = args[4:10]
+    rank = value.dim() - 2
+    if not (grad.dim() == value.dim() == weight.dim() and rank >= 1 and groups >= 1):
+        return "tensors of different ranks"
+
+    def at(numbers: Sequence[int], axis: int) -> int:
+        return numbers[axis] if len(numbers) > 1 else numbers[0]
+
+    channels = (weight.shape[0], weight.shape[1] * groups)  # (out, in), the other way round when transposed
+    out, into = channels[::-1] if transposed else channels
+    extents = []
+    for axis in range(rank):
+        step, pad, gap = at(stride, axis), at(padding, axis), at(dilation, axis)
+        if step < 1 or gap < 1 or pad < 0:
+            return f"stride {step}, padding {pad}, dilation {gap}"
+        size, reach = value.shape[2 + axis], gap * (weight.shape[2 + axis] - 1) + 1
+        if transposed:
+            extents.append((size - 1) * step - 2 * pad + reach + at(output_padding, axis))
+        else:
+            extents.append((size + 2 * pad - reach) // step + 1)
+    expected = (value.shape[0], out, *extents)
+    if tuple(grad.shape) != expected or value.shape[1] != into:
+        return f"a gradient of the shape {tuple(grad.shape)} where {expected} is needed"
+    return None
+
+
+def _adaptive_pool_backward(args: Sequence[Any]) -> str | None:
+    grad, value = args[:2]
+    same = grad.dim() == value.dim() >= 3 and grad.shape[:-2] == value.shape[:-2]
+    return None if same else f"a gradient of the shape {tuple(grad.shape)} for {tuple(value.shape)}"
+
+
+def _embedding_backward(args: Sequence[Any]) -> str | None:
+    grad, indices, rows = args[:3]
+    if tuple(grad.shape[:-1]) != tuple(indices.shape) or grad.dim() < 1 or rows < 0:
+        return f"a gradient of the shape {tuple(grad.shape)} for indices of the shape {tuple(indices.shape)}"
+    return None
+
+
+def _pool_backward(args: Sequence[Any]) -> str | None:
+    return _same_shape(0, 7)(args)
+
+
+GUARDS: Mapping[str, Guard] = {
+    "aten._log_softmax_backward_data.default": _same_shape(0, 1),
+    "aten._softmax_backward_data.default": _same_shape(0, 1),
+    "aten.native_layer_norm_backward.default": _layer_norm_backward,
+    "aten._native_batch_norm_legit_functional.default": _batch_norm(1, 2, 3, 4),
+    "aten._native_batch_norm_legit_no_training.default": _batch_norm(1, 2, 3, 4),
+    "aten._native_batch_norm_legit.no_stats": _batch_norm(1, 2),
+    "aten.native_batch_norm_backward.default": _batch_norm_backward,
+    "aten.native_group_norm.default": _group_norm,
+    "aten.native_group_norm_backward.default": _group_norm_backward,
+    "aten.convolution_backward.default": _convolution_backward,
+    "aten._adaptive_avg_pool2d_backward.default": _adaptive_pool_backward,
+    "aten.embedding_dense_backward.default": _embedding_backward,
+    "aten.max_pool2d_with_indices_backward.default": _pool_backward,
+}
+"""Conditions on shapes and numbers, by operation."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Witness:
+    """A forward operation that must have run before, because it checks the indices that this one trusts.
+
+    Attributes:
+        forward: name of that operation.
+        same: (argument here, argument there) pairs that must be the very same value or number.
+        result: (argument here, result there), when the indices are what the forward operation returned.
+    """
+
+    forward: str
+    same: tuple[tuple[int, int], ...]
+    result: tuple[int, int] | None = None
+
+
+WITNESSES: Mapping[str, Witness] = {
+    # (grad, self, target, weight, reduction, ignore_index, total_weight)
+    "aten.nll_loss_backward.default": Witness(
+        "aten.nll_loss_forward.default", same=((1, 0), (2, 1), (3, 2), (5, 4))
+    ),
+    # (grad, self, kernel, stride, padding, dilation, ceil_mode, indices)
+    "aten.max_pool2d_with_indices_backward.default": Witness(
+        "aten.max_pool2d_with_indices.default",
+        same=((1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5)),
+        result=(7, 1),
+    ),
+}
+"""Operations that index memory with numbers that only their forward operation checks."""
+
+
+def _ceil_div(size: int, step: int) -> int:
+    return max(1, -(-size // step)) if step > 0 else 0
+
+
+def _extent(args: Sequence[Any], position: int) -> int:
+    dim = args[position] if len(args) > position and args[position] is not None else 0
+    return int(args[0].shape[dim])
+
+
+RESULT_COUNTS: Mapping[str, Callable[[Sequence[Any]], int]] = {
+    "aten.split.Tensor": lambda args: _ceil_div(_extent(args, 2), args[1]),
+    "aten.split_with_sizes.default": lambda args: len(args[1]),
+    "aten.chunk.default": lambda args: min(args[1], max(1, _extent(args, 2))) if args[1] > 0 else 0,
+    "aten.unbind.int": lambda args: _extent(args, 1),
+}
+"""How many tensors an operation returns at most, known before it runs: a hostile one asks for billions."""

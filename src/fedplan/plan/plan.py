@@ -1,0 +1,217 @@
+"""Plan: a closed list of tensor operations with described inputs and outputs."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from fedplan.errors import PlanInputError
+from fedplan.plan import codec
+from fedplan.plan.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, measure
+from fedplan.plan.compiler import Executor, compile_graph
+from fedplan.plan.ir import Graph
+from fedplan.plan.ops import DTYPES
+from fedplan.plan.signature import PlanInput, PlanOutput
+from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
+
+_EXECUTORS = 16
+"""Sets of shapes for which a Plan keeps an executor: whole batches, the last one, and some to spare."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Stores a list of operations and runs it; what a worker is given in place of code.
+
+    Attributes:
+        name: name of the Plan.
+        id: its id in messages.
+        inputs: what goes in, in order.
+        outputs: what comes out, in order.
+        graph: the operations; `str(plan)` shows them.
+        limits: what a run may use; checked before the first run with new shapes.
+    """
+
+    name: str
+    inputs: tuple[PlanInput, ...]
+    outputs: tuple[PlanOutput, ...]
+    graph: Graph
+    id: int | str = 0
+    limits: Limits = DEFAULT_LIMITS
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Reads a serialized Plan's op list, made by fedplan or by PySyft.
+
+        Args:
+            data: a ``syft_proto.execution.v1.Plan``.
+
+        Raises:
+            WireError: `data` is not a Plan message.
+            UnsupportedOpError: the list holds an operation outside the op table.
+            PlanFormatError: the list is not well formed.
+        """
+        parts = codec.decode(data)
+        return cls(parts.name, parts.inputs, parts.outputs, parts.graph, parts.id)
+
+    def serialize(self) -> bytes:
+        """The Plan as a ``syft_proto.execution.v1.Plan`` message."""
+        return codec.encode(self.name, self.id, self.inputs, self.outputs, self.graph)
+
+    def __str__(self) -> str:
+        return f"Plan '{self.name}', {len(self.graph.nodes)} operations\n{self.graph}"
+
+    @property
+    def state(self) -> tuple[torch.Tensor, ...]:
+        """The tensors that belong to the Plan itself."""
+        return tuple(tensor for _, tensor in self.graph.constants)
+
+    @property
+    def input_specs(self) -> list[PlanInputSpec] | None:
+        """What each input stands for; None when the Plan does not say it of all of them."""
+        specs = [item.spec for item in self.inputs if item.spec is not None]
+        return specs if len(specs) == len(self.inputs) else None
+
+    @property
+    def output_specs(self) -> list[PlanOutputSpec] | None:
+        """What each output stands for; None when the Plan does not say it of all of them."""
+        specs = [item.spec for item in self.outputs if item.spec is not None]
+        return specs if len(specs) == len(self.outputs) else None
+
+    async def execute(self, worker: object, *data: Any) -> list[torch.Tensor]:
+        """Runs the Plan: the reference's form of calling it.
+
+        Args:
+            worker: the `Syft` client; kept for the reference's sake, not used.
+            data: see `__call__`.
+
+        Raises:
+            PlanInputError: the arguments do not fit the inputs.
+            PlanLimitError: the run would use more than `limits`.
+            PlanExecutionError: an operation failed.
+        """
+        del worker
+        return self(*data)
+
+    def __call__(self, *data: Any) -> list[torch.Tensor]:
+        """Runs the Plan.
+
+        Args:
+            data: one argument an input, in order: torch tensors, NumPy arrays, or numbers for inputs of one
+                element. They are not changed.
+
+        Returns:
+            The output tensors, in order.
+
+        Raises:
+            PlanInputError: the arguments do not fit the inputs.
+            PlanLimitError: the run would use more than `limits`.
+            PlanExecutionError: an operation failed.
+        """
+        if len(data) != len(self.inputs):
+            names = ", ".join(item.name for item in self.inputs)
+            raise PlanInputError(
+                f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not {len(data)}"
+            )
+        tensors = [_tensor(value, item) for value, item in zip(data, self.inputs, strict=True)]
+        signature = tuple((t.shape, t.dtype, t.device) for t in tensors)
+        run = self._executors.get(signature)
+        if run is None:
+            run = self._prepare(tensors)
+            if len(self._executors) >= _EXECUTORS:
+                self._executors.pop(next(iter(self._executors)))
+            self._executors[signature] = run
+        return run(tensors)
+
+    @functools.cached_property
+    def _executors(self) -> dict[tuple[tuple[torch.Size, torch.dtype, torch.device], ...], Executor]:
+        return {}
+
+    def _prepare(self, tensors: Sequence[torch.Tensor]) -> Executor:
+        """Checks the Plan for these shapes and compiles it for them."""
+        shapes = [(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors]
+        values = measure(self.graph, shapes, self.limits).values
+        return compile_graph(self.graph, values, tensors[0].device if tensors else torch.device("cpu"))
+
+    def check(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> Cost:
+        """Finds out what a run would need, without data.
+
+        Args:
+            shapes: shape and dtype name of each argument, such as ``((64, 784), "float32")``.
+            limits: what the run may use.
+
+        Raises:
+            PlanInputError: the shapes do not fit the inputs.
+            PlanLimitError: the run would use more than allowed.
+            PlanExecutionError: an operation cannot work with these shapes.
+        """
+        if len(shapes) != len(self.inputs):
+            raise PlanInputError(
+                f"the Plan '{self.name}' takes {len(self.inputs)} arguments, not {len(shapes)}"
+            )
+        for (shape, dtype), item in zip(shapes, self.inputs, strict=True):
+            item.check(shape, dtype)
+        return measure(self.graph, shapes, limits).cost
+
+    def check_model(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> None:
+        """Checks that the Plan can train a model of these parameters.
+
+        The Plan is run, without data, on the parameters and on one row (for what may have any size) of
+        everything else. A Plan that does not say which inputs are parameters passes unchecked.
+
+        Args:
+            shapes: shape and dtype name of each of the model's parameters.
+            limits: what a run may use.
+
+        Raises:
+            PlanInputError: the Plan has other parameters than the model.
+            PlanLimitError: the Plan would use more than allowed.
+            PlanExecutionError: an operation cannot work with these shapes.
+        """
+        if self.input_specs is None:
+            return
+        arguments = []
+        for item in self.inputs:
+            if item.spec is not None and item.spec.type == PlanInputSpec.TYPE_MODEL_PARAM:
+                index = item.spec.index or 0
+                if index >= len(shapes):
+                    raise PlanInputError(
+                        f"the Plan '{self.name}' trains parameter {index}, the model has only {len(shapes)}"
+                    )
+                arguments.append(shapes[index])
+            elif item.shape is None or item.dtype is None:
+                return  # an input of unknown shape: nothing can be said
+            else:
+                arguments.append(
+                    (tuple(2 if extent is None else extent for extent in item.shape), item.dtype)
+                )
+        cost = self.check(arguments, limits)
+        for output, made in zip(self.outputs, cost.outputs, strict=True):
+            if output.spec is not None and output.spec.type == PlanOutputSpec.TYPE_MODEL_PARAM:
+                index = output.spec.index or 0
+                if index >= len(shapes) or made != (tuple(shapes[index][0]), shapes[index][1]):
+                    wanted = shapes[index] if index < len(shapes) else "nothing"
+                    raise PlanInputError(
+                        f"the Plan '{self.name}' returns {made} as parameter {index}; the model has {wanted}"
+                    )
+
+
+def _tensor(value: Any, item: PlanInput) -> torch.Tensor:
+    """An argument as a tensor that fits the input."""
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach() if value.requires_grad else value
+    elif isinstance(value, np.ndarray):
+        tensor = torch.from_numpy(np.ascontiguousarray(value))
+    elif isinstance(value, bool | int | float | np.generic):
+        shape = () if item.shape is None else tuple(1 if e is None else e for e in item.shape)
+        dtype = DTYPES[item.dtype] if item.dtype else torch.tensor(value).dtype
+        tensor = torch.tensor(value, dtype=dtype)
+        tensor = tensor.reshape(shape) if shape.count(1) == len(shape) else tensor
+    else:
+        raise PlanInputError(
+            f"the argument '{item.name}' is a {type(value).__name__}; a tensor, array or number is needed"
+        )
+    item.check(tensor.shape, str(tensor.dtype).removeprefix("torch."))
+    return tensor

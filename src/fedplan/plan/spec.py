@@ -1,0 +1,120 @@
+"""What the inputs and outputs of a Plan stand for, so that a trainer can fill and read them."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlanInputSpec:
+    """Describes one input of a Plan: which of the things that `PlanTrainer` knows goes there.
+
+    Attributes:
+        type: one of the ``TYPE_…`` constants.
+        name: name of the argument; needed for `TYPE_CLIENT_CONFIG_PARAM`.
+        index: which element to take, where the type stands for a list.
+        value: the argument itself, for `TYPE_VALUE`.
+    """
+
+    TYPE_DATA: ClassVar = "data"
+    """A batch of the training data."""
+    TYPE_TARGET: ClassVar = "target"
+    """The batch's targets, also called labels."""
+    TYPE_BATCH_SIZE: ClassVar = "batchSize"
+    """Number of samples in the batch."""
+    TYPE_CLIENT_CONFIG_PARAM: ClassVar = "clientConfigParam"
+    """A value of the client_config, by `name`."""
+    TYPE_VALUE: ClassVar = "value"
+    """The value given in `value`."""
+    TYPE_MODEL_PARAM: ClassVar = "modelParam"
+    """A parameter of the model, by `index`."""
+    TYPE_OPTIMIZER_STATE: ClassVar = "optimizerState"
+    """A tensor of the optimizer, by `index`: zeros at first, then what the Plan returned for it.
+
+    An addition of fedplan; the reference has no optimizers with state.
+    """
+
+    type: str
+    name: str | None = None
+    index: int | None = None
+    value: Any = None
+
+    def __post_init__(self) -> None:
+        _check_type(self, "input", _INPUT_TYPES)
+        if self.type == self.TYPE_CLIENT_CONFIG_PARAM and self.name is None:
+            raise ValueError("a clientConfigParam input needs the name of the client_config key")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlanOutputSpec:
+    """Describes one output of a Plan: what `PlanTrainer` does with it.
+
+    Attributes:
+        type: one of the ``TYPE_…`` constants.
+        name: name of the metric; needed for `TYPE_METRIC`.
+        index: place in the list, where the type stands for a list.
+    """
+
+    TYPE_LOSS: ClassVar = "loss"
+    """The batch's loss."""
+    TYPE_METRIC: ClassVar = "metric"
+    """A metric, by `name`."""
+    TYPE_MODEL_PARAM: ClassVar = "modelParam"
+    """A trained parameter of the model, by `index`."""
+    TYPE_OPTIMIZER_STATE: ClassVar = "optimizerState"
+    """A tensor of the optimizer, by `index`; goes into the next batch. An addition of fedplan."""
+
+    type: str
+    name: str | None = None
+    index: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_type(self, "output", _OUTPUT_TYPES)
+        if self.type == self.TYPE_METRIC and self.name is None:
+            raise ValueError("a metric output needs a name")
+
+
+def _constants(kind: type) -> tuple[str, ...]:
+    return tuple(value for name, value in vars(kind).items() if name.startswith("TYPE_"))
+
+
+_INPUT_TYPES = _constants(PlanInputSpec)
+_OUTPUT_TYPES = _constants(PlanOutputSpec)
+
+
+def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[str, ...]) -> None:
+    if spec.type not in known:
+        raise ValueError(f"'{spec.type}' is no type of Plan {what}; the types are {', '.join(known)}")
+
+
+# In a serialized Plan the specs travel as a tag of their placeholder: "#fedplan:modelParam:3".
+_TAG = "#fedplan"
+
+
+def to_tag(spec: PlanInputSpec | PlanOutputSpec) -> str:
+    """The placeholder tag that carries a spec. A value (`TYPE_VALUE`) does not travel."""
+    rest = spec.name if spec.name is not None else "" if spec.index is None else str(spec.index)
+    return f"{_TAG}:{spec.type}:{rest}"
+
+
+def input_from_tags(tags: list[str]) -> PlanInputSpec | None:
+    """The spec that the tags of an input placeholder carry, or None when they carry none."""
+    found = _parse(tags, _INPUT_TYPES, named=PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM)
+    return None if found is None else PlanInputSpec(*found)
+
+
+def output_from_tags(tags: list[str]) -> PlanOutputSpec | None:
+    """The spec that the tags of an output placeholder carry, or None when they carry none."""
+    found = _parse(tags, _OUTPUT_TYPES, named=PlanOutputSpec.TYPE_METRIC)
+    return None if found is None else PlanOutputSpec(*found)
+
+
+def _parse(tags: list[str], known: tuple[str, ...], named: str) -> tuple[str, str | None, int | None] | None:
+    for tag in tags:
+        prefix, _, body = tag.partition(":")
+        kind, _, rest = body.partition(":")
+        if prefix != _TAG or kind not in known:
+            continue
+        if kind == named:
+            return (kind, rest, None) if rest else None
+        return kind, None, int(rest) if rest.isascii() and rest.isdigit() else None
+    return None
