@@ -19,6 +19,7 @@
     │   ├── UnknownEventError       an event name that does not exist
     │   ├── JobStateError           a call that the Job's or the trainer's state does not allow
     │   ├── CheckpointError         a training checkpoint that cannot be read or applied
+    │   ├── ModelMismatchError      parameters whose number or shapes are not the model's
     │   ├── CycleRejectedError      the grid did not take the worker into a cycle
     │   ├── GridConnectionError     the grid could not be reached, or the connection broke
     │   │   └── GridTimeoutError    the grid did not answer in time
@@ -130,6 +131,10 @@ class CheckpointError(WorkerError):
     """A training checkpoint that cannot be read or applied."""
 
 
+class ModelMismatchError(WorkerError):
+    """Parameters whose number or shapes are not the model's."""
+
+
 class CycleRejectedError(WorkerError):
     """The grid did not take the worker into a cycle.
 
@@ -143,7 +148,15 @@ class CycleRejectedError(WorkerError):
 
 
 class GridConnectionError(WorkerError):
-    """The grid could not be reached, or the connection broke."""
+    """The grid could not be reached, or the connection broke.
+
+    Attributes:
+        sent: False when it is certain that the grid got nothing of the request.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        self.sent = sent
+        super().__init__(message)
 
 
 class GridTimeoutError(GridConnectionError):
@@ -155,10 +168,12 @@ class GridResponseError(WorkerError):
 
     Attributes:
         status: HTTP status of the answer; None when it came over a WebSocket.
+        retry_after: seconds after which the grid wants the request again; None when it did not say.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         self.status = status
+        self.retry_after = retry_after
         super().__init__(message)
 
 

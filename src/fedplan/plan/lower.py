@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan import source
 from fedplan.plan.ir import Arg, Graph, Node, Ref, normal, trim, verify
-from fedplan.plan.ops import DTYPES, OPS, Kind, lookup
+from fedplan.plan.ops import DEPENDS_ON_VALUES, DTYPES, OPS, Kind, lookup
 
 _SIZES: Mapping[Any, str] = {
     operator.add: "sym.add",
@@ -115,6 +116,8 @@ class _Lowering:
             made, index = node.args
             return self.values[made][index]  # type: ignore[index]  # an operation with many results
         where = source.of_stack(node.stack_trace)
+        if free_unbacked_symbols(node.meta.get("val")):
+            raise UnsupportedOpError(str(node.target), source=where, instead=DEPENDS_ON_VALUES)
         if node.target in _SIZES:
             return self.emit(_SIZES[node.target], tuple(map(self.arg, node.args)), where)
         if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":

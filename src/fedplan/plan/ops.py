@@ -278,8 +278,8 @@ _CHANCE = (
     "A Plan gives the same result for the same inputs. Leave dropout out of the traced model "
     "(`model.eval()`, or p=0), or pass the random numbers in as an input."
 )
-_VALUES = (
-    "The shape of its result depends on values, and a Plan's shapes may not. "
+DEPENDS_ON_VALUES = (
+    "Its result, or the shape of its result, depends on values read into Python, which a Plan cannot do. "
     "Use `torch.where` or a product with a mask."
 )
 
@@ -290,7 +290,9 @@ _INSTEAD: Mapping[str, str] = {
          "aten.uniform", "aten.exponential"),
         _CHANCE,
     ),
-    **dict.fromkeys(("aten.nonzero", "aten.masked_select", "aten._unique2", "aten.unique_dim"), _VALUES),
+    **dict.fromkeys(
+        ("aten.nonzero", "aten.masked_select", "aten._unique2", "aten.unique_dim"), DEPENDS_ON_VALUES
+    ),
     READS_VALUE: (
         "It reads a tensor's value into Python (`.item()`, `float(t)`, `if t > 0`), and a Plan has no "
         "Python. Keep it a tensor: `torch.where` in place of `if`."

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.optim import Optimizer
 
 from fedplan.errors import TraceError
@@ -93,6 +94,24 @@ def read_optimizer(optimizer: Optimizer | OptimizerFactory, parameters: Iterable
     update = Update(make, state, float(probe.param_groups[0]["lr"]))
     _check_starts_from_zeros(probe, make, owned, state)
     return update
+
+
+def check_takes_tensor_rate(update: Update, parameters: Sequence[torch.Tensor]) -> None:
+    """Tries a step in which the learning rate is a tensor without a value.
+
+    Raises:
+        TraceError: the optimizer reads the rate into Python.
+    """
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(p) for p in parameters]
+        state = [torch.zeros(s.shape, dtype=s.dtype) for s in update.state]
+        try:
+            update(fakes, fakes, state, torch.empty(1))
+        except (DataDependentOutputException, TypeError) as error:
+            raise TraceError(
+                "this optimizer reads its learning rate into Python, so the rate cannot come from the "
+                "client_config. Pass lr=0.01 (a number that the Plan keeps), or take SGD, Adam or AdamW."
+            ) from error
 
 
 def _remake(optimizer: Optimizer) -> OptimizerFactory:

@@ -1,8 +1,10 @@
 """Where in the author's code something happened: the innermost frame that is not PyTorch's or fedplan's."""
 
 import re
+import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -16,6 +18,14 @@ def of_stack(stack: str | None) -> str | None:
         (match["file"], match["line"]) for match in _FRAME.finditer(stack or "") if _is_authors(match["file"])
     ]
     return f"{Path(found[-1][0]).name}:{found[-1][1]}" if found else None
+
+
+def here() -> str:
+    """The author's frame that is running now, in the form of a recorded stack; empty when there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_authors(frame.f_code.co_filename):
+        frame = frame.f_back
+    return "" if frame is None else f'File "{frame.f_code.co_filename}", line {frame.f_lineno}'
 
 
 def of_exception(error: BaseException) -> str:

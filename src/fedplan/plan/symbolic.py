@@ -26,8 +26,10 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
     StatelessSymbolicContext,
 )
+from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
+from fedplan.plan import source
 from fedplan.plan.ops import OPS, overload
 from fedplan.plan.source import of_exception, of_frame
 
@@ -67,8 +69,8 @@ def record(
         TraceError: the function reads values into Python, or takes another path for other sizes.
     """
     first = _Tracer(examples, free)
-    with _understood(), _portable_kernels():
-        module = first.run(function, record_stack_traces=True)
+    with _understood(), _portable_kernels(), fx_traceback.preserve_node_meta(), _LineNotes():
+        module = first.run(function)
     _drop_profiling(module)
     constants = _lift_constants(module)
     second = _Tracer([*examples, *constants], [*free, *(False for _ in constants)])
@@ -80,6 +82,16 @@ def record(
     return Recording(module, tuple(constants), second.shapes()[: len(examples)])
 
 
+class _LineNotes(TorchFunctionMode):
+    """Notes the author's line at every call of a PyTorch function; the tracer copies it to its nodes."""
+
+    def __torch_function__(
+        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        fx_traceback.set_stack_trace([source.here()])
+        return func(*args, **(kwargs or {}))
+
+
 class _Tracer:
     """One pass: fake inputs, the environment of their sizes, and what it learnt about them."""
 
@@ -88,9 +100,7 @@ class _Tracer:
         mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
         self.free = tuple(free)
         self.fakes = [
-            mode.from_tensor(
-                _with_rows(example) if any_size else example, symbolic_context=_context(example, any_size)
-            )
+            mode.from_tensor(_stand_in(example, any_size), symbolic_context=_context(example, any_size))
             for example, any_size in zip(examples, free, strict=True)
         ]
 
@@ -129,9 +139,13 @@ class _Tracer:
                 )
 
 
-def _with_rows(example: torch.Tensor) -> torch.Tensor:
-    """An example of one row made into two: PyTorch takes a size of one for a constant."""
-    return example if example.shape[0] != 1 else example.expand(2, *example.shape[1:])
+def _stand_in(example: torch.Tensor, any_size: bool) -> torch.Tensor:
+    """A tensor like the example, with memory of its own: the same example may be given twice.
+
+    One row becomes two, since PyTorch takes a size of one for a constant.
+    """
+    rows = (2, *example.shape[1:]) if any_size and example.shape[0] == 1 else example.shape
+    return torch.empty(rows, dtype=example.dtype)
 
 
 def _context(example: torch.Tensor, any_size: bool) -> StatelessSymbolicContext[Any, Any]:

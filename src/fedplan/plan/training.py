@@ -6,9 +6,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fedplan.errors import TraceError, UnsupportedOpError
-from fedplan.plan.ops import READS_VALUE
-from fedplan.plan.optimizers import OptimizerFactory, Update, read_optimizer
+from fedplan.errors import TraceError
+from fedplan.plan.optimizers import OptimizerFactory, Update, check_takes_tensor_rate, read_optimizer
 from fedplan.plan.plan import Plan
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.trace import trace
@@ -90,7 +89,10 @@ def training_plan(
         raise TraceError("the model has no parameter that requires a gradient, so there is nothing to train")
     update = read_optimizer(optimizer, [state[key] for key in trained])
     scores = dict(metrics or {})
-    rates = [torch.tensor([update.lr])] if isinstance(lr, str) else []
+    rates = []
+    if isinstance(lr, str):
+        check_takes_tensor_rate(update, [state[key] for key in trained])
+        rates = [torch.tensor([update.lr])]
 
     def step(
         data: list[torch.Tensor],
@@ -117,27 +119,18 @@ def training_plan(
         return [cost, *measured, *(tensors[key] for key in state), *kept]
 
     optimizer_state = [torch.zeros(s.shape, dtype=s.dtype) for s in update.state]
-    try:
-        return trace(
-            step,
-            inputs,
-            target,
-            rates,
-            list(state.values()),
-            optimizer_state,
-            name=name,
-            inputs=_input_specs(len(inputs) if several else None, lr, len(state), update),
-            outputs=_output_specs(list(scores), len(state), update),
-            pin_batch=pin_batch,
-        )
-    except UnsupportedOpError as error:
-        if error.op.startswith(READS_VALUE) and error.source is None and isinstance(lr, str):
-            raise TraceError(
-                f"this optimizer reads its learning rate into Python, so the rate cannot come from the "
-                f"client_config ('{lr}'). Pass lr=0.01 (a number that the Plan keeps), or take SGD, Adam or "
-                "AdamW."
-            ) from error
-        raise
+    return trace(
+        step,
+        inputs,
+        target,
+        rates,
+        list(state.values()),
+        optimizer_state,
+        name=name,
+        inputs=_input_specs(len(inputs) if several else None, lr, len(state), update),
+        outputs=_output_specs(list(scores), len(state), update),
+        pin_batch=pin_batch,
+    )
 
 
 def _own(

@@ -2,19 +2,23 @@
 
 The `client_config` goes to workers as the model owner wrote it; the `server_config` says how the grid runs
 its cycles. An unknown key of the server_config is an error: a key that nothing reads is a wish that nobody
-hears.
+hears. Numbers must be numbers, not texts that look like them: phones read them as they were written.
 """
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+import json
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedplan.errors import ConfigError
 
 _C = TypeVar("_C", bound=BaseModel)
+Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Count = Annotated[int, Field(ge=1)]
-Speed = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Speed = Annotated[Number, Field(ge=0)]
+Duration = Annotated[Number, Field(gt=0, le=10 * 365 * 86_400)]
 
 
 class ClientConfig(BaseModel):
@@ -24,7 +28,7 @@ class ClientConfig(BaseModel):
     (`PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM`).
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: Name
     """Name of the FL process."""
@@ -32,7 +36,7 @@ class ClientConfig(BaseModel):
     """Version of the FL process."""
     batch_size: Count | None = None
     """Samples in a batch."""
-    lr: float | None = None
+    lr: Number | None = None
     """Learning rate."""
     max_updates: Count | None = None
     """Most batches that a worker trains on in an epoch."""
@@ -44,24 +48,38 @@ class ClientConfig(BaseModel):
         """The model owner's own keys."""
         return dict(self.model_extra or {})
 
+    @model_validator(mode="after")
+    def _is_json(self) -> Self:
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"it holds what is not JSON: {error}") from None
+        return self
+
 
 class AuthenticationConfig(BaseModel):
     """How workers prove that they may train: a JSON Web Token, checked by one of these."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    secret: str | None = None
+    secret: Text | None = Field(default=None, repr=False)
     """Shared secret of HS256 tokens."""
-    pub_key: str | None = None
+    pub_key: Text | None = None
     """PEM public key of RS256 tokens."""
-    endpoint: str | None = None
+    endpoint: Text | None = None
     """URL to which the token is posted as `{"auth_token": …}` after the other checks; all but 2xx refuses."""
+
+    @model_validator(mode="after")
+    def _checks_something(self) -> Self:
+        if self.secret is None and self.pub_key is None and self.endpoint is None:
+            raise ValueError("it needs a secret, a pub_key or an endpoint; leave it out to let anybody train")
+        return self
 
 
 class ServerConfig(BaseModel):
     """How the grid runs the cycles of an FL process. Every key is enforced."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     min_workers: Count | None = None
     """Workers that must have asked before the cycle takes any."""
@@ -71,9 +89,9 @@ class ServerConfig(BaseModel):
     """`iterate`: workers are taken as they ask. `random`: by lot, once more ask than the cycle takes."""
     num_cycles: Count | None = None
     """Cycles after which the model is finished; endless when absent."""
-    do_not_reuse_workers_until_cycle: Annotated[int, Field(ge=0)] | None = None
+    do_not_reuse_workers_until_cycle: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """A worker that took part may take part again only this many cycles later."""
-    cycle_length: Annotated[float, Field(gt=0)] | None = None
+    cycle_length: Duration | None = None
     """Seconds after which a cycle closes by itself; open-ended when absent."""
     min_diffs: Count | None = None
     """Reports that a cycle needs to be averaged."""
@@ -130,9 +148,18 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """A validation error in one line that never repeats the values (they may be secrets)."""
     parts = []
     for item in error.errors(include_input=False, include_url=False, include_context=False):
-        where = ".".join(str(step) for step in item["loc"])
+        where, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            parts.append(f"'{where}' is not a key of it; the keys are {', '.join(kind.model_fields)}")
+            known = ", ".join(_model_at(kind, item["loc"][:-1]).model_fields)
+            parts.append(f"'{where}' is not a key of it; the keys are {known}")
         else:
-            parts.append(f"'{where}': {item['msg']}" if where else item["msg"])
+            parts.append(f"'{where}': {message}" if where else message)
     return "; ".join(parts)
+
+
+def _model_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model of the object that stands at `path` in a `kind`."""
+    for step in path:
+        annotation = kind.model_fields[str(step)].annotation
+        kind = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type))
+    return kind

@@ -4,6 +4,7 @@ Requests are read leniently (unknown keys are ignored: other clients send their 
 written strictly: KotlinSyft fails on one unknown key, so an answer holds the keys given here and no others.
 """
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -18,6 +19,7 @@ GET_MODEL = "model-centric/get-model"
 GET_PLAN = "model-centric/get-plan"
 GET_PROTOCOL = "model-centric/get-protocol"
 RETRIEVE_MODEL = "model-centric/retrieve-model"
+STATUS = "model-centric/status"
 SPEED_TEST = "model-centric/speed-test"
 
 SPEED_TEST_BYTES = 64 * 1024 * 1024
@@ -122,6 +124,60 @@ class HostTrainingRequest(Request):
     server_config: dict[str, Any]
 
 
+class CycleStatus(Reply):
+    """One cycle, as its model's owner sees it."""
+
+    number: int
+    """1 is the model's first cycle."""
+    phase: Literal["open", "closing", "done", "failed"]
+    """`closing`: no more reports are taken, the average is being made. `failed`: see `failure`."""
+    accepted: int
+    """Workers that are in the cycle: those that still train and those that have reported."""
+    reported: int
+    """Reports received."""
+    needed: int
+    """Reports without which the cycle is not averaged."""
+    limit: int | None = None
+    """Reports that close the cycle at once; absent when only time, or the last worker, closes it."""
+    opened_at: datetime
+    closes_at: datetime | None = None
+    """When time closes the cycle; absent without a cycle_length, and once it is closed."""
+    closed_at: datetime | None = None
+    failure: str | None = None
+    """Why the cycle made no checkpoint."""
+
+
+class CheckpointStatus(Reply):
+    """One stored version of a model's parameters."""
+
+    number: int
+    """1 is the model as it was hosted."""
+    created_at: datetime
+
+
+class ModelStatus(Reply):
+    """One FL process: a hosted model name and version."""
+
+    name: Text
+    version: Text
+    phase: Literal["training", "finished"]
+    """`finished`: its num_cycles are done; it takes no more workers."""
+    num_cycles: int | None = None
+    """Absent when the model is trained without end."""
+    cycle: CycleStatus
+    """The cycle that is open or closing; of a finished model the last one."""
+    checkpoints: list[CheckpointStatus]
+    """Newest first, the newest 100; `latest` is the first of them."""
+    last_failure: str | None = None
+    """Why the latest failed cycle, whichever that was, made no checkpoint."""
+
+
+class StatusReply(Reply):
+    """The answer to status: the models that the grid hosts, by name and version."""
+
+    models: list[ModelStatus]
+
+
 class ErrorReply(Reply):
     """What every refusal looks like."""
 
@@ -138,4 +194,12 @@ class Envelope(Request):
 
 def dump(reply: Reply) -> dict[str, Any]:
     """A reply as the JSON object that is sent: keys that have no value are left out, never null."""
-    return reply.model_dump(exclude_none=True)
+    sent: dict[str, Any] = _without_nulls(reply.model_dump(exclude_none=True))
+    return sent
+
+
+def _without_nulls(value: Any) -> Any:
+    """Without the nulls of nested objects, such as a client_config, which pydantic leaves in."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value

@@ -17,6 +17,7 @@ Encoding: https://protobuf.dev/programming-guides/encoding/
 """
 
 import dataclasses
+import math
 import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
@@ -187,18 +188,18 @@ class Message:
         Raises:
             WireError: `data` is not such a message.
         """
-        return cls._decode(memoryview(data).toreadonly().cast("B"), _Allowance(MAX_VALUES), 0)
+        result = cls()
+        result._merge(memoryview(data).toreadonly().cast("B"), _Allowance(MAX_VALUES), 0)
+        return result
 
-    @classmethod
-    def _decode(cls, data: memoryview, allowance: "_Allowance", depth: int) -> Self:
+    def _merge(self, data: memoryview, allowance: "_Allowance", depth: int) -> None:
+        """Reads `data` into this message. A message that comes in pieces is the sum of its pieces."""
         if depth > MAX_DEPTH:
             raise WireError(f"messages are nested more than {MAX_DEPTH} deep")
-        result = cls()
         for number, wire_type, raw in _records(data):
-            known = cls._by_number.get(number)
+            known = self._by_number.get(number)
             if known is not None:
-                _store(result, *known, wire_type, raw, allowance, depth)
-        return result
+                _store(self, *known, wire_type, raw, allowance, depth)
 
     def encode(self) -> bytes:
         """The message as bytes: the same that the protobuf library writes."""
@@ -220,8 +221,8 @@ class Message:
                     size += len(head) + entry_size
             elif spec.repeated:
                 size += _put_list(parts, spec, value)
-            elif value is None or (spec.oneof is None and isinstance(spec.kind, Scalar) and not value):
-                continue  # absent, or the default that proto3 leaves out
+            elif value is None or (spec.oneof is None and _is_default(spec.kind, value)):
+                continue  # proto3 leaves it out
             elif isinstance(spec.kind, Scalar):
                 size += _put_scalar(parts, spec, spec.kind, value)
             else:
@@ -231,6 +232,10 @@ class Message:
     def which(self, oneof: str) -> str | None:
         """Name of the field that is set in the group `oneof`, or None."""
         return next((name for name in self._oneofs[oneof] if getattr(self, name) is not None), None)
+
+
+def _is_default(kind: object, value: Any) -> bool:
+    return isinstance(kind, Scalar) and not value and not (kind is FLOAT and math.copysign(1.0, value) < 0)
 
 
 def _put_message(parts: list[Buffer], number: int, value: Message) -> int:
@@ -271,8 +276,8 @@ def _records(data: memoryview) -> Iterator[tuple[int, int, Any]]:
     while at < end:
         key, at = read_varint(data, at)
         number, wire_type = key >> 3, key & 7
-        if number == 0:
-            raise WireError("a field has the number 0; the message is damaged or not protobuf")
+        if not 0 < number < 1 << 29:
+            raise WireError(f"a field has the number {number}; the message is damaged or not protobuf")
         if wire_type == _VARINT:
             value, at = read_varint(data, at)
             yield number, wire_type, value
@@ -309,7 +314,8 @@ def _store(
         getattr(result, name)[key] = item
         return
     if not isinstance(kind, Scalar):
-        value = kind()._decode(_expect(raw, wire_type, _BYTES, name), allowance, depth + 1)
+        value = (None if spec.repeated else getattr(result, name)) or kind()()
+        value._merge(_expect(raw, wire_type, _BYTES, name), allowance, depth + 1)
     elif spec.repeated and wire_type == _BYTES and kind.wire_type != _BYTES:
         getattr(result, name).extend(_unpack(raw, kind, allowance))
         return
@@ -342,7 +348,7 @@ def _map_entry(
         if number == 1:
             key = _text(_expect(raw, wire_type, _BYTES, "key"))
         elif number == 2:
-            item = kind._decode(_expect(raw, wire_type, _BYTES, "value"), allowance, depth + 1)
+            item._merge(_expect(raw, wire_type, _BYTES, "value"), allowance, depth + 1)
     return key, item
 
 

@@ -19,8 +19,11 @@ from fedplan.wire.protobuf import Buffer
 
 Array = NDArray[Any]
 
-MAX_RANK = 64
-"""Most dimensions that PyTorch and NumPy both handle."""
+MAX_RANK = 32
+"""Most dimensions that PyTorch and every NumPy handle."""
+
+MAX_NBYTES = 2**63 - 1
+"""Most bytes that a shape may stand for; beyond, PyTorch and NumPy refuse it even where an extent is 0."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -212,7 +215,7 @@ def read_tensor(tensor: schema.TorchTensor) -> WireTensor:
     if kind is None:
         raise TensorEncodingError(f"the dtype '{data.dtype}' is not one of {', '.join(DTYPES)}")
     shape = tuple(data.shape.dims) if data.shape else ()
-    if len(shape) > MAX_RANK or any(extent < 0 for extent in shape):
+    if not _possible(shape, kind.storage.itemsize):
         raise TensorEncodingError(f"the shape {list(shape)[:8]} is not one that a tensor can have")
     values = kind.read(getattr(data, kind.field) or b"", kind.storage)
     if values.size != math.prod(shape):
@@ -221,6 +224,12 @@ def read_tensor(tensor: schema.TorchTensor) -> WireTensor:
             f"the contents hold {values.size}"
         )
     return WireTensor(values.reshape(shape), data.dtype, data.scale, data.zero_point)
+
+
+def _possible(shape: tuple[int, ...], itemsize: int) -> bool:
+    if len(shape) > MAX_RANK or any(extent < 0 for extent in shape):
+        return False
+    return itemsize * math.prod(extent or 1 for extent in shape) <= MAX_NBYTES
 
 
 def write_tensor(tensor: WireTensor, id: int) -> schema.TorchTensor:
@@ -245,5 +254,5 @@ def write_tensor(tensor: WireTensor, id: int) -> schema.TorchTensor:
         scale=tensor.scale,
         zero_point=tensor.zero_point,
     )
-    setattr(data, kind.field, kind.write(np.ascontiguousarray(tensor.array)))
+    setattr(data, kind.field, kind.write(np.ascontiguousarray(tensor.array).reshape(-1)))
     return schema.TorchTensor(id=schema.Id(id_int=id), contents_data=data, serializer=schema.SERIALIZER_ALL)

@@ -1,0 +1,156 @@
+"""`trace` makes a Plan of any function of tensors that PyTorch can trace."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fedplan.errors import PlanInputError, TraceError, UnsupportedOpError
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, trace
+
+
+def test_a_function_becomes_a_plan_with_its_name() -> None:
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    plan = trace(double, torch.zeros(3))
+    assert plan.name == "double"
+    assert plan(torch.tensor([1.0, 2.0, 3.0]))[0].tolist() == [2.0, 4.0, 6.0]
+
+
+def test_nested_arguments_and_results_are_flattened_in_order() -> None:
+    def average(diffs: list[list[torch.Tensor]]) -> dict[str, torch.Tensor]:
+        return {name: (a + b) / 2 for name, a, b in zip("wb", *diffs, strict=True)}
+
+    diff = [torch.zeros(2, 3), torch.zeros(2)]
+    plan = trace(average, [diff, diff])
+    assert len(plan.inputs) == 4
+    b, w = plan(torch.ones(2, 3), torch.ones(2), torch.zeros(2, 3), torch.zeros(2))  # keys are sorted
+    assert w.shape == (2, 3) or b.shape == (2, 3)
+
+
+def test_gradients_by_backward_are_part_of_the_plan() -> None:
+    def step(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        w = w.detach().requires_grad_()
+        (x @ w).square().mean().backward()
+        return w - 0.5 * w.grad
+
+    x, w = torch.randn(4, 3), torch.randn(3)
+    plan = trace(step, x, w)
+    torch.testing.assert_close(plan(x, w)[0], step(x, w).detach())
+
+
+def test_in_place_changes_show_in_results_and_never_in_inputs() -> None:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        x += 1
+        x[0] = 5.0
+        return x.view(-1).mul_(2).view(2, 2)
+
+    plan = trace(step, torch.zeros(2, 2))
+    given = torch.zeros(2, 2)
+    assert plan(given)[0].tolist() == [[10.0, 10.0], [2.0, 2.0]]
+    assert given.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_tensors_that_the_function_holds_become_the_plans_state() -> None:
+    mask = torch.tensor([1.0, 0.0, 1.0])
+    plan = trace(lambda x: x * mask, torch.ones(2, 3))
+    assert [t.tolist() for t in plan.state] == [[1.0, 0.0, 1.0]]
+    mask.zero_()
+    assert Plan.parse(plan.serialize())(torch.ones(2, 3))[0].tolist() == [[1.0, 0.0, 1.0]] * 2
+
+
+def test_a_plan_works_for_any_number_of_rows_also_one() -> None:
+    plan = trace(lambda x: (x - x.mean(dim=0)).reshape(x.shape[0] * 2, -1), torch.zeros(4, 6))
+    for rows in (1, 2, 9):
+        x = torch.randn(rows, 6)
+        torch.testing.assert_close(plan(x)[0], (x - x.mean(dim=0)).reshape(rows * 2, -1))
+
+
+def test_an_example_of_one_row_does_not_pin_the_batch_when_it_is_data() -> None:
+    spec = PlanInputSpec(PlanInputSpec.TYPE_DATA)
+    plan = trace(lambda x: x * 2, torch.zeros(1, 3), inputs=[spec])
+    assert plan.inputs[0].shape == (None, 3)
+    assert plan(torch.ones(5, 3))[0].shape == (5, 3)
+
+
+def test_a_pinned_batch_is_the_only_one() -> None:
+    plan = trace(lambda x: x * 2, torch.zeros(4, 3), pin_batch=True)
+    with pytest.raises(PlanInputError, match=r"shape \(5 × 3\).*needs \(4 × 3\)"):
+        plan(torch.ones(5, 3))
+
+
+def test_a_function_that_fixes_the_batch_size_says_so() -> None:
+    spec = PlanInputSpec(PlanInputSpec.TYPE_DATA)
+    with pytest.raises(TraceError, match=r"4 rows of input 0 only.*pin_batch"):
+        trace(lambda x: x + torch.ones(4, 3), torch.zeros(4, 3), inputs=[spec])
+
+
+def test_a_function_that_branches_on_the_batch_size_is_refused_with_the_line() -> None:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.shape[0] > 10 else x
+
+    with pytest.raises(TraceError, match=r"another path for other batch sizes.*at test_trace\.py:\d+"):
+        trace(step, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [lambda x: x * x.sum().item(), lambda x: x if x.sum() > 0 else -x, lambda x: x * float(x.max())],
+    ids=["item", "if", "float"],
+)
+def test_reading_a_value_into_python_is_refused_with_what_to_do(reads: object) -> None:
+    with pytest.raises((TraceError, UnsupportedOpError), match=r"torch\.where"):
+        trace(reads, torch.zeros(4, 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "op"),
+    [
+        (lambda x: x + torch.rand(3), "aten.rand"),
+        (lambda x: x[x > 0], "aten.index"),
+        (lambda x: torch.linalg.svd(x)[0], "aten._linalg_svd"),
+        (lambda x: F.dropout(x) + 1, "aten.native_dropout"),
+    ],
+    ids=["random numbers", "shapes that depend on values", "svd", "dropout"],
+)
+def test_an_unsupported_operation_is_named_with_its_line(function: object, op: str) -> None:
+    with pytest.raises((UnsupportedOpError, TraceError)) as caught:
+        trace(function, torch.zeros(4, 3))  # type: ignore[arg-type]
+    assert "test_trace.py:" in str(caught.value)
+    if isinstance(caught.value, UnsupportedOpError):
+        assert caught.value.op.startswith(op)
+
+
+def test_a_function_that_fails_says_where() -> None:
+    with pytest.raises(TraceError, match=r"failed while it was traced at test_trace\.py:\d+"):
+        trace(lambda x: x @ torch.zeros(7, 7), torch.zeros(4, 3))
+
+
+def test_outputs_that_are_no_tensors_are_refused() -> None:
+    with pytest.raises(TraceError, match="output 0 of the function is 3; a Plan returns tensors"):
+        trace(lambda x: 3, torch.zeros(1))
+
+
+def test_arrays_and_numbers_are_examples_too() -> None:
+    plan = trace(lambda x, k: x * k, np.ones((2, 3), np.float32), 2.0)
+    assert [(i.shape, i.dtype) for i in plan.inputs] == [((None, 3), "float32"), ((), "float32")]
+    assert plan(np.ones((5, 3), np.float32), 4.0)[0].tolist() == [[4.0] * 3] * 5
+
+
+def test_as_many_specs_as_inputs_and_outputs_are_needed() -> None:
+    with pytest.raises(TraceError, match="1 input specs for 2 inputs"):
+        trace(lambda x, y: x + y, torch.ones(2), torch.ones(2), inputs=[PlanInputSpec("data")])
+    with pytest.raises(TraceError, match="2 output specs for 1 outputs"):
+        trace(lambda x: x, torch.ones(2), outputs=[PlanOutputSpec("loss")] * 2)
+
+
+def test_uninitialised_memory_is_zeros() -> None:
+    plan = trace(lambda x: x + torch.empty(3), torch.ones(2, 3))
+    assert plan(torch.ones(2, 3))[0].tolist() == [[1.0] * 3] * 2
+
+
+def test_an_output_may_be_an_input() -> None:
+    x = torch.ones(2, 3)
+    outputs = trace(lambda x, y: (x, y, x), x, x)(x, x + 1)
+    assert [o.sum().item() for o in outputs] == [6.0, 12.0, 6.0]
