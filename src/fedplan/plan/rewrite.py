@@ -63,10 +63,7 @@ def apply(graph: Graph, rules: Mapping[str, Sequence[Rule]]) -> Graph:
         return makers.get(arg.id) if isinstance(arg, Ref) else None
 
     for original in graph.nodes:
-        node: Node | Ref = original.replace(lambda number: replaced.get(number, Ref(number)))
-        for rule in _rules_for(node, rules):
-            if isinstance(node, Node):
-                node = rule(node, maker) or node
+        node = _rewritten(original.replace(lambda number: replaced.get(number, Ref(number))), rules, maker)
         if isinstance(node, Ref):
             replaced[original.results[0]] = node
             continue
@@ -82,8 +79,13 @@ def apply(graph: Graph, rules: Mapping[str, Sequence[Rule]]) -> Graph:
     return dataclasses.replace(graph, nodes=tuple(nodes), outputs=outputs)
 
 
-def _rules_for(node: Node | Ref, rules: Mapping[str, Sequence[Rule]]) -> Sequence[Rule]:
-    return rules.get(node.op, ()) if isinstance(node, Node) else ()
+def _rewritten(node: Node, rules: Mapping[str, Sequence[Rule]], maker: Makers) -> Node | Ref:
+    """The operation after its rules; each answer is looked at again."""
+    for rule in rules.get(node.op, ()):
+        answer = rule(node, maker)
+        if answer is not None:
+            return answer if isinstance(answer, Ref) else _rewritten(answer, rules, maker)
+    return node
 
 
 def _typed(args: tuple[Arg, ...]) -> tuple[Arg, ...]:

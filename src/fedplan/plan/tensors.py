@@ -6,22 +6,22 @@ from fedplan.errors import TensorEncodingError
 from fedplan.plan.ops import DTYPES
 from fedplan.wire import WireTensor
 
-_QUANTIZED = {"qint8": torch.qint8, "quint8": torch.quint8, "qint32": torch.qint32}
+_QUANTIZED = ("qint8", "quint8", "qint32")
 
 
 def to_torch(tensor: WireTensor) -> torch.Tensor:
     """A torch tensor with its own, writable memory.
 
     Args:
-        tensor: values of any dtype of the wire; quantized ones become per-tensor quantized tensors.
+        tensor: values of any dtype of the wire; quantized ones become float32 values, scale · (q − zero point).
     """
     array = tensor.array
     if tensor.dtype == "bfloat16":
         return torch.from_numpy(array.astype("<i2")).view(torch.bfloat16)
     values = torch.from_numpy(array.copy())
-    if tensor.dtype not in _QUANTIZED:
-        return values
-    return torch._make_per_tensor_quantized_tensor(values, tensor.scale, tensor.zero_point)
+    if tensor.dtype in _QUANTIZED:
+        return (values.to(torch.float32) - tensor.zero_point) * tensor.scale
+    return values
 
 
 def from_torch(tensor: torch.Tensor) -> WireTensor:

@@ -1,0 +1,185 @@
+"""The small parts of the plan layer: the op table, the IR, rewriting, specs, tensors."""
+
+import pytest
+import torch
+
+from fedplan.errors import PlanFormatError, TensorEncodingError, UnsupportedOpError
+from fedplan.plan import OPS, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace
+from fedplan.plan.compiler import _DIRECT, _IN_PLACE
+from fedplan.plan.guards import GUARDS, RESULT_COUNTS, WITNESSES
+from fedplan.plan.interpreter import interpret
+from fedplan.plan.ir import Graph, Node, Ref, bind, verify
+from fedplan.plan.ops import Kind, lookup
+from fedplan.plan.rewrite import prune, simplify
+from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
+from fedplan.wire import WireTensor
+
+
+class TestOpTable:
+    @pytest.mark.parametrize("name", OPS)
+    def test_every_row_exists_in_this_pytorch(self, name: str) -> None:
+        assert callable(OPS[name].call)
+        assert all(argument.name for argument in OPS[name].arguments)
+
+    def test_no_row_works_in_place_or_by_chance(self) -> None:
+        for name, op in OPS.items():
+            if op.kind is not Kind.SIZE:
+                schema = op.call._schema  # type: ignore[attr-defined]  # an operator of PyTorch
+                assert not schema.is_mutable, name
+                tags = op.call.tags  # type: ignore[attr-defined]
+                assert torch.Tag.nondeterministic_seeded not in tags, name
+                # these two have such a form, which the check on the meta device refuses
+                dynamic = torch.Tag.dynamic_output_shape in tags
+                assert not dynamic or name in {"aten.index.Tensor", "aten.one_hot.default"}, name
+
+    def test_guards_witnesses_and_counts_are_for_rows_of_the_table(self) -> None:
+        assert {*GUARDS, *WITNESSES, *RESULT_COUNTS} <= set(OPS)
+        assert {witness.forward for witness in WITNESSES.values()} <= set(OPS)
+
+    def test_the_compiler_names_operations_of_the_table(self) -> None:
+        packets = {name.split(".")[1] for name in OPS}
+        assert packets >= _DIRECT | _IN_PLACE
+        assert all(hasattr(torch, name) for name in _DIRECT)
+        assert all(hasattr(torch.Tensor, f"{name}_") for name in _IN_PLACE)
+
+    def test_an_unknown_name_is_refused_with_what_to_do(self) -> None:
+        with pytest.raises(
+            UnsupportedOpError, match=r"aten\.rand\.default.*\(at step\.py:3\).*random numbers"
+        ):
+            lookup("aten.rand.default", "step.py:3")
+
+
+class TestGraph:
+    X = Ref(0)
+
+    def graph(self, *nodes: Node, outputs: tuple[int, ...] = (1,)) -> Graph:
+        return Graph((0,), (), nodes, outputs)
+
+    def test_values_are_written_once(self) -> None:
+        node = Node("aten.neg.default", (self.X,), (1,))
+        with pytest.raises(PlanFormatError, match="%1, which exists already"):
+            verify(self.graph(node, node))
+
+    def test_values_are_read_after_they_are_written(self) -> None:
+        with pytest.raises(PlanFormatError, match="reads the value %2 before it exists"):
+            verify(self.graph(Node("aten.neg.default", (Ref(2),), (1,))))
+
+    def test_outputs_exist(self) -> None:
+        with pytest.raises(PlanFormatError, match="output %1"):
+            verify(self.graph())
+
+    def test_arguments_are_bound_as_the_schema_wants_them(self) -> None:
+        node = Node("aten._to_copy.default", (self.X, "float64"), (1,))
+        assert bind(node) == ((self.X,), {"dtype": torch.float64})
+        with pytest.raises(PlanFormatError, match="names the dtype 'float99'"):
+            bind(Node("aten._to_copy.default", (self.X, "float99"), (1,)))
+        with pytest.raises(PlanFormatError, match="does not fit the operator"):
+            bind(Node("aten.neg.default", (self.X, 1), (1,)))
+        with pytest.raises(PlanFormatError, match="does not fit the operator"):
+            bind(Node("aten.mm.default", (self.X,), (1,)))
+
+    def test_a_value_dies_at_its_last_use(self) -> None:
+        chain = self.graph(
+            Node("aten.neg.default", (self.X,), (2,)),
+            Node("aten.add.Tensor", (Ref(2), Ref(2)), (3,)),
+            Node("aten.neg.default", (self.X,), (1,)),
+        )
+        assert chain.last_uses() == [[], [2, 3], [0]]
+
+    def test_a_graph_can_be_read(self) -> None:
+        text = str(trace(lambda x: x.sum(dim=1) * 2, torch.zeros(4, 3)))
+        assert "inputs %0" in text
+        assert "%1 = aten.sum.dim_IntList(%0, [1])  # test_pieces.py:" in text
+
+
+class TestRewriting:
+    def ops(self, function: object, *shapes: int) -> list[str]:
+        return [n.op for n in trace(function, torch.zeros(shapes)).graph.nodes]  # type: ignore[arg-type]
+
+    def test_two_transpositions_are_none(self) -> None:
+        assert self.ops(lambda x: x.t().t(), 4, 3) == []
+
+    def test_permutations_combine(self) -> None:
+        x = torch.randn(2, 3, 4)
+        plan = trace(lambda x: x.permute(1, 2, 0).permute(2, 0, 1), x)
+        assert plan.graph.nodes == ()
+        plan = trace(lambda x: x.permute(1, 2, 0).permute(1, 2, 0), x)
+        assert len(plan.graph.nodes) == 1
+        torch.testing.assert_close(plan(x)[0], x.permute(2, 0, 1))
+
+    def test_only_the_last_shape_counts(self) -> None:
+        assert self.ops(lambda x: x.reshape(12).reshape(2, 6), 4, 3).count("aten.reshape.default") == 1
+
+    def test_equal_operations_are_done_once(self) -> None:
+        assert self.ops(lambda x: x.exp() + x.exp(), 4, 3).count("aten.exp.default") == 1
+
+    def test_numbers_of_different_types_are_not_equal(self) -> None:
+        nodes = tuple(
+            Node("aten.mul.Scalar", (Ref(0), number), (i,)) for i, number in enumerate((1, 1.0, True), 1)
+        )
+        graph = Graph((0,), (), nodes, (1, 2, 3))
+        outputs = interpret(simplify(graph), [torch.ones(1, dtype=torch.int64)])
+        assert [o.dtype for o in outputs] == [torch.int64, torch.float32, torch.int64]
+
+    def test_what_no_output_needs_is_left_out(self) -> None:
+        graph = Graph((0,), ((5, torch.ones(1)),), (Node("aten.neg.default", (Ref(0),), (1,)),), (0,))
+        assert prune(graph) == Graph((0,), (), (), (0,))
+
+
+class TestSpecs:
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            PlanInputSpec(PlanInputSpec.TYPE_DATA),
+            PlanInputSpec(PlanInputSpec.TYPE_DATA, index=2),
+            PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, "a:b"),
+            PlanInputSpec(PlanInputSpec.TYPE_OPTIMIZER_STATE, index=0),
+        ],
+    )
+    def test_input_specs_travel_as_tags(self, spec: PlanInputSpec) -> None:
+        assert input_from_tags(["#input-0", to_tag(spec)]) == spec
+
+    def test_output_specs_travel_as_tags(self) -> None:
+        spec = PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, "accuracy")
+        assert output_from_tags([to_tag(spec)]) == spec
+
+    @pytest.mark.parametrize("tag", ["#input-0", "#fedplan:nonsense:1", "#fedplan:clientConfigParam:", ""])
+    def test_other_tags_say_nothing(self, tag: str) -> None:
+        assert input_from_tags([tag]) is None
+
+    def test_wrong_specs_are_errors(self) -> None:
+        with pytest.raises(ValueError, match="'dta' is no type of Plan input; the types are data, target"):
+            PlanInputSpec("dta")
+        with pytest.raises(ValueError, match="needs the name"):
+            PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM)
+        with pytest.raises(ValueError, match="a metric output needs a name"):
+            PlanOutputSpec(PlanOutputSpec.TYPE_METRIC)
+
+
+class TestTensors:
+    @pytest.mark.parametrize(
+        "dtype",
+        [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32,
+         torch.float64, torch.bool, torch.bfloat16],
+    )  # fmt: skip
+    def test_every_dtype_goes_there_and_back(self, dtype: torch.dtype) -> None:
+        values = torch.tensor([[0, 1, 2], [3, 100, 7]]).to(dtype)
+        back = to_torch(from_torch(values.t()))
+        assert back.dtype == dtype
+        assert torch.equal(back, values.t())
+
+    @pytest.mark.parametrize("dtype", [torch.qint8, torch.quint8, torch.qint32])
+    @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+    def test_quantized_tensors_arrive_as_their_values(self, dtype: torch.dtype) -> None:
+        values = torch.quantize_per_tensor(torch.tensor([0.0, 0.5, 1.0]), 0.5, 3, dtype)
+        wire = from_torch(values)
+        assert isinstance(wire, WireTensor)
+        assert (wire.scale, wire.zero_point) == (0.5, 3)
+        assert torch.equal(to_torch(wire), values.dequantize())
+
+    def test_a_tensor_from_the_wire_may_be_written(self) -> None:
+        to_torch(from_torch(torch.zeros(3))).add_(1)
+
+    def test_a_dtype_that_cannot_travel_says_so(self) -> None:
+        with pytest.raises(TensorEncodingError, match="complex64"):
+            from_torch(torch.zeros(1, dtype=torch.complex64))
