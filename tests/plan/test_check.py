@@ -64,7 +64,7 @@ def test_a_plan_that_would_fill_the_memory_is_refused_before_it_runs() -> None:
 
 def test_shapes_that_do_not_go_together_name_the_operation() -> None:
     plan = trace(lambda x, y: x + y, torch.zeros(4, 3), torch.zeros(4, 3))
-    with pytest.raises(PlanExecutionError, match=r"aten\.add\.Tensor.*\(test_check\.py:\d+\) failed.*size"):
+    with pytest.raises(PlanExecutionError, match=r"aten\.add\.Tensor.*test_check\.py:\d+.*broadcast"):
         plan(torch.zeros(2, 3), torch.zeros(5, 3))
 
 

@@ -13,7 +13,7 @@ def to_torch(tensor: WireTensor) -> torch.Tensor:
     """A torch tensor with its own, writable memory.
 
     Args:
-        tensor: values of any dtype of the wire; quantized ones become float32 values, scale · (q − zero point).
+        tensor: values of any dtype of the wire; quantized ones become float32, scale · (q − zero point).
     """
     array = tensor.array
     if tensor.dtype == "bfloat16":
