@@ -1,1 +1,187 @@
-"""Model-centric federated learning: training shipped to workers as data, not as code."""
+"""Model-centric federated learning: training shipped to workers as data, not as code.
+
+The public names of the package, in one list. They are loaded when they are first used, so that the command
+line and programs that need only some of them start quickly.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fedplan import errors
+from fedplan.errors import FedplanError
+from fedplan.version import __version__
+
+if TYPE_CHECKING:
+    from fedplan.client import (
+        Accepted,
+        BatchEnd,
+        BatchStart,
+        EpochEnd,
+        EpochStart,
+        Job,
+        ModelCentricFLClient,
+        Participation,
+        PlanTrainer,
+        PlanTrainerCheckpoint,
+        Rejected,
+        Retry,
+        Syft,
+        SyftModel,
+        TrainingEnd,
+        TrainingStart,
+        TrainingStop,
+        participate,
+        participate_async,
+    )
+    from fedplan.data import (
+        BatchSampler,
+        Compose,
+        DataLoader,
+        Dataset,
+        Normalize,
+        OneHot,
+        RandomSampler,
+        Sampler,
+        SequentialSampler,
+        TensorDataset,
+        ToTensor,
+        Transform,
+        collate,
+        partition_dirichlet,
+        partition_iid,
+        partition_shards,
+    )
+    from fedplan.plan import (
+        Cost,
+        Limits,
+        Plan,
+        PlanInput,
+        PlanInputSpec,
+        PlanOutput,
+        PlanOutputSpec,
+        accuracy,
+        model_parameters,
+        module_state,
+        trace,
+        training_plan,
+    )
+    from fedplan.wire import (
+        State,
+    )
+
+_HOME = {
+    "Accepted": "fedplan.client",
+    "BatchEnd": "fedplan.client",
+    "BatchStart": "fedplan.client",
+    "EpochEnd": "fedplan.client",
+    "EpochStart": "fedplan.client",
+    "Job": "fedplan.client",
+    "ModelCentricFLClient": "fedplan.client",
+    "Participation": "fedplan.client",
+    "PlanTrainer": "fedplan.client",
+    "PlanTrainerCheckpoint": "fedplan.client",
+    "Rejected": "fedplan.client",
+    "Retry": "fedplan.client",
+    "Syft": "fedplan.client",
+    "SyftModel": "fedplan.client",
+    "TrainingEnd": "fedplan.client",
+    "TrainingStart": "fedplan.client",
+    "TrainingStop": "fedplan.client",
+    "participate": "fedplan.client",
+    "participate_async": "fedplan.client",
+    "BatchSampler": "fedplan.data",
+    "Compose": "fedplan.data",
+    "DataLoader": "fedplan.data",
+    "Dataset": "fedplan.data",
+    "Normalize": "fedplan.data",
+    "OneHot": "fedplan.data",
+    "RandomSampler": "fedplan.data",
+    "Sampler": "fedplan.data",
+    "SequentialSampler": "fedplan.data",
+    "TensorDataset": "fedplan.data",
+    "ToTensor": "fedplan.data",
+    "Transform": "fedplan.data",
+    "collate": "fedplan.data",
+    "partition_dirichlet": "fedplan.data",
+    "partition_iid": "fedplan.data",
+    "partition_shards": "fedplan.data",
+    "Cost": "fedplan.plan",
+    "Limits": "fedplan.plan",
+    "Plan": "fedplan.plan",
+    "PlanInput": "fedplan.plan",
+    "PlanInputSpec": "fedplan.plan",
+    "PlanOutput": "fedplan.plan",
+    "PlanOutputSpec": "fedplan.plan",
+    "accuracy": "fedplan.plan",
+    "model_parameters": "fedplan.plan",
+    "module_state": "fedplan.plan",
+    "trace": "fedplan.plan",
+    "training_plan": "fedplan.plan",
+    "State": "fedplan.wire",
+}
+
+__all__ = [
+    "Accepted",
+    "BatchEnd",
+    "BatchSampler",
+    "BatchStart",
+    "Compose",
+    "Cost",
+    "DataLoader",
+    "Dataset",
+    "EpochEnd",
+    "EpochStart",
+    "FedplanError",
+    "Job",
+    "Limits",
+    "ModelCentricFLClient",
+    "Normalize",
+    "OneHot",
+    "Participation",
+    "Plan",
+    "PlanInput",
+    "PlanInputSpec",
+    "PlanOutput",
+    "PlanOutputSpec",
+    "PlanTrainer",
+    "PlanTrainerCheckpoint",
+    "RandomSampler",
+    "Rejected",
+    "Retry",
+    "Sampler",
+    "SequentialSampler",
+    "State",
+    "Syft",
+    "SyftModel",
+    "TensorDataset",
+    "ToTensor",
+    "TrainingEnd",
+    "TrainingStart",
+    "TrainingStop",
+    "Transform",
+    "__version__",
+    "accuracy",
+    "collate",
+    "errors",
+    "model_parameters",
+    "module_state",
+    "participate",
+    "participate_async",
+    "partition_dirichlet",
+    "partition_iid",
+    "partition_shards",
+    "trace",
+    "training_plan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fedplan' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value  # the next use finds it directly
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

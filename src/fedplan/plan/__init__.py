@@ -1,14 +1,20 @@
 """Plans: training as a closed list of tensor operations."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from fedplan.plan.check import Cost, Limits
 from fedplan.plan.codec import split_variants
+from fedplan.plan.module import model_parameters, module_state
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tensors import from_torch, to_torch
-from fedplan.plan.trace import trace
-from fedplan.plan.training import accuracy, model_parameters, module_state, training_plan
+
+if TYPE_CHECKING:
+    from fedplan.plan.tracing import trace
+    from fedplan.plan.training import accuracy, training_plan
 
 __all__ = [
     "OPS",
@@ -28,3 +34,16 @@ __all__ = [
     "trace",
     "training_plan",
 ]
+
+# PyTorch's tracer takes a third of a second to import; workers and grids never need it.
+_ON_FIRST_USE = {
+    "trace": "fedplan.plan.tracing",
+    "accuracy": "fedplan.plan.training",
+    "training_plan": "fedplan.plan.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(_ON_FIRST_USE[name]), name)

@@ -7,28 +7,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fedplan.errors import TraceError
+from fedplan.plan.module import module_state
 from fedplan.plan.optimizers import OptimizerFactory, Update, check_takes_tensor_rate, read_optimizer
 from fedplan.plan.plan import Plan
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
-from fedplan.plan.trace import trace
+from fedplan.plan.tracing import trace
 
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(model output, target) → one number, as a tensor."""
-
-
-def module_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of a module that are hosted and trained, by name, in the order in which Plans take them.
-
-    These are its parameters, then its floating-point buffers (the running statistics of a batch norm).
-    Other buffers, such as counters, stay with the module.
-    """
-    state = {name: p.detach() for name, p in model.named_parameters()}
-    return state | {name: b.detach() for name, b in model.named_buffers() if b.is_floating_point()}
-
-
-def model_parameters(model: nn.Module) -> list[torch.Tensor]:
-    """The tensors of `module_state`, in its order: what is hosted as the model."""
-    return list(module_state(model).values())
 
 
 def accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
