@@ -120,11 +120,28 @@ def imports(modules: dict[str, Module]) -> Iterator[Import]:
             id(node)
             for function in ast.walk(module.tree)
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            and function not in _loaders(module)
             for node in ast.walk(function)
         }
         for node in ast.walk(module.tree):
             for target in _targets(node, module, modules):
                 yield Import(module, node.lineno, target, id(node) in inside)
+
+
+def _loaders(module: Module) -> list[ast.FunctionDef]:
+    """A module's own `__getattr__` (PEP 562), which is there to import what is used for the first time."""
+    found = [n for n in module.tree.body if isinstance(n, ast.FunctionDef) and n.name == "__getattr__"]
+    return found if module.name == module.package else []
+
+
+def _statements(module: Module) -> list[ast.stmt]:
+    """A module's top-level statements, with those that only type checkers see."""
+
+    def seen(node: ast.stmt) -> list[ast.stmt]:
+        checked = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        return node.body if checked else [node]
+
+    return [node for top in module.tree.body for node in seen(top)]
 
 
 def _targets(node: ast.AST, module: Module, modules: dict[str, Module]) -> list[str]:
@@ -231,7 +248,7 @@ def _listed(module: Module) -> set[str]:
 def _bound(module: Module) -> set[str]:
     """Names that a package takes from its own modules or defines."""
     names = set()
-    for node in module.tree.body:
+    for node in _statements(module):
         if isinstance(node, ast.ImportFrom) and _source(node, module).startswith("fedplan"):
             names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -252,7 +269,8 @@ def _documentation(module: Module, name: str, modules: dict[str, Module]) -> str
     """
     if f"{module.name}.{name}" in modules and name not in _bound(module):
         return ast.get_docstring(modules[f"{module.name}.{name}"].tree)
-    for node, following in zip(module.tree.body, [*module.tree.body[1:], None], strict=True):
+    body = _statements(module)
+    for node, following in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
             return ast.get_docstring(node)
         if isinstance(node, ast.Assign | ast.AnnAssign) and _assigned(node) == name:

@@ -123,6 +123,7 @@ class DataLoader:
         return self.length
 
     def __iter__(self) -> Iterator[Any]:
+        """Starts the next epoch, in an order of its own, and gives its batches."""
         self._epoch += 1
         return self.batches()
 
