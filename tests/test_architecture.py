@@ -130,18 +130,15 @@ def imports(modules: dict[str, Module]) -> Iterator[Import]:
 
 def _loaders(module: Module) -> list[ast.FunctionDef]:
     """A module's own `__getattr__` (PEP 562), which is there to import what is used for the first time."""
-    found = [n for n in module.tree.body if isinstance(n, ast.FunctionDef) and n.name == "__getattr__"]
-    return found if module.name == module.package else []
+    return [n for n in module.tree.body if isinstance(n, ast.FunctionDef) and n.name == "__getattr__"]
 
 
 def _statements(module: Module) -> list[ast.stmt]:
     """A module's top-level statements, with those that only type checkers see."""
 
-    def seen(node: ast.stmt) -> list[ast.stmt]:
-        checked = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        return node.body if checked else [node]
-
-    return [node for top in module.tree.body for node in seen(top)]
+    body = module.tree.body
+    checked = [n for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    return [*body, *(node for block in checked for node in block.body)]
 
 
 def _targets(node: ast.AST, module: Module, modules: dict[str, Module]) -> list[str]:
