@@ -129,7 +129,7 @@ def imports(modules: dict[str, Module]) -> Iterator[Import]:
 
 
 def _loaders(module: Module) -> list[ast.FunctionDef]:
-    """A module's own `__getattr__` (PEP 562), which is there to import what is used for the first time."""
+    """A module's own `__getattr__` (PEP 562), which imports what is used for the first time."""
     return [n for n in module.tree.body if isinstance(n, ast.FunctionDef) and n.name == "__getattr__"]
 
 
@@ -137,8 +137,8 @@ def _statements(module: Module) -> list[ast.stmt]:
     """A module's top-level statements, with those that only type checkers see."""
 
     body = module.tree.body
-    checked = [n for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    return [*body, *(node for block in checked for node in block.body)]
+    checked = (n.body for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    return sum(checked, start=body)
 
 
 def _targets(node: ast.AST, module: Module, modules: dict[str, Module]) -> list[str]:
