@@ -136,9 +136,8 @@ def _loaders(module: Module) -> list[ast.FunctionDef]:
 def _statements(module: Module) -> list[ast.stmt]:
     """A module's top-level statements, with those that only type checkers see."""
 
-    body = module.tree.body
-    checked = (n.body for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
-    return sum(checked, start=body)
+    blocks = [n for n in module.tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+    return sum((block.body for block in blocks), start=module.tree.body)
 
 
 def _targets(node: ast.AST, module: Module, modules: dict[str, Module]) -> list[str]:
