@@ -1,1 +1,24 @@
-"""Turning the updates of many workers into the next model."""
+"""Averaging: an update as a commutative monoid, averaging rules, averaging plans, server optimizers."""
+
+from fedplan.aggregate.layout import AVERAGED_DTYPES, Layout, TensorLayout, layout_of, misfit
+from fedplan.aggregate.plans import averaging_plan, diffs_of_plan, plan_shapes
+from fedplan.aggregate.rule import Accumulated, AveragingRule, Tensors, check_average, mean
+from fedplan.aggregate.server import ServerOptimizer, plain
+
+__all__ = [
+    "AVERAGED_DTYPES",
+    "Accumulated",
+    "AveragingRule",
+    "Layout",
+    "ServerOptimizer",
+    "TensorLayout",
+    "Tensors",
+    "averaging_plan",
+    "check_average",
+    "diffs_of_plan",
+    "layout_of",
+    "mean",
+    "misfit",
+    "plain",
+    "plan_shapes",
+]

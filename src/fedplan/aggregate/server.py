@@ -1,0 +1,40 @@
+"""Server optimizers: how an averaged diff changes the model."""
+
+import dataclasses
+from collections.abc import Callable
+
+from fedplan.aggregate.layout import Layout, misfit
+from fedplan.aggregate.numbers import from_float64, to_float64
+from fedplan.aggregate.rule import Accumulated, Tensors
+from fedplan.errors import AggregationError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerOptimizer:
+    """How the grid applies an averaged diff: a record of functions over an explicit state.
+
+    Attributes:
+        name: for logs and status.
+        start: (layout) → the state before the first cycle.
+        step: (model, averaged diff, state) → (new model, new state).
+    """
+
+    name: str
+    start: Callable[[Layout], Accumulated]
+    step: Callable[[Tensors, Tensors, Accumulated], tuple[Tensors, Accumulated]]
+
+
+def plain() -> ServerOptimizer:
+    """new = model − averaged diff, as every grid of this protocol does. Keeps no state."""
+    return ServerOptimizer("plain", lambda _layout: Accumulated(0, ()), _subtract)
+
+
+def _subtract(model: Tensors, diff: Tensors, state: Accumulated) -> tuple[Tensors, Accumulated]:
+    changed = [
+        from_float64(to_float64(tensor) - to_float64(change), tensor.dtype)
+        for tensor, change in zip(model, diff, strict=True)
+    ]
+    reason = misfit(changed, tuple((tensor.shape, tensor.dtype) for tensor in model))
+    if reason is not None:
+        raise AggregationError(f"the changed model is not usable: {reason}")
+    return changed, Accumulated(state.count + 1, state.tensors)

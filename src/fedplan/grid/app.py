@@ -1,0 +1,118 @@
+"""The composition root: settings in, an ASGI app out."""
+
+import asyncio
+import contextlib
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fedplan.grid import dashboard, http, operation, websocket
+from fedplan.grid.auth import TokenChecker, WorkerIds
+from fedplan.grid.blobs import Blobs
+from fedplan.grid.closer import Closer
+from fedplan.grid.grid import Grid
+from fedplan.grid.metrics import Metrics
+from fedplan.grid.settings import Settings
+from fedplan.grid.store import Store
+from fedplan.version import __version__
+from fedplan.wire.messages import ErrorReply
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    draw: Callable[[], float] = random.random,
+) -> FastAPI:
+    """The grid as an ASGI app.
+
+    Its store is opened, and its cycles are closed, between the start and the end of the app's lifespan.
+    In-process, without a server: ``async with app.router.lifespan_context(app)``.
+
+    Args:
+        settings: how it runs; read from the environment when None.
+        clock: the time in seconds since 1970; tests may give another.
+        draw: random numbers in [0, 1) for the lots of ``pool_selection: random``.
+    """
+    used = settings or Settings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(used, clock, draw) as grid:
+            app.state.grid = grid
+            yield
+
+    app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    for part in (http, websocket, operation, dashboard):
+        app.include_router(part.router)
+    app.add_exception_handler(RequestValidationError, _invalid_query)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=used.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        max_age=86400,
+    )
+    app.add_middleware(MergeSlashes)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, clock: Callable[[], float], draw: Callable[[], float]
+) -> AsyncIterator[Grid]:
+    """A grid with its store open and its closer at work."""
+    if settings.database_url is None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    blobs = Blobs.open(settings.blobs)
+    async with (
+        contextlib.aclosing(await Store.open(settings.database)) as store,
+        httpx.AsyncClient(timeout=settings.token_check_seconds) as client,
+    ):
+        grid = Grid(
+            settings, store, blobs, WorkerIds(store.secret), TokenChecker(client), Metrics(), clock, draw
+        )
+        closing = asyncio.create_task(Closer(grid).run())
+        try:
+            yield grid
+        finally:
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+
+
+class MergeSlashes:
+    """Serves ``//model-centric/…``, which clients ask for when their base URL ends in a slash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection."""
+        if "//" in scope.get("path", ""):
+            scope = {**scope, "path": re.sub("/{2,}", "/", scope["path"])}
+        await self._app(scope, receive, send)
+
+
+async def _invalid_query(_request: Request, error: Exception) -> Response:
+    """A query that lacks something: names are told, values are not (they may be request keys)."""
+    names = (
+        {str(item["loc"][-1]) for item in error.errors()} if isinstance(error, RequestValidationError) else ()
+    )
+    reply = ErrorReply(error=f"missing or wrong in the query: {', '.join(sorted(names))}")
+    return http.to_response((400, reply))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    """An unknown path or method, in the grid's own form."""
+    code = error.status_code if isinstance(error, HTTPException) else 500
+    detail = str(error.detail) if isinstance(error, HTTPException) else ""
+    return http.to_response((code, ErrorReply(error=detail)))

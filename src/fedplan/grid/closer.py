@@ -1,0 +1,79 @@
+"""The background task that closes cycles: after their last report, by time, and after a restart."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from fedplan.grid.grid import Grid
+from fedplan.grid.service.closing import attend
+from fedplan.grid.store import rounds
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_SHORTEST_NAP = 0.01
+
+
+class Closer:
+    """Looks for cycles to close and closes each in a task of its own, so that a large one delays no other.
+
+    Args:
+        grid: the grid.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._closing: set[int] = set()
+
+    async def run(self) -> None:
+        """Works until it is cancelled; then lets what it has begun come to its end."""
+        try:
+            while True:
+                looking = self._begin(self._look())
+                await asyncio.wait([looking])
+                await self._nap(looking)
+        finally:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    async def _look(self) -> float:
+        """Starts closing what is due; returns after how many seconds to look again."""
+        self._grid.closable.clear()
+        now = self._grid.clock()
+        async with self._grid.store.reading() as db:
+            due = await rounds.due(db, now)
+            deadline = await rounds.next_deadline(db, now)
+        for cycle_id in set(due) - self._closing:
+            self._closing.add(cycle_id)
+            self._begin(self._close(cycle_id))
+        poll = self._grid.settings.poll_seconds
+        return poll if deadline is None else min(poll, max(deadline - now, _SHORTEST_NAP))
+
+    async def _close(self, cycle_id: int) -> None:
+        try:
+            await attend(self._grid, cycle_id)
+        finally:
+            self._closing.discard(cycle_id)
+        self._grid.closable.set()  # the next cycle may have a deadline to watch
+
+    async def _nap(self, looking: asyncio.Task[float]) -> None:
+        seconds = self._grid.settings.poll_seconds if looking.exception() else looking.result()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._grid.closable.wait()
+        except TimeoutError:
+            return
+
+    def _begin(self, work: Coroutine[object, object, _T]) -> asyncio.Task[_T]:
+        """A task whose failure is logged: nobody waits for it, and the others must go on."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("closing cycles failed; it is tried again", exc_info=task.exception())

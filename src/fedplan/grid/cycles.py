@@ -1,0 +1,231 @@
+"""What is decided about cycles, as pure functions of plain records and the time.
+
+When a cycle closes:
+
+- at its limit: as soon as `max_diffs` reports have come, or `max_workers`, whichever is less;
+- with a `cycle_length`: at its deadline, if at least `min_diffs` (one, when absent) have come;
+- with neither `max_diffs` nor `cycle_length`: at `min_diffs` reports when that is set, else as soon as no
+  worker of the cycle is still training and at least `min_workers` have reported.
+
+A deadline that passes with too few reports moves by another `cycle_length`; reports that came stay. Workers
+that have not reported by then lose their place (others may take it), but may still report while the cycle
+is open. So a worker that crashed blocks its place no longer than until the deadline. Without a
+`cycle_length` there is no such moment: set one where workers may vanish.
+
+Whom a cycle takes. `max_workers` is the number of places. A worker has one place, and at most one report, in
+a cycle. With `min_workers` nobody is taken until so many workers have asked (those who asked a short while
+ago count, see `waits_until`); then the cycle takes whoever asks. `pool_selection` "iterate" gives the places
+in the order of asking. "random" draws lots when more workers are waiting than places are free: each is
+taken with the chance places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker
+that was taken into cycle c is not taken before cycle c + n. Speeds below `minimum_download_speed` or
+`minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
+
+`num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end.
+"""
+
+import dataclasses
+import enum
+import math
+
+from fedplan.grid.records import Assignment, Cycle, Phase
+from fedplan.wire.config import ServerConfig
+
+
+class Refusal(enum.StrEnum):
+    """Why a worker is not taken into a cycle."""
+
+    FINISHED = "the model's training is finished"
+    CLOSING = "the cycle is closing"
+    TRAINING = "the worker is in the cycle already"
+    REPORTED = "the worker has reported in this cycle"
+    RESTING = "the worker took part too recently"
+    TOO_SLOW = "the worker's connection is too slow, or was not measured"
+    FULL = "the cycle is full"
+    GATHERING = "not enough workers have asked yet"
+    LOT = "the lot fell on others"
+
+
+_KEEPS_ITS_TURN = frozenset({Refusal.FULL, Refusal.GATHERING, Refusal.LOT})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejection:
+    """A refusal, with the whole seconds after which asking again makes sense (None: never)."""
+
+    why: Refusal
+    timeout: int | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the worker counts as waiting from now on."""
+        return self.why in _KEEPS_ITS_TURN
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asker:
+    """What is known of a worker that asks to join.
+
+    Attributes:
+        download: Mbit/s; None or negative when it was not measured, 0 when it was too fast to measure.
+        upload: as `download`.
+        place: its place in this cycle, if it has one.
+        last_cycle: number of the latest other cycle that took it.
+        waiting: how many workers wait for a place, this one included.
+    """
+
+    download: float | None = None
+    upload: float | None = None
+    place: Assignment | None = None
+    last_cycle: int | None = None
+    waiting: int = 1
+
+
+def limit(config: ServerConfig) -> int | None:
+    """Reports that close a cycle at once; None when no number does."""
+    return min((n for n in (config.max_diffs, config.max_workers) if n is not None), default=None)
+
+
+def needed(config: ServerConfig) -> int:
+    """Reports without which a cycle is not averaged."""
+    if config.cycle_length is not None:
+        return config.min_diffs or 1
+    if config.max_diffs is not None:
+        return limit(config) or 1
+    return config.min_diffs or config.min_workers or 1
+
+
+def is_complete(config: ServerConfig, cycle: Cycle, now: float) -> bool:
+    """Whether an open cycle closes now, to be averaged."""
+    if cycle.reported < needed(config):
+        return False
+    most = limit(config)
+    if most is not None and cycle.reported >= most:
+        return True
+    if cycle.deadline is not None:
+        return now >= cycle.deadline
+    return config.min_diffs is not None or cycle.occupied == cycle.reported
+
+
+def is_overdue(cycle: Cycle, now: float) -> bool:
+    """Whether an open cycle's time has passed."""
+    return cycle.phase is Phase.OPEN and cycle.deadline is not None and now >= cycle.deadline
+
+
+def deadline(config: ServerConfig, now: float) -> float | None:
+    """When a cycle that opens, or is extended, now is closed by time."""
+    return None if config.cycle_length is None else now + config.cycle_length
+
+
+def takes_place(config: ServerConfig, number: int) -> bool:
+    """Whether the FL process has a cycle of this number."""
+    return config.num_cycles is None or number <= config.num_cycles
+
+
+def needs_speed_test(config: ServerConfig) -> bool:
+    """Whether workers are asked to measure their connection."""
+    return config.minimum_download_speed is not None or config.minimum_upload_speed is not None
+
+
+def keeps_waiting_list(config: ServerConfig) -> bool:
+    """Whether it matters who waits for a place."""
+    lots = config.pool_selection == "random" and config.max_workers is not None
+    return lots or config.min_workers is not None
+
+
+def waits_until(rejection: Rejection, now: float) -> float:
+    """Until when a rejected worker counts as waiting: long enough to ask again when it was told to.
+
+    Not much longer: some clients ask each time with a new worker id, and would count twice.
+    """
+    return now + 1.25 * (rejection.timeout or 0) + 1.0
+
+
+def admission(
+    config: ServerConfig, cycle: Cycle, asker: Asker, now: float, *, draw: float, retry: float
+) -> Rejection | None:
+    """Whether a worker may join a cycle.
+
+    Args:
+        config: of the cycle's FL process.
+        cycle: the latest one of the process.
+        asker: the worker.
+        now: the time.
+        draw: a random number in [0, 1), for the lot.
+        retry: seconds after which a worker may ask again when nothing better is known.
+
+    Returns:
+        None when it may join, else the rejection.
+    """
+    why = _obstacle(config, cycle, asker, now, draw)
+    return None if why is None else Rejection(why, _timeout(why, config, cycle, asker, now, retry))
+
+
+def _obstacle(config: ServerConfig, cycle: Cycle, asker: Asker, now: float, draw: float) -> Refusal | None:
+    if cycle.phase is not Phase.OPEN:
+        return Refusal.CLOSING if takes_place(config, cycle.number + 1) else Refusal.FINISHED
+    if is_overdue(cycle, now):
+        return Refusal.CLOSING
+    if asker.place is not None and asker.place.reported:
+        return Refusal.REPORTED
+    if asker.place is not None and not asker.place.released:
+        return Refusal.TRAINING
+    if _free_from(config, asker) > cycle.number:
+        return Refusal.RESTING
+    if not _is_fast_enough(config, asker):
+        return Refusal.TOO_SLOW
+    return _no_place(config, cycle, asker, draw)
+
+
+def _free_from(config: ServerConfig, asker: Asker) -> int:
+    """Number of the first cycle that may take the worker again."""
+    if asker.last_cycle is None:
+        return 0
+    return asker.last_cycle + (config.do_not_reuse_workers_until_cycle or 0)
+
+
+def _is_fast_enough(config: ServerConfig, asker: Asker) -> bool:
+    pairs = (
+        (asker.download, config.minimum_download_speed),
+        (asker.upload, config.minimum_upload_speed),
+    )
+    return all(least is None or _reaches(speed, least) for speed, least in pairs)
+
+
+def _reaches(speed: float | None, least: float) -> bool:
+    if speed is None or speed < 0:
+        return False
+    return speed == 0 or speed >= least  # a browser reports 0 when a fast link left nothing to measure
+
+
+def _no_place(config: ServerConfig, cycle: Cycle, asker: Asker, draw: float) -> Refusal | None:
+    free = math.inf if config.max_workers is None else config.max_workers - cycle.occupied
+    if free <= 0:
+        return Refusal.FULL
+    if cycle.occupied == 0 and asker.waiting < (config.min_workers or 1):
+        return Refusal.GATHERING
+    if config.pool_selection == "random" and asker.waiting > free and draw * asker.waiting >= free:
+        return Refusal.LOT
+    return None
+
+
+def _timeout(
+    why: Refusal, config: ServerConfig, cycle: Cycle, asker: Asker, now: float, retry: float
+) -> int | None:
+    """Whole seconds, at least one; None when no later cycle can take the worker."""
+    if why is Refusal.FINISHED:
+        return None
+    if why is Refusal.REPORTED and not takes_place(config, cycle.number + 1):
+        return None
+    if why is Refusal.RESTING and not takes_place(config, _free_from(config, asker)):
+        return None
+    if why is Refusal.CLOSING:
+        return 1
+    return max(1, math.ceil(_wait(why, config, cycle, now, retry)))
+
+
+def _wait(why: Refusal, config: ServerConfig, cycle: Cycle, now: float, retry: float) -> float:
+    if cycle.deadline is None or why in (Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
+        return retry
+    left = cycle.deadline - now
+    only_time_ends_it = limit(config) is None
+    return left if only_time_ends_it else min(left, retry)

@@ -1,0 +1,58 @@
+"""What a running grid consists of. Made by `app`, used by the services."""
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import Callable
+
+from fedplan.errors import AuthenticationError
+from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
+from fedplan.grid.blobs import Blobs
+from fedplan.grid.metrics import Metrics
+from fedplan.grid.settings import Settings
+from fedplan.grid.store import Store
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grid:
+    """The parts of a running grid.
+
+    Attributes:
+        settings: how it runs.
+        store: its tables.
+        blobs: its blobs.
+        worker_ids: makes and reads worker ids.
+        tokens: checks workers' tokens.
+        metrics: its counters.
+        clock: the time, in seconds since 1970.
+        draw: a random number in [0, 1), for lots.
+        replica: name of this process among those that share the store.
+        closable: set when a cycle may be waiting to be closed.
+    """
+
+    settings: Settings
+    store: Store
+    blobs: Blobs
+    worker_ids: WorkerIds
+    tokens: TokenChecker
+    metrics: Metrics
+    clock: Callable[[], float]
+    draw: Callable[[], float]
+    replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
+    closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    def require_owner(self, token: str | None) -> None:
+        """Lets only the grid's owner pass, when the grid has an owner token.
+
+        Raises:
+            AuthenticationError: no token, or a wrong one.
+        """
+        expected = self.settings.owner_token
+        if expected is None:
+            return
+        if token is None:
+            raise AuthenticationError(
+                "this needs the grid's owner token; send it as 'Authorization: Bearer …'"
+            )
+        if not is_same(token, expected.get_secret_value()):
+            raise AuthenticationError("the owner token is wrong")

@@ -1,0 +1,205 @@
+"""The HTTP transport: the calls of the table, the downloads, and the speed test."""
+
+import functools
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
+
+from fedplan.errors import InvalidRequestError, MessageTooLargeError
+from fedplan.grid.calls import CALLS, Call, bearer, perform
+from fedplan.grid.grid import Grid
+from fedplan.grid.replies import outcome
+from fedplan.grid.service import downloads
+from fedplan.grid.service.downloads import Download
+from fedplan.grid.service.retrieving import retrieve_model
+from fedplan.grid.service.status import status
+from fedplan.wire.messages import (
+    GET_MODEL,
+    GET_PLAN,
+    GET_PROTOCOL,
+    RETRIEVE_MODEL,
+    SPEED_TEST,
+    SPEED_TEST_BYTES,
+    STATUS,
+    Reply,
+    dump,
+)
+
+router = APIRouter()
+
+_PIECE = os.urandom(1024 * 1024)  # random, so that no proxy's compression flatters the speed
+
+_RETRY_AFTER = "5"  # seconds, for clients that know the header
+
+Id = Annotated[int, Query(ge=0, lt=2**63)]
+Variant = Literal["list", "torchscript", "tfjs"]
+Handler = Callable[..., Awaitable[Reply | Response]]
+
+
+def answered(name: str) -> Callable[[Handler], Callable[..., Awaitable[Response]]]:
+    """Makes a handler's errors into answers, its replies into JSON, and counts it.
+
+    Args:
+        name: of the call, for the metrics.
+    """
+
+    def wrap(handler: Handler) -> Callable[..., Awaitable[Response]]:
+        @functools.wraps(handler)
+        async def run(*, request: Request, **arguments: object) -> Response:
+            grid: Grid = request.app.state.grid
+            started = time.perf_counter()
+            result = await outcome(handler(request=request, **arguments))
+            response = to_response(result)
+            grid.metrics.requests.labels(name, "http", str(response.status_code)).inc()
+            grid.metrics.seconds.labels(name).observe(time.perf_counter() - started)
+            return response
+
+        return run
+
+    return wrap
+
+
+def to_response(result: Response | Reply | tuple[int, Reply]) -> Response:
+    """What is sent for a reply or a refusal; keys without a value are left out."""
+    if isinstance(result, Response):
+        return result
+    code, reply = result if isinstance(result, tuple) else (200, result)
+    wait = {"retry-after": _RETRY_AFTER} if code == 503 else None
+    return Response(to_json(dump(reply)), code, wait, media_type="application/json")
+
+
+def token_of(request: Request) -> str | None:
+    """The bearer token of a request."""
+    return bearer(request.headers.get("authorization"))
+
+
+def _add_call(type: str, call: Call) -> None:
+    """Serves a call of the table under its type as the path."""
+
+    @answered(type)
+    async def handler(request: Request) -> Reply:
+        grid: Grid = request.app.state.grid
+        body = await read_body(request, grid.settings.max_message_bytes)
+        return await perform(grid, call, body, token_of(request))
+
+    schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
+    router.add_api_route(
+        f"/{type}",
+        handler,
+        methods=["POST"],
+        name=type,
+        description=call.run.__doc__,
+        response_model=None,
+        openapi_extra={"requestBody": schema},
+    )
+
+
+for _type, _call in CALLS.items():
+    _add_call(_type, _call)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        MessageTooLargeError: it is larger than the limit.
+        InvalidRequestError: the connection broke.
+    """
+    pieces = [piece async for piece in body_pieces(request, limit)]
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def body_pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body as it comes; errors as for `read_body`."""
+    size = 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise MessageTooLargeError(f"the body is larger than {limit} bytes, this grid's limit")
+            if piece:
+                yield piece
+    except ClientDisconnect:
+        raise InvalidRequestError("the connection broke while the body was being read") from None
+
+
+@router.get(f"/{GET_MODEL}", response_model=None)
+@answered(GET_MODEL)
+async def get_model(request: Request, worker_id: str, request_key: str, model_id: Id) -> Response:
+    """The model that the worker's cycle starts from: a State."""
+    return _send(await downloads.get_model(request.app.state.grid, worker_id, request_key, model_id))
+
+
+@router.get(f"/{GET_PLAN}", response_model=None)
+@answered(GET_PLAN)
+async def get_plan(
+    request: Request,
+    worker_id: str,
+    request_key: str,
+    plan_id: Id,
+    receive_operations_as: Variant = "list",
+) -> Response:
+    """A Plan of the worker's cycle."""
+    grid = request.app.state.grid
+    return _send(await downloads.get_plan(grid, worker_id, request_key, plan_id, receive_operations_as))
+
+
+@router.get(f"/{GET_PROTOCOL}", response_model=None)
+@answered(GET_PROTOCOL)
+async def get_protocol(request: Request, worker_id: str, request_key: str, protocol_id: Id) -> Response:
+    """A Protocol of the worker's cycle."""
+    return _send(await downloads.get_protocol(request.app.state.grid, worker_id, request_key, protocol_id))
+
+
+@router.get(f"/{RETRIEVE_MODEL}", response_model=None)
+@answered(RETRIEVE_MODEL)
+async def get_checkpoint(
+    request: Request, name: str, version: str | None = None, checkpoint: str = "latest"
+) -> Response:
+    """A checkpoint of a model: a State."""
+    return _send(await retrieve_model(request.app.state.grid, name, version, checkpoint))
+
+
+@router.get(f"/{STATUS}", response_model=None)
+@answered(STATUS)
+async def get_status(request: Request, name: str | None = None) -> Reply:
+    """The hosted models, their cycles and checkpoints; needs the owner token, when there is one."""
+    grid: Grid = request.app.state.grid
+    grid.require_owner(token_of(request))
+    return await status(grid, name)
+
+
+@router.get(f"/{SPEED_TEST}", response_model=None)
+@answered(SPEED_TEST)
+async def speed_download(
+    request: Request, worker_id: str, random: str, is_ping: str | None = None
+) -> Response:
+    """64 MiB to measure the download with, or nothing (`is_ping`) to measure the round trip."""
+    if is_ping is not None:
+        return to_response(Reply())
+    return _send(Download(SPEED_TEST_BYTES, _noise()))
+
+
+@router.post(f"/{SPEED_TEST}", response_model=None)
+@answered(SPEED_TEST)
+async def speed_upload(request: Request, worker_id: str, random: str) -> Reply:
+    """Takes an upload, in whatever form, and drops it as it comes."""
+    async for _ in body_pieces(request, request.app.state.grid.settings.max_message_bytes):
+        pass
+    return Reply()
+
+
+async def _noise() -> AsyncIterator[bytes]:
+    for _ in range(SPEED_TEST_BYTES // len(_PIECE)):
+        yield _PIECE
+
+
+def _send(download: Download) -> Response:
+    headers = {"content-length": str(download.size)}
+    return StreamingResponse(download.pieces, headers=headers, media_type="application/octet-stream")

@@ -1,0 +1,40 @@
+"""Counters for Prometheus, one registry per app."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+
+class Metrics:
+    """What the grid counts.
+
+    Attributes:
+        requests: answered requests, by call, transport (http, ws) and outcome (an HTTP status).
+        seconds: how long answers took, by call.
+        reports: reports, by outcome (accepted, refused).
+        cycles: ended cycles, by outcome (done, failed), and extensions (extended).
+        closing_seconds: how long the averaging of a cycle took.
+    """
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "fedplan_requests",
+            "Answered requests.",
+            ["call", "transport", "outcome"],
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "fedplan_request_seconds", "Time to answer.", ["call"], registry=self._registry
+        )
+        self.reports = Counter(
+            "fedplan_reports", "Reports from workers.", ["outcome"], registry=self._registry
+        )
+        self.cycles = Counter(
+            "fedplan_cycles", "Cycles ended or extended.", ["outcome"], registry=self._registry
+        )
+        self.closing_seconds = Histogram(
+            "fedplan_closing_seconds", "Time to average a cycle.", registry=self._registry
+        )
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus's text format."""
+        return generate_latest(self._registry)

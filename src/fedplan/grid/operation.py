@@ -1,0 +1,27 @@
+"""What operators' tools ask a grid process: is it well, and what has it done."""
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import text
+
+from fedplan.grid.grid import Grid
+from fedplan.grid.http import answered
+
+router = APIRouter()
+
+
+@router.get("/healthz", response_model=None)
+@answered("healthz")
+async def healthz(request: Request) -> Response:
+    """200 when the process answers and its database does too."""
+    grid: Grid = request.app.state.grid
+    async with grid.store.reading() as db:
+        await db.execute(text("SELECT 1"))
+    return Response('{"status":"ok"}', media_type="application/json")
+
+
+@router.get("/metrics", response_model=None)
+@answered("metrics")
+async def metrics(request: Request) -> Response:
+    """The counters, in Prometheus's text format."""
+    grid: Grid = request.app.state.grid
+    return Response(grid.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

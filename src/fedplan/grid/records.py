@@ -1,0 +1,115 @@
+"""The grid's plain records: what the store reads and writes, and what decisions are made of.
+
+Times are seconds since 1970 (UTC), as `time.time` gives them.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from fedplan.aggregate import Layout
+from fedplan.wire.config import ServerConfig
+
+
+class Phase(enum.StrEnum):
+    """Where a cycle is in its life."""
+
+    OPEN = "open"
+    """Takes workers and reports."""
+    CLOSING = "closing"
+    """Takes no more reports; its average is being made."""
+    DONE = "done"
+    """Its average is a checkpoint."""
+    FAILED = "failed"
+    """Its average was not usable; the model stayed as it was."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Process:
+    """An FL process: a hosted model name and version.
+
+    Attributes:
+        id: the store's number of it.
+        name: the model's name.
+        version: the model's version.
+        client_config: as the model's owner wrote it.
+        server_config: how its cycles run.
+        layout: shape and dtype of each tensor of the model.
+        averaging_plan: key of the averaging Plan's blob; None for the mean.
+    """
+
+    id: int
+    name: str
+    version: str
+    client_config: Mapping[str, Any]
+    server_config: ServerConfig
+    layout: Layout
+    averaging_plan: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cycle:
+    """One round of training.
+
+    Attributes:
+        id: the store's number of it.
+        process_id: its FL process.
+        number: 1 for the first of the process.
+        phase: see `Phase`.
+        checkpoint_id: the checkpoint that its workers start from.
+        opened_at: when it opened.
+        deadline: when time closes it; None without a cycle_length.
+        occupied: places taken: workers that still train and workers that reported.
+        reported: reports received.
+        closed_at: when it ended; None before.
+        failure: why it made no checkpoint, if it failed.
+    """
+
+    id: int
+    process_id: int
+    number: int
+    phase: Phase
+    checkpoint_id: int
+    opened_at: float
+    deadline: float | None = None
+    occupied: int = 0
+    reported: int = 0
+    closed_at: float | None = None
+    failure: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assignment:
+    """A worker's place in a cycle.
+
+    Attributes:
+        id: the store's number of it.
+        cycle_id: the cycle.
+        worker_id: the worker.
+        reported: whether its diff has come.
+        released: whether its place was given up, because the cycle's time passed without its report.
+    """
+
+    id: int
+    cycle_id: int
+    worker_id: str
+    reported: bool = False
+    released: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stored version of a model's parameters.
+
+    Attributes:
+        id: the store's number of it; workers know it as `model_id`.
+        number: 1 for the model as it was hosted.
+        blob: key of its State.
+        created_at: when it was made.
+    """
+
+    id: int
+    number: int
+    blob: str
+    created_at: float

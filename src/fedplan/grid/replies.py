@@ -1,0 +1,55 @@
+"""How every answer and every refusal leaves the grid: one table, from error class to HTTP status.
+
+The messages of the listed errors are written for the peer. Whatever else goes wrong is told to the log
+alone; the peer hears "internal error".
+"""
+
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from fedplan import errors
+from fedplan.wire.messages import ErrorReply
+
+_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
+
+STATUS: dict[type[Exception], int] = {
+    errors.InvalidRequestError: 400,
+    errors.AuthenticationError: 401,
+    errors.AccessDeniedError: 403,
+    errors.NotFoundError: 404,
+    errors.NameTakenError: 409,
+    errors.HostingError: 400,
+    errors.ConfigError: 400,
+    errors.DiffRefusedError: 400,
+    errors.ReportConflictError: 409,
+    errors.OverloadedError: 503,
+    errors.MessageTooLargeError: 413,
+}
+"""HTTP status of each error whose message may leave the grid."""
+
+INTERNAL_ERROR = "internal error"
+
+
+def refusal(error: Exception) -> tuple[int, ErrorReply]:
+    """The HTTP status and the body that answer an error; what is not in the table is logged."""
+    for kind in type(error).__mro__:
+        status = STATUS.get(kind)
+        if status is not None:
+            logger.debug("refused with %d: %s", status, error)
+            return status, ErrorReply(error=str(error))
+    logger.error("a request failed", exc_info=error)
+    return 500, ErrorReply(error=INTERNAL_ERROR)
+
+
+async def outcome(work: Awaitable[_T]) -> _T | tuple[int, ErrorReply]:
+    """What a piece of work returns, or the refusal that its error calls for.
+
+    The one place where any exception is caught: a fault in one request must neither reach the peer nor end
+    a WebSocket that serves others.
+    """
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001  # the boundary; `refusal` logs what is not expected
+        return refusal(error)

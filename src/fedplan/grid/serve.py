@@ -1,0 +1,63 @@
+"""Runs the grid under uvicorn."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from fedplan.grid.app import create_app
+from fedplan.grid.settings import Settings
+
+_GRACE_SECONDS = 10
+
+
+def serve(
+    settings: Settings | None = None,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    *,
+    on_ready: Callable[[int], None] | None = None,
+) -> None:
+    """Serves a grid until SIGINT or SIGTERM; open requests are answered first. Prints nothing.
+
+    Args:
+        settings: how it runs; read from the environment when None.
+        host: address to listen on.
+        port: port to listen on; 0 takes any free one.
+        on_ready: called with the port once the grid answers.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    used = settings or Settings()
+    config = uvicorn.Config(
+        create_app(used),
+        ws_max_size=used.max_message_bytes,
+        ws_ping_timeout=60.0,  # a phone that trains may be slow to answer
+        log_config=None,
+        access_log=False,  # URLs hold request keys
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    with socket.create_server((host, port), family=_family(host), backlog=config.backlog) as listener:
+        server = _Server(config, lambda: on_ready and on_ready(listener.getsockname()[1]))
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
+            server.run(sockets=[listener])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it has started."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()

@@ -1,0 +1,201 @@
+"""How a model comes to be hosted: everything is checked before its name is taken."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedplan.aggregate import Layout, diffs_of_plan, layout_of, misfit, plan_shapes
+from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
+from fedplan.grid import cycles
+from fedplan.grid.auth import check_authentication
+from fedplan.grid.grid import Grid
+from fedplan.grid.store import catalogue, rounds
+from fedplan.plan import Plan, split_variants
+from fedplan.wire import State, schema
+from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
+from fedplan.wire.messages import HostTrainingRequest, Success
+
+_LONGEST_NAME = 200
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that passed all checks, ready to be stored.
+
+    Attributes:
+        name: its name.
+        version: its version.
+        client_config: as its owner wrote it.
+        server_config: how its cycles run.
+        layout: of its tensors.
+        model: its State.
+        averaging_plan: the averaging Plan, if it has one.
+        plans: for each Plan's name, the bytes of each variant.
+        protocols: for each Protocol's name, its bytes.
+    """
+
+    name: str
+    version: str
+    client_config: Mapping[str, Any]
+    server_config: ServerConfig
+    layout: Layout
+    model: bytes
+    averaging_plan: bytes | None
+    plans: Mapping[str, Mapping[str, bytes]]
+    protocols: Mapping[str, bytes]
+
+
+async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
+    """Hosts a model and opens its first cycle.
+
+    Raises:
+        HostingError: the model, a Plan or a Protocol cannot be hosted; the message says why.
+        ConfigError: a configuration has an unknown key or a wrong value.
+        NameTakenError: the name and version are hosted already.
+    """
+    candidate = await asyncio.to_thread(examine, request)
+    async with grid.store.reading() as db:
+        if await catalogue.find_process(db, candidate.name, candidate.version) is not None:
+            raise catalogue.name_taken(candidate.name, candidate.version)
+    new = await _store_blobs(grid, candidate)
+    now = grid.clock()
+    async with grid.store.writing() as db:
+        process_id, checkpoint_id = await catalogue.add_process(db, new, now)
+        deadline = cycles.deadline(new.server_config, now)
+        await rounds.open_cycle(db, process_id, 1, checkpoint_id, now, deadline)
+    grid.closable.set()  # a new deadline to watch
+    return Success()
+
+
+def examine(request: HostTrainingRequest) -> Candidate:
+    """Checks everything about a model that is to be hosted.
+
+    Raises:
+        HostingError: the model, a Plan or a Protocol cannot be hosted.
+        ConfigError: a configuration has an unknown key or a wrong value.
+    """
+    client_config = parse_client_config(request.client_config)
+    server_config = parse_server_config(request.server_config)
+    if server_config.authentication is not None:
+        check_authentication(server_config.authentication)
+    with _about("model"):
+        state, layout = _read_model(_unhex(request.model))
+    plans = {}
+    for name, text in request.plans.items():
+        with _about(f"Plan '{name}'"):
+            plans[name] = _read_plan(name, _unhex(text), layout)
+    protocols = {}
+    for name, text in request.protocols.items():
+        with _about(f"Protocol '{name}'"):
+            protocols[name] = _read_protocol(name, _unhex(text))
+    averaging_plan = None
+    if request.averaging_plan:
+        with _about("averaging Plan"):
+            averaging_plan = _unhex(request.averaging_plan)
+            server_config = _check_averaging_plan(averaging_plan, layout, server_config)
+    elif server_config.iterative_plan:
+        raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
+    return Candidate(
+        client_config.name,
+        client_config.version,
+        request.client_config,
+        server_config,
+        layout,
+        state.serialize(),
+        averaging_plan,
+        plans,
+        protocols,
+    )
+
+
+@contextlib.contextmanager
+def _about(part: str) -> Iterator[None]:
+    """Says of which part of the request an error tells."""
+    try:
+        yield
+    except (WireError, PlanError, AggregationError) as error:
+        raise HostingError(f"the {part} cannot be hosted: {error}") from error
+
+
+def _unhex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise WireError("it is not sent as hexadecimal digits") from None
+
+
+def _read_model(data: bytes) -> tuple[State, Layout]:
+    """The model in the form that all clients read: plain tensors, numbered, with tags."""
+    tensors = State.parse(data).tensors
+    layout = layout_of(tensors)
+    reason = misfit(tensors, layout)
+    if reason is not None:
+        raise AggregationError(reason)
+    return State.of(tensors), layout
+
+
+def _read_plan(name: str, data: bytes, layout: Layout) -> Mapping[str, bytes]:
+    _check_name(name)
+    Plan.parse(data).check_model(layout)
+    return split_variants(data)
+
+
+def _read_protocol(name: str, data: bytes) -> bytes:
+    _check_name(name)
+    schema.Protocol.decode(data)
+    return data
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= _LONGEST_NAME:
+        raise WireError(f"its name must have 1 to {_LONGEST_NAME} characters")
+
+
+def _check_averaging_plan(data: bytes, layout: Layout, config: ServerConfig) -> ServerConfig:
+    """Runs the shapes of diffs through an averaging Plan.
+
+    Returns:
+        The server_config, with the number of diffs that a Plan which takes them all at once works with.
+    """
+    plan = Plan.parse(data)
+    diffs = 1
+    if not config.iterative_plan:
+        diffs = diffs_of_plan(plan, layout)
+        config = _with_diffs(config, diffs)
+    outputs = plan.check(plan_shapes(layout, iterative=config.iterative_plan, diffs=diffs)).outputs
+    if tuple(outputs) != layout:
+        raise AggregationError(f"it returns {list(outputs)}, the model has {list(layout)}")
+    return config
+
+
+def _with_diffs(config: ServerConfig, diffs: int) -> ServerConfig:
+    """A Plan that was traced for K diffs works with K: each cycle then closes with exactly K."""
+    for key in ("min_diffs", "max_diffs"):
+        if getattr(config, key) not in (None, diffs):
+            raise ConfigError(
+                f"server_config: '{key}' is {getattr(config, key)}, but the averaging Plan was traced for "
+                f"{diffs} diffs and works with no other number; set min_diffs and max_diffs to {diffs}, or "
+                "host an iterative Plan"
+            )
+    settled = config.model_dump(exclude_unset=True) | {"min_diffs": diffs, "max_diffs": diffs}
+    return parse_server_config(settled)
+
+
+async def _store_blobs(grid: Grid, candidate: Candidate) -> catalogue.NewProcess:
+    put = grid.blobs.put
+    return catalogue.NewProcess(
+        name=candidate.name,
+        version=candidate.version,
+        client_config=candidate.client_config,
+        server_config=candidate.server_config,
+        layout=candidate.layout,
+        model=await put("models", candidate.model),
+        averaging_plan=await put("plans", candidate.averaging_plan) if candidate.averaging_plan else None,
+        plans={
+            name: {variant: await put("plans", data) for variant, data in variants.items()}
+            for name, variants in candidate.plans.items()
+        },
+        protocols={name: await put("protocols", data) for name, data in candidate.protocols.items()},
+    )

@@ -1,0 +1,123 @@
+"""How a worker comes into a cycle: authenticate, then ask."""
+
+import logging
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fedplan.errors import AuthenticationError, NotFoundError
+from fedplan.grid import cycles
+from fedplan.grid.auth import Worker, key_digest, new_request_key
+from fedplan.grid.grid import Grid
+from fedplan.grid.records import Cycle, Process
+from fedplan.grid.store import catalogue, participation
+from fedplan.wire.messages import (
+    AuthenticateReply,
+    AuthenticateRequest,
+    CycleAccepted,
+    CycleRejected,
+    CycleRequest,
+)
+
+logger = logging.getLogger(__name__)
+
+
+async def find_process(db: AsyncConnection, name: str, version: str | None) -> Process:
+    """The FL process of a name; without a version the one hosted last.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    process = await catalogue.find_process(db, name, version)
+    if process is None:
+        which = f"'{name}'" if version is None else f"'{name}' version '{version}'"
+        raise NotFoundError(f"this grid hosts no model {which}")
+    return process
+
+
+async def authenticate(grid: Grid, request: AuthenticateRequest) -> AuthenticateReply:
+    """Makes somebody who may train a model a worker. Nothing is stored; see `WorkerIds`.
+
+    Raises:
+        NotFoundError: there is no such model.
+        AuthenticationError: the token is missing or wrong.
+        OverloadedError: the token could not be checked.
+    """
+    async with grid.store.reading() as db:
+        process = await find_process(db, request.model_name, request.model_version)
+    subject = await grid.tokens.subject(process.server_config.authentication, request.auth_token)
+    return AuthenticateReply(
+        worker_id=grid.worker_ids.issue(process.id, subject),
+        requires_speed_test=cycles.needs_speed_test(process.server_config),
+    )
+
+
+async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | CycleRejected:
+    """Takes a worker into the model's cycle, or tells it when to ask again. See `cycles` for the rules.
+
+    Raises:
+        AuthenticationError: the worker id is not one of this grid's, or was given for another model.
+    """
+    worker = grid.worker_ids.read(request.worker_id)
+    now = grid.clock()
+    async with grid.store.writing() as db:
+        process = await catalogue.get_process(db, worker.process_id)
+        if request.model != process.name or request.version not in (None, process.version):
+            raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
+        cycle = await participation.latest_cycle(db, process.id, lock=True)
+        asker = await _asker(db, process, cycle, worker, request, now)
+        rejection = cycles.admission(
+            process.server_config,
+            cycle,
+            asker,
+            now,
+            draw=grid.draw(),
+            retry=grid.settings.retry_seconds,
+        )
+        if cycles.keeps_waiting_list(process.server_config):
+            until = cycles.waits_until(rejection, now) if rejection and rejection.waits else None
+            await participation.note_waiting(db, process.id, request.worker_id, until, now)
+        if rejection is not None:
+            logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
+            return CycleRejected(timeout=rejection.timeout)
+        request_key = await _take_place(db, cycle, asker, worker, request.worker_id, now)
+        return CycleAccepted(
+            model=process.name,
+            version=process.version,
+            request_key=request_key,
+            plans=await catalogue.plan_ids(db, process.id),
+            protocols=await catalogue.protocol_ids(db, process.id),
+            client_config=dict(process.client_config),
+            model_id=cycle.checkpoint_id,
+        )
+
+
+async def _asker(
+    db: AsyncConnection, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
+) -> cycles.Asker:
+    """What the decision needs to know; what it does not need is not looked up."""
+    config = process.server_config
+    last = waiting = None
+    if config.do_not_reuse_workers_until_cycle:
+        last = await participation.last_cycle_of(db, worker.identity, before=cycle.id)
+    if cycles.keeps_waiting_list(config):
+        waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
+    return cycles.Asker(
+        download=request.download,
+        upload=request.upload,
+        place=await participation.find_place(db, cycle.id, request.worker_id),
+        last_cycle=last,
+        waiting=1 + (waiting or 0),
+    )
+
+
+async def _take_place(
+    db: AsyncConnection, cycle: Cycle, asker: cycles.Asker, worker: Worker, worker_id: str, now: float
+) -> str:
+    """Gives the worker a place, and returns its request key."""
+    request_key = new_request_key()
+    digest = key_digest(request_key)
+    if asker.place is None:
+        await participation.add_place(db, cycle, worker_id, worker.identity, digest, now)
+    else:
+        await participation.renew_place(db, cycle, asker.place, digest, now)
+    return request_key

@@ -1,0 +1,61 @@
+"""What the owner sees of the hosted models."""
+
+from datetime import UTC, datetime
+
+from fedplan.errors import NotFoundError
+from fedplan.grid import cycles
+from fedplan.grid.grid import Grid
+from fedplan.grid.records import Cycle, Phase, Process
+from fedplan.grid.store.overview import Overview, overview
+from fedplan.wire.messages import CheckpointStatus, CycleStatus, ModelStatus, StatusReply
+
+
+async def status(grid: Grid, name: str | None) -> StatusReply:
+    """The hosted models, or the versions of one.
+
+    Raises:
+        NotFoundError: there is no model of that name.
+    """
+    async with grid.store.reading() as db:
+        seen = await overview(db, name)
+    if name is not None and not seen.processes:
+        raise NotFoundError(f"this grid hosts no model '{name}'")
+    return StatusReply(models=[_model(process, seen) for process in seen.processes])
+
+
+def _model(process: Process, seen: Overview) -> ModelStatus:
+    config = process.server_config
+    cycle = seen.cycles[process.id]
+    finished = cycle.closed_at is not None and not cycles.takes_place(config, cycle.number + 1)
+    return ModelStatus(
+        name=process.name,
+        version=process.version,
+        phase="finished" if finished else "training",
+        num_cycles=config.num_cycles,
+        cycle=_cycle(process, cycle),
+        checkpoints=[
+            CheckpointStatus(number=checkpoint.number, created_at=_moment(checkpoint.created_at))
+            for checkpoint in seen.checkpoints[process.id]
+        ],
+        last_failure=seen.failures.get(process.id),
+    )
+
+
+def _cycle(process: Process, cycle: Cycle) -> CycleStatus:
+    waits_for_time = cycle.phase is Phase.OPEN and cycle.deadline is not None
+    return CycleStatus(
+        number=cycle.number,
+        phase=cycle.phase.value,
+        accepted=cycle.occupied,
+        reported=cycle.reported,
+        needed=cycles.needed(process.server_config),
+        limit=cycles.limit(process.server_config),
+        opened_at=_moment(cycle.opened_at),
+        closes_at=_moment(cycle.deadline or 0) if waits_for_time else None,
+        closed_at=None if cycle.closed_at is None else _moment(cycle.closed_at),
+        failure=cycle.failure,
+    )
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

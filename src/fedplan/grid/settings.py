@@ -1,0 +1,72 @@
+"""The grid's settings: one table, read from the environment (prefix ``FEDPLAN_``) or given in code."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """How a grid process runs. Each setting is an environment variable: ``FEDPLAN_DATA_DIR`` and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDPLAN_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(
+        default=Path("fedplan-data"),
+        description="Folder of the default database and blobs; made when missing.",
+    )
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL, SQLite or PostgreSQL. Default: `grid.db` in `data_dir`."
+    )
+    blob_url: str | None = Field(
+        default=None,
+        description="Where models, Plans and diffs are kept: `file://`, `s3://`, `gs://`, `az://`, "
+        "`memory://`. Default: `blobs` in `data_dir`.",
+    )
+    owner_token: SecretStr | None = Field(
+        default=None,
+        description="Token that host-training, status and the dashboard ask for. Default: anybody may use "
+        "them.",
+    )
+    max_message_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024,
+        description="Largest HTTP body and WebSocket message that is read. A model travels at 2 (hosting) or "
+        "4/3 (report) times its size.",
+    )
+    retry_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="After how long a rejected worker may ask again, when nothing better is known.",
+    )
+    poll_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often the store is searched for cycles that other replicas left to close.",
+    )
+    lease_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="After how long another replica closes a cycle whose replica died closing it.",
+    )
+    keep_diffs: bool = Field(
+        default=False,
+        description="Keep each worker's diff after its cycle has ended. They may tell about its data.",
+    )
+    cors_origins: list[str] = Field(
+        default=["*"],
+        description="Web pages, by origin, whose scripts may use this grid; JSON. Default: all.",
+    )
+    token_check_seconds: float = Field(
+        default=5.0, gt=0, description="How long a model's authentication endpoint may take to judge a token."
+    )
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'grid.db'}"
+
+    @property
+    def blobs(self) -> str:
+        """The blob store's URL."""
+        return self.blob_url or (self.data_dir.absolute() / "blobs").as_uri()

@@ -1,0 +1,164 @@
+"""Queries about what is hosted: FL processes, their Plans, Protocols and checkpoints."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fedplan.aggregate import Layout
+from fedplan.errors import NameTakenError
+from fedplan.grid.records import Checkpoint, Process
+from fedplan.grid.store.tables import checkpoints, plan_variants, plans, processes, protocols
+from fedplan.wire.config import ServerConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewProcess:
+    """An FL process that is about to be hosted; its blobs are stored already.
+
+    Attributes:
+        name: the model's name.
+        version: the model's version.
+        client_config: as the model's owner wrote it.
+        server_config: how its cycles run.
+        layout: of the model.
+        model: key of the model's blob.
+        averaging_plan: key of the averaging Plan's blob.
+        plans: for each Plan's name, the key of each variant's blob.
+        protocols: for each Protocol's name, the key of its blob.
+    """
+
+    name: str
+    version: str
+    client_config: Mapping[str, Any]
+    server_config: ServerConfig
+    layout: Layout
+    model: str
+    averaging_plan: str | None
+    plans: Mapping[str, Mapping[str, str]]
+    protocols: Mapping[str, str]
+
+
+async def find_process(db: AsyncConnection, name: str, version: str | None) -> Process | None:
+    """The FL process of a name; without a version the one hosted last."""
+    query = select(processes).where(processes.c.name == name)
+    if version is not None:
+        query = query.where(processes.c.version == version)
+    row = (await db.execute(query.order_by(processes.c.id.desc()).limit(1))).mappings().first()
+    return None if row is None else read_process(row)
+
+
+async def get_process(db: AsyncConnection, id: int) -> Process:
+    """The FL process of an id that is known to exist."""
+    return read_process((await db.execute(select(processes).where(processes.c.id == id))).mappings().one())
+
+
+async def add_process(db: AsyncConnection, new: NewProcess, now: float) -> tuple[int, int]:
+    """Stores an FL process with its Plans, Protocols and first checkpoint.
+
+    Returns:
+        The ids of the process and of the checkpoint.
+
+    Raises:
+        NameTakenError: the name and version are hosted already.
+    """
+    values = {
+        "name": new.name,
+        "version": new.version,
+        "client_config": json.dumps(new.client_config),
+        "server_config": new.server_config.model_dump_json(exclude_unset=True),
+        "layout": json.dumps(new.layout),
+        "averaging_plan": new.averaging_plan,
+        "created_at": now,
+    }
+    try:
+        process_id = await db.scalar(processes.insert().returning(processes.c.id), values)
+    except IntegrityError:
+        raise name_taken(new.name, new.version) from None
+    for name, variants in new.plans.items():
+        plan = {"process_id": process_id, "name": name}
+        plan_id = await db.scalar(plans.insert().returning(plans.c.id), plan)
+        rows = [{"plan_id": plan_id, "variant": kind, "blob": blob} for kind, blob in variants.items()]
+        await db.execute(plan_variants.insert(), rows)
+    for name, blob in new.protocols.items():
+        await db.execute(protocols.insert(), {"process_id": process_id, "name": name, "blob": blob})
+    return process_id, await add_checkpoint(db, process_id, 1, new.model, now)
+
+
+def name_taken(name: str, version: str) -> NameTakenError:
+    """The error for a name and version that are hosted already."""
+    return NameTakenError(f"the model '{name}' version '{version}' is hosted already; choose another version")
+
+
+async def plan_ids(db: AsyncConnection, process_id: int) -> dict[str, int]:
+    """The ids of a process's Plans, by name."""
+    query = select(plans.c.name, plans.c.id).where(plans.c.process_id == process_id).order_by(plans.c.id)
+    return {row.name: row.id for row in await db.execute(query)}
+
+
+async def protocol_ids(db: AsyncConnection, process_id: int) -> dict[str, int]:
+    """The ids of a process's Protocols, by name."""
+    query = select(protocols.c.name, protocols.c.id).where(protocols.c.process_id == process_id)
+    return {row.name: row.id for row in await db.execute(query.order_by(protocols.c.id))}
+
+
+async def plan_blobs(db: AsyncConnection, process_id: int, plan_id: int) -> dict[str, str]:
+    """The blob of each variant of a process's Plan; empty when it has no such Plan."""
+    query = (
+        select(plan_variants.c.variant, plan_variants.c.blob)
+        .join(plans, plans.c.id == plan_variants.c.plan_id)
+        .where(plans.c.id == plan_id, plans.c.process_id == process_id)
+    )
+    return {row.variant: row.blob for row in await db.execute(query)}
+
+
+async def protocol_blob(db: AsyncConnection, process_id: int, protocol_id: int) -> str | None:
+    """The blob of a process's Protocol."""
+    query = select(protocols.c.blob).where(
+        protocols.c.id == protocol_id, protocols.c.process_id == process_id
+    )
+    return await db.scalar(query)
+
+
+async def add_checkpoint(db: AsyncConnection, process_id: int, number: int, blob: str, now: float) -> int:
+    """Stores a checkpoint and returns its id."""
+    values = {"process_id": process_id, "number": number, "blob": blob, "created_at": now}
+    id = await db.scalar(checkpoints.insert().returning(checkpoints.c.id), values)
+    return int(id)
+
+
+async def get_checkpoint(db: AsyncConnection, id: int) -> Checkpoint:
+    """The checkpoint of an id that is known to exist."""
+    row = (await db.execute(select(checkpoints).where(checkpoints.c.id == id))).mappings().one()
+    return read_checkpoint(row)
+
+
+async def find_checkpoint(db: AsyncConnection, process_id: int, number: int | None) -> Checkpoint | None:
+    """A checkpoint by its number; without one the latest."""
+    query = select(checkpoints).where(checkpoints.c.process_id == process_id)
+    if number is not None:
+        query = query.where(checkpoints.c.number == number)
+    row = (await db.execute(query.order_by(checkpoints.c.number.desc()).limit(1))).mappings().first()
+    return None if row is None else read_checkpoint(row)
+
+
+def read_checkpoint(row: RowMapping) -> Checkpoint:
+    """A checkpoint from its row."""
+    return Checkpoint(row["id"], row["number"], row["blob"], row["created_at"])
+
+
+def read_process(row: RowMapping) -> Process:
+    """An FL process from its row."""
+    return Process(
+        id=row["id"],
+        name=row["name"],
+        version=row["version"],
+        client_config=json.loads(row["client_config"]),
+        server_config=ServerConfig.model_validate_json(row["server_config"]),
+        layout=tuple((tuple(shape), dtype) for shape, dtype in json.loads(row["layout"])),
+        averaging_plan=row["averaging_plan"],
+    )

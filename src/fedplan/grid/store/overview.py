@@ -1,0 +1,79 @@
+"""Queries for the owner's view: models with their cycles and checkpoints, in a fixed number of queries."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select, Table, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fedplan.grid.records import Checkpoint, Cycle, Phase, Process
+from fedplan.grid.store.catalogue import read_checkpoint, read_process
+from fedplan.grid.store.participation import read_cycle
+from fedplan.grid.store.tables import checkpoints, cycles, processes
+
+CHECKPOINTS_SHOWN = 100
+"""How many of a model's checkpoints are listed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Overview:
+    """What is known of the hosted models.
+
+    Attributes:
+        processes: the FL processes, by name and age.
+        cycles: the latest cycle of each, by the process's id.
+        checkpoints: the newest checkpoints of each, newest first.
+        failures: why the latest failed cycle of each failed, where one did.
+    """
+
+    processes: Sequence[Process]
+    cycles: Mapping[int, Cycle]
+    checkpoints: Mapping[int, Sequence[Checkpoint]]
+    failures: Mapping[int, str | None]
+
+
+async def overview(db: AsyncConnection, name: str | None) -> Overview:
+    """All models, or those of one name."""
+    wanted = _only(select(processes), name).order_by(processes.c.name, processes.c.id)
+    found = [read_process(row) for row in (await db.execute(wanted)).mappings()]
+    newest = cycles.c.number == _greatest(cycles)
+    failed = cycles.c.number == _greatest(cycles, phase=Phase.FAILED)
+    shown = checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN
+    latest = [read_cycle(row) for row in await _of_each(db, cycles, newest, name)]
+    failures = [read_cycle(row) for row in await _of_each(db, cycles, failed, name)]
+    listed: dict[int, list[Checkpoint]] = {process.id: [] for process in found}
+    for row in await _of_each(db, checkpoints, shown, name):
+        listed.setdefault(row["process_id"], []).append(read_checkpoint(row))
+    return Overview(
+        found,
+        {cycle.process_id: cycle for cycle in latest},
+        {id: sorted(some, key=lambda one: -one.number) for id, some in listed.items()},
+        {cycle.process_id: cycle.failure for cycle in failures},
+    )
+
+
+def _only(query: Select[Any], name: str | None) -> Select[Any]:
+    return query if name is None else query.where(processes.c.name == name)
+
+
+async def _of_each(
+    db: AsyncConnection, table: Table, condition: ColumnElement[bool], name: str | None
+) -> Sequence[RowMapping]:
+    """The rows of each process that meet a condition.
+
+    The outer join is for the database's planner: it has to go through the processes, and finds the few rows
+    of each by index, where it might otherwise go through the whole table.
+    """
+    theirs = and_(table.c.process_id == processes.c.id, condition)
+    query = _only(select(table).select_from(processes.outerjoin(table, theirs)), name)
+    return [row for row in (await db.execute(query)).mappings() if row["id"] is not None]
+
+
+def _greatest(table: Table, phase: Phase | None = None) -> ScalarSelect[Any]:
+    """The greatest number among the rows of the same process."""
+    other = table.alias()
+    query = select(func.max(other.c.number)).where(other.c.process_id == processes.c.id)
+    if phase is not None:
+        query = query.where(other.c.phase == phase)
+    return query.correlate(processes).scalar_subquery()

@@ -1,0 +1,146 @@
+"""The store's tables. Times are seconds since 1970; blobs are keys of the blob store.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows itself only for INTEGER
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+"""Secrets that all replicas of a grid share."""
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("version", String(200), nullable=False),
+    Column("client_config", Text, nullable=False),
+    Column("server_config", Text, nullable=False),
+    Column("layout", Text, nullable=False),
+    Column("averaging_plan", String(80)),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+"""FL processes. Configurations and layout are JSON."""
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("process_id", ForeignKey("processes.id"), nullable=False),
+    Column("name", String(200), nullable=False),
+    UniqueConstraint("process_id", "name"),
+)
+"""Plans that workers run."""
+
+plan_variants = Table(
+    "plan_variants",
+    metadata,
+    Column("plan_id", ForeignKey("plans.id"), primary_key=True),
+    Column("variant", String(20), primary_key=True),
+    Column("blob", String(80), nullable=False),
+)
+"""The forms in which a Plan is served: list, torchscript, tfjs."""
+
+protocols = Table(
+    "protocols",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("process_id", ForeignKey("processes.id"), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("blob", String(80), nullable=False),
+    UniqueConstraint("process_id", "name"),
+)
+"""Protocols, kept and served as they came."""
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("process_id", ForeignKey("processes.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("blob", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("process_id", "number"),
+)
+"""Versions of a model's parameters; the greatest number is `latest`."""
+
+cycles = Table(
+    "cycles",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("process_id", ForeignKey("processes.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("phase", String(10), nullable=False),
+    Column("checkpoint_id", ForeignKey("checkpoints.id"), nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("deadline", Double),
+    Column("occupied", Integer, nullable=False),
+    Column("reported", Integer, nullable=False),
+    Column("closed_at", Double),
+    Column("failure", Text),
+    Column("lease_owner", String(40)),
+    Column("lease_until", Double),
+    UniqueConstraint("process_id", "number"),
+    Index(None, "phase", "deadline"),
+    Index(None, "process_id", "phase", "number"),
+)
+"""Rounds of training. The lease says which replica closes one."""
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("cycle_id", ForeignKey("cycles.id"), nullable=False),
+    Column("worker_id", String(200), nullable=False),
+    Column("identity", String(64), nullable=False),
+    Column("key_digest", String(64), nullable=False),
+    Column("accepted_at", Double, nullable=False),
+    Column("released", Boolean, nullable=False),
+    Column("reported_at", Double),
+    Column("diff", String(80)),
+    UniqueConstraint("cycle_id", "worker_id"),
+    UniqueConstraint("key_digest"),
+    Index(None, "identity", "cycle_id"),
+)
+"""Places in cycles. The request key itself is not stored, only its digest."""
+
+waiting = Table(
+    "waiting",
+    metadata,
+    Column("process_id", ForeignKey("processes.id"), primary_key=True),
+    Column("worker_id", String(200), primary_key=True),
+    Column("until", Double, nullable=False),
+    Index(None, "process_id", "until"),
+)
+"""Workers that asked for a place and did not get one, until they are forgotten."""

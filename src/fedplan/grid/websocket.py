@@ -1,0 +1,77 @@
+"""The WebSocket transport: envelopes in, envelopes out, on the same table of calls as HTTP."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic_core import to_json
+
+from fedplan.errors import InvalidRequestError
+from fedplan.grid.calls import CALLS, bearer, parse, perform
+from fedplan.grid.grid import Grid
+from fedplan.grid.replies import outcome, refusal
+from fedplan.wire.messages import SOCKET_PING, Reply, Request, dump
+
+router = APIRouter()
+
+
+@router.websocket("/")
+async def converse(socket: WebSocket) -> None:
+    """Answers the messages of one connection, one after the other. Nothing of a worker is tied to it."""
+    grid: Grid = socket.app.state.grid
+    token = bearer(socket.headers.get("authorization"))
+    await socket.accept()
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            raw = message.get("text") or message.get("bytes") or b""
+            await socket.send_text(await answer(grid, raw, token))
+    except WebSocketDisconnect:
+        return  # the worker went while it was being answered; it may go on over another connection
+
+
+class Frame(Request):
+    """A message as it comes: read so leniently that every fault in it can be answered by type and id."""
+
+    type: str
+    data: Any = None
+    request_id: Any = None
+
+
+async def answer(grid: Grid, raw: bytes | str, token: str | None) -> str:
+    """The answer to one message: same `type`, same `request_id` when one came, and `data`."""
+    started = time.perf_counter()
+    result: Reply | tuple[int, Reply]
+    try:
+        frame = parse(Frame, raw)
+    except InvalidRequestError as error:
+        frame = Frame(type="error")
+        result = refusal(error)
+    else:
+        result = await outcome(_reply(grid, frame, token))
+    status, reply = result if isinstance(result, tuple) else (200, result)
+    label = frame.type if frame.type in CALLS else "other"
+    grid.metrics.requests.labels(label, "ws", str(status)).inc()
+    grid.metrics.seconds.labels(label).observe(time.perf_counter() - started)
+    return _seal(frame, reply)
+
+
+async def _reply(grid: Grid, frame: Frame, token: str | None) -> Reply:
+    if frame.type == SOCKET_PING:
+        return Reply()
+    call = CALLS.get(frame.type)
+    if call is None:
+        known = ", ".join([*CALLS, SOCKET_PING])
+        raise InvalidRequestError(f"there is no message type '{frame.type[:100]}'; there are {known}")
+    if not isinstance(frame.data, dict):
+        raise InvalidRequestError("'data' is not an object")
+    return await perform(grid, call, frame.data, token)
+
+
+def _seal(frame: Frame, reply: Reply) -> str:
+    sealed: dict[str, Any] = {"type": frame.type, "data": dump(reply)}
+    if "request_id" in frame.model_fields_set:
+        sealed["request_id"] = frame.request_id
+    return to_json(sealed).decode()

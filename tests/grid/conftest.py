@@ -1,0 +1,70 @@
+import contextlib
+import socket
+import threading
+
+import httpx
+import pytest
+import uvicorn
+
+from fedplan.grid import Settings, create_app
+
+from .peers import Peer
+
+
+@contextlib.asynccontextmanager
+async def grid_at(folder, *, clock=None, draw=None, **settings):
+    """A grid in this process, and a peer that reaches it without sockets."""
+    settings = {"data_dir": folder, "poll_seconds": 0.05, "retry_seconds": 3.0} | settings
+    functions = {"clock": clock, "draw": draw}
+    app = create_app(
+        Settings(**settings), **{name: function for name, function in functions.items() if function}
+    )
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://grid") as http,
+    ):
+        peer = Peer(http)
+        peer.app = app
+        yield peer
+
+
+@pytest.fixture
+async def peer(tmp_path):
+    async with grid_at(tmp_path) as peer:
+        yield peer
+
+
+@pytest.fixture
+def open_grid(tmp_path):
+    """Opens grids, on one folder unless told otherwise, with other settings, clocks or lots."""
+
+    def opener(folder=tmp_path, **options):
+        return grid_at(folder, **options)
+
+    return opener
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The address of a real server, such as 127.0.0.1:51234."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=1.0)
+    config = uvicorn.Config(
+        create_app(settings), log_config=None, access_log=False, ws_max_size=settings.max_message_bytes
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = uvicorn.Server(config)
+        thread = threading.Thread(target=running.run, args=([listener],))
+        thread.start()
+        try:
+            while not running.started:
+                assert thread.is_alive()
+            yield "{}:{}".format(*listener.getsockname())
+        finally:
+            running.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+async def http(server):
+    async with httpx.AsyncClient(base_url=f"http://{server}") as client:
+        yield client

@@ -1,0 +1,220 @@
+"""Reports. Every refusal is followed by the cycle's completion: nobody can harm it."""
+
+import asyncio
+import base64
+
+import numpy as np
+import pytest
+
+from fedplan.errors import DiffRefusedError
+from fedplan.grid.service.reporting import read_diff
+from fedplan.wire import schema
+from tests.grid.models import MODEL, base64_of, diff, state
+
+LAYOUT = (((3, 2), "float32"), ((2,), "float32"))
+
+
+async def expect_completion(peer, *workers):
+    """The workers report 1, 2, …; the cycle closes with just these diffs."""
+    before = (await peer.status())["checkpoints"][0]["number"]
+    old = await peer.checkpoint()
+    for value, worker in enumerate(workers, start=1):
+        reply = await worker.report(value)
+        assert reply.status_code == 200, reply.text
+        assert reply.json() == {"status": "success"}
+    await peer.until_checkpoint(before + 1)
+    average = (len(workers) + 1) / 2
+    for new, original in zip(await peer.checkpoint(), old, strict=True):
+        np.testing.assert_allclose(new, original - average, atol=1e-6)
+
+
+async def test_a_report_is_acknowledged_and_changes_the_model(peer):
+    await peer.host(server={"max_diffs": 2})
+    await expect_completion(peer, await peer.join(), await peer.join())
+
+
+async def test_white_space_in_base64_is_no_fault(peer):
+    await peer.host()
+    worker = await peer.join()
+    text = base64.encodebytes(diff(1.0)).decode()
+    assert "\n" in text
+    assert (await worker.report(diff=" " + text.replace("\n", "\r\n"))).status_code == 200
+    await peer.until_checkpoint(2)
+
+
+def broken_states():
+    """Diffs that are no good, each with what the worker is told."""
+    pickle = schema.State.decode(diff(1.0))
+    pickle.tensors[0].torch_tensor.contents_data = None
+    pickle.tensors[0].torch_tensor.contents_bin = b"\x80\x04."
+    lying = schema.State.decode(diff(1.0))
+    lying.tensors[1].torch_tensor.contents_data.shape.dims = [2_000_000_000]
+    nan, inf = np.zeros((3, 2)), np.zeros(2)
+    nan[1, 1], inf[0] = np.nan, np.inf
+    return {
+        "not a State": (b"\xff\xff\xff", "cannot be read"),
+        "nothing": (b"", "it holds 0 tensors, the model 2"),
+        "a tensor too few": (state(np.zeros((3, 2))), "it holds 1 tensors, the model 2"),
+        "a tensor too many": (state(np.zeros((3, 2)), [0, 0], [0]), "it holds 3 tensors, the model 2"),
+        "another order": (
+            state([0, 0], np.zeros((3, 2))),
+            "tensor 0 has the shape [2], the model's has [3, 2]",
+        ),
+        "a transposed tensor": (state(np.zeros((2, 3)), [0, 0]), "tensor 0 has the shape [2, 3]"),
+        "another dtype": (diff(0, dtype="float64"), "tensor 0 is of float64, the model's of float32"),
+        "integers": (diff(0, dtype="int32"), "tensor 0 is of int32, the model's of float32"),
+        "NaN": (state(nan, [0, 0]), "tensor 0 holds NaN or an infinite value"),
+        "infinity": (state(np.zeros((3, 2)), inf), "tensor 1 holds NaN or an infinite value"),
+        "a pickle": (pickle.encode(), "contents_bin"),
+        "a false size": (lying.encode(), "tensor 1 of the State"),
+        "half a State": (diff(1.0)[:-5], "cannot be read"),
+    }
+
+
+@pytest.mark.parametrize("case", broken_states())
+async def test_a_diff_that_is_no_good_is_refused_and_a_good_one_is_taken_afterwards(peer, case):
+    data, message = broken_states()[case]
+    await peer.host(server={"max_diffs": 2})
+    worker, other = await peer.join(), await peer.join()
+    reply = await worker.report(diff=base64_of(data))
+    assert reply.status_code == 400
+    assert set(reply.json()) == {"error"}
+    assert message in reply.json()["error"]
+    assert (await peer.status())["cycle"]["reported"] == 0
+    await expect_completion(peer, worker, other)
+
+
+async def test_what_is_not_base64_is_refused(peer):
+    await peer.host()
+    worker = await peer.join()
+    for text in ("!!!!", "abc", "äöü", "\u0000", "YWJj-_==", "data:;base64,YWJj", "YQ==YQ=="):
+        reply = await worker.report(diff=text)
+        assert reply.status_code == 400
+        assert reply.json() == {"error": "the diff is not base64"}
+    await expect_completion(peer, worker)
+
+
+async def test_a_second_report_with_the_same_key_is_refused(peer):
+    await peer.host(server={"max_diffs": 3})
+    worker = await peer.join()
+    assert (await worker.report(1)).status_code == 200
+    reply = await worker.report(100)
+    assert reply.status_code == 409
+    assert "has reported in this cycle already" in reply.json()["error"]
+    second, third = await peer.join(), await peer.join()
+    await second.report(2)
+    await third.report(3)
+    await peer.until_checkpoint(2)
+    np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2.0, atol=1e-6)
+
+
+async def test_of_one_report_sent_many_times_at_once_one_counts(peer):
+    await peer.host(server={"max_diffs": 2})
+    worker, other = await peer.join(), await peer.join()
+    replies = await asyncio.gather(*(worker.report(1) for _ in range(8)))
+    assert sorted(reply.status_code for reply in replies) == [200] + [409] * 7
+    assert (await peer.status())["cycle"]["reported"] == 1
+    await other.report(2)
+    await peer.until_checkpoint(2)
+    np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 1.5, atol=1e-6)
+
+
+async def test_a_report_after_the_cycle_is_refused_and_the_next_cycle_is_not_harmed(peer):
+    await peer.host(server={"max_diffs": 1})
+    late, worker = await peer.join(), await peer.join()
+    await worker.report(1)
+    await peer.until_checkpoint(2)
+    reply = await late.report(100)
+    assert reply.status_code == 409
+    assert "its cycle is over" in reply.json()["error"]
+    await expect_completion(peer, await peer.join())
+
+
+async def test_of_more_reports_than_max_diffs_at_once_the_first_count(peer):
+    await peer.host(server={"max_diffs": 3, "num_cycles": 1})
+    workers = [await peer.join() for _ in range(8)]
+    replies = await asyncio.gather(*(worker.report(1) for worker in workers))
+    assert sorted(reply.status_code for reply in replies) == [200] * 3 + [409] * 5
+    model = await peer.until(lambda model: model["phase"] == "finished")
+    assert model["cycle"]["reported"] == 3
+
+
+async def test_a_report_with_another_workers_key_is_refused(peer):
+    await peer.host(server={"max_diffs": 2})
+    worker, other = await peer.join(), await peer.join()
+    outsider = await peer.authenticate()
+    for thief in (other.worker_id, outsider, "", "x"):
+        reply = await worker.report(100, worker_id=thief)
+        assert reply.status_code == 403
+        assert "was not given to this worker_id" in reply.json()["error"]
+    await expect_completion(peer, worker, other)
+
+
+async def test_a_report_with_a_key_that_does_not_exist_is_refused(peer):
+    await peer.host()
+    worker = await peer.join()
+    reply = await worker.report(100, request_key="x")
+    assert reply.status_code == 403
+    await expect_completion(peer, worker)
+
+
+@pytest.mark.parametrize("key", ["worker_id", "request_key", "diff"])
+async def test_a_report_that_lacks_something_is_refused(peer, key):
+    await peer.host()
+    worker = await peer.join()
+    message = {"worker_id": worker.worker_id, "request_key": worker.request_key, "diff": "x"}
+    del message[key]
+    reply = await peer.post("report", **message)
+    assert reply.status_code == 400
+    assert f"'{key}'" in reply.json()["error"]
+    await expect_completion(peer, worker)
+
+
+async def test_a_report_is_on_disk_before_it_is_acknowledged(peer, tmp_path):
+    await peer.host(server={"max_diffs": 2})
+    worker = await peer.join()
+    await worker.report(1)
+    (blob,) = (tmp_path / "blobs" / "diffs").iterdir()
+    assert blob.read_bytes() == diff(1)
+
+
+async def test_refused_reports_leave_nothing_behind(peer, tmp_path):
+    await peer.host(server={"max_diffs": 2})
+    worker = await peer.join()
+    await asyncio.gather(*(worker.report(1) for _ in range(5)))
+    await worker.report(diff="x")
+    assert len(list((tmp_path / "blobs" / "diffs").iterdir())) == 1
+
+
+async def test_diffs_are_forgotten_after_the_cycle(peer, tmp_path):
+    await peer.host()
+    await (await peer.join()).report(1)
+    await peer.until_checkpoint(2)
+    async with asyncio.timeout(5):
+        while list((tmp_path / "blobs" / "diffs").iterdir()):
+            await asyncio.sleep(0.01)
+
+
+async def test_diffs_are_kept_where_the_operator_wants_it(open_grid, tmp_path):
+    async with open_grid(keep_diffs=True) as peer:
+        await peer.host()
+        await (await peer.join()).report(1)
+        await peer.until_checkpoint(2)
+    (blob,) = (tmp_path / "blobs" / "diffs").iterdir()
+    assert blob.read_bytes() == diff(1)
+
+
+async def test_workers_of_one_cycle_do_not_learn_of_each_others_diffs(peer, caplog):
+    caplog.set_level("DEBUG")
+    await peer.host(server={"max_diffs": 2})
+    worker = await peer.join()
+    await worker.report(1)
+    await worker.report(2)
+    for secret in (worker.request_key, base64_of(diff(1))):
+        assert all(secret not in message for message in caplog.messages)
+
+
+def test_a_diff_is_read_from_base64():
+    assert read_diff(base64_of(diff(1)), LAYOUT) == diff(1)
+    with pytest.raises(DiffRefusedError):
+        read_diff("", LAYOUT)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from tests.grid.models import MODEL, state
+
+
+@pytest.fixture
+async def trained(peer):
+    """A model with the checkpoints 1 and 2."""
+    await peer.host()
+    await (await peer.join()).report(1)
+    await peer.until_checkpoint(2)
+    return peer
+
+
+async def retrieve(peer, **query):
+    return await peer.http.get("/model-centric/retrieve-model", params=query)
+
+
+async def test_a_checkpoint_comes_as_a_raw_state(trained):
+    reply = await retrieve(trained, name="m", version="1.0", checkpoint="1")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "application/octet-stream"
+    assert reply.content == state(*MODEL)
+
+
+@pytest.mark.parametrize("query", [{}, {"checkpoint": "latest"}, {"checkpoint": 2}, {"version": "1.0"}])
+async def test_the_latest_one_is_meant_when_nothing_else_is_said(trained, query):
+    reply = await retrieve(trained, name="m", **query)
+    assert reply.content == state(*(array - np.float32(1) for array in MODEL))
+
+
+async def test_what_does_not_exist_is_not_found(trained):
+    for query in (
+        {"name": "n"},
+        {"name": "m", "version": "2.0"},
+        {"name": "m", "checkpoint": "3"},
+        {"name": "m", "checkpoint": "0"},
+        {"name": "m", "checkpoint": "-1"},
+        {"name": "m", "checkpoint": "newest"},
+        {"name": "m", "checkpoint": "²"},
+        {"name": "m", "checkpoint": "9" * 40},
+    ):
+        reply = await retrieve(trained, **query)
+        assert reply.status_code == 404
+        assert set(reply.json()) == {"error"}
+
+
+async def test_a_name_is_needed(trained):
+    reply = await retrieve(trained)
+    assert reply.status_code == 400
+    assert reply.json() == {"error": "missing or wrong in the query: name"}

@@ -1,0 +1,120 @@
+import asyncio
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from fedplan.grid.store import Store
+from fedplan.grid.store.tables import keys, metadata
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/grid.db"
+
+
+@pytest.fixture
+async def store(url):
+    store = await Store.open(url)
+    yield store
+    await store.aclose()
+
+
+async def names(store):
+    async with store.reading() as db:
+        return sorted(await db.scalars(select(keys.c.name)))
+
+
+def key(name):
+    return keys.insert().values(name=name, value=b"")
+
+
+async def test_the_migrations_make_the_tables(store):
+    def compare(connection):
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return compare_metadata(context, metadata)
+
+    async with store.reading() as db:
+        assert await db.run_sync(compare) == []
+
+
+async def test_opening_again_changes_nothing(url, store):
+    again = await Store.open(url)
+    assert again.secret == store.secret
+    assert len(store.secret) == 32
+    await again.aclose()
+
+
+async def test_replicas_that_start_at_once_agree(url):
+    stores = await asyncio.gather(*(Store.open(url) for _ in range(5)))
+    assert len({store.secret for store in stores}) == 1
+    await asyncio.gather(*(store.aclose() for store in stores))
+
+
+async def test_every_grid_has_its_own_secret(store, tmp_path):
+    other = await Store.open(f"sqlite:///{tmp_path}/other.db")
+    assert other.secret != store.secret
+    await other.aclose()
+
+
+async def test_what_is_written_is_on_disk_at_the_end_of_the_block(store, url):
+    async with store.writing() as db:
+        await db.execute(key("a"))
+        assert await names(store) == ["grid"]
+    assert await names(store) == ["a", "grid"]
+    async with store.reading() as db:
+        assert await db.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert await db.scalar(text("PRAGMA synchronous")) == 2
+
+
+async def test_what_was_written_is_undone_when_the_block_raises(store):
+    async def write(*names):
+        async with store.writing() as db:
+            for name in names:
+                await db.execute(key(name))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await write("a")
+    with pytest.raises(IntegrityError):
+        await write("b", "b")
+    async with store.writing() as db:
+        await db.execute(key("c"))
+    assert await names(store) == ["c", "grid"]
+
+
+async def test_what_was_written_is_undone_when_the_block_is_cancelled(store):
+    reached = asyncio.Event()
+
+    async def write():
+        async with store.writing() as db:
+            await db.execute(key("a"))
+            reached.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(write())
+    await reached.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    async with store.writing() as db:
+        await db.execute(key("b"))
+    assert await names(store) == ["b", "grid"]
+
+
+async def test_transactions_of_one_process_and_of_several_wait_for_each_other(store, url):
+    other = await Store.open(url)
+    log = []
+
+    async def write(through, name):
+        async with through.writing() as db:
+            log.append(name)
+            await db.execute(key(name))
+            await asyncio.sleep(0.01)
+            log.append(name)
+
+    await asyncio.gather(*(write(through, f"{n}") for n, through in enumerate([store, other] * 4)))
+    assert all(log[at] == log[at + 1] for at in range(0, len(log), 2))
+    assert len(await names(store)) == 9
+    await other.aclose()

@@ -1,0 +1,61 @@
+import pytest
+
+from fedplan.grid.blobs import Blobs
+
+DATA = bytes(range(256)) * 20_000  # 5 MB
+
+
+@pytest.fixture(params=["folder", "memory"])
+def blobs(request, tmp_path):
+    """Every kind of blob store that needs no network; all must do the same."""
+    return Blobs.open((tmp_path / "new" / "blobs").as_uri() if request.param == "folder" else "memory:///")
+
+
+async def test_what_was_put_can_be_got(blobs):
+    key = await blobs.put("models", DATA)
+    assert key.startswith("models/")
+    assert await blobs.get(key) == DATA
+
+
+async def test_every_blob_gets_its_own_key(blobs):
+    assert await blobs.put("models", DATA) != await blobs.put("models", DATA)
+
+
+async def test_a_blob_can_be_streamed(blobs):
+    size, pieces = await blobs.stream(await blobs.put("models", DATA))
+    received = [piece async for piece in pieces]
+    assert size == len(DATA)
+    assert b"".join(received) == DATA
+
+
+async def test_a_folder_streams_piece_by_piece(tmp_path):
+    blobs = Blobs.open(tmp_path.as_uri())
+    _, pieces = await blobs.stream(await blobs.put("models", DATA))
+    assert max([len(piece) async for piece in pieces]) < len(DATA) / 2
+
+
+async def test_an_empty_blob_is_a_blob(blobs):
+    key = await blobs.put("protocols", b"")
+    size, pieces = await blobs.stream(key)
+    assert size == 0
+    assert b"".join([piece async for piece in pieces]) == b""
+
+
+async def test_a_deleted_blob_is_gone_and_may_be_deleted_again(blobs):
+    key = await blobs.put("diffs", DATA)
+    await blobs.delete(key, key)
+    with pytest.raises(FileNotFoundError):
+        await blobs.get(key)
+    with pytest.raises(FileNotFoundError):
+        await blobs.stream(key)
+
+
+async def test_a_folder_keeps_blobs_as_files_that_outlive_the_store(tmp_path):
+    key = await Blobs.open(tmp_path.as_uri()).put("models", DATA)
+    assert (tmp_path / key).read_bytes() == DATA
+    assert await Blobs.open(tmp_path.as_uri()).get(key) == DATA
+
+
+async def test_a_folders_name_may_hold_spaces(tmp_path):
+    blobs = Blobs.open((tmp_path / "my grid").as_uri())
+    assert await blobs.get(await blobs.put("models", DATA)) == DATA

@@ -1,0 +1,43 @@
+import asyncio
+import logging
+
+import pytest
+
+from fedplan import errors
+from fedplan.grid.replies import INTERNAL_ERROR, STATUS, outcome, refusal
+from fedplan.wire.messages import ErrorReply, Success
+
+
+def test_every_error_of_the_grid_has_a_status():
+    assert set(errors.GridError.__subclasses__()) <= set(STATUS)
+
+
+@pytest.mark.parametrize(("kind", "status"), STATUS.items())
+def test_the_message_of_a_listed_error_is_for_the_peer(kind, status):
+    assert refusal(kind("what to do")) == (status, ErrorReply(error="what to do"))
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), errors.AggregationError("secret")])
+def test_the_message_of_any_other_error_is_for_the_log(error, caplog):
+    assert refusal(error) == (500, ErrorReply(error=INTERNAL_ERROR))
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info[1] is error
+
+
+async def test_the_outcome_of_work_is_its_result_or_a_refusal():
+    async def work(error=None):
+        if error:
+            raise error
+        return Success()
+
+    assert await outcome(work()) == Success()
+    assert await outcome(work(errors.NotFoundError("gone"))) == (404, ErrorReply(error="gone"))
+
+
+async def test_cancelled_work_stays_cancelled():
+    async def work():
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await outcome(work())

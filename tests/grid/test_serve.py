@@ -1,0 +1,92 @@
+"""The server as a process of its own: it starts, it ends when told to, and it survives being killed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import numpy as np
+import pytest
+
+from fedplan.grid import serve
+from tests.grid.models import MODEL
+from tests.grid.peers import Peer
+
+PROGRAM = """
+from pathlib import Path
+from fedplan.grid import Settings, serve
+settings = Settings(data_dir=Path({folder!r}), poll_seconds=0.05, lease_seconds=0.5)
+serve(settings, port=0, on_ready=lambda port: print(port, flush=True))
+"""
+
+
+@contextlib.contextmanager
+def process(folder):
+    """A server in a process of its own, with its standard output."""
+    command = [sys.executable, "-c", PROGRAM.format(folder=str(folder))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@contextlib.asynccontextmanager
+async def served(running):
+    port = int(await asyncio.to_thread(running.stdout.readline))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        yield Peer(http)
+
+
+async def test_an_acknowledged_report_survives_a_kill(tmp_path):
+    with process(tmp_path) as running:
+        async with served(running) as peer:
+            await peer.host(server={"max_diffs": 2})
+            worker = await peer.join()
+            last = await peer.join()
+            assert (await worker.report(1)).status_code == 200
+            os.kill(running.pid, signal.SIGKILL)
+    with process(tmp_path) as running:
+        async with served(running) as peer:
+            assert (await peer.status())["cycle"]["reported"] == 1
+            assert (await continued(peer, worker).report(5)).status_code == 409
+            assert (await continued(peer, last).report(3)).status_code == 200
+            await peer.until_checkpoint(2)
+            for new, old in zip(await peer.checkpoint(), MODEL, strict=True):
+                np.testing.assert_allclose(new, old - 2)
+        await expect_end(running, signal.SIGTERM)
+
+
+async def test_a_cycle_that_was_closing_is_closed_after_a_kill(tmp_path):
+    with process(tmp_path) as running:
+        async with served(running) as peer:
+            await peer.host(server={"max_diffs": 1})
+            assert (await (await peer.join()).report(1)).status_code == 200
+            os.kill(running.pid, signal.SIGKILL)
+    with process(tmp_path) as running:
+        async with served(running) as peer:
+            await peer.until_checkpoint(2)
+            np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 1)
+        await expect_end(running, signal.SIGINT)
+
+
+def continued(peer, worker):
+    """The worker, talking to another server."""
+    return type(worker)(peer, worker.worker_id, worker.accepted)
+
+
+async def expect_end(running, number):
+    """A signal ends the server in order."""
+    running.send_signal(number)
+    out, errors = await asyncio.to_thread(running.communicate, timeout=20)
+    assert (out, errors) == ("", "")
+    assert running.returncode in (0, -number)
+
+
+def test_an_address_that_is_taken_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        serve(port=taken.getsockname()[1])
