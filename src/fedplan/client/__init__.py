@@ -1,1 +1,43 @@
-"""The worker's side and the model owner's side of a grid."""
+"""The worker's and the model owner's side: Syft, Job, PlanTrainer, and the grid's calls."""
+
+from fedplan.client.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.events import (
+    Accepted,
+    BatchEnd,
+    BatchStart,
+    EpochEnd,
+    EpochStart,
+    Rejected,
+    TrainingEnd,
+    TrainingStart,
+    TrainingStop,
+)
+from fedplan.client.job import Job
+from fedplan.client.model import SyftModel
+from fedplan.client.owner import ModelCentricFLClient
+from fedplan.client.participate import Participation, participate, participate_async
+from fedplan.client.syft import Syft
+from fedplan.client.trainer import PlanTrainer
+from fedplan.client.transport import Retry
+
+__all__ = [
+    "Accepted",
+    "BatchEnd",
+    "BatchStart",
+    "EpochEnd",
+    "EpochStart",
+    "Job",
+    "ModelCentricFLClient",
+    "Participation",
+    "PlanTrainer",
+    "PlanTrainerCheckpoint",
+    "Rejected",
+    "Retry",
+    "Syft",
+    "SyftModel",
+    "TrainingEnd",
+    "TrainingStart",
+    "TrainingStop",
+    "participate",
+    "participate_async",
+]

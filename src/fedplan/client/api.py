@@ -1,0 +1,192 @@
+"""The calls that a grid answers, typed. How they travel is the transport's business."""
+
+import base64
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+import pydantic
+
+from fedplan.client.events import Rejected
+from fedplan.client.http import HttpTransport, grid_message
+from fedplan.client.speed import ConnectionSpeed, measure_speed
+from fedplan.client.transport import GridRequest, Retry, RetryingTransport, Transport
+from fedplan.client.url import GridUrl
+from fedplan.client.websocket import WebSocketTransport
+from fedplan.errors import GridResponseError
+from fedplan.wire import messages
+from fedplan.wire.config import explain
+from fedplan.wire.messages import (
+    AuthenticateReply,
+    AuthenticateRequest,
+    CycleAccepted,
+    CycleRequest,
+    HostTrainingRequest,
+    ReportRequest,
+    StatusReply,
+)
+
+_R = TypeVar("_R", bound=pydantic.BaseModel)
+
+
+class GridApi:
+    """One grid's calls. Every call raises GridConnectionError, GridTimeoutError or GridResponseError."""
+
+    def __init__(self, transport: Transport, downloads: HttpTransport) -> None:
+        """Calls over these transports.
+
+        Args:
+            transport: carries all calls.
+            downloads: its HTTP client does the speed test.
+        """
+        self._transport = transport
+        self._downloads = downloads
+
+    @classmethod
+    def connect(
+        cls,
+        url: GridUrl,
+        *,
+        timeout: float,
+        retry: Retry,
+        token: str | None = None,
+        app: Any = None,
+        websocket: bool = True,
+    ) -> Self:
+        """Calls over what the URL asks for; nothing is opened yet.
+
+        Args:
+            url: the grid.
+            timeout: seconds to wait for an answer.
+            retry: how failed calls are repeated.
+            token: sent with each HTTP request as `Authorization: Bearer`.
+            app: an ASGI app to call in this process, whatever the URL.
+            websocket: False to use HTTP although the URL is ws:// or wss://.
+        """
+        http = HttpTransport(url, timeout=timeout, token=token, app=app)
+        transport: Transport = http
+        if websocket and url.prefers_websocket and app is None:
+            transport = WebSocketTransport(url, http, timeout=timeout)
+        return cls(RetryingTransport(transport, retry), http)
+
+    async def authenticate(self, name: str, version: str, auth_token: str | None) -> AuthenticateReply:
+        """Becomes a worker for a model."""
+        request = AuthenticateRequest(model_name=name, model_version=version, auth_token=auth_token)
+        data = await self._post(messages.AUTHENTICATE, request, idempotent=True)
+        return _read(AuthenticateReply, data, messages.AUTHENTICATE)
+
+    async def measure_speed(self, worker_id: str) -> ConnectionSpeed:
+        """Measures the connection to the grid."""
+        return await measure_speed(self._downloads.client, worker_id)
+
+    async def request_cycle(
+        self, worker_id: str, name: str, version: str, speed: ConnectionSpeed | None
+    ) -> CycleAccepted | Rejected:
+        """Asks to join the model's cycle; `speed` is None when no speed test was asked for."""
+        request = CycleRequest(
+            worker_id=worker_id,
+            model=name,
+            version=version,
+            **({} if speed is None else dataclasses.asdict(speed)),
+        )
+        data = await self._post(messages.CYCLE_REQUEST, request)
+        if data.get("status") == "accepted":
+            return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
+        if data.get("status") == "rejected":
+            return Rejected(parse_timeout(data.get("timeout")))
+        raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
+
+    async def get_model(self, worker_id: str, request_key: str, model_id: int) -> bytes:
+        """Downloads the cycle's model, a State."""
+        return await self._get(
+            messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id
+        )
+
+    async def get_plan(self, worker_id: str, request_key: str, plan_id: int) -> bytes:
+        """Downloads a Plan as a list of operations."""
+        return await self._get(
+            messages.GET_PLAN,
+            worker_id=worker_id,
+            request_key=request_key,
+            plan_id=plan_id,
+            receive_operations_as=messages.PLAN_VARIANTS[0],
+        )
+
+    async def get_protocol(self, worker_id: str, request_key: str, protocol_id: int) -> bytes:
+        """Downloads a Protocol."""
+        return await self._get(
+            messages.GET_PROTOCOL, worker_id=worker_id, request_key=request_key, protocol_id=protocol_id
+        )
+
+    async def report(self, worker_id: str, request_key: str, diff: bytes) -> None:
+        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused."""
+        text = base64.b64encode(diff).decode()
+        request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
+        await self._post(messages.REPORT, request)
+
+    async def host_training(self, request: HostTrainingRequest) -> None:
+        """Hosts a model with its Plans."""
+        await self._post(messages.HOST_TRAINING, request)
+
+    async def retrieve_model(self, name: str, version: str, checkpoint: int | str) -> bytes:
+        """Downloads a checkpoint of a hosted model, a State."""
+        return await self._get(messages.RETRIEVE_MODEL, name=name, version=version, checkpoint=checkpoint)
+
+    async def status(self, name: str | None) -> StatusReply:
+        """Asks how the hosted models are doing; `name` picks those of one name."""
+        query = {} if name is None else {"name": name}
+        try:
+            data = json.loads(await self._get(messages.STATUS, **query))
+        except ValueError:
+            data = None
+        return _read(StatusReply, data, messages.STATUS)
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop."""
+        await self._transport.aclose()
+
+    async def _post(
+        self, endpoint: str, message: messages.Request, *, idempotent: bool = False
+    ) -> Mapping[str, Any]:
+        data = message.model_dump(exclude_none=True)
+        answer = await self._transport.send(GridRequest(endpoint, data, idempotent=idempotent))
+        reply = answer.data
+        if isinstance(reply.get("data"), dict):  # a PyGrid node sends an envelope over HTTP too
+            reply = reply["data"]
+        error = grid_message(reply)
+        if error is not None:  # some nodes send it with the status 200
+            raise GridResponseError(f"the grid refused {endpoint}: {error}")
+        return reply
+
+    async def _get(self, endpoint: str, **query: str | int) -> bytes:
+        answer = await self._transport.send(GridRequest(endpoint, query, verb="GET", idempotent=True))
+        return answer.content
+
+
+def _read(kind: type[_R], data: object, endpoint: str) -> _R:
+    try:
+        return kind.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise GridResponseError(
+            f"the grid's answer to {endpoint} is not understood: {explain(error, kind)}"
+        ) from None
+
+
+_DURATION = re.compile(r"(?:(-?\d+) days?, )?(?:(\d+):(\d+):)?(\d+(?:\.\d+)?)")
+
+
+def parse_timeout(value: object) -> float | None:
+    """Seconds from a rejection's `timeout`: a number, or a text such as "0:00:07.5" from a PyGrid node.
+
+    Raises:
+        GridResponseError: it is neither.
+    """
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(str(value))
+    if match is None:
+        raise GridResponseError("the timeout of the grid's rejection is not a time")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return max(0.0, 86400 * days + 3600 * hours + 60 * minutes + seconds)

@@ -1,0 +1,103 @@
+"""Coroutines for callers that block: scripts, notebooks, threads.
+
+The package is written once, in coroutines. One background thread runs one event loop for all blocking
+calls, so connections stay open from one call to the next, and a notebook, whose own loop runs already, may
+call them too. Names tell the forms apart: what the reference has as a coroutine has a blocking twin with
+`_blocking` at the end of its name; what PySyft has as a blocking call has a twin with `_async`.
+"""
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from fedplan.errors import JobStateError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CLEAN_UP_SECONDS = 5.0
+"""How long Ctrl-C waits for a cancelled coroutine to close what it has open."""
+
+
+class _Background:
+    """The thread and its loop; started by the first blocking call."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(
+            target=self.loop.run_forever, name="fedplan blocking calls", daemon=True
+        )
+        self.thread.start()
+
+
+_background: _Background | None = None
+_starting = threading.Lock()
+
+
+def _get_background() -> _Background:
+    global _background  # noqa: PLW0603  one thread for the whole process is the point
+    with _starting:
+        if _background is None:
+            _background = _Background()
+        return _background
+
+
+def _forget_background() -> None:
+    """A forked child has the object but not the thread."""
+    global _background, _starting
+    _background, _starting = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_background)
+
+
+def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine in the background loop and waits for its result.
+
+    Ctrl-C cancels the coroutine, waits until it has cleaned up, and is raised.
+
+    Raises:
+        JobStateError: called by code that runs in the background loop itself, such as an event handler of a
+            blocking call; it would wait for itself.
+    """
+    background = _get_background()
+    if threading.current_thread() is background.thread:
+        coroutine.close()
+        raise JobStateError(
+            "a blocking call was made inside of another one, from an event handler: make the handler "
+            "`async def` and await the coroutine form of the call"
+        )
+    ended = threading.Event()
+
+    async def run() -> T:
+        try:
+            return await coroutine
+        finally:
+            ended.set()
+
+    future = asyncio.run_coroutine_threadsafe(run(), background.loop)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        ended.wait(CLEAN_UP_SECONDS)
+        raise
+
+
+def blocking_twin(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """The blocking form of a coroutine function or method: same arguments, same result, same errors."""
+    name = function.__name__
+    twin_name = name.removesuffix("_async") if name.endswith("_async") else f"{name}_blocking"
+
+    @functools.wraps(function)
+    def twin(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run_blocking(function(*args, **kwargs))
+
+    twin.__name__ = twin_name
+    twin.__qualname__ = function.__qualname__.removesuffix(name) + twin_name
+    twin.__doc__ = f"{function.__doc__}\n\nBlocking form of `{name}`."
+    return twin

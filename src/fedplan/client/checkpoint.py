@@ -1,0 +1,124 @@
+"""PlanTrainerCheckpoint: a training that was stopped, as a record and as JSON."""
+
+import base64
+import binascii
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from fedplan.client.model import SyftModel
+from fedplan.errors import CheckpointError, WireError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanTrainerCheckpoint:
+    """Stores a `PlanTrainer`'s state, to resume training from it.
+
+    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Two
+    more keys are there when they are needed: ``optimizerStateBase64`` and ``loaderState``.
+
+    Attributes:
+        epochs: total number of epochs.
+        steps_per_epoch: most batches in an epoch; None for all there are.
+        batch_size: samples in a batch; None when a DataLoader without one decides.
+        client_config: the client config.
+        epoch: number of the current epoch, from 0.
+        batch: number of the batch to go on with, from 0.
+        current_model: the model as trained so far.
+        optimizer_state: the optimizer's tensors, when the Plan has any.
+        loader_state: how a DataLoader comes back to the same order of samples.
+    """
+
+    epochs: int
+    steps_per_epoch: int | None = None
+    batch_size: int | None = None
+    client_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    epoch: int
+    batch: int
+    current_model: SyftModel
+    optimizer_state: SyftModel | None = None
+    loader_state: dict[str, Any] | None = None
+
+    async def to_json(self) -> dict[str, Any]:
+        """The checkpoint as a plain object that `json.dumps` takes. `to_dict` is the plain form."""
+        return self.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The checkpoint as a plain object that `json.dumps` takes."""
+        obj = {
+            "epochs": self.epochs,
+            "stepsPerEpoch": self.steps_per_epoch,
+            "batchSize": self.batch_size,
+            "clientConfig": self.client_config,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "currentModelBase64": _to_base64(self.current_model),
+        }
+        if self.optimizer_state is not None:
+            obj["optimizerStateBase64"] = _to_base64(self.optimizer_state)
+        if self.loader_state is not None:
+            obj["loaderState"] = self.loader_state
+        return obj
+
+    @classmethod
+    def from_json(cls, worker: object, obj: Mapping[str, Any] | str | bytes) -> Self:
+        """Reads a checkpoint.
+
+        Args:
+            worker: the `Syft` client; kept for the reference's sake, not used.
+            obj: what `to_json` gave, or its JSON text. Unknown keys are ignored.
+
+        Raises:
+            CheckpointError: a key is missing, or holds something wrong.
+        """
+        del worker
+        if isinstance(obj, str | bytes):
+            try:
+                obj = json.loads(obj)
+            except ValueError:
+                raise CheckpointError("the checkpoint is not JSON") from None
+        if not isinstance(obj, Mapping):
+            raise CheckpointError("the checkpoint is not a JSON object")
+        optimizer_state = obj.get("optimizerStateBase64")
+        return cls(
+            epochs=_count(obj, "epochs"),
+            steps_per_epoch=_count(obj, "stepsPerEpoch", optional=True),
+            batch_size=_count(obj, "batchSize", optional=True),
+            client_config=_object(obj, "clientConfig") or {},
+            epoch=_count(obj, "epoch"),
+            batch=_count(obj, "batch"),
+            current_model=_from_base64(obj.get("currentModelBase64"), "currentModelBase64"),
+            optimizer_state=_from_base64(optimizer_state, "optimizerStateBase64")
+            if optimizer_state
+            else None,
+            loader_state=_object(obj, "loaderState"),
+        )
+
+
+def _to_base64(model: SyftModel) -> str:
+    return base64.b64encode(model.serialize()).decode()
+
+
+def _from_base64(text: object, key: str) -> SyftModel:
+    try:
+        data = base64.b64decode("".join(str(text or "-").split()), validate=True)
+        return SyftModel.parse(data)
+    except (binascii.Error, WireError) as error:
+        raise CheckpointError(f"the checkpoint's {key} is not the base64 of a State: {error}") from None
+
+
+def _count(obj: Mapping[str, Any], key: str, *, optional: bool = False) -> Any:
+    value = obj.get(key)
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise CheckpointError(f"the checkpoint's {key} must be a whole number, not {value!r}")
+    return value
+
+
+def _object(obj: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    value = obj.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise CheckpointError(f"the checkpoint's {key} must be an object")
+    return value

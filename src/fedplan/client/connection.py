@@ -1,0 +1,39 @@
+"""What the worker's and the model owner's client share: one grid, and the closing of its connections."""
+
+from types import TracebackType
+from typing import Self
+
+from fedplan.client.api import GridApi
+from fedplan.client.blocking import run_blocking
+
+
+class GridConnection:
+    """A client of one grid. Use it with `with` in scripts and with `async with` in coroutines."""
+
+    def __init__(self, grid: GridApi) -> None:
+        """A client that makes these calls."""
+        self._grid = grid
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop. The client can be used again afterwards."""
+        await self._grid.aclose()
+
+    def close(self) -> None:
+        """Closes the connections of the blocking calls. The client can be used again afterwards."""
+        run_blocking(self.aclose())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,161 @@
+"""Events: who listens, and what they are told."""
+
+import dataclasses
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
+
+from fedplan.client.model import SyftModel
+from fedplan.errors import UnknownEventError
+
+Handler = Callable[..., Awaitable[None] | None]
+H = TypeVar("H", bound=Handler)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accepted:
+    """The grid has taken the worker into a cycle, and everything is downloaded.
+
+    Attributes:
+        model: the model as it is before training.
+        client_config: what the model owner set for the workers.
+    """
+
+    model: SyftModel
+    client_config: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejected:
+    """The grid has not taken the worker into a cycle.
+
+    Attributes:
+        timeout: seconds after which another request makes sense; None when the model is not trained any more.
+    """
+
+    timeout: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainingStart:
+    """The training begins, or goes on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainingEnd:
+    """All epochs are done."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainingStop:
+    """The training was stopped before its end."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EpochStart:
+    """An epoch begins, or goes on after a stop.
+
+    Attributes:
+        epoch: its number, from 0.
+    """
+
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EpochEnd:
+    """An epoch is done.
+
+    Attributes:
+        epoch: its number, from 0.
+    """
+
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BatchStart:
+    """The Plan is about to run on a batch.
+
+    Attributes:
+        epoch: number of the epoch, from 0.
+        batch: number of the batch in the epoch, from 0.
+    """
+
+    epoch: int
+    batch: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BatchEnd:
+    """The Plan has run on a batch.
+
+    Attributes:
+        epoch: number of the epoch, from 0.
+        batch: number of the batch in the epoch, from 0.
+        loss: the batch's loss; None when the Plan does not return it.
+        metrics: by name, a float each, or (nested) lists where a metric is not a single number.
+    """
+
+    epoch: int
+    batch: int
+    loss: float | None = None
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Events:
+    """The handlers of one object's events.
+
+    A handler is a plain function or a coroutine function. It takes the event's payload, or nothing. Handlers
+    run one after the other, in the order in which they were registered, and a coroutine is awaited, so what
+    emits the event waits for them. An exception in a handler is not caught: it reaches whoever awaits what
+    emitted the event.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._handlers: dict[str, list[Handler]] = {name: [] for name in names}
+
+    def __getitem__(self, name: str) -> list[Handler]:
+        """The handlers of an event: a list that stays the same object."""
+        try:
+            return self._handlers[name]
+        except KeyError:
+            raise UnknownEventError(
+                f"there is no event '{name}'; the events are {', '.join(self._handlers)}"
+            ) from None
+
+    @overload
+    def on(self, event: str, handler: H) -> H: ...
+    @overload
+    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
+    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
+        """Registers a handler, or gives a decorator that does.
+
+        Raises:
+            UnknownEventError: there is no such event; the message lists those that exist.
+        """
+        handlers = self[event]
+
+        def register(handler: H) -> H:
+            handlers.append(_taking_payload(handler))
+            return handler
+
+        return register if handler is None else register(handler)
+
+    async def emit(self, event: str, payload: object) -> None:
+        """Calls the handlers of an event."""
+        for handler in tuple(self._handlers[event]):
+            result = handler(payload)
+            if result is not None and inspect.isawaitable(result):
+                await result
+
+
+def _taking_payload(handler: Handler) -> Handler:
+    """The handler, or, where it takes no argument, one that drops the payload."""
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError:
+        return lambda _payload: handler()
+    except ValueError:  # some builtins have no signature
+        pass
+    return handler

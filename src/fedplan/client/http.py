@@ -1,0 +1,189 @@
+"""Requests over HTTP, or straight into an ASGI app in this process."""
+
+import email.utils
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from fedplan.client.per_loop import PerLoop
+from fedplan.client.transport import GridAnswer, GridRequest
+from fedplan.client.url import GridUrl
+from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, MessageTooLargeError
+from fedplan.version import __version__
+
+MAX_ANSWER_BYTES = 4 * 1024**3
+"""Larger answers are refused while they arrive, so that a broken grid cannot fill the worker's memory."""
+
+KEEP_ALIVE_SECONDS = 3.0
+"""Idle connections are dropped after this: before common servers (5 s) drop them, which could happen in the
+very moment in which a report is sent."""
+
+CONNECT_SECONDS = 10.0
+
+
+class HttpTransport:
+    """Sends requests over HTTP, on connections that are kept open."""
+
+    def __init__(self, url: GridUrl, *, timeout: float, token: str | None = None, app: Any = None) -> None:
+        """Makes a transport; nothing is opened before the first request.
+
+        Args:
+            url: the grid.
+            timeout: seconds without a sign of the grid after which a request fails.
+            token: sent as `Authorization: Bearer`.
+            app: an ASGI app that is called instead of a server on the network.
+        """
+        self._url = url
+        self._timeout = timeout
+        self._headers = {"User-Agent": f"fedplan/{__version__}"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._app = app
+        self._clients = PerLoop(self._open)
+
+    def _open(self) -> httpx.AsyncClient:
+        _hide_keys_in_log()
+        return httpx.AsyncClient(
+            base_url=self._url.http,
+            headers=self._headers,
+            timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+            transport=httpx.ASGITransport(self._app, raise_app_exceptions=False) if self._app else None,
+        )
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """The running loop's client, for what is more than a request and its answer (the speed test)."""
+        return self._clients.get()
+
+    async def send(self, request: GridRequest) -> GridAnswer:
+        """See `Transport.send`."""
+        try:
+            async with self._stream(request) as response:
+                content = await _read(response)
+        except httpx.RequestError as error:
+            raise _connection_error(error, self._url, request) from error
+        if not response.is_success:
+            raise _response_error(response, content, request)
+        if request.verb == "GET":
+            return GridAnswer(content=content)
+        return GridAnswer(data=parse_object(content, request.endpoint))
+
+    def _stream(self, request: GridRequest) -> Any:
+        if request.verb == "GET":
+            return self.client.stream("GET", f"/{request.endpoint}", params=dict(request.data))
+        return self.client.stream(
+            "POST",
+            f"/{request.endpoint}",
+            content=json.dumps(dict(request.data)).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        client = self._clients.pop()
+        if client is not None:
+            await client.aclose()
+
+
+async def _read(response: httpx.Response) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise MessageTooLargeError(f"the grid's answer is larger than {MAX_ANSWER_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse_object(content: bytes | str, endpoint: str) -> dict[str, Any]:
+    """The JSON object that an answer holds.
+
+    Raises:
+        GridResponseError: it does not hold one.
+    """
+    try:
+        data = json.loads(content)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise GridResponseError(
+            f"the grid's answer to {endpoint} is not a JSON object. Is the URL that of a grid?"
+        )
+    return data
+
+
+def _connection_error(error: httpx.RequestError, url: GridUrl, request: GridRequest) -> GridConnectionError:
+    reason = str(error) or type(error).__name__
+    unsent = isinstance(
+        error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
+    )
+    if isinstance(error, httpx.TimeoutException):
+        done = "could not be reached" if unsent else "did not answer"
+        return GridTimeoutError(f"{url.origin} {done} in time ({request.endpoint})", sent=not unsent)
+    if unsent:
+        return GridConnectionError(
+            f"{url.origin} could not be reached ({reason}). Is the grid running, and the URL right?",
+            sent=False,
+        )
+    return GridConnectionError(f"the connection to {url.origin} broke in {request.endpoint} ({reason})")
+
+
+def _response_error(response: httpx.Response, content: bytes, request: GridRequest) -> GridResponseError:
+    message = f"{response.status_code} {response.reason_phrase}".rstrip()
+    try:
+        message = grid_message(json.loads(content)) or message
+    except ValueError:  # not JSON, so not written by a grid
+        if response.is_redirect:
+            message += f"; it has moved to {response.headers.get('Location', 'somewhere else')}: use that URL"
+    return GridResponseError(
+        f"the grid refused {request.endpoint}: {message}",
+        status=response.status_code,
+        retry_after=_retry_after(response.headers),
+    )
+
+
+def grid_message(data: object) -> str | None:
+    """The grid's own words in an answer that is an error; None when it is none."""
+    error = data.get("error") if isinstance(data, dict) else None
+    return str(error) if error else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the header Retry-After asks for: it holds a number, or a date."""
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+class _KeysHidden(logging.Filter):
+    """httpx logs whole URLs; the query of a download holds the worker's request key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                arg.copy_with(query=None)
+                if isinstance(arg, httpx.URL) and b"request_key" in arg.query
+                else arg
+                for arg in record.args
+            )
+        return True
+
+
+_KEYS_HIDDEN = _KeysHidden()
+
+
+def _hide_keys_in_log() -> None:
+    logging.getLogger("httpx").addFilter(_KEYS_HIDDEN)  # adding it again changes nothing

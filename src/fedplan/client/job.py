@@ -1,0 +1,278 @@
+"""Job: one training cycle, as a worker sees it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from fedplan.client.api import GridApi
+from fedplan.client.blocking import blocking_twin, run_blocking
+from fedplan.client.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.events import Accepted, Events, H, Handler, Rejected
+from fedplan.client.model import SyftModel
+from fedplan.client.speed import ConnectionSpeed
+from fedplan.client.trainer import PlanTrainer
+from fedplan.errors import CycleRejectedError, FedplanError, JobStateError
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.wire import schema
+from fedplan.wire.messages import CycleAccepted
+
+_log = logging.getLogger("fedplan.client")
+_T = TypeVar("_T")
+
+
+class Job:
+    """Represents a single training cycle done by the client. `Syft.new_job` makes one.
+
+    ::
+
+        job = syft.new_job("mnist", "1.0.0")
+        await job.start()
+        training = job.train("training_plan", data=loader)
+        model = await training.wait()
+        await job.report(await job.model.create_serialized_diff_from_model(model))
+
+    Attributes:
+        plans: the cycle's Plans, by name.
+        protocols: the cycle's Protocols, by name, as messages; nothing runs them yet.
+        client_config: what the model owner set for the workers.
+        worker: the `Syft` client.
+        model_name: name of the FL process.
+        model_version: version of the FL process.
+        worker_id: what the grid calls this worker; None before `start`.
+    """
+
+    def __init__(
+        self,
+        worker: object,
+        grid: GridApi,
+        model_name: str,
+        model_version: str,
+        auth_token: str | None = None,
+    ) -> None:
+        """See `Syft.new_job`."""
+        self.worker = worker
+        self.model_name = model_name
+        self.model_version = model_version
+        self.worker_id: str | None = None
+        self.plans: dict[str, Plan] = {}
+        self.protocols: dict[str, schema.Protocol] = {}
+        self.client_config: dict[str, Any] = {}
+        self._grid = grid
+        self._auth_token = auth_token
+        self._model: SyftModel | None = None
+        self._request_key: str | None = None
+        self._speed: ConnectionSpeed | None = None
+        self._events = Events("accepted", "rejected", "error")
+
+    @property
+    def model(self) -> SyftModel:
+        """The cycle's model, before training.
+
+        Raises:
+            JobStateError: the grid has not accepted this job.
+        """
+        if self._model is None:
+            raise JobStateError("the job is in no cycle: await start(), and see whether the grid accepts it")
+        return self._model
+
+    @overload
+    def on(self, event: str, handler: H) -> H: ...
+    @overload
+    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
+    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
+        """Registers an event handler; without a handler it gives a decorator.
+
+        Events: `accepted` (an `Accepted`), `rejected` (a `Rejected`), `error` (the exception). `start` waits
+        for the handlers, and raises what they raise.
+
+        Args:
+            event: name of the event.
+            handler: plain or coroutine function, which takes the payload or nothing.
+
+        Raises:
+            UnknownEventError: there is no such event. (The reference ignores it.)
+        """
+        return self._events.on(event) if handler is None else self._events.on(event, handler)
+
+    async def start(self) -> None:
+        """Starts the job.
+
+        Authenticates for the FL model, measures the connection if the grid asks for it, asks to join the
+        cycle, and downloads the model, the Plans and the Protocols. Then it fires `accepted` or `rejected`.
+
+        A job that is started again, after a rejection or for the next cycle, asks as the same worker: it does
+        not authenticate and measure once more. (In the reference it does, and so could have two places in one
+        cycle.)
+
+        When something goes wrong it fires `error` and returns. Differs from the reference: what nobody
+        listens to is raised, an error as it is, a rejection as CycleRejectedError.
+
+        Raises:
+            FedplanError: no handler is registered for `error`.
+            CycleRejectedError: rejected, and no handler is registered for `rejected`.
+        """
+        try:
+            answer = await self._request()
+        except FedplanError as error:
+            if not self._events["error"]:
+                raise
+            await self._events.emit("error", error)
+            return
+        if isinstance(answer, Accepted):
+            await self._events.emit("accepted", answer)
+        elif self._events["rejected"]:
+            await self._events.emit("rejected", answer)
+        else:
+            raise rejection(self.model_name, self.model_version, answer)
+
+    async def request(self) -> None:
+        """Alias for `start`."""
+        await self.start()
+
+    start_blocking = blocking_twin(start)
+    request_blocking = blocking_twin(request)
+
+    async def _request(self) -> Accepted | Rejected:
+        self._model, self._request_key, self.plans, self.protocols = None, None, {}, {}
+        name, version = self.model_name, self.model_version
+        worker_id = self.worker_id or await self._authenticate()
+        answer = await self._grid.request_cycle(worker_id, name, version, self._speed)
+        if isinstance(answer, Rejected):
+            _log.info("rejected from the cycle of '%s' %s, timeout: %s s", name, version, answer.timeout)
+            return answer
+        await self._download(worker_id, answer)
+        _log.info("accepted into a cycle of '%s' %s with the Plans %s", name, version, list(self.plans))
+        return Accepted(self.model, self.client_config)
+
+    async def _authenticate(self) -> str:
+        """Becomes a worker, with a measured connection if the grid wants that; returns the worker's id."""
+        reply = await self._grid.authenticate(self.model_name, self.model_version, self._auth_token)
+        if reply.requires_speed_test:
+            self._speed = await self._grid.measure_speed(reply.worker_id)
+            _log.info("the connection makes %s", self._speed)
+        self.worker_id = reply.worker_id
+        return reply.worker_id
+
+    async def _download(self, worker_id: str, cycle: CycleAccepted) -> None:
+        key = cycle.request_key
+        model, plans, protocols = await asyncio.gather(
+            self._grid.get_model(worker_id, key, cycle.model_id),
+            _each(cycle.plans, lambda id: self._grid.get_plan(worker_id, key, id)),
+            _each(cycle.protocols, lambda id: self._grid.get_protocol(worker_id, key, id)),
+        )
+        self._model = SyftModel.parse(model)
+        self.plans = {name: Plan.parse(data) for name, data in plans.items()}
+        self.protocols = {name: schema.Protocol.decode(data) for name, data in protocols.items()}
+        self.client_config = cycle.client_config
+        self._request_key = key
+
+    async def report(self, diff: bytes) -> None:
+        """Submits the model diff to the grid.
+
+        Args:
+            diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`.
+
+        Raises:
+            JobStateError: the job is in no cycle.
+            GridResponseError: the grid refused the report; its own words are in the message.
+            GridConnectionError: the grid could not be reached. Unless the error's `sent` is False, the report
+                may have arrived.
+        """
+        if self.worker_id is None or self._request_key is None:
+            raise JobStateError("there is nothing to report on: the job is in no cycle")
+        await self._grid.report(self.worker_id, self._request_key, diff)
+        _log.info("reported a diff of %d bytes for '%s' %s", len(diff), self.model_name, self.model_version)
+
+    report_blocking = blocking_twin(report)
+
+    def train(
+        self,
+        plan_name: str,
+        *,
+        inputs: Sequence[PlanInputSpec] | None = None,
+        outputs: Sequence[PlanOutputSpec] | None = None,
+        data: Any,
+        target: Any = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        checkpoint: PlanTrainerCheckpoint | None = None,
+        events: Mapping[str, Handler] | None = None,
+    ) -> PlanTrainer:
+        """Trains the model with a Plan. The training starts by itself in the event loop's next turn.
+
+        Args:
+            plan_name: name of the training Plan.
+            inputs: what the Plan's inputs stand for; not needed for a Plan that says it itself.
+            outputs: what the Plan's outputs stand for; not needed for a Plan that says it itself.
+            data: training data, one row a sample: a tensor or NumPy array; a list or dict of them where the
+                Plan has several data inputs; or a fedplan or torch DataLoader. Of a loader's batch the first
+                element is the data and the next one the target, unless the specs have an index.
+            target: training targets, in the same forms; None with a DataLoader.
+            epochs: epochs to train; `max_epochs` of the client config by default, else 1.
+            batch_size: samples in a batch; `batch_size` of the client config by default. A DataLoader
+                has its own.
+            steps_per_epoch: most batches in an epoch; `max_updates` of the client config by default.
+            checkpoint: a training to go on with; its own numbers replace the ones above.
+            events: handlers by event name: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`,
+                `batch_end`.
+
+        Returns:
+            A handle on the training: `await trainer.wait()`.
+
+        Raises:
+            JobStateError: the job is in no cycle, has no such Plan, or no event loop is running.
+            ConfigError: specs, a key of the client config or the batch size are missing or wrong.
+            DataError: data and target cannot be used.
+            CheckpointError: the checkpoint is not of this model and Plan.
+            UnknownEventError: `events` holds a name that does not exist.
+        """
+        config = self.client_config
+        trainer = PlanTrainer(
+            worker=self.worker,
+            model=self.model,
+            plan=self._plan(plan_name),
+            inputs=inputs,
+            outputs=outputs,
+            data=data,
+            target=target,
+            epochs=config.get("max_epochs") if epochs is None else epochs,
+            batch_size=config.get("batch_size") if batch_size is None else batch_size,
+            steps_per_epoch=config.get("max_updates") if steps_per_epoch is None else steps_per_epoch,
+            client_config=config,
+            checkpoint=checkpoint,
+            events=events,
+        )
+        trainer.begin(resume=checkpoint is not None)
+        return trainer
+
+    def train_blocking(self, plan_name: str, **arguments: Any) -> PlanTrainer:
+        """`train` for callers that block: takes the same arguments, and returns when the training is over."""
+
+        async def train() -> PlanTrainer:
+            trainer = self.train(plan_name, **arguments)
+            await trainer.wait()
+            return trainer
+
+        return run_blocking(train())
+
+    def _plan(self, name: str) -> Plan:
+        if name not in self.plans:
+            known = ", ".join(f"'{plan}'" for plan in self.plans) or "none"
+            raise JobStateError(f"the cycle has no Plan '{name}'; its Plans are: {known}")
+        return self.plans[name]
+
+
+async def _each(ids: Mapping[str, int], get: Callable[[int], Awaitable[_T]]) -> dict[str, _T]:
+    found = await asyncio.gather(*(get(id) for id in ids.values()))
+    return dict(zip(ids, found, strict=True))
+
+
+def rejection(name: str, version: str, rejected: Rejected) -> CycleRejectedError:
+    """The error for a rejection that nobody handles."""
+    again = "it takes no more workers" if rejected.timeout is None else f"ask again in {rejected.timeout:g} s"
+    return CycleRejectedError(
+        f"the grid did not take the worker into a cycle of '{name}' {version}: {again}",
+        timeout=rejected.timeout,
+    )

@@ -1,0 +1,155 @@
+"""ModelCentricFLClient: hosting a model, watching its cycles, fetching its checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from fedplan.client.api import GridApi
+from fedplan.client.blocking import blocking_twin
+from fedplan.client.connection import GridConnection
+from fedplan.client.model import SyftModel
+from fedplan.client.syft import ANSWER_SECONDS, show_log
+from fedplan.client.transport import DEFAULT_RETRY, Retry
+from fedplan.client.url import GridUrl
+from fedplan.plan import Plan, from_torch, model_parameters
+from fedplan.wire import State, schema
+from fedplan.wire.config import parse_client_config, parse_server_config
+from fedplan.wire.messages import HostTrainingRequest, StatusReply
+
+
+class ModelCentricFLClient(GridConnection):
+    """The model owner's client, with the names of PySyft.
+
+    Its calls block; each has a coroutine form with `_async` at the end of its name. ::
+
+        with ModelCentricFLClient("https://grid.example", token=token) as grid:
+            grid.host_federated_training(
+                model, {"training_plan": plan}, client_config={"name": "mnist", "version": "1.0.0", …},
+                server_config={"min_diffs": 8, "num_cycles": 10},
+            )
+            grid.retrieve_model("mnist", "1.0.0").load_into(model)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        verbose: bool = False,
+        app: Any = None,
+        timeout: float = 2 * ANSWER_SECONDS,
+        retry: Retry = DEFAULT_RETRY,
+    ) -> None:
+        """Makes a client; nothing is opened yet. All calls go over HTTP, also when the URL is ws:// or wss://.
+
+        Args:
+            url: full URL of the grid.
+            token: what the grid asks model owners for; sent as `Authorization: Bearer`.
+            verbose: log what happens, and allow a token to be sent over a connection that is not encrypted
+                to another machine.
+            app: an ASGI app to call in this process; see `Syft`.
+            timeout: seconds to wait for an answer.
+            retry: how calls that failed, and can be repeated without harm, are repeated.
+
+        Raises:
+            InsecureUrlError: a token would be sent unencrypted to another machine, and `verbose` is False.
+            ConfigError: it is no URL of a grid.
+        """
+        grid_url = GridUrl.parse(url)
+        if verbose:
+            show_log()
+        elif token is not None and app is None and not grid_url.local:
+            grid_url.check_secure()
+        self.url = url
+        super().__init__(
+            GridApi.connect(grid_url, timeout=timeout, retry=retry, token=token, app=app, websocket=False)
+        )
+
+    async def host_federated_training_async(
+        self,
+        model: Sequence[Tensor] | nn.Module | State,
+        client_plans: Mapping[str, Plan],
+        client_config: Mapping[str, Any],
+        server_config: Mapping[str, Any],
+        server_averaging_plan: Plan | None = None,
+        client_protocols: Mapping[str, schema.Protocol] | None = None,
+    ) -> None:
+        """Hosts a model with its Plans. The first cycle begins at once.
+
+        What can be checked here is checked before anything is sent: the configs key by key, and that the
+        Plans, where they say what their inputs are, can train the model.
+
+        Args:
+            model: an `nn.Module` (its parameters, then its floating-point buffers, are hosted), a list of
+                tensors, or a State.
+            client_plans: what workers run, by name; `training_plan` is the usual name.
+            client_config: what workers are told; `name` and `version` name the FL process.
+            server_config: how the grid runs the cycles.
+            server_averaging_plan: how the grid averages; the mean by default.
+            client_protocols: Protocols by name; nothing runs them yet.
+
+        Raises:
+            ConfigError: a config is wrong; the message names the keys.
+            PlanError: a Plan cannot train this model.
+            GridResponseError: the grid refused; its own words are in the message.
+            GridConnectionError: the grid could not be reached.
+        """
+        parse_client_config(dict(client_config))
+        parse_server_config(dict(server_config))
+        state = _state(model)
+        shapes = [(tensor.shape, tensor.dtype) for tensor in state.tensors]
+        for plan in client_plans.values():
+            plan.check_model(shapes)
+        request = HostTrainingRequest(
+            model=state.serialize().hex(),
+            plans={name: plan.serialize().hex() for name, plan in client_plans.items()},
+            protocols={name: protocol.encode().hex() for name, protocol in (client_protocols or {}).items()},
+            averaging_plan=server_averaging_plan.serialize().hex() if server_averaging_plan else None,
+            client_config=dict(client_config),
+            server_config=dict(server_config),
+        )
+        await self._grid.host_training(request)
+
+    async def retrieve_model_async(
+        self, name: str, version: str, checkpoint: int | str = "latest"
+    ) -> SyftModel:
+        """Fetches a checkpoint of a hosted model.
+
+        Args:
+            name: name of the FL process.
+            version: its version.
+            checkpoint: its number, or an alias such as `latest`; 1 is the model as it was hosted.
+
+        Returns:
+            The model; `load_into` copies it into an `nn.Module`.
+
+        Raises:
+            GridResponseError: there is no such model or checkpoint.
+            GridConnectionError: the grid could not be reached.
+        """
+        return SyftModel.parse(await self._grid.retrieve_model(name, version, checkpoint))
+
+    async def status_async(self, name: str | None = None) -> StatusReply:
+        """Asks how the hosted models are doing.
+
+        Args:
+            name: only models of this name; all by default.
+
+        Raises:
+            GridResponseError: the grid refused.
+            GridConnectionError: the grid could not be reached.
+        """
+        return await self._grid.status(name)
+
+    host_federated_training = blocking_twin(host_federated_training_async)
+    retrieve_model = blocking_twin(retrieve_model_async)
+    status = blocking_twin(status_async)
+
+
+def _state(model: Sequence[Tensor] | nn.Module | State) -> State:
+    """What is hosted for a model."""
+    if isinstance(model, State):
+        return model
+    tensors = model_parameters(model) if isinstance(model, nn.Module) else model
+    return State.of(from_torch(tensor) for tensor in tensors)

@@ -1,0 +1,196 @@
+"""Whole cycles in one call: ask, train, report, and again."""
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedplan.client.blocking import blocking_twin
+from fedplan.client.events import BatchEnd, Handler
+from fedplan.client.job import Job
+from fedplan.client.model import SyftModel
+from fedplan.client.progress import TrainingProgress
+from fedplan.client.syft import Syft
+from fedplan.errors import CycleRejectedError, GridResponseError
+from fedplan.plan import PlanInputSpec, PlanOutputSpec
+
+_log = logging.getLogger("fedplan.client")
+
+_REFUSALS = 2
+"""Reports in succession that may be refused. One that is late says nothing; more speak of a wrong diff."""
+
+_SHORTEST_WAIT = 0.5
+"""Seconds between two requests, even if the grid names less."""
+
+
+@dataclasses.dataclass(slots=True)
+class Participation:
+    """What a worker did.
+
+    Attributes:
+        cycles: cycles that it trained in and reported to.
+        refused: reports that the grid refused, as it does with one that comes after its cycle.
+        losses: loss of each batch, over all cycles; empty when the Plan returns none.
+        metrics: by name, the metric of each batch, over all cycles.
+    """
+
+    cycles: int = 0
+    refused: int = 0
+    losses: list[float] = dataclasses.field(default_factory=list)
+    metrics: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+
+    def add(self, batch: BatchEnd) -> None:
+        """Takes a batch's numbers in."""
+        if batch.loss is not None:
+            self.losses.append(batch.loss)
+        for name, value in batch.metrics.items():
+            self.metrics.setdefault(name, []).append(value)
+
+
+async def participate_async(
+    url: str,
+    model_name: str,
+    model_version: str,
+    data: Any,
+    target: Any = None,
+    *,
+    auth_token: str | None = None,
+    plan: str = "training_plan",
+    cycles: int | None = 1,
+    wait: bool | float = False,
+    progress: bool | None = None,
+    verbose: bool = False,
+    inputs: Sequence[PlanInputSpec] | None = None,
+    outputs: Sequence[PlanOutputSpec] | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
+    events: Mapping[str, Handler] | None = None,
+    app: Any = None,
+) -> Participation:
+    """Takes part in training a model: authenticates, trains, reports.
+
+    ::
+
+        result = fedplan.participate("wss://grid.example", "mnist", "1.0.0", images, labels, wait=True)
+        print(result.cycles, result.losses[-1])
+
+    Args:
+        url: full URL of the grid; http, https, ws or wss.
+        model_name: name of the FL process.
+        model_version: its version.
+        data: training data; see `Job.train`. A DataLoader goes on from cycle to cycle.
+        target: training targets; None with a DataLoader.
+        auth_token: the token that the model's authentication asks for.
+        plan: name of the training Plan.
+        cycles: how many cycles to train in; None for as many as the model has.
+        wait: what to do when the grid says "not now": False gives up, True asks again when the grid says,
+            as often as it takes, a number does so for that many seconds of waiting in all. A worker that
+            waits also goes on when its report was refused, unless it is the third in succession.
+        progress: show a progress bar; by default when there is a terminal.
+        verbose: log, and allow connections that are not encrypted; see `Syft`.
+        inputs: what the Plan's inputs stand for; see `Job.train`.
+        outputs: what the Plan's outputs stand for; see `Job.train`.
+        epochs: epochs in a cycle; by default the client config's.
+        batch_size: samples in a batch; by default the client config's.
+        steps_per_epoch: most batches in an epoch; by default the client config's.
+        events: handlers of the training's events.
+        app: an ASGI app in this process to call instead of a server; see `Syft`.
+
+    Returns:
+        What was done. It may be fewer cycles than asked for, when the model was finished earlier or the
+        grid took the worker no more.
+
+    Raises:
+        CycleRejectedError: not a single cycle could be joined.
+        InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
+        GridConnectionError: the grid could not be reached.
+        GridResponseError: the grid refused something, such as a report.
+        FedplanError: see `Job.train` and `PlanTrainer.start`.
+    """
+    result, patience = Participation(), _Patience(wait)
+    async with Syft(url, verbose, app=app) as syft:
+        job = syft.new_job(model_name, model_version, auth_token)  # one for all cycles: it stays one worker
+        with TrainingProgress(progress) as bars:
+            while cycles is None or result.cycles < cycles:
+                try:
+                    await _enter_cycle(job, patience, bars)
+                except CycleRejectedError:
+                    if result.cycles == 0:
+                        raise
+                    break
+                training = job.train(
+                    plan,
+                    inputs=inputs,
+                    outputs=outputs,
+                    data=data,
+                    target=target,
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    steps_per_epoch=steps_per_epoch,
+                    events=events,
+                )
+                training.on("batch_end", result.add)
+                bars.follow(training, result.cycles + 1)
+                await _report(job, await training.wait(), patience, result)
+    return result
+
+
+participate = blocking_twin(participate_async)
+
+
+async def _enter_cycle(job: Job, patience: "_Patience", bars: TrainingProgress) -> None:
+    """Asks until the job is in a cycle, the grid says never, or the patience ends."""
+    while True:
+        try:
+            await job.start()
+            return
+        except CycleRejectedError as rejected:
+            seconds = patience.wait(rejected)
+            if seconds is None:
+                raise
+        bars.wait(seconds)
+        await asyncio.sleep(seconds)
+
+
+async def _report(job: Job, trained: SyftModel, patience: "_Patience", result: Participation) -> None:
+    """Reports what was trained; a refusal is forgiven as often as the patience says."""
+    try:
+        await job.report(job.model.diff(trained).serialize())
+    except GridResponseError as error:
+        if not patience.forgives():
+            raise
+        _log.warning("%s", error)
+        result.refused += 1
+    else:
+        patience.renew()
+        result.cycles += 1
+
+
+class _Patience:
+    """How long a worker goes on."""
+
+    def __init__(self, wait: bool | float) -> None:
+        self._left = float("inf") if wait is True else float(wait)
+        self._forgiven = self._most_forgiven = _REFUSALS if wait else 0
+
+    def forgives(self) -> bool:
+        """Whether the worker goes on after one more refused report."""
+        self._forgiven -= 1
+        return self._forgiven >= 0
+
+    def renew(self) -> None:
+        """A report was taken: earlier refusals are forgotten."""
+        self._forgiven = self._most_forgiven
+
+    def wait(self, rejected: CycleRejectedError) -> float | None:
+        """Seconds until the next request; None when there is to be none."""
+        if rejected.timeout is None or self._left <= 0:
+            return None
+        # a tenth at random, so that those who were rejected together do not come back together
+        seconds = max(_SHORTEST_WAIT, rejected.timeout) * random.uniform(1.0, 1.1)
+        seconds = min(seconds, self._left)
+        self._left -= seconds
+        return seconds

@@ -1,0 +1,230 @@
+"""One training step: a Plan with its arguments in place.
+
+The specs are read once, into an argument list whose fixed places are filled and a few (place, path) pairs for
+the places that change, so that a batch costs a handful of list accesses beyond the Plan itself.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedplan.client.batch_layout import Path, take
+from fedplan.client.batches import BatchSource
+from fedplan.data.tensor import to_tensor
+from fedplan.errors import ConfigError, ModelMismatchError
+from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec
+
+
+@dataclasses.dataclass(slots=True)
+class _Slot:
+    """A tensor that the Plan takes and gives back changed: a model parameter, or one of the optimizer's."""
+
+    tensor: Tensor
+    places: list[int]
+    """Where it stands in the argument list."""
+
+
+class TrainingStep:
+    """Runs a Plan on a batch, and puts what it returns back in place for the next one."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: BatchSource,
+        *,
+        inputs: Sequence[PlanInputSpec],
+        outputs: Sequence[PlanOutputSpec],
+        client_config: Mapping[str, Any],
+        batch_size: int | None,
+        params: Sequence[Tensor],
+    ) -> None:
+        """Reads the specs.
+
+        Args:
+            plan: what to run.
+            source: knows where in a batch the data is.
+            inputs: what the Plan's inputs stand for, one for each.
+            outputs: what the Plan's outputs stand for.
+            client_config: values for the inputs that name one.
+            batch_size: for a Plan that takes a batch size and no data.
+            params: the model's parameters, before training.
+
+        Raises:
+            ConfigError: a spec lacks its index, or the client_config a key.
+            ModelMismatchError: the specs mean parameters that the model does not have.
+        """
+        self._plan = plan
+        self._source = source
+        self._inputs = inputs
+        self._arguments: list[Any] = [None] * len(inputs)
+        for place, spec in enumerate(inputs):
+            self._fill([place], _fixed(spec, client_config))
+        self._size: int | None = None
+        self._size_places = _places(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
+        self._set_size(batch_size)
+        self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, params)
+        zeros = _zeros(self._inputs, plan.inputs)
+        self._optimizer = self._slots(PlanInputSpec.TYPE_OPTIMIZER_STATE, zeros)
+        self._feedback = [
+            *_returned(outputs, PlanOutputSpec.TYPE_MODEL_PARAM, self._params),
+            *_returned(outputs, PlanOutputSpec.TYPE_OPTIMIZER_STATE, self._optimizer),
+        ]
+        self._loss = next(iter(_places(outputs, PlanOutputSpec.TYPE_LOSS)), None)
+        self._metrics = [(str(outputs[k].name), k) for k in _places(outputs, PlanOutputSpec.TYPE_METRIC)]
+        self._paths: list[tuple[int, Path]] | None = None  # known once the first batch is seen
+
+    def _fill(self, places: Sequence[int], value: Any) -> None:
+        """Puts a value into the argument list; a number becomes a tensor here, once, and not in each run."""
+        for place in places:
+            self._arguments[place] = _argument(value, self._plan.inputs[place])
+
+    def _set_size(self, size: int | None) -> None:
+        if size != self._size:
+            self._fill(self._size_places, size)
+            self._size = size
+
+    def _slots(self, kind: str, tensors: Sequence[Tensor]) -> list[_Slot]:
+        slots = [_Slot(tensor, []) for tensor in tensors]
+        for place in _places(self._inputs, kind):
+            _slot(slots, self._inputs[place]).places.append(place)
+        for slot in slots:
+            self._fill(slot.places, slot.tensor)
+        return slots
+
+    @property
+    def params(self) -> list[Tensor]:
+        """The model's parameters as the last batch left them."""
+        return [slot.tensor for slot in self._params]
+
+    @property
+    def optimizer_state(self) -> list[Tensor]:
+        """The optimizer's tensors as the last batch left them."""
+        return [slot.tensor for slot in self._optimizer]
+
+    def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
+        """Goes on with an optimizer's tensors that were kept.
+
+        Raises:
+            ModelMismatchError: they are not those of this Plan.
+        """
+        wanted = [tuple(slot.tensor.shape) for slot in self._optimizer]
+        if [tuple(tensor.shape) for tensor in tensors] != wanted:
+            raise ModelMismatchError(f"the optimizer's state is not that of the Plan '{self._plan.name}'")
+        for slot, tensor in zip(self._optimizer, tensors, strict=True):
+            slot.tensor = tensor
+            self._fill(slot.places, tensor)
+
+    def __call__(self, batch: Any) -> list[Tensor]:
+        """Trains on one batch.
+
+        Returns:
+            All that the Plan returned, for `loss` and `metrics`.
+
+        Raises:
+            PlanError: the batch does not fit the Plan, or the Plan failed.
+            DataError: the first batch does not hold what the specs mean.
+        """
+        first = self._paths is None
+        paths = self._locate(batch) if self._paths is None else self._paths
+        arguments = self._arguments
+        for place, path in paths:
+            arguments[place] = take(batch, path)
+        if paths and self._size_places:
+            self._set_size(len(arguments[paths[0][0]]))
+        outputs = self._plan(*arguments)
+        if first:
+            self._check(outputs)
+        for place, slot in self._feedback:
+            slot.tensor = tensor = outputs[place]
+            for argument in slot.places:
+                arguments[argument] = tensor
+        return outputs
+
+    def _locate(self, batch: Any) -> list[tuple[int, Path]]:
+        places = _places(self._inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
+        paths = self._source.locate([self._inputs[place] for place in places], batch)
+        self._paths = list(zip(places, paths, strict=True))
+        return self._paths
+
+    def _check(self, outputs: Sequence[Tensor]) -> None:
+        """What is wrong with the specs shows in the first outputs."""
+        if self._loss is not None and outputs[self._loss].numel() != 1:
+            raise ConfigError(
+                f"output {self._loss} of the Plan '{self._plan.name}' is declared as the loss, and has the "
+                f"shape {list(outputs[self._loss].shape)}: a loss is one number, a metric may be a list"
+            )
+        for place, slot in self._feedback:
+            if outputs[place].shape != slot.tensor.shape:
+                raise ModelMismatchError(
+                    f"output {place} of the Plan '{self._plan.name}' has the shape "
+                    f"{list(outputs[place].shape)}; what it takes the place of has {list(slot.tensor.shape)}"
+                )
+
+    def loss(self, outputs: Sequence[Tensor]) -> float | None:
+        """The batch's loss; None when no output is one."""
+        return None if self._loss is None else float(outputs[self._loss].item())
+
+    def metrics(self, outputs: Sequence[Tensor]) -> dict[str, Any]:
+        """The batch's metrics, by name."""
+        return {name: _plain(outputs[place]) for name, place in self._metrics}
+
+
+def _places(specs: Sequence[PlanInputSpec | PlanOutputSpec], *kinds: str) -> list[int]:
+    return [place for place, spec in enumerate(specs) if spec.type in kinds]
+
+
+def _fixed(spec: PlanInputSpec, client_config: Mapping[str, Any]) -> Any:
+    """The argument for a spec whose value stays the same; None for the others."""
+    if spec.type == PlanInputSpec.TYPE_VALUE:
+        value = spec.value
+    elif spec.type == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM:
+        if spec.name is None or spec.name not in client_config:
+            keys = ", ".join(client_config) or "none"
+            raise ConfigError(f"the Plan needs '{spec.name}' of the client_config; its keys are: {keys}")
+        value = client_config[spec.name]
+    else:
+        return None
+    return to_tensor(value) if isinstance(value, list) else value
+
+
+def _argument(value: Any, declared: PlanInput) -> Any:
+    """A number as the tensor that the Plan declares; anything else, and where it does not say, as it is."""
+    if not isinstance(value, int | float) or declared.dtype is None or declared.shape is None:
+        return value
+    tensor = torch.tensor(value, dtype=getattr(torch, declared.dtype))
+    return tensor.reshape([1] * len(declared.shape))
+
+
+def _slot(slots: Sequence[_Slot], spec: PlanInputSpec | PlanOutputSpec) -> _Slot:
+    if spec.index is None:
+        raise ConfigError(f"a spec of the type {spec.type} needs an index: which of the tensors it means")
+    if not 0 <= spec.index < len(slots):
+        raise ModelMismatchError(f"a spec means {spec.type} {spec.index}, and there are {len(slots)} of them")
+    return slots[spec.index]
+
+
+def _returned(specs: Sequence[PlanOutputSpec], kind: str, slots: Sequence[_Slot]) -> list[tuple[int, _Slot]]:
+    return [(place, _slot(slots, specs[place])) for place in _places(specs, kind)]
+
+
+def _zeros(specs: Sequence[PlanInputSpec], inputs: Sequence[PlanInput]) -> list[Tensor]:
+    """What the optimizer's tensors are before the first batch, in the order of their indices."""
+    zeros: dict[int, Tensor] = {}
+    for place in _places(specs, PlanInputSpec.TYPE_OPTIMIZER_STATE):
+        shape, dtype = inputs[place].shape, inputs[place].dtype
+        if shape is None or dtype is None or None in shape or specs[place].index is None:
+            raise ConfigError(
+                f"input {place} is declared as the optimizer's state: its spec needs an index, and the Plan "
+                "must say its shape and dtype"
+            )
+        extents = [extent for extent in shape if extent is not None]
+        zeros[specs[place].index or 0] = torch.zeros(extents, dtype=getattr(torch, dtype))
+    return [zeros[index] for index in sorted(zeros)]
+
+
+def _plain(value: Tensor) -> Any:
+    """A float, or nested lists when it is not a single number."""
+    return float(value.item()) if value.numel() == 1 else value.tolist()

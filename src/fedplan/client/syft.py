@@ -1,0 +1,96 @@
+"""Syft: the worker's way to a grid."""
+
+import logging
+from typing import Any
+
+from fedplan.client.api import GridApi
+from fedplan.client.connection import GridConnection
+from fedplan.client.job import Job
+from fedplan.client.transport import DEFAULT_RETRY, Retry
+from fedplan.client.url import GridUrl
+
+ANSWER_SECONDS = 30.0
+"""How long an answer is waited for by default."""
+
+
+class Syft(GridConnection):
+    """Syft client for model-centric federated learning.
+
+    ::
+
+        async with Syft("wss://grid.example") as syft:
+            job = syft.new_job("mnist", "1.0.0")
+
+            @job.on("accepted")
+            async def train(event):
+                training = job.train("training_plan", data=loader)
+                diff = await event.model.create_serialized_diff_from_model(await training.wait())
+                await job.report(diff)
+
+            await job.request()
+
+    Messages go over HTTP or over a WebSocket, as the URL says; downloads always go over HTTP. Connections are
+    opened when they are needed. One client can be used in several event loops, and by blocking calls.
+
+    Differs from the reference: without `verbose` a plain URL is an error, and not changed into a secure one
+    (which turned ``wss`` into ``wsss``); tokens and keys are never logged.
+
+    Attributes:
+        url: the grid.
+        verbose: see `__init__`.
+        peer_config: see `__init__`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        verbose: bool = False,
+        peer_config: Any = None,
+        *,
+        app: Any = None,
+        timeout: float = ANSWER_SECONDS,
+        retry: Retry = DEFAULT_RETRY,
+    ) -> None:
+        """Makes a client; nothing is opened yet.
+
+        Args:
+            url: full URL of the grid; http, https, ws or wss.
+            verbose: log what happens, to the logger `fedplan`, and allow connections that are not encrypted.
+            peer_config: kept for the reference, which does not use it either (WebRTC between workers).
+            app: an ASGI app, such as `fedplan.grid.create_app(…)`, to call in this process instead of a
+                server; `url` is then only a name. Whoever passes it runs its lifespan.
+            timeout: seconds to wait for an answer.
+            retry: how calls that failed, and can be repeated without harm, are repeated.
+
+        Raises:
+            InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
+            ConfigError: it is no URL of a grid.
+        """
+        self.url = url
+        self.verbose = verbose
+        self.peer_config = peer_config
+        grid_url = GridUrl.parse(url)
+        if verbose:
+            show_log()
+        elif app is None:
+            grid_url.check_secure()
+        super().__init__(GridApi.connect(grid_url, timeout=timeout, retry=retry, app=app))
+
+    def new_job(self, model_name: str, model_version: str, auth_token: str | None = None) -> Job:
+        """Makes a job, which does not ask the grid for anything yet.
+
+        Args:
+            model_name: name of the FL process.
+            model_version: its version.
+            auth_token: the JSON Web Token that the model's authentication asks for.
+        """
+        return Job(self, self._grid, model_name, model_version, auth_token)
+
+
+def show_log() -> None:
+    """Makes the logger `fedplan` show what happens, unless the program has set it up already."""
+    logger = logging.getLogger("fedplan")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        logger.addHandler(logging.StreamHandler())

@@ -1,0 +1,361 @@
+"""PlanTrainer: the training loop around a Plan."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+from torch import Tensor
+
+from fedplan.client.background import BackgroundRun
+from fedplan.client.batches import BatchSource, LoaderState, open_batches
+from fedplan.client.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.events import (
+    BatchEnd,
+    BatchStart,
+    EpochEnd,
+    EpochStart,
+    Events,
+    H,
+    Handler,
+    TrainingEnd,
+    TrainingStart,
+    TrainingStop,
+)
+from fedplan.client.model import SyftModel
+from fedplan.client.specs import complete_inputs, complete_outputs
+from fedplan.client.step import TrainingStep
+from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
+
+EVENTS = ("start", "end", "stop", "epoch_start", "epoch_end", "batch_start", "batch_end")
+
+
+class PlanTrainer:
+    """Contains the training loop. `Job.train` makes one and starts it.
+
+    The Plan runs in the event loop's own thread: handing a batch to another thread costs more than a small
+    Plan does. Between two batches every other coroutine that is ready has its turn. An exception, also one
+    of an event handler, ends the training (which can be resumed) and reaches whoever awaits `start`,
+    `resume` or `wait`; when nobody does, asyncio logs it.
+
+    Differs from the reference:
+
+    - `steps_per_epoch` batches are run in an epoch, not one more; the second epoch over a DataLoader is as
+      long as the first; a last, smaller batch is used, and the Plan is given its real size.
+    - a checkpoint that is made in a `batch_end` handler goes on after that batch, and does not repeat it.
+    - `current_model` is never None: before the first batch it equals `original_model`.
+    - `stop` works without a running training too, and returns at once.
+    - `start` raises while the training runs, and `resume` when it is not stopped.
+
+    Attributes:
+        original_model: the model before training.
+        epoch: number of the current epoch, from 0.
+        batch_idx: number of the current batch in the epoch, from 0.
+        stopped: whether the training is stopped, or told to stop.
+        plan: what runs on each batch.
+        epochs: how many epochs to train.
+        batch_size: samples in a batch; None when a DataLoader without one decides.
+        steps_per_epoch: most batches in an epoch; None for all there are.
+        client_config: the client config.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        model: SyftModel,
+        data: Any,
+        target: Any = None,
+        inputs: Sequence[PlanInputSpec] | None = None,
+        outputs: Sequence[PlanOutputSpec] | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        client_config: Mapping[str, Any] | None = None,
+        checkpoint: PlanTrainerCheckpoint | None = None,
+        events: Mapping[str, Handler] | None = None,
+        worker: object = None,
+    ) -> None:
+        """Makes a trainer, which does not run yet.
+
+        Args:
+            plan: what to run on each batch.
+            model: where the training starts; its tensors are not changed.
+            data: see `Job.train`.
+            target: see `Job.train`.
+            inputs: what the Plan's inputs stand for; the Plan's own specs by default.
+            outputs: what the Plan's outputs stand for; the Plan's own specs by default.
+            epochs: how many epochs to train; 1 by default.
+            batch_size: samples in a batch; not needed with a DataLoader.
+            steps_per_epoch: most batches in an epoch; all by default.
+            client_config: values for the inputs that name one.
+            checkpoint: where to go on; `start(resume=True)` does.
+            events: handlers by event name.
+            worker: the `Syft` client.
+
+        Raises:
+            ConfigError: specs, a key of the client config or the batch size are missing or wrong.
+            DataError: data and target cannot be used.
+            ModelMismatchError: the specs mean parameters that the model does not have.
+            CheckpointError: the checkpoint is not of this model and Plan.
+            UnknownEventError: `events` holds a name that does not exist.
+        """
+        self.worker = worker
+        self.plan = plan
+        self.original_model = model
+        self.epochs = 1 if epochs is None else epochs
+        self.batch_size = getattr(data, "batch_size", batch_size)  # a DataLoader has its own
+        self.steps_per_epoch = steps_per_epoch
+        self.client_config = dict(client_config or {})
+        self.epoch = 0
+        self.batch_idx = 0
+        self.stopped = False
+        self._data = data
+        self._target = target
+        self._inputs = complete_inputs(plan, inputs)
+        self._outputs = complete_outputs(plan, outputs)
+        self._events = Events(*EVENTS)
+        for name, handler in (events or {}).items():
+            self._events.on(name, handler)
+        self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less
+        self._opened = False  # whether the source is in the epoch that `epoch` says
+        self._loader_state: LoaderState | None = None  # how it gets there, when it is not
+        self._run = BackgroundRun()
+        self._source: BatchSource
+        self._step: TrainingStep
+        if checkpoint is None:
+            self._prepare(model.params)
+        else:
+            self.apply_checkpoint(checkpoint)
+
+    def _prepare(self, params: Sequence[Tensor]) -> None:
+        self._source = self._make_source()
+        self._step = self._make_step(params)
+
+    def _make_source(self) -> BatchSource:
+        batch_types = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
+        declared = zip(self._inputs, self.plan.inputs, strict=True)
+        wants = [(spec, item) for spec, item in declared if spec.type in batch_types]
+        return open_batches(self._data, self._target, self.batch_size, wants)
+
+    def _make_step(self, params: Sequence[Tensor]) -> TrainingStep:
+        """A step that begins with copies of these parameters."""
+        for name in ("epochs", "steps_per_epoch"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{name} must be a positive integer, not {value!r}")
+        return TrainingStep(
+            self.plan,
+            self._source,
+            inputs=self._inputs,
+            outputs=self._outputs,
+            client_config=self.client_config,
+            batch_size=self.batch_size,
+            params=[param.detach().clone() for param in params],
+        )
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """How many batches an epoch has; None when the DataLoader does not know."""
+        counts = [count for count in (self._source.count(), self.steps_per_epoch) if count is not None]
+        return min(counts, default=None)
+
+    @property
+    def current_model(self) -> SyftModel:
+        """The model as trained so far: a copy, which further batches do not change."""
+        return SyftModel([param.clone() for param in self._step.params])
+
+    @overload
+    def on(self, event: str, handler: H) -> H: ...
+    @overload
+    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
+    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
+        """Registers an event handler; without a handler it gives a decorator.
+
+        Events: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`, `batch_end`. The training
+        waits for its handlers; see `Events` for what they are given.
+
+        Args:
+            event: name of the event.
+            handler: plain or coroutine function, which takes the payload or nothing.
+
+        Raises:
+            UnknownEventError: there is no such event.
+        """
+        return self._events.on(event) if handler is None else self._events.on(event, handler)
+
+    async def start(self, resume: bool = False) -> None:
+        """Trains, and returns when the training has ended or was stopped. Cancelling it stops the training.
+
+        Args:
+            resume: go on where a stopped training is, instead of starting from the original model.
+
+        Raises:
+            JobStateError: the training runs already.
+            PlanError: the data does not fit the Plan, or the Plan failed.
+            DataError: a batch cannot be used.
+        """
+        await self.begin(resume)
+
+    def begin(self, resume: bool = False) -> asyncio.Task[None]:
+        """Starts the training in the next turn of the running event loop, and does not wait for it.
+
+        Args:
+            resume: see `start`.
+
+        Returns:
+            The task that trains; `wait` waits for it too.
+
+        Raises:
+            JobStateError: the training runs already, or no event loop is running.
+        """
+        self._run.check_can_begin()
+        resume = resume and self.stopped
+        if not resume:
+            self.epoch = self.batch_idx = self._done = 0
+            self._opened, self._loader_state = False, None
+            self._step = self._make_step(self.original_model.params)
+        self.stopped = False
+        return self._run.begin(self._train(resume))
+
+    async def wait(self) -> SyftModel:
+        """Waits until the training has ended or was stopped. Cancelling it does not stop the training.
+
+        Returns:
+            The trained model.
+
+        Raises:
+            JobStateError: the training was not started, or a handler of the training itself waits for it.
+            FedplanError: what ended the training.
+        """
+        await self._run.result()
+        return self.current_model
+
+    async def stop(self) -> PlanTrainerCheckpoint:
+        """Stops the training before the next batch and returns a checkpoint to resume it from.
+
+        It may be awaited in any event loop and thread (`asyncio.run(trainer.stop())` in another thread), and
+        in the training's own handlers, where it returns without waiting for the stop.
+        """
+        self.stopped = True
+        await self._run.ended()
+        return self.create_checkpoint()
+
+    def stop_blocking(self) -> PlanTrainerCheckpoint:
+        """`stop` for a thread without an event loop.
+
+        Raises:
+            JobStateError: called in the thread that trains, which would wait for itself.
+        """
+        self.stopped = True
+        self._run.ended_blocking()
+        return self.create_checkpoint()
+
+    async def resume(self) -> None:
+        """Resumes a stopped training, and returns when it has ended or was stopped again.
+
+        Raises:
+            JobStateError: the training is not stopped.
+        """
+        if not self.stopped:
+            raise JobStateError("the training is not stopped: there is nothing to resume")
+        await self.start(resume=True)
+
+    def create_checkpoint(self) -> PlanTrainerCheckpoint:
+        """A checkpoint of the present state. In other threads than the training's, use `stop_blocking`."""
+        state = self._epoch_state()
+        optimizer_state = self._step.optimizer_state
+        return PlanTrainerCheckpoint(
+            epochs=self.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            batch_size=self.batch_size,
+            client_config=dict(self.client_config),
+            epoch=self.epoch,
+            batch=self._done,
+            current_model=self.current_model,
+            optimizer_state=SyftModel([t.clone() for t in optimizer_state]) if optimizer_state else None,
+            loader_state=None if state is None else dict(state),
+        )
+
+    def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
+        """Goes to a checkpoint's state; the training is then stopped, and `resume` goes on from there.
+
+        Without an optimizer's state in it (a browser's has none) the optimizer starts anew.
+
+        Args:
+            checkpoint: what `stop` or `create_checkpoint` gave, here or in another process.
+
+        Raises:
+            JobStateError: the training is running.
+            CheckpointError: the checkpoint is not of this model and Plan.
+        """
+        self._run.check_idle()
+        try:
+            self.original_model.check_fit(checkpoint.current_model.params, "the checkpoint's parameters")
+            self.epochs = checkpoint.epochs
+            self.steps_per_epoch = checkpoint.steps_per_epoch
+            self.batch_size = checkpoint.batch_size
+            self.client_config = dict(checkpoint.client_config)
+            self._prepare(checkpoint.current_model.params)
+            if checkpoint.optimizer_state is not None:
+                self._step.set_optimizer_state(checkpoint.optimizer_state.params)
+        except ModelMismatchError as error:
+            raise CheckpointError(f"the checkpoint is of another model or Plan: {error}") from None
+        self.epoch = checkpoint.epoch
+        self.batch_idx = self._done = checkpoint.batch
+        self._opened, self._loader_state = False, checkpoint.loader_state
+        self.stopped = True
+
+    async def _train(self, resume: bool) -> None:
+        completed = False
+        try:
+            await self._events.emit("start", TrainingStart())
+            for epoch in range(self.epoch, self.epochs):
+                self.epoch = epoch
+                if not resume:
+                    self.batch_idx = self._done = 0
+                batches = self._open_epoch(resume)
+                resume = False
+                if not await self._train_epoch(batches):
+                    await self._events.emit("stop", TrainingStop())
+                    return
+            completed = True
+        finally:
+            self.stopped = self.stopped or not completed  # after an exception the training can be resumed
+        await self._events.emit("end", TrainingEnd())
+
+    def _open_epoch(self, resume: bool) -> Iterator[Any]:
+        state = self._epoch_state()
+        batches = self._source.reopen(state, self._done) if resume else self._source.open()
+        self._opened = True
+        return batches
+
+    def _epoch_state(self) -> LoaderState | None:
+        return self._source.state() if self._opened else self._loader_state
+
+    async def _train_epoch(self, batches: Iterator[Any]) -> bool:
+        """Trains the rest of an epoch; False when it was stopped."""
+        step, epoch = self._step, self.epoch
+        starting, ended = self._events["batch_start"], self._events["batch_end"]
+        await self._events.emit("epoch_start", EpochStart(epoch))
+        if self.stopped:
+            return False
+        left = None if self.steps_per_epoch is None else max(0, self.steps_per_epoch - self._done)
+        for index, batch in enumerate(itertools.islice(batches, left), self._done):
+            self.batch_idx = index
+            if starting:
+                await self._events.emit("batch_start", BatchStart(epoch, index))
+                if self.stopped:
+                    return False
+            outputs = step(batch)
+            self._done = index + 1
+            if ended:
+                status = BatchEnd(epoch, index, step.loss(outputs), step.metrics(outputs))
+                await self._events.emit("batch_end", status)
+            self.batch_idx = index + 1
+            await asyncio.sleep(0)
+            if self.stopped:
+                return False
+        await self._events.emit("epoch_end", EpochEnd(epoch))
+        return True

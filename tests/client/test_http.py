@@ -1,0 +1,192 @@
+import asyncio
+import contextlib
+import email.utils
+import logging
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from fedplan.client import http
+from fedplan.client.http import HttpTransport
+from fedplan.client.transport import GridRequest
+from fedplan.client.url import GridUrl
+from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, MessageTooLargeError
+from fedplan.version import __version__
+from tests.client.small_grid import SmallGrid
+
+REPORT = GridRequest("model-centric/report", {"worker_id": "w", "request_key": "secret-key", "diff": ""})
+MODEL = GridRequest("model-centric/get-model", {"worker_id": "w", "request_key": "secret-key"}, verb="GET")
+
+
+@pytest.fixture
+async def transport(grid: SmallGrid) -> AsyncIterator[HttpTransport]:
+    transport = HttpTransport(GridUrl.parse(grid.url), timeout=5)
+    yield transport
+    await transport.aclose()
+
+
+@contextlib.asynccontextmanager
+async def raw_server(reply: bytes | None) -> AsyncIterator[str]:
+    """A server that reads a request and sends these bytes, or nothing, and closes."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        if reply is not None:
+            writer.write(reply)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_post_sends_and_brings_back_json(grid: SmallGrid, transport: HttpTransport) -> None:
+    assert (await transport.send(REPORT)).data == {"status": "success"}
+    assert grid.asked("report") == [REPORT.data]
+    assert grid.headers[0]["content-type"] == "application/json"
+    assert grid.headers[0]["user-agent"] == f"fedplan/{__version__}"
+    assert "authorization" not in grid.headers[0]
+
+
+async def test_a_get_sends_a_query_and_brings_back_bytes(grid: SmallGrid, transport: HttpTransport) -> None:
+    assert (await transport.send(MODEL)).content == grid.model.serialize()
+    assert grid.asked("get-model") == [MODEL.data]
+
+
+async def test_one_connection_serves_many_requests(transport: HttpTransport) -> None:
+    for _ in range(3):
+        await transport.send(REPORT)
+    assert len(transport.client._transport._pool.connections) == 1  # type: ignore[attr-defined]  # httpx's own
+
+
+async def test_a_token_is_sent_as_bearer(grid: SmallGrid) -> None:
+    transport = HttpTransport(GridUrl.parse(grid.url + "/"), timeout=5, token="t0ken")
+    await transport.send(REPORT)
+    await transport.aclose()
+    assert grid.headers[0]["authorization"] == "Bearer t0ken"
+
+
+async def test_the_grids_own_words_are_in_the_error(grid: SmallGrid, transport: HttpTransport) -> None:
+    grid.answer("report", JSONResponse({"error": "the cycle is over"}, 409))
+    with pytest.raises(GridResponseError, match="refused model-centric/report: the cycle is over") as error:
+        await transport.send(REPORT)
+    assert error.value.status == 409
+
+
+async def test_an_error_that_is_not_json_gives_the_status(grid: SmallGrid, transport: HttpTransport) -> None:
+    grid.answer("report", PlainTextResponse("<h1>Bad Gateway</h1>", 502))
+    with pytest.raises(GridResponseError, match=r"502 Bad Gateway$"):
+        await transport.send(REPORT)
+
+
+async def test_a_moved_grid_is_not_followed_but_named(grid: SmallGrid, transport: HttpTransport) -> None:
+    grid.answer("report", RedirectResponse("https://new.example/"))
+    with pytest.raises(GridResponseError, match=r"has moved to https://new.example/: use that URL"):
+        await transport.send(REPORT)
+
+
+@pytest.mark.parametrize("body", ["hello", "[1]"])
+async def test_an_answer_that_is_no_object_is_an_error(
+    grid: SmallGrid, transport: HttpTransport, body: str
+) -> None:
+    grid.answer("report", Response(body))
+    with pytest.raises(GridResponseError, match="not a JSON object"):
+        await transport.send(REPORT)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7.0), ("in a minute, as a date", 60.0), ("soon", None)],
+)
+async def test_retry_after_is_read(
+    grid: SmallGrid, transport: HttpTransport, value: str, seconds: float | None
+) -> None:
+    if seconds == 60:
+        value = email.utils.formatdate(time.time() + 60, usegmt=True)
+    grid.answer("report", JSONResponse({"error": "later"}, 503, {"Retry-After": value}))
+    with pytest.raises(GridResponseError) as error:
+        await transport.send(REPORT)
+    assert error.value.retry_after == (None if seconds is None else pytest.approx(seconds, abs=5))
+
+
+async def test_a_grid_that_does_not_run_got_nothing() -> None:
+    transport = HttpTransport(GridUrl.parse("http://127.0.0.1:9"), timeout=5)
+    with pytest.raises(GridConnectionError, match=r"could not be reached.*Is the grid running") as error:
+        await transport.send(REPORT)
+    assert not error.value.sent
+    await transport.aclose()
+
+
+async def test_a_connection_that_breaks_may_have_carried_the_request() -> None:
+    async with raw_server(None) as url:
+        transport = HttpTransport(GridUrl.parse(url), timeout=5)
+        with pytest.raises(GridConnectionError, match="broke") as error:
+            await transport.send(REPORT)
+        assert error.value.sent
+        await transport.aclose()
+
+
+async def test_an_answer_that_ends_too_early_is_a_broken_connection() -> None:
+    async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc") as url:
+        transport = HttpTransport(GridUrl.parse(url), timeout=5)
+        with pytest.raises(GridConnectionError, match="broke"):
+            await transport.send(MODEL)
+        await transport.aclose()
+
+
+async def test_a_grid_that_does_not_answer_in_time_is_a_timeout(grid: SmallGrid) -> None:
+    grid.answer("report", lambda _: time.sleep(0.5) or {"status": "success"})
+    transport = HttpTransport(GridUrl.parse(grid.url), timeout=0.1)
+    with pytest.raises(GridTimeoutError, match="did not answer in time") as error:
+        await transport.send(REPORT)
+    assert error.value.sent
+    await transport.aclose()
+
+
+async def test_an_answer_beyond_the_limit_is_refused_while_it_arrives(
+    grid: SmallGrid, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
+    grid.answer("get-model", Response(bytes(1001)))
+    with pytest.raises(MessageTooLargeError, match="1000 bytes"):
+        await transport.send(MODEL)
+
+
+async def test_keys_stay_out_of_the_log(
+    grid: SmallGrid, transport: HttpTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await transport.send(REPORT)
+        await transport.send(MODEL)
+    assert "get-model" in caplog.text
+    assert "secret-key" not in caplog.text
+
+
+async def test_an_app_in_this_process_is_called_without_a_socket(grid: SmallGrid) -> None:
+    transport = HttpTransport(GridUrl.parse("http://in-process"), timeout=5, app=grid.app)
+    assert (await transport.send(REPORT)).data == {"status": "success"}
+    await transport.aclose()
+
+
+async def test_an_app_that_fails_answers_500_as_over_a_socket() -> None:
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise ZeroDivisionError
+
+    transport = HttpTransport(GridUrl.parse("http://in-process"), timeout=5, app=app)
+    with pytest.raises(GridResponseError, match="500"):
+        await transport.send(REPORT)
+    await transport.aclose()
+
+
+def test_a_transport_works_in_one_event_loop_after_another(grid: SmallGrid) -> None:
+    transport = HttpTransport(GridUrl.parse(grid.url), timeout=5)
+
+    async def call() -> None:
+        await transport.send(REPORT)
+        await transport.aclose()
+
+    asyncio.run(call())
+    asyncio.run(call())
+    assert len(grid.asked("report")) == 2

@@ -1,0 +1,143 @@
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from fedplan.client import BatchEnd, Participation, participate, participate_async
+from fedplan.data import DataLoader, TensorDataset
+from fedplan.errors import CycleRejectedError, GridResponseError, InsecureUrlError
+from tests.client.small_grid import SmallGrid
+from tests.client.training_cases import make_data, make_trainer
+
+IMAGES, LABELS = make_data()
+REJECTED = {"status": "rejected"}
+LATER = {"status": "rejected", "timeout": 0}
+
+
+def take_part(grid: SmallGrid, **options: Any) -> Participation:
+    return participate(grid.url, "m", "1.0", IMAGES, LABELS, verbose=True, **options)
+
+
+def test_one_call_authenticates_trains_and_reports(grid: SmallGrid) -> None:
+    result = take_part(grid, auth_token="t0ken")
+    assert grid.asked("authenticate")[0]["auth_token"] == "t0ken"
+    assert result.cycles == 1
+    assert len(result.losses) == 7
+    assert all(isinstance(loss, float) for loss in result.losses)
+    assert len(result.metrics["accuracy"]) == 7
+    assert len(grid.diffs) == 1
+
+
+async def test_the_reported_diff_is_that_of_the_training(grid: SmallGrid) -> None:
+    await participate_async(
+        grid.ws_url, "m", "1.0", IMAGES, LABELS, verbose=True, epochs=2, steps_per_epoch=3
+    )
+    trainer = make_trainer(epochs=2, steps_per_epoch=3)
+    await trainer.start()
+    assert grid.diffs[0].serialize() == grid.model.diff(trainer.current_model).serialize()
+
+
+def test_several_cycles_collect_their_losses(grid: SmallGrid) -> None:
+    result = take_part(grid, cycles=3, steps_per_epoch=2)
+    assert result.cycles == 3
+    assert len(result.losses) == 6
+    assert len(grid.diffs) == 3
+
+
+def test_a_loader_goes_on_from_cycle_to_cycle(grid: SmallGrid) -> None:
+    loader = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=13)
+    result = participate(grid.url, "m", "1.0", loader, verbose=True, cycles=2)
+    assert result.cycles == 2
+    assert loader.epoch == 1
+
+
+def test_a_rejection_is_raised_unless_told_to_wait(grid: SmallGrid) -> None:
+    grid.answer("cycle-request", LATER)
+    with pytest.raises(CycleRejectedError, match="ask again in 0 s"):
+        take_part(grid)
+
+
+def test_a_worker_told_to_wait_asks_again(grid: SmallGrid) -> None:
+    grid.answer("cycle-request", LATER, {"status": "rejected", "timeout": "0:00:00.7"})
+    began = time.monotonic()
+    assert take_part(grid, wait=True).cycles == 1
+    assert time.monotonic() - began >= 1.2  # half a second at least, then 0.7 s
+    assert len(grid.asked("cycle-request")) == 3
+
+
+def test_a_worker_that_waits_for_some_seconds_gives_up_then(grid: SmallGrid) -> None:
+    grid.answer("cycle-request", *[{"status": "rejected", "timeout": 60}] * 9)
+    began = time.monotonic()
+    with pytest.raises(CycleRejectedError):
+        take_part(grid, wait=0.3)
+    assert 0.3 <= time.monotonic() - began < 5
+    assert len(grid.asked("cycle-request")) == 2  # once more when the patience ends
+
+
+def test_a_finished_model_is_not_waited_for(grid: SmallGrid) -> None:
+    grid.answer("cycle-request", REJECTED)
+    with pytest.raises(CycleRejectedError, match="no more workers"):
+        take_part(grid, wait=True)
+
+
+def test_a_model_that_finishes_early_gives_the_cycles_that_were_done(grid: SmallGrid) -> None:
+    for _ in range(2):
+        grid.answer("cycle-request", lambda data: grid.usual("cycle-request", data))
+    grid.answer("cycle-request", REJECTED, REJECTED)
+    assert take_part(grid, cycles=None, wait=True).cycles == 2
+
+
+def test_a_refused_report_is_raised(grid: SmallGrid) -> None:
+    grid.answer("report", {"error": "the diff holds NaN"})
+    with pytest.raises(GridResponseError, match="the diff holds NaN"):
+        take_part(grid)
+
+
+def test_a_worker_that_waits_goes_on_after_a_late_report(grid: SmallGrid) -> None:
+    for late in (True, True, False, True, False):
+        grid.answer("report", {"error": "too late"} if late else {"status": "success"})
+    result = take_part(grid, wait=True, cycles=2)
+    assert (result.cycles, result.refused) == (2, 3)
+    assert len(result.losses) == 5 * 7
+
+
+def test_three_refused_reports_in_succession_are_no_accident(grid: SmallGrid) -> None:
+    grid.answer("report", *[{"error": "the diff holds NaN"}] * 4)
+    with pytest.raises(GridResponseError, match="the diff holds NaN"):
+        take_part(grid, wait=True, cycles=2)
+    assert len(grid.asked("report")) == 3
+
+
+def test_a_plain_url_is_refused_unless_verbose(grid: SmallGrid) -> None:
+    with pytest.raises(InsecureUrlError):
+        participate(grid.url, "m", "1.0", IMAGES, LABELS)
+
+
+def test_handlers_hear_of_the_training(grid: SmallGrid) -> None:
+    events: list[BatchEnd] = []
+    result = take_part(grid, events={"batch_end": events.append})
+    assert [e.loss for e in events] == result.losses
+
+
+def test_a_progress_bar_is_shown_when_asked_for(grid: SmallGrid, capsys: pytest.CaptureFixture[str]) -> None:
+    grid.answer("cycle-request", LATER)
+    take_part(grid, wait=True, progress=True)
+    shown = capsys.readouterr().err
+    assert "asking again in" in shown
+    assert "cycle 1" in shown
+    assert "7/7" in shown
+    assert "loss" in shown
+
+
+def test_no_progress_bar_is_shown_without_a_terminal(
+    grid: SmallGrid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take_part(grid)
+    assert "cycle 1" not in capsys.readouterr().err
+
+
+async def test_an_app_in_this_process_can_be_trained_with(grid: SmallGrid) -> None:
+    result = await participate_async("http://grid", "m", "1.0", IMAGES, LABELS, app=grid.app)
+    assert result.cycles == 1
+    assert torch.isfinite(grid.diffs[0].params[0]).all()
