@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from fedplan.client import ModelCentricFLClient, Syft, SyftModel, participate, participate_async
-from fedplan.errors import CycleRejectedError, GridResponseError
+from fedplan.errors import CycleRejectedError, GridResponseError, PlanLimitError
 from fedplan.grid import Settings, create_app
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, model_parameters
+from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec, model_parameters
 from fedplan.wire import State
 from tests.client.small_grid import serve
 from tests.client.training_cases import make_data, make_module, make_plan
@@ -60,6 +60,32 @@ def wait_for_checkpoint(owner: ModelCentricFLClient, name: str, number: int) -> 
             await owner.aclose()
 
     return asyncio.run(run())
+
+
+async def test_a_worker_whom_the_grid_no_longer_knows_becomes_another(
+    url: str, owner: ModelCentricFLClient
+) -> None:
+    await owner.host_federated_training_async(
+        make_module(), {"training_plan": make_plan()}, {**CLIENT, "name": "forgotten"}, {"max_diffs": 1}
+    )
+    async with Syft(url, verbose=True) as syft:
+        job = syft.new_job("forgotten", "1.0")
+        job.worker_id = "a worker of another grid"
+        await job.start()
+        assert job.worker_id != "a worker of another grid"
+    await owner.aclose()
+
+
+async def test_a_plan_over_the_workers_limits_does_not_run(url: str, owner: ModelCentricFLClient) -> None:
+    await owner.host_federated_training_async(
+        make_module(), {"training_plan": make_plan()}, {**CLIENT, "name": "bounded"}, {"max_diffs": 1}
+    )
+    async with Syft(url, verbose=True, limits=Limits(max_bytes=100)) as syft:
+        job = syft.new_job("bounded", "1.0")
+        await job.start()
+        with pytest.raises(PlanLimitError, match="100 are allowed"):
+            await job.train("training_plan", data=IMAGES, target=LABELS).wait()
+    await owner.aclose()
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])

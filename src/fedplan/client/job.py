@@ -1,6 +1,7 @@
 """Job: one training cycle, as a worker sees it."""
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
@@ -12,8 +13,9 @@ from fedplan.client.events import Accepted, Events, H, Handler, Rejected
 from fedplan.client.model import SyftModel
 from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.trainer import PlanTrainer
-from fedplan.errors import CycleRejectedError, FedplanError, JobStateError
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError
+from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.plan.check import DEFAULT_LIMITS
 from fedplan.wire import schema
 from fedplan.wire.messages import CycleAccepted
 
@@ -49,6 +51,8 @@ class Job:
         model_name: str,
         model_version: str,
         auth_token: str | None = None,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """See `Syft.new_job`."""
         self.worker = worker
@@ -60,6 +64,7 @@ class Job:
         self.client_config: dict[str, Any] = {}
         self._grid = grid
         self._auth_token = auth_token
+        self._limits = limits
         self._model: SyftModel | None = None
         self._request_key: str | None = None
         self._speed: ConnectionSpeed | None = None
@@ -136,14 +141,26 @@ class Job:
     async def _request(self) -> Accepted | Rejected:
         self._model, self._request_key, self.plans, self.protocols = None, None, {}, {}
         name, version = self.model_name, self.model_version
-        worker_id = self.worker_id or await self._authenticate()
-        answer = await self._grid.request_cycle(worker_id, name, version, self._speed)
+        worker_id, answer = await self._ask()
         if isinstance(answer, Rejected):
             _log.info("rejected from the cycle of '%s' %s, timeout: %s s", name, version, answer.timeout)
             return answer
         await self._download(worker_id, answer)
         _log.info("accepted into a cycle of '%s' %s with the Plans %s", name, version, list(self.plans))
         return Accepted(self.model, self.client_config)
+
+    async def _ask(self) -> tuple[str, CycleAccepted | Rejected]:
+        """Asks to join the cycle, as the worker that this job was before, if the grid still knows it."""
+        if self.worker_id is not None:
+            try:
+                return self.worker_id, await self._ask_as(self.worker_id)
+            except GridResponseError as error:
+                _log.info("the grid takes this worker no more (%s): becoming another", error)
+        worker_id = await self._authenticate()
+        return worker_id, await self._ask_as(worker_id)
+
+    async def _ask_as(self, worker_id: str) -> CycleAccepted | Rejected:
+        return await self._grid.request_cycle(worker_id, self.model_name, self.model_version, self._speed)
 
     async def _authenticate(self) -> str:
         """Becomes a worker, with a measured connection if the grid wants that; returns the worker's id."""
@@ -162,7 +179,8 @@ class Job:
             _each(cycle.protocols, lambda id: self._grid.get_protocol(worker_id, key, id)),
         )
         self._model = SyftModel.parse(model)
-        self.plans = {name: Plan.parse(data) for name, data in plans.items()}
+        parsed = {name: Plan.parse(data) for name, data in plans.items()}
+        self.plans = {name: dataclasses.replace(plan, limits=self._limits) for name, plan in parsed.items()}
         self.protocols = {name: schema.Protocol.decode(data) for name, data in protocols.items()}
         self.client_config = cycle.client_config
         self._request_key = key

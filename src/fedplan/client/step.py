@@ -221,7 +221,8 @@ def _zeros(specs: Sequence[PlanInputSpec], inputs: Sequence[PlanInput]) -> list[
                 "must say its shape and dtype"
             )
         extents = [extent for extent in shape if extent is not None]
-        zeros[specs[place].index or 0] = torch.zeros(extents, dtype=getattr(torch, dtype))
+        # one zero seen from everywhere: a shape takes no memory before the Plan is checked
+        zeros[specs[place].index or 0] = torch.zeros((), dtype=getattr(torch, dtype)).expand(extents)
     return [zeros[index] for index in sorted(zeros)]
 
 

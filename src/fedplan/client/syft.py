@@ -8,6 +8,8 @@ from fedplan.client.connection import GridConnection
 from fedplan.client.job import Job
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
+from fedplan.plan import Limits
+from fedplan.plan.check import DEFAULT_LIMITS
 
 ANSWER_SECONDS = 30.0
 """How long an answer is waited for by default."""
@@ -39,6 +41,7 @@ class Syft(GridConnection):
         url: the grid.
         verbose: see `__init__`.
         peer_config: see `__init__`.
+        limits: see `__init__`.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Syft(GridConnection):
         app: Any = None,
         timeout: float = ANSWER_SECONDS,
         retry: Retry = DEFAULT_RETRY,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Makes a client; nothing is opened yet.
 
@@ -61,6 +65,7 @@ class Syft(GridConnection):
                 server; `url` is then only a name. Whoever passes it runs its lifespan.
             timeout: seconds to wait for an answer.
             retry: how calls that failed, and can be repeated without harm, are repeated.
+            limits: memory and work that a downloaded Plan may use; one that would use more does not run.
 
         Raises:
             InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
@@ -69,6 +74,7 @@ class Syft(GridConnection):
         self.url = url
         self.verbose = verbose
         self.peer_config = peer_config
+        self.limits = limits
         grid_url = GridUrl.parse(url)
         if verbose:
             show_log()
@@ -84,7 +90,7 @@ class Syft(GridConnection):
             model_version: its version.
             auth_token: the JSON Web Token that the model's authentication asks for.
         """
-        return Job(self, self._grid, model_name, model_version, auth_token)
+        return Job(self, self._grid, model_name, model_version, auth_token, limits=self.limits)
 
 
 def show_log() -> None:
