@@ -14,12 +14,12 @@ from .tensors import average, random_diffs
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 LAYOUT = (((3, 4), "float32"), ((4,), "float32"))
+ONE = torch.tensor([1])
 pysyft = pytest.mark.skipif(not FIXTURES.exists(), reason="Plans made by PySyft are not here")
 
 
-def traced_iterative(layout=LAYOUT):
+def traced_iterative(layout=LAYOUT, number=ONE):
     zeros = [torch.zeros(shape) for shape, _ in layout * 2]
-    number = torch.tensor([1])
 
     def step(*args):
         size = len(layout)
@@ -50,6 +50,14 @@ def test_an_iterative_plan_gets_average_diff_and_number(count):
     expect_mean(average(averaging_plan(traced_iterative(), iterative=True), diffs, LAYOUT), diffs)
 
 
+@pytest.mark.parametrize("number", [1, 1.0, torch.tensor(1), torch.tensor([1.0])])
+def test_the_number_comes_as_the_plan_was_traced_with_it(number):
+    diffs = random_diffs(4, LAYOUT)
+    plan = traced_iterative(number=number)
+    expect_mean(average(averaging_plan(plan, iterative=True), diffs, LAYOUT), diffs)
+    assert tuple(plan.check(plan_shapes(plan, LAYOUT, iterative=True, diffs=1)).outputs) == LAYOUT
+
+
 def test_a_plan_gets_all_diffs_one_after_the_other():
     diffs = random_diffs(3, LAYOUT)
     expect_mean(average(averaging_plan(traced_for(3), iterative=False), diffs, LAYOUT), diffs)
@@ -71,11 +79,11 @@ def test_a_plan_traced_for_three_diffs_works_with_no_other_number(count):
 
 
 def test_what_a_plan_is_called_with_is_known_beforehand():
-    iterative = traced_iterative().check(plan_shapes(LAYOUT, iterative=True, diffs=1))
-    assert tuple(iterative.outputs) == LAYOUT
-    assert tuple(traced_for(3).check(plan_shapes(LAYOUT, iterative=False, diffs=3)).outputs) == LAYOUT
+    plan = traced_for(3)
+    cost = plan.check(plan_shapes(plan, LAYOUT, iterative=False, diffs=3))
+    assert tuple(cost.outputs) == LAYOUT
     with pytest.raises(PlanError):
-        traced_for(3).check(plan_shapes(LAYOUT, iterative=False, diffs=2))
+        plan.check(plan_shapes(plan, LAYOUT, iterative=False, diffs=2))
 
 
 @pytest.mark.parametrize("iterative", [True, False])

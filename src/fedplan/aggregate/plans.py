@@ -5,22 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedplan.aggregate.layout import Layout, TensorLayout
+from fedplan.aggregate.numbers import from_float64
 from fedplan.aggregate.rule import Accumulated, AveragingRule, Tensors, check_average
 from fedplan.errors import AggregationError, PlanError
 from fedplan.plan import Plan, from_torch, to_torch
 from fedplan.wire import WireTensor
 
 _NUMBER: TensorLayout = ((1,), "int64")
-"""The last input of an iterative Plan: how many diffs are in the average already."""
+"""How many diffs are in the average already, for an iterative Plan that does not say how it takes it."""
 
 
 def averaging_plan(plan: Plan, *, iterative: bool) -> AveragingRule:
     """Averages by a Plan, in PySyft's two conventions.
 
     Iterative: the first diff is the average so far; for each further one the Plan is called with
-    ``(*average, *diff, number)``, where number is an int64 tensor of one element: how many diffs the average
-    holds already. It returns the new average. Memory does not grow with the number of diffs. Two averages
-    cannot be merged: only the Plan knows how diffs add.
+    ``(*average, *diff, number)``, where number says how many diffs the average holds already, as the tensor
+    of one element for which the Plan was traced (else int64). It returns the new average. Memory does not
+    grow with the number of diffs. Two averages cannot be merged: only the Plan knows how diffs add.
 
     Not iterative: the Plan is called once, with the tensors of all diffs, one diff after the other. All of
     them are in memory then. A Plan that was traced for K diffs works with exactly K; see `diffs_of_plan`.
@@ -34,8 +35,8 @@ def averaging_plan(plan: Plan, *, iterative: bool) -> AveragingRule:
         def add(state: Accumulated, diff: Tensors) -> Accumulated:
             if state.count == 0:
                 return Accumulated(1, tuple(diff))
-            number = WireTensor(np.array([state.count], np.int64), "int64")
-            return Accumulated(state.count + 1, _call(plan, (*state.tensors, *diff, number)))
+            tensors = (*state.tensors, *diff, _number(plan, state.count))
+            return Accumulated(state.count + 1, _call(plan, tensors))
 
         return AveragingRule("iterative plan", _nothing, add, _merge_one_by_one, _last)
 
@@ -62,15 +63,29 @@ def diffs_of_plan(plan: Plan, layout: Layout) -> int:
     return count
 
 
-def plan_shapes(layout: Layout, *, iterative: bool, diffs: int) -> Sequence[TensorLayout]:
+def plan_shapes(plan: Plan, layout: Layout, *, iterative: bool, diffs: int) -> Sequence[TensorLayout]:
     """The inputs with which an averaging Plan is called.
 
     Args:
+        plan: the Plan.
         layout: the model's.
         iterative: see `averaging_plan`.
         diffs: how many, for a Plan that is not iterative.
     """
-    return (*layout, *layout, _NUMBER) if iterative else layout * diffs
+    return (*layout, *layout, _number_layout(plan)) if iterative else layout * diffs
+
+
+def _number_layout(plan: Plan) -> TensorLayout:
+    """The last input of an iterative Plan, when it is declared as one element of any dtype."""
+    last = plan.inputs[-1] if plan.inputs else None
+    if last is None or last.shape is None or last.dtype in (None, "bool") or set(last.shape) - {1, None}:
+        return _NUMBER
+    return (1,) * len(last.shape), last.dtype
+
+
+def _number(plan: Plan, count: int) -> WireTensor:
+    shape, dtype = _number_layout(plan)
+    return from_float64(np.full(shape, float(count)), dtype)
 
 
 def _call(plan: Plan, tensors: Tensors) -> tuple[WireTensor, ...]:

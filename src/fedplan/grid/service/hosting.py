@@ -164,7 +164,7 @@ def _check_averaging_plan(data: bytes, layout: Layout, config: ServerConfig) -> 
     if not config.iterative_plan:
         diffs = diffs_of_plan(plan, layout)
         config = _with_diffs(config, diffs)
-    outputs = plan.check(plan_shapes(layout, iterative=config.iterative_plan, diffs=diffs)).outputs
+    outputs = plan.check(plan_shapes(plan, layout, iterative=config.iterative_plan, diffs=diffs)).outputs
     if tuple(outputs) != layout:
         raise AggregationError(f"it returns {list(outputs)}, the model has {list(layout)}")
     return config
