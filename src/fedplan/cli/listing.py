@@ -1,0 +1,113 @@
+"""A Plan as plain values, for people and for JSON."""
+
+from typing import Any, TypedDict
+
+from fedplan.errors import PlanError
+from fedplan.plan import Plan
+from fedplan.plan.check import Measured, measure
+from fedplan.plan.ir import Arg, Node, Ref
+from fedplan.plan.ops import lookup
+
+
+class Listing(TypedDict):
+    """All that a Plan does. Values are named ``%0``, ``%1`` …; a shape's unknown extents are None."""
+
+    name: str
+    bytes: int
+    inputs: list[dict[str, Any]]
+    constants: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    operations: list[dict[str, Any]]
+    estimate: dict[str, Any]
+
+
+def list_plan(plan: Plan, size: int, batch: int) -> Listing:
+    """Lists a Plan.
+
+    Args:
+        plan: the Plan.
+        size: bytes of its file.
+        batch: what a dimension of any size is taken for in the estimate and in the shapes of results.
+
+    Raises:
+        PlanFormatError: an operation's arguments do not fit it.
+    """
+    measured = _measure(plan, batch)
+    values = measured.values if isinstance(measured, Measured) else {}
+    return Listing(
+        name=plan.name,
+        bytes=size,
+        inputs=[
+            _described(number, item.name, item.shape, item.dtype)
+            for number, item in zip(plan.graph.inputs, plan.inputs, strict=True)
+        ],
+        constants=[
+            _described(number, "constant", tensor.shape, _dtype(tensor))
+            for number, tensor in plan.graph.constants
+        ],
+        outputs=[
+            _described(number, item.name, _shape(values, number), _dtype(values.get(number)))
+            for number, item in zip(plan.graph.outputs, plan.outputs, strict=True)
+        ],
+        operations=[_operation(node, values) for node in plan.graph.nodes],
+        estimate=_estimate(measured, batch),
+    )
+
+
+def _measure(plan: Plan, batch: int) -> Measured | str:
+    """Shapes, memory and work; or why they are not known."""
+    shapes = []
+    for item in plan.inputs:
+        if item.shape is None or item.dtype is None:
+            return "the Plan does not say the shapes of its inputs"
+        shapes.append((tuple(batch if extent is None else extent for extent in item.shape), item.dtype))
+    try:
+        return measure(plan.graph, shapes, plan.limits)
+    except PlanError as error:
+        return str(error)
+
+
+def _estimate(measured: Measured | str, batch: int) -> dict[str, Any]:
+    if isinstance(measured, str):
+        return {"refused": measured}
+    return {"batch": batch, "peak_bytes": measured.cost.peak_bytes, "work": measured.cost.work}
+
+
+def _described(number: int, name: str, shape: Any, dtype: str | None) -> dict[str, Any]:
+    return {
+        "value": str(Ref(number)),
+        "name": name,
+        "shape": None if shape is None else list(shape),
+        "dtype": dtype,
+    }
+
+
+def _operation(node: Node, values: Any) -> dict[str, Any]:
+    arguments = lookup(node.op).arguments
+    return {
+        "op": node.op,
+        "arguments": [
+            (argument.name, _plain(value), argument.required)
+            for argument, value in zip(arguments, node.args, strict=False)
+        ],
+        "results": [str(Ref(number)) for number in node.results],
+        "shapes": [_shape(values, number) for number in node.results] if values else [],
+        "source": node.source,
+    }
+
+
+def _plain(value: Arg) -> Any:
+    """A value that JSON has; a reference is its name."""
+    if isinstance(value, Ref):
+        return str(value)
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
+
+
+def _shape(values: Any, number: int) -> list[int] | None:
+    shape = getattr(values.get(number), "shape", None)
+    return None if shape is None else list(shape)
+
+
+def _dtype(tensor: Any) -> str | None:
+    dtype = getattr(tensor, "dtype", None)
+    return None if dtype is None else str(dtype).removeprefix("torch.")

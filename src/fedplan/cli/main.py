@@ -1,0 +1,90 @@
+"""The `fedplan` command: what its subcommands are, and how errors leave it.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 for an error, 2 for wrong usage. A
+command's modules are imported when it runs, so that `--help` answers at once.
+"""
+
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from fedplan.cli import plan, state
+from fedplan.cli.demo.command import demo
+from fedplan.cli.host import host
+from fedplan.cli.retrieve import retrieve
+from fedplan.cli.serve import serve
+from fedplan.cli.status import status
+from fedplan.cli.worker import worker
+from fedplan.errors import FedplanError
+from fedplan.version import __version__
+
+_EXTRAS = {"matplotlib": "demo", "sklearn": "demo"}
+"""Which extra of the package brings a library; all others that may be missing come with `grid`."""
+
+
+class Commands(TyperGroup):
+    """A group of commands whose expected errors are one line on stderr."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except FedplanError as error:
+            _fail(": ".join([*getattr(error, "__notes__", ()), str(error)]))
+        except BrokenPipeError:
+            raise  # typer knows what to do: whoever read our output has seen enough
+        except OSError as error:
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except ModuleNotFoundError as error:
+            library = str(error.name).partition(".")[0]
+            extra = _EXTRAS.get(library, "grid")
+            _fail(f"this command needs {library}, which is not installed: pip install 'fedplan[{extra}]'")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"fedplan: {message}", err=True)
+    raise typer.Exit(1)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedplan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def fedplan(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Federated learning in which training travels to the data, as a Plan: a list of operations, not code.
+
+    See it work:         fedplan demo
+    Run a grid:          fedplan serve
+    Give it a model:     fedplan host
+    Train on your data:  fedplan worker
+    Watch, and fetch:    fedplan status, fedplan retrieve
+    Look into files:     fedplan plan show, fedplan state show
+    """
+
+
+app.command("demo")(demo)
+app.command("serve")(serve)
+app.command("host")(host)
+app.command("worker")(worker)
+app.command("status")(status)
+app.command("retrieve")(retrieve)
+app.add_typer(plan.app, name="plan")
+app.add_typer(state.app, name="state")

@@ -1,0 +1,124 @@
+"""`fedplan plan`: looking into Plans, and running them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedplan.cli.files import about, read_plan, read_state, write_whole
+from fedplan.cli.options import AsJson, OutFile, PlanFile, read_option
+from fedplan.cli.terminal import in_bytes, print_json, shape_text
+
+if TYPE_CHECKING:
+    from fedplan.cli.listing import Listing
+
+app = typer.Typer(no_args_is_help=True, help="Look into Plans, and run them.")
+
+
+@app.command("show")
+def show(
+    file: PlanFile,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Batch size for shapes, memory and work.")
+    ] = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that a Plan does: what goes in, what comes out, and every operation in between.
+
+    Where the Plan says the shapes of its inputs, the shape of each result, the memory and the work of one
+    run are shown too, for a batch of the given size. An operation's last column is the line of the author's
+    code that it comes from.
+    """
+    from fedplan.cli.listing import list_plan
+
+    plan = read_plan(file)
+    with about(file):
+        listing = list_plan(plan, file.stat().st_size, batch)
+    if as_json:
+        print_json(listing)
+    else:
+        typer.echo("\n".join(_lines(listing)))
+
+
+@app.command("run")
+def run(
+    file: PlanFile,
+    inputs: Annotated[
+        Path, read_option("--inputs", "STATE.pb", "The arguments, flattened in order: one tensor each.")
+    ],
+    out: OutFile,
+) -> None:
+    """Run a Plan on the tensors of a State, and write what it returns as a State.
+
+    Example:
+
+        fedplan plan run plan.pb --inputs arguments.pb --out results.pb
+    """
+    from fedplan.plan import from_torch, to_torch
+    from fedplan.wire import State
+
+    plan = read_plan(file)
+    arguments = read_state(inputs).tensors
+    with about(file):
+        results = plan(*map(to_torch, arguments))
+    write_whole(out, State.of(map(from_torch, results)).serialize())
+    typer.echo(f"{out}: {len(results)} tensors", err=True)
+
+
+def _lines(listing: "Listing") -> list[str]:
+    operations = [(_call(item), _results(item), item["source"] or "") for item in listing["operations"]]
+    return [
+        f"Plan '{listing['name']}', {len(operations)} operations, {in_bytes(listing['bytes'])}",
+        "",
+        *_section("inputs", [_value(item) for item in listing["inputs"]]),
+        *_section("constants", [_value(item) for item in listing["constants"]]),
+        *_section("outputs", [_value(item) for item in listing["outputs"]]),
+        *_section("operations", operations),
+        _estimate(listing),
+    ]
+
+
+def _section(title: str, rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows under a title, in columns; a cell that is much wider than the others does not push them apart."""
+    if not rows:
+        return []
+    widths = [min(max(map(len, column)), 60) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [title, *(f"  {line.rstrip()}" for line in lines), ""]
+
+
+def _value(item: dict[str, Any]) -> tuple[str, ...]:
+    shape = "" if item["shape"] is None else shape_text(item["shape"])
+    return item["value"], item["name"], shape, item["dtype"] or ""
+
+
+def _call(item: dict[str, Any]) -> str:
+    name = (
+        item["op"].removeprefix("aten.").partition(".")[0] if item["op"].startswith("aten.") else item["op"]
+    )
+    arguments = [
+        _text(value) if required else f"{argument}={_text(value)}"
+        for argument, value, required in item["arguments"]
+    ]
+    return f"{', '.join(item['results'])} = {name}({', '.join(arguments)})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value)
+
+
+def _results(item: dict[str, Any]) -> str:
+    return ", ".join("number" if shape is None else shape_text(shape) for shape in item["shapes"])
+
+
+def _estimate(listing: "Listing") -> str:
+    estimate = listing["estimate"]
+    if "refused" in estimate:
+        return f"Memory and work are not known: {estimate['refused']}"
+    return (
+        f"One run on a batch of {estimate['batch']} holds {in_bytes(estimate['peak_bytes'])} at most, "
+        f"and does about {estimate['work']:,} additions and multiplications."
+    )

@@ -1,0 +1,35 @@
+"""`fedplan retrieve`: fetching a model from a grid."""
+
+from typing import Annotated
+
+import typer
+
+from fedplan.cli.files import write_whole
+from fedplan.cli.options import Model, OutFile, OwnerToken, Url, Verbose, Version
+
+
+def retrieve(
+    url: Url,
+    model: Model,
+    version: Version,
+    out: OutFile,
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", metavar="N", help="Its number, 1 being the model as hosted.")
+    ] = "latest",
+    token: OwnerToken = None,
+    verbose: Verbose = False,
+) -> None:
+    """Fetch a checkpoint of a hosted model into a file, a serialized State.
+
+    Example:
+
+        fedplan retrieve --url http://127.0.0.1:5000 --model mnist --version 1.0.0 --out mnist.pb
+    """
+    from fedplan.client import ModelCentricFLClient
+
+    with ModelCentricFLClient(url, token, verbose=verbose) as grid:
+        fetched = grid.retrieve_model(model, version, checkpoint)
+    write_whole(out, fetched.serialize())
+    typer.echo(
+        f"{out}: checkpoint {checkpoint} of {model} {version}, {len(fetched.params)} tensors", err=True
+    )

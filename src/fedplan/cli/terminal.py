@@ -1,0 +1,54 @@
+"""What commands print."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+_WIDE = 240
+"""Columns of a table that goes into a file or a pipe."""
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON to stdout."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
+) -> None:
+    """Prints a table to stdout.
+
+    Args:
+        columns: their titles.
+        rows: the cells.
+        numbers: titles of the columns that are aligned to the right.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in columns:
+        table.add_column(title, justify="right" if title in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console()
+    console.print(table, width=None if console.is_terminal else _WIDE)
+
+
+def in_bytes(count: int) -> str:
+    """A number of bytes for people: ``1.3 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """A shape: ``64×784``, ``any×10``, ``scalar``."""
+    return "×".join("any" if extent is None else str(extent) for extent in shape) or "scalar"

@@ -1,0 +1,107 @@
+"""`fedplan worker`: training a hosted model on data that stays here."""
+
+import logging
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedplan.cli.files import read_arrays
+from fedplan.cli.options import AsJson, Model, Url, Verbose, Version, read_option
+from fedplan.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from fedplan.client import Participation
+
+
+def worker(
+    url: Url,
+    model: Model,
+    version: Version,
+    data: Annotated[
+        Path,
+        read_option(
+            "--data",
+            "D.npz",
+            "The samples: numpy.savez(FILE, x=data, y=targets), one row a sample. Without `x` and `y` the "
+            "first two arrays are taken.",
+        ),
+    ],
+    batches: Annotated[
+        int | None,
+        typer.Option(
+            "--batches", metavar="N", min=1, help="Most batches of an epoch; by default the model's."
+        ),
+    ] = None,
+    cycles: Annotated[
+        int | None,
+        typer.Option("--cycles", metavar="N", min=1, help="Cycles to train in; by default all there are."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Decides the order of the samples; they are shuffled once.")
+    ] = 0,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TOKEN",
+            envvar="FEDPLAN_AUTH_TOKEN",
+            help="The token that the model's authentication asks for. In the environment it is safer.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a hosted model on your own data, which never leaves this machine.
+
+    The worker asks the grid for a cycle, trains with the Plan `training_plan`, and reports the difference
+    that training made; then it waits for the next cycle, until the model is finished. It runs no code from
+    the grid: `fedplan plan show` shows all that a Plan does.
+
+    With a ws:// or wss:// URL messages go over a WebSocket, else over HTTP. Other machines than this one
+    need https:// or wss://.
+
+    Example:
+
+        fedplan worker --url ws://127.0.0.1:5000 --model mnist --version 1.0.0 --data mine.npz
+    """
+    import numpy as np
+
+    from fedplan.client import participate
+    from fedplan.client.url import GridUrl
+
+    x, y = read_arrays(data)
+    order = np.random.default_rng(seed).permutation(len(x))
+    if not verbose:  # for a grid on this machine the library needs the same flag, which also turns the log on
+        logging.getLogger("fedplan").setLevel(logging.WARNING)
+    done = participate(
+        url,
+        model,
+        version,
+        x[order],
+        y[order],
+        auth_token=token,
+        cycles=cycles,
+        wait=True,
+        steps_per_epoch=batches,
+        verbose=verbose or GridUrl.parse(url).local,
+    )
+    result = summary(done)
+    if as_json:
+        print_json(result)
+    else:
+        scores = {"loss": result["loss"], **result["metrics"]}
+        refused = f", {done.refused} reports refused" if done.refused else ""
+        text = "".join(f", {name} {value:.4g}" for name, value in scores.items() if value is not None)
+        typer.echo(f"{done.cycles} cycles{refused}{text}")
+
+
+def summary(done: "Participation") -> dict[str, Any]:
+    """What a worker did, in numbers; loss and metrics are means over its last cycle."""
+    last = max(1, len(done.losses) // (done.cycles + done.refused))  # batches of a cycle
+    numbers = {
+        name: fmean(values[-last:]) for name, values in done.metrics.items() if isinstance(values[-1], float)
+    }
+    loss = fmean(done.losses[-last:]) if done.losses else None
+    return {"cycles": done.cycles, "refused": done.refused, "loss": loss, "metrics": numbers}
