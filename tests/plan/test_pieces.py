@@ -9,7 +9,7 @@ from fedplan.plan.compiler import _DIRECT, _IN_PLACE
 from fedplan.plan.guards import GUARDS, RESULT_COUNTS, WITNESSES
 from fedplan.plan.interpreter import interpret
 from fedplan.plan.ir import Graph, Node, Ref, bind, verify
-from fedplan.plan.ops import Kind, lookup
+from fedplan.plan.ops import Kind, lookup, overload
 from fedplan.plan.rewrite import prune, simplify
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
 from fedplan.wire import WireTensor
@@ -24,9 +24,8 @@ class TestOpTable:
     def test_no_row_works_in_place_or_by_chance(self) -> None:
         for name, op in OPS.items():
             if op.kind is not Kind.SIZE:
-                schema = op.call._schema  # type: ignore[attr-defined]  # an operator of PyTorch
-                assert not schema.is_mutable, name
-                tags = op.call.tags  # type: ignore[attr-defined]
+                assert not overload(name)._schema.is_mutable, name
+                tags = overload(name).tags
                 assert torch.Tag.nondeterministic_seeded not in tags, name
                 # these two have such a form, which the check on the meta device refuses
                 dynamic = torch.Tag.dynamic_output_shape in tags

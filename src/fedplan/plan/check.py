@@ -5,16 +5,18 @@ the network runs only after this has passed for the very shapes it is given.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from fedplan.errors import PlanExecutionError, PlanLimitError
-from fedplan.plan.interpreter import describe, fetch, run_node
-from fedplan.plan.ir import Graph, Node, bind
-from fedplan.plan.ops import DTYPES, Kind, lookup
+from fedplan.errors import PlanExecutionError, PlanInputError, PlanLimitError
+from fedplan.plan import cost
+from fedplan.plan.cost import nbytes
+from fedplan.plan.interpreter import describe, interpret, run_node
+from fedplan.plan.ir import Graph, Node
+from fedplan.plan.ops import DTYPES
+from fedplan.wire.tensor import MAX_RANK
 
 ShapeAndDType = tuple[tuple[int, ...], str]
 """A tensor's shape and the name of its dtype."""
@@ -27,7 +29,8 @@ class Limits:
     """What a Plan may use.
 
     Attributes:
-        max_bytes: memory of the values that are alive at one time, in bytes. Default 4 GiB.
+        max_bytes: memory of the values that are alive at one time and of the kernel that runs, in bytes.
+            Default 4 GiB.
         max_work: additions and multiplications of one run. Default 10¹³, some minutes of one core.
         max_operations: length of the operation list. Default 50,000.
     """
@@ -46,7 +49,8 @@ class Cost:
 
     Attributes:
         outputs: shape and dtype of each output.
-        peak_bytes: the most memory that values take at one time, inputs and constants included.
+        peak_bytes: the most memory that values take at one time, inputs and constants included, and what
+            kernels may need for themselves.
         work: estimated additions and multiplications.
     """
 
@@ -85,23 +89,45 @@ def measure(graph: Graph, inputs: Sequence[ShapeAndDType], limits: Limits = DEFA
             f"the Plan has {len(graph.nodes)} operations; {limits.max_operations} are allowed"
         )
     values: dict[int, Any] = {
-        number: torch.empty(shape, dtype=DTYPES[dtype], device=_META)
-        for number, (shape, dtype) in zip(graph.inputs, inputs, strict=True)
+        number: _meta(shape, dtype) for number, (shape, dtype) in zip(graph.inputs, inputs, strict=True)
     }
     values |= {number: constant.to(_META) for number, constant in graph.constants}
-    alive = sum(map(_nbytes, values.values()))
+    alive = sum(map(nbytes, values.values()))
     peak = alive
     work = 0
     for node, dying in zip(graph.nodes, graph.last_uses(), strict=True):
-        results = _shapes_of(node, values)
+        results = run_node(node, values, _META)
         values.update(zip(node.results, results, strict=True))
-        work += _work(node, values)
-        alive += sum(map(_nbytes, results))
-        peak = max(peak, alive)
+        _hold_shapes(node, results)
+        work += cost.work(node, values)
+        alive += sum(map(nbytes, results))
+        peak = max(peak, alive + cost.scratch(node, values))
         _hold(node, peak, work, limits)
-        alive -= sum(_nbytes(values[number]) for number in dying)
-    outputs = tuple((tuple(values[o].shape), _dtype(values[o])) for o in graph.outputs)
-    return Measured(Cost(outputs, peak, work), values)
+        alive -= sum(nbytes(values[number]) for number in dying)
+    return Measured(Cost(tuple(_output(values[o]) for o in graph.outputs), peak, work), values)
+
+
+def _meta(shape: Sequence[int], dtype: str) -> torch.Tensor:
+    try:
+        return torch.empty(shape, dtype=DTYPES[dtype], device=_META)
+    except (RuntimeError, KeyError) as error:
+        raise PlanInputError(f"no tensor has the shape {tuple(shape)} and the dtype {dtype}") from error
+
+
+def _output(value: Any) -> ShapeAndDType:
+    if not isinstance(value, torch.Tensor):
+        raise PlanExecutionError("an output of the Plan is a number or nothing where a tensor is needed")
+    return tuple(value.shape), _dtype(value)
+
+
+def _hold_shapes(node: Node, results: Sequence[Any]) -> None:
+    """Some kernels make shapes that no other kernel expects, such as an extent of -1."""
+    for value in results:
+        if isinstance(value, torch.Tensor) and (value.dim() > MAX_RANK or min(value.shape, default=0) < 0):
+            raise PlanExecutionError(
+                f"{describe(node)} makes a tensor of the shape {list(value.shape)[: MAX_RANK + 1]}; a shape "
+                f"has {MAX_RANK} dimensions at most and no negative extent"
+            )
 
 
 def _hold(node: Node, peak: int, work: int, limits: Limits) -> None:
@@ -117,40 +143,37 @@ def _hold(node: Node, peak: int, work: int, limits: Limits) -> None:
         )
 
 
-def _shapes_of(node: Node, values: dict[int, Any]) -> tuple[Any, ...]:
-    """The results of one operation on the meta device, after its guard."""
-    op = lookup(node.op)
-    args = [fetch(arg, values) for arg in (*bind(node)[0], *bind(node)[1].values())]
-    try:
-        refusal = op.guard(args) if op.guard else None
-        count = op.count_results(args)
-    except (AttributeError, TypeError, IndexError, ValueError) as error:
-        raise PlanExecutionError(f"{describe(node)} has arguments of the wrong kinds: {error}") from error
-    if refusal is not None:
-        raise PlanExecutionError(f"{describe(node)} is refused: {refusal}")
-    if count is not None and count > len(node.results):
-        raise PlanExecutionError(f"{describe(node)} would make {count} values instead of {len(node.results)}")
-    return run_node(node, values, _META)
+def _dtype(value: torch.Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
-def _nbytes(value: Any) -> int:
-    return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
+def first_run(
+    graph: Graph, inputs: Sequence[torch.Tensor], measured: Measured
+) -> tuple[list[torch.Tensor], Mapping[int, Any]]:
+    """Runs a graph for the first time after its check, and holds it to what the check foresaw.
 
+    A kernel's answer may have another shape or dtype than its meta form says (batch normalisation without
+    training returns empty statistics, a loss whose reduction does not exist returns their sum). No value may
+    be larger than foreseen, no size another one; guards see the real tensors.
 
-def _dtype(value: Any) -> str:
-    return str(value.dtype).removeprefix("torch.") if isinstance(value, torch.Tensor) else "int64"
+    Args:
+        graph: the checked graph.
+        inputs: one tensor an input.
+        measured: what the check foresaw for inputs of these shapes.
 
+    Returns:
+        The outputs, and every value as it really is: a tensor on the meta device, or a size as a number.
 
-def _work(node: Node, values: dict[int, Any]) -> int:
-    """Additions and multiplications of one operation, roughly: enough to tell minutes from years."""
-    tensors: list[torch.Tensor] = [v for v in map(values.get, node.refs()) if isinstance(v, torch.Tensor)]
-    made: list[torch.Tensor] = [v for v in map(values.get, node.results) if isinstance(v, torch.Tensor)]
-    elements = sum(t.numel() for t in made)
-    kind = lookup(node.op).kind
-    if kind is Kind.MATMUL and len(tensors) >= 2:
-        return 2 * elements * max(tensors[-2].shape[-1] if tensors[-2].dim() else 1, 1)
-    if kind is Kind.CONVOLUTION and len(tensors) >= 2:
-        backward = "backward" in node.op
-        output, weight = (tensors[0], tensors[2]) if backward else (made[0], tensors[1])
-        return (4 if backward else 2) * output.numel() * math.prod(weight.shape[1:])
-    return elements + sum(t.numel() for t in tensors)
+    Raises:
+        PlanExecutionError: an operation failed, or its result is not what was foreseen.
+    """
+    real = dict(measured.values)
+
+    def hold(node: Node, number: int, value: Any) -> None:
+        foreseen = measured.values[number]
+        tensors = isinstance(value, torch.Tensor | None) and isinstance(foreseen, torch.Tensor | None)
+        if nbytes(value) > nbytes(foreseen) if tensors else value != foreseen:
+            raise PlanExecutionError(f"{describe(node)} made another value than its check foresaw")
+        real[number] = value.to(_META) if isinstance(value, torch.Tensor) else value
+
+    return interpret(graph, inputs, hold), real

@@ -256,6 +256,8 @@ class _Reader:
             operands.insert(0, target.value)
         kwargs = {name: self.arg(arg) for name, arg in action.kwargs.items()}
         outcome = self.builder.call(action.command, operands, kwargs, len(results))
+        if outcome.memory in {pysyft.Memory.ALIAS, pysyft.Memory.WRITTEN} and len(results) != 1:
+            raise PlanFormatError(f"the action '{action.command}' returns {len(results)} values, not 1")
         if len(outcome.values) != len(results):
             raise PlanFormatError(f"the action '{action.command}' returns {len(results)} values; it makes 1")
         owner = target or self.first_slot(action)

@@ -25,11 +25,11 @@ def _same_shape(*positions: int) -> Guard:
 
 
 def _lengths(expected: Mapping[int, int], args: Sequence[Any]) -> str | None:
-    """The arguments at these positions are absent or hold exactly so many elements."""
+    """The arguments at these positions are absent or hold exactly so many elements, side by side."""
     for position, count in expected.items():
         tensor = args[position]
-        if tensor is not None and tensor.numel() != count:
-            return f"argument {position} holds {tensor.numel()} elements where {count} are needed"
+        if tensor is not None and (tensor.numel() != count or not tensor.is_contiguous()):
+            return f"argument {position} does not hold {count} elements side by side in memory"
     return None
 
 
@@ -55,7 +55,8 @@ def _batch_norm(*positions: int) -> Guard:
 
 def _batch_norm_backward(args: Sequence[Any]) -> str | None:
     channels = _channels(args[1])
-    return _same_shape(0, 1)(args) or _lengths(dict.fromkeys(range(2, 7), channels), args)
+    read = range(2, 7 if args[7] else 5)  # the batch's own statistics only when they were used
+    return _same_shape(0, 1)(args) or _lengths(dict.fromkeys(read, channels), args)
 
 
 def _groups(value: torch.Tensor, n: int, c: int, spatial: int, group: int) -> str | None:
@@ -78,6 +79,13 @@ def _group_norm_backward(args: Sequence[Any]) -> str | None:
     )
 
 
+def _at(numbers: int | Sequence[int], axis: int) -> int:
+    """The number for one axis, where one number may stand for all."""
+    if isinstance(numbers, int):
+        return numbers
+    return numbers[axis] if len(numbers) > 1 else numbers[0]
+
+
 def _convolution_backward(args: Sequence[Any]) -> str | None:
     grad, value, weight = args[:3]
     stride, padding, dilation, transposed, output_padding, groups = args[4:10]
@@ -85,19 +93,16 @@ def _convolution_backward(args: Sequence[Any]) -> str | None:
     if not (grad.dim() == value.dim() == weight.dim() and rank >= 1 and groups >= 1):
         return "tensors of different ranks"
 
-    def at(numbers: Sequence[int], axis: int) -> int:
-        return numbers[axis] if len(numbers) > 1 else numbers[0]
-
     channels = (weight.shape[0], weight.shape[1] * groups)  # (out, in), the other way round when transposed
     out, into = channels[::-1] if transposed else channels
     extents = []
     for axis in range(rank):
-        step, pad, gap = at(stride, axis), at(padding, axis), at(dilation, axis)
+        step, pad, gap = _at(stride, axis), _at(padding, axis), _at(dilation, axis)
         if step < 1 or gap < 1 or pad < 0:
             return f"stride {step}, padding {pad}, dilation {gap}"
         size, reach = value.shape[2 + axis], gap * (weight.shape[2 + axis] - 1) + 1
         if transposed:
-            extents.append((size - 1) * step - 2 * pad + reach + at(output_padding, axis))
+            extents.append((size - 1) * step - 2 * pad + reach + _at(output_padding, axis))
         else:
             extents.append((size + 2 * pad - reach) // step + 1)
     expected = (value.shape[0], out, *extents)
@@ -106,17 +111,34 @@ def _convolution_backward(args: Sequence[Any]) -> str | None:
     return None
 
 
-def _adaptive_pool_backward(args: Sequence[Any]) -> str | None:
+def _average_pool_backward(args: Sequence[Any]) -> str | None:
     grad, value = args[:2]
     same = grad.dim() == value.dim() >= 3 and grad.shape[:-2] == value.shape[:-2]
-    return None if same else f"a gradient of the shape {tuple(grad.shape)} for {tuple(value.shape)}"
+    if same and (value.numel() or not grad.numel()):
+        return None
+    return f"a gradient of the shape {tuple(grad.shape)} for {tuple(value.shape)}"
 
 
 def _embedding_backward(args: Sequence[Any]) -> str | None:
     grad, indices, rows = args[:3]
+    if args[4]:
+        return "the kernel that scales by frequency counts with indices that it does not check"
     if tuple(grad.shape[:-1]) != tuple(indices.shape) or grad.dim() < 1 or rows < 0:
         return f"a gradient of the shape {tuple(grad.shape)} for indices of the shape {tuple(indices.shape)}"
     return None
+
+
+def _max_pool(args: Sequence[Any]) -> str | None:
+    """A window without any element of the picture gets an index outside of it, where its gradient goes."""
+    value, kernel, _, padding, dilation, _ = [*args, *_MAX_POOL_DEFAULTS[len(args) :]]
+    for axis, size in enumerate(value.shape[-2:]):
+        cells, pad, gap = _at(kernel, axis), _at(padding, axis), _at(dilation, axis)
+        if gap > size or -(-pad // gap) >= cells:
+            return f"padding {pad} and dilation {gap} leave windows of {cells} outside of {size} elements"
+    return None
+
+
+_MAX_POOL_DEFAULTS: tuple[Any, ...] = (None, None, (), 0, 1, False)
 
 
 def _pool_backward(args: Sequence[Any]) -> str | None:
@@ -134,8 +156,10 @@ GUARDS: Mapping[str, Guard] = {
     "aten.native_group_norm.default": _group_norm,
     "aten.native_group_norm_backward.default": _group_norm_backward,
     "aten.convolution_backward.default": _convolution_backward,
-    "aten._adaptive_avg_pool2d_backward.default": _adaptive_pool_backward,
+    "aten._adaptive_avg_pool2d_backward.default": _average_pool_backward,
+    "aten.avg_pool2d_backward.default": _average_pool_backward,
     "aten.embedding_dense_backward.default": _embedding_backward,
+    "aten.max_pool2d_with_indices.default": _max_pool,
     "aten.max_pool2d_with_indices_backward.default": _pool_backward,
 }
 """Conditions on shapes and numbers, by operation."""
@@ -148,18 +172,19 @@ class Witness:
     Attributes:
         forward: name of that operation.
         same: (argument here, argument there) pairs that must be the very same value or number.
-        result: (argument here, result there), when the indices are what the forward operation returned.
+        result: (argument here, result there) that must be the same value: what keeps the forward operation
+            in the Plan when operations that nothing reads are dropped.
     """
 
     forward: str
     same: tuple[tuple[int, int], ...]
-    result: tuple[int, int] | None = None
+    result: tuple[int, int]
 
 
 WITNESSES: Mapping[str, Witness] = {
     # (grad, self, target, weight, reduction, ignore_index, total_weight)
     "aten.nll_loss_backward.default": Witness(
-        "aten.nll_loss_forward.default", same=((1, 0), (2, 1), (3, 2), (5, 4))
+        "aten.nll_loss_forward.default", same=((1, 0), (2, 1), (3, 2), (5, 4)), result=(6, 1)
     ),
     # (grad, self, kernel, stride, padding, dilation, ceil_mode, indices)
     "aten.max_pool2d_with_indices_backward.default": Witness(
@@ -183,7 +208,8 @@ def _extent(args: Sequence[Any], position: int) -> int:
 RESULT_COUNTS: Mapping[str, Callable[[Sequence[Any]], int]] = {
     "aten.split.Tensor": lambda args: _ceil_div(_extent(args, 2), args[1]),
     "aten.split_with_sizes.default": lambda args: len(args[1]),
-    "aten.chunk.default": lambda args: min(args[1], max(1, _extent(args, 2))) if args[1] > 0 else 0,
+    # an empty dimension is cut into as many empty pieces as are asked for
+    "aten.chunk.default": lambda args: min(args[1], _extent(args, 2) or args[1]),
     "aten.unbind.int": lambda args: _extent(args, 1),
 }
 """How many tensors an operation returns at most, known before it runs: a hostile one asks for billions."""

@@ -3,7 +3,7 @@
 It is slow and plain on purpose. `fedplan.plan.compiler` is the fast executor; both pass the same tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,22 +14,30 @@ from fedplan.plan.ops import lookup
 
 KERNEL_ERRORS = (
     RuntimeError,
-    IndexError,
+    LookupError,
     TypeError,
     ValueError,
-    NotImplementedError,
-    OverflowError,
-    ZeroDivisionError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    MemoryError,
 )
-"""What PyTorch's operators raise for arguments that they cannot work with."""
+"""What PyTorch's operators, their Python forms on the meta device, and guards raise for arguments that they
+cannot work with."""
+
+Observer = Callable[[Node, int, Any], None]
+"""Called with an operation, the number of one of its results, and that result."""
 
 
-def interpret(graph: Graph, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def interpret(
+    graph: Graph, inputs: Sequence[torch.Tensor], observe: Observer | None = None
+) -> list[torch.Tensor]:
     """Runs a graph.
 
     Args:
         graph: a verified graph.
         inputs: one tensor an input, all on one device; they are not changed.
+        observe: sees each result before anything reads it, and may raise.
 
     Raises:
         PlanExecutionError: an operation failed; the message names it.
@@ -39,24 +47,32 @@ def interpret(graph: Graph, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor
     values |= {number: constant.to(device) for number, constant in graph.constants}
     with torch.no_grad():
         for node, dying in zip(graph.nodes, graph.last_uses(), strict=True):
-            values.update(zip(node.results, run_node(node, values, device), strict=True))
+            for number, made in zip(node.results, run_node(node, values, device), strict=True):
+                if observe:
+                    observe(node, number, made)
+                values[number] = made
             for number in dying:
                 del values[number]
     return [values[number] for number in graph.outputs]
 
 
 def run_node(node: Node, values: Mapping[int, Any], device: torch.device) -> tuple[Any, ...]:
-    """Runs one operation on the values it reads and returns one value a result.
+    """Runs one operation on the values it reads, after its guard, and returns one value a result.
 
     Raises:
-        PlanExecutionError: PyTorch refused the arguments, or returned another number of results.
+        PlanExecutionError: the guard or PyTorch refused the arguments, or the number of results is another.
     """
+    op = lookup(node.op)
     positional, keywords = bind(node, device)
     args = [fetch(arg, values) for arg in positional]
+    options = {name: fetch(arg, values) for name, arg in keywords.items()}
     try:
-        made = lookup(node.op).call(*args, **{name: fetch(arg, values) for name, arg in keywords.items()})
+        refusal = op.refuse([*args, *options.values()], len(node.results))
+        made = None if refusal else op.call(*args, **options)
     except KERNEL_ERRORS as error:
         raise PlanExecutionError(f"{describe(node)} failed: {error}") from error
+    if refusal:
+        raise PlanExecutionError(f"{describe(node)} is refused: {refusal}")
     results = tuple(made) if isinstance(made, tuple | list) else (made,)
     if len(results) != len(node.results):
         raise PlanExecutionError(

@@ -157,17 +157,15 @@ _FORWARD_OPS = frozenset(witness.forward for witness in WITNESSES.values())
 def _testimonies(node: Node) -> Iterator[tuple[object, ...]]:
     """What a forward operation vouches for, as a key for each gradient that needs it."""
     for op, witness in WITNESSES.items():
-        if witness.forward == node.op:
+        if witness.forward == node.op and len(node.results) > witness.result[1]:
             given = _padded(node)
-            indices = Ref(node.results[witness.result[1]]) if witness.result else None
-            yield (op, *(given[there] for _, there in witness.same), indices)
+            yield (op, *(given[there] for _, there in witness.same), Ref(node.results[witness.result[1]]))
 
 
 def _needed_testimony(node: Node) -> tuple[object, ...]:
     witness = WITNESSES[node.op]
     given = _padded(node)
-    indices = given[witness.result[0]] if witness.result else None
-    return (node.op, *(given[here] for here, _ in witness.same), indices)
+    return (node.op, *(given[here] for here, _ in witness.same), given[witness.result[0]])
 
 
 def _padded(node: Node) -> tuple[Arg, ...]:
@@ -203,6 +201,9 @@ def trim(arguments: Sequence[Argument], values: Sequence[Arg]) -> tuple[Arg, ...
 
 Bound = Arg | torch.dtype | torch.device
 
+_TAKE_TRUTH = ("bool", "number", "Tensor")
+"""Types of arguments that may be given as True or False; PyTorch's two ways of calling differ on others."""
+
 
 def bind(node: Node, device: torch.device | None = None) -> tuple[tuple[Bound, ...], dict[str, Bound]]:
     """A node's arguments as PyTorch takes them: required ones by position, the others by name.
@@ -225,6 +226,8 @@ def bind(node: Node, device: torch.device | None = None) -> tuple[tuple[Bound, .
             if not isinstance(value, str) or value not in DTYPES:
                 raise PlanFormatError(f"'{node}' names the dtype {value!r}; a Plan's are {', '.join(DTYPES)}")
             given = DTYPES[value]
+        if isinstance(value, bool) and not any(kind in argument.type for kind in _TAKE_TRUTH):
+            raise PlanFormatError(f"'{node}' gives {value} for the number '{argument.name}'")
         if argument.keyword or not argument.required:
             keywords[argument.name] = given
         else:

@@ -67,17 +67,22 @@ class Op:
     @property
     def call(self) -> Callable[..., Any]:
         """The function that computes it."""
-        return _SIZE_FUNCTIONS[self.name] if self.kind is Kind.SIZE else overload(self.name)
+        if self.kind is Kind.SIZE:
+            return _SIZE_FUNCTIONS[self.name]
+        return _side_by_side(self.name) if self.name in _TRUST_STRIDES else overload(self.name)
 
     @property
     def arguments(self) -> tuple["Argument", ...]:
         """What it takes, in order. Where a tensor is placed (device, layout) is not a Plan's business."""
         return _arguments(self.name)
 
-    def count_results(self, args: Sequence[Any]) -> int | None:
-        """How many tensors it returns for these arguments, where that depends on them (`split`)."""
-        rule = RESULT_COUNTS.get(self.name)
-        return rule(args) if rule else None
+    def refuse(self, args: Sequence[Any], results: int) -> str | None:
+        """Why it may not be called with these arguments for so many results; None when it may."""
+        refusal = self.guard(args) if self.guard else None
+        count = RESULT_COUNTS.get(self.name)
+        if refusal is None and count and (made := count(args)) > results:
+            refusal = f"it would make {made} values instead of {results}"
+        return refusal
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,7 +146,25 @@ def overload(name: str) -> "torch._ops.OpOverload":
     return found
 
 
+_TRUST_STRIDES = frozenset(("aten.native_group_norm.default", "aten.native_group_norm_backward.default"))
+"""Operations whose kernels read tensors as if their elements lay side by side in memory, in order.
+
+Autograd sees to that before it calls them; a Plan's tensors have the strides that its views gave them."""
+
+
+@functools.cache
+def _side_by_side(name: str) -> Callable[..., Any]:
+    kernel = overload(name)
+
+    def call(*args: Any, **options: Any) -> Any:
+        return kernel(*(a.contiguous() if isinstance(a, torch.Tensor) else a for a in args), **options)
+
+    return call
+
+
 def _exact(value: int | float) -> int | float:
+    if not isinstance(value, int | float):  # Python's operators would also join texts and repeat lists
+        raise TypeError(f"{type(value).__name__} is not a number")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise OverflowError("a size does not fit into 64 bits")
     return value

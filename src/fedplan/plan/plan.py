@@ -10,7 +10,7 @@ import torch
 
 from fedplan.errors import PlanInputError
 from fedplan.plan import codec
-from fedplan.plan.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, measure
+from fedplan.plan.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
 from fedplan.plan.compiler import Executor, compile_graph
 from fedplan.plan.ir import Graph
 from fedplan.plan.ops import DTYPES
@@ -118,22 +118,24 @@ class Plan:
         tensors = [_tensor(value, item) for value, item in zip(data, self.inputs, strict=True)]
         signature = tuple((t.shape, t.dtype, t.device) for t in tensors)
         run = self._executors.get(signature)
-        if run is None:
-            run = self._prepare(tensors)
-            if len(self._executors) >= _EXECUTORS:
-                self._executors.pop(next(iter(self._executors)))
-            self._executors[signature] = run
-        return run(tensors)
+        if run is not None:
+            return run(tensors)
+        outputs, run = self._first_run(tensors)
+        if len(self._executors) >= _EXECUTORS:
+            self._executors.pop(next(iter(self._executors)))
+        self._executors[signature] = run
+        return outputs
 
     @functools.cached_property
     def _executors(self) -> dict[tuple[tuple[torch.Size, torch.dtype, torch.device], ...], Executor]:
         return {}
 
-    def _prepare(self, tensors: Sequence[torch.Tensor]) -> Executor:
-        """Checks the Plan for these shapes and compiles it for them."""
+    def _first_run(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Executor]:
+        """Checks the Plan for these shapes, runs it operation by operation and compiles it for them."""
         shapes = [(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors]
-        values = measure(self.graph, shapes, self.limits).values
-        return compile_graph(self.graph, values, tensors[0].device if tensors else torch.device("cpu"))
+        outputs, values = first_run(self.graph, tensors, measure(self.graph, shapes, self.limits))
+        device = tensors[0].device if tensors else torch.device("cpu")
+        return outputs, compile_graph(self.graph, values, device)
 
     def check(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> Cost:
         """Finds out what a run would need, without data.
@@ -202,16 +204,26 @@ def _tensor(value: Any, item: PlanInput) -> torch.Tensor:
     """An argument as a tensor that fits the input."""
     if isinstance(value, torch.Tensor):
         tensor = value.detach() if value.requires_grad else value
-    elif isinstance(value, np.ndarray):
-        tensor = torch.from_numpy(np.ascontiguousarray(value))
-    elif isinstance(value, bool | int | float | np.generic):
-        shape = () if item.shape is None else tuple(1 if e is None else e for e in item.shape)
-        dtype = DTYPES[item.dtype] if item.dtype else torch.tensor(value).dtype
-        tensor = torch.tensor(value, dtype=dtype)
-        tensor = tensor.reshape(shape) if shape.count(1) == len(shape) else tensor
+    elif isinstance(value, np.ndarray | bool | int | float | np.generic):
+        try:
+            tensor = _array(value) if isinstance(value, np.ndarray) else _number(value, item)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise PlanInputError(f"the argument '{item.name}' cannot become a tensor: {error}") from error
     else:
         raise PlanInputError(
             f"the argument '{item.name}' is a {type(value).__name__}; a tensor, array or number is needed"
         )
     item.check(tensor.shape, str(tensor.dtype).removeprefix("torch."))
-    return tensor
+    return tensor.contiguous()  # the check supposes that, and some kernels trust it
+
+
+def _array(value: np.ndarray[Any, Any]) -> torch.Tensor:
+    return torch.from_numpy(np.require(value, requirements="C"))
+
+
+def _number(value: float | np.generic, item: PlanInput) -> torch.Tensor:
+    """A number as the one element of the input."""
+    shape = () if item.shape is None else tuple(1 if e is None else e for e in item.shape)
+    dtype = DTYPES[item.dtype] if item.dtype else torch.tensor(value).dtype
+    tensor = torch.tensor(value, dtype=dtype)
+    return tensor.reshape(shape) if shape.count(1) == len(shape) else tensor

@@ -14,6 +14,7 @@ import torch
 from fedplan.errors import PlanFormatError, UnsupportedOpError
 from fedplan.plan.ir import Arg, Node, Ref, normal, trim
 from fedplan.plan.ops import DTYPES, OPS, Argument, Kind, Op
+from fedplan.wire.tensor import MAX_RANK
 
 _PREFIXES = ("torch.nn.functional.", "torch.Tensor.", "torch.")
 
@@ -127,7 +128,7 @@ class Builder:
         kwargs = {key: _reduction(key, value) for key, value in kwargs.items() if key not in _WITHOUT_MEANING}
         if name in _CASTS and not kwargs:
             return self._emit(OPS["aten._to_copy.default"], (operands[0], _CASTS[name]), results)
-        if name == "__getitem__":
+        if name == "__getitem__" and len(operands) == 2:
             return self._getitem(operands, results)
         if name in {"__rtruediv__", "__rdiv__"}:
             inverse = self._emit(OPS["aten.reciprocal.default"], (operands[0],), 1)
@@ -161,7 +162,7 @@ class Builder:
         value, index = operands
         if isinstance(index, int) and not isinstance(index, bool):
             return self._emit(OPS["aten.select.int"], (value, 0, index), results)
-        if isinstance(index, Ref) and index.id in self.lengths:
+        if isinstance(index, Ref) and 0 <= self.lengths.get(index.id, -1) <= MAX_RANK:
             # PySyft spreads an index tensor over the dimensions: x[[2, 0]] is x[2, 0], not rows 2 and 0
             each = [
                 self._emit(OPS["aten.select.int"], (index, 0, place), 1).values[0]

@@ -1,6 +1,7 @@
 """What the inputs and outputs of a Plan stand for, so that a trainer can fill and read them."""
 
 import dataclasses
+import re
 from typing import Any, ClassVar
 
 
@@ -88,6 +89,7 @@ def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[st
 
 # In a serialized Plan the specs travel as a tag of their placeholder: "#fedplan:modelParam:3".
 _TAG = "#fedplan"
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def to_tag(spec: PlanInputSpec | PlanOutputSpec) -> str:
@@ -116,5 +118,5 @@ def _parse(tags: list[str], known: tuple[str, ...], named: str) -> tuple[str, st
             continue
         if kind == named:
             return (kind, rest, None) if rest else None
-        return kind, None, int(rest) if rest.isascii() and rest.isdigit() else None
+        return kind, None, int(rest) if _INDEX.fullmatch(rest) else None
     return None
