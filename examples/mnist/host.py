@@ -47,7 +47,7 @@ def main() -> None:
                 "num_cycles": options.cycles,
             },
         )
-        print(f"'{NAME}' {VERSION} is hosted on {options.url}, and waits for {options.workers} workers")
+        print(f"'{NAME}' is hosted on {options.url}, and waits for {options.workers} workers", flush=True)
         for number in new_checkpoints(grid):
             grid.retrieve_model(NAME, VERSION, number).load_into(model)
             with torch.no_grad():

@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedplan.errors import ConfigError, DataError, FedplanError
+from fedplan.errors import ConfigError, DataError, FedplanError, WireError
 
 if TYPE_CHECKING:
     from fedplan.plan import Plan
@@ -15,12 +16,19 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def about(path: Path) -> Iterator[None]:
-    """Names a file in the errors that are raised inside: as a note, which the command line puts in front."""
+def about(path: Path, kind: str | None = None) -> Iterator[None]:
+    """Says of which file an error tells: in notes, which the command line puts in front of the message.
+
+    Args:
+        path: the file.
+        kind: what its bytes should be.
+    """
     try:
         yield
     except FedplanError as error:
         error.add_note(str(path))
+        if kind is not None and isinstance(error, WireError):
+            error.add_note(f"this is not a serialized {kind}")
         raise
 
 
@@ -33,7 +41,7 @@ def read_plan(path: Path) -> "Plan":
     """
     from fedplan.plan import Plan
 
-    with about(path):
+    with about(path, "Plan"):
         return Plan.parse(path.read_bytes())
 
 
@@ -45,7 +53,7 @@ def read_state(path: Path) -> "State":
     """
     from fedplan.wire import State
 
-    with about(path):
+    with about(path, "State"):
         state = State.parse(path.read_bytes())
         state.tensors  # noqa: B018  reading them checks them
         return state
@@ -77,11 +85,9 @@ def read_arrays(path: Path) -> tuple[Any, Any]:
 
     with about(path):
         try:
-            archive = np.load(path, allow_pickle=False)
-            names = list(archive) if isinstance(archive, np.lib.npyio.NpzFile) else []
-            chosen = ["x", "y"] if {"x", "y"} <= set(names) else names[:2]
-            arrays = [archive[name] for name in chosen]
-        except (ValueError, EOFError) as error:
+            with path.open("rb") as file:
+                arrays = _first_two(np.load(file, allow_pickle=False))
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"this is no file that numpy.savez writes: {error}") from None
         if len(arrays) < 2:
             raise DataError("two arrays are needed: numpy.savez(FILE, x=data, y=targets)")
@@ -91,16 +97,23 @@ def read_arrays(path: Path) -> tuple[Any, Any]:
         return arrays[0], arrays[1]
 
 
+def _first_two(archive: Any) -> list[Any]:
+    """The arrays `x` and `y`, else the first two there are; a single array has no names and is not taken."""
+    names = list(getattr(archive, "files", ()))
+    chosen = ["x", "y"] if {"x", "y"} <= set(names) else names[:2]
+    return [archive[name] for name in chosen]
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file so that others see the old content or the new one, and never a part of it.
 
     Raises:
         OSError: the folder does not exist, or cannot be written to.
     """
-    path = path.resolve()
     if path.exists() and not path.is_file():  # a pipe or /dev/stdout: there is nothing to replace
         path.write_bytes(data)
         return
+    path = path.resolve()  # a link stays one
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_bytes(data)

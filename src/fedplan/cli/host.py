@@ -46,13 +46,28 @@ def host(
 ) -> None:
     """Host a model on a grid, with the Plans that train it. Its first cycle begins at once.
 
-    The grid checks everything before it takes the name: that the Plans fit the model, and each key of the
-    configs.
-
     Example:
 
-        fedplan host --url http://127.0.0.1:5000 --model model.pb --plan training_plan=plan.pb \\
+        fedplan host --url http://127.0.0.1:5000 --model model.pb \\
+            --plan training_plan=plan.pb \\
             --client-config client.json --server-config server.json
+
+    The two files come from Python, where `model` is an `nn.Module`:
+
+        import fedplan, pathlib
+        plan = fedplan.training_plan(model, loss, example=(x, y))
+        state = fedplan.SyftModel(fedplan.model_parameters(model))
+        pathlib.Path("plan.pb").write_bytes(plan.serialize())
+        pathlib.Path("model.pb").write_bytes(state.serialize())
+
+    The client config goes to the workers as it is. `name` and `version` are needed; `batch_size`, `max_epochs`
+    and `max_updates` (most batches of an epoch) are what a worker does in a cycle; `lr` and any other key are
+    there for Plans that take them.
+
+    The server config may hold `num_cycles`; `min_workers`, `max_workers`; `min_diffs`, `max_diffs` (reports);
+    `cycle_length` (seconds); `pool_selection` (random or iterate); `do_not_reuse_workers_until_cycle`;
+    `minimum_download_speed`, `minimum_upload_speed` (Mbit/s); `iterative_plan`; and `authentication`, an
+    object with `secret`, `pub_key` or `endpoint`. Each key is enforced, and an unknown one is an error.
     """
     from fedplan.client import ModelCentricFLClient
 

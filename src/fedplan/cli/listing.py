@@ -83,17 +83,29 @@ def _described(number: int, name: str, shape: Any, dtype: str | None) -> dict[st
 
 
 def _operation(node: Node, values: Any) -> dict[str, Any]:
-    arguments = lookup(node.op).arguments
+    given = list(zip(lookup(node.op).arguments, node.args, strict=False))
+    results = [str(Ref(number)) for number in node.results]
+    texts = [
+        _text(value) if argument.required else f"{argument.name}={_text(value)}" for argument, value in given
+    ]
     return {
+        "text": f"{', '.join(results)} = {_short(node.op)}({', '.join(texts)})",
         "op": node.op,
-        "arguments": [
-            (argument.name, _plain(value), argument.required)
-            for argument, value in zip(arguments, node.args, strict=False)
-        ],
-        "results": [str(Ref(number)) for number in node.results],
+        "arguments": {argument.name: _plain(value) for argument, value in given},
+        "results": results,
         "shapes": [_shape(values, number) for number in node.results] if values else [],
-        "source": node.source,
     }
+
+
+def _short(op: str) -> str:
+    """The name that people know: ``aten.add.Tensor`` is ``add``."""
+    return op.split(".")[1] if op.startswith("aten.") else op
+
+
+def _text(value: Arg) -> str:
+    if isinstance(value, tuple) and not isinstance(value, Ref):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value)
 
 
 def _plain(value: Arg) -> Any:

@@ -26,9 +26,8 @@ def show(
 ) -> None:
     """Show all that a Plan does: what goes in, what comes out, and every operation in between.
 
-    Where the Plan says the shapes of its inputs, the shape of each result, the memory and the work of one
-    run are shown too, for a batch of the given size. An operation's last column is the line of the author's
-    code that it comes from.
+    Where the Plan says the shapes of its inputs, the shape of each result, and the memory and the work of one
+    run, are shown too, for a batch of the given size.
     """
     from fedplan.cli.listing import list_plan
 
@@ -67,7 +66,7 @@ def run(
 
 
 def _lines(listing: "Listing") -> list[str]:
-    operations = [(_call(item), _results(item), item["source"] or "") for item in listing["operations"]]
+    operations = [(item["text"], _results(item)) for item in listing["operations"]]
     return [
         f"Plan '{listing['name']}', {len(operations)} operations, {in_bytes(listing['bytes'])}",
         "",
@@ -91,23 +90,6 @@ def _section(title: str, rows: Sequence[tuple[str, ...]]) -> list[str]:
 def _value(item: dict[str, Any]) -> tuple[str, ...]:
     shape = "" if item["shape"] is None else shape_text(item["shape"])
     return item["value"], item["name"], shape, item["dtype"] or ""
-
-
-def _call(item: dict[str, Any]) -> str:
-    name = (
-        item["op"].removeprefix("aten.").partition(".")[0] if item["op"].startswith("aten.") else item["op"]
-    )
-    arguments = [
-        _text(value) if required else f"{argument}={_text(value)}"
-        for argument, value, required in item["arguments"]
-    ]
-    return f"{', '.join(item['results'])} = {name}({', '.join(arguments)})"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_text, value))}]"
-    return str(value)
 
 
 def _results(item: dict[str, Any]) -> str:

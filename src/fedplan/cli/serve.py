@@ -34,9 +34,16 @@ def serve(
     The URL is printed to stdout as soon as the grid answers; the log goes to stderr. Ctrl-C stops it, and
     nothing is lost: the next start with the same folder goes on where it was.
 
-    All other settings are environment variables, such as FEDPLAN_DATABASE_URL (PostgreSQL),
-    FEDPLAN_BLOB_URL (S3, GCS, Azure) and FEDPLAN_OWNER_TOKEN, the token without which nobody may host
-    models or see their status.
+    All other settings are environment variables:
+
+    - FEDPLAN_OWNER_TOKEN: without this token nobody may host models or see their status
+    - FEDPLAN_DATABASE_URL: a PostgreSQL database, instead of a file
+    - FEDPLAN_BLOB_URL: a bucket of S3, GCS or Azure for models and diffs, instead of a folder
+    - FEDPLAN_RETRY_SECONDS: when a worker that was turned away may ask again (5)
+    - FEDPLAN_KEEP_DIFFS: keep what workers reported, after its cycle (false)
+    - FEDPLAN_MAX_MESSAGE_BYTES: the largest message (268435456)
+    - FEDPLAN_CORS_ORIGINS: web pages that may use the grid (all)
+    - FEDPLAN_POLL_SECONDS, FEDPLAN_LEASE_SECONDS, FEDPLAN_TOKEN_CHECK_SECONDS: see the documentation
     """
     from fedplan.grid import serve as run
 

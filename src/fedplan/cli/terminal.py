@@ -36,7 +36,7 @@ def print_table(
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console()
-    console.print(table, width=None if console.is_terminal else _WIDE)
+    (console if console.is_terminal else Console(width=_WIDE)).print(table)
 
 
 def in_bytes(count: int) -> str:

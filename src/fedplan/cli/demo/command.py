@@ -43,6 +43,7 @@ def demo(
         tempfile.TemporaryDirectory(prefix="fedplan-demo-") as name,
         Processes(Path(name)) as processes,
     ):
+        typer.echo(f"Starting a grid and {workers} workers, each a process of its own", err=True)
         grid = processes.start("grid", "serve", "--port", "0", "--data", str(Path(name, "data")))
         os.environ.update(ONE_THREAD)
         from fedplan.cli.demo.story import Wishes, tell  # the grid starts while the libraries load

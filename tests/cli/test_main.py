@@ -1,0 +1,104 @@
+"""What holds for every command: help, errors, exit codes, start-up."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fedplan.grid import Settings
+from fedplan.version import __version__
+from fedplan.wire.config import ClientConfig, ServerConfig
+from tests.cli.conftest import Invoke, Project
+
+COMMANDS = {
+    "demo": ["--workers", "--cycles", "--iid", "--seed", "--out"],
+    "serve": ["--host", "--port", "--data", "FEDPLAN_OWNER_TOKEN", "Ctrl-C"],
+    "host": [
+        "--url",
+        "--model",
+        "--plan",
+        "--averaging-plan",
+        "--client-config",
+        "--server-config",
+        "--token",
+    ],
+    "worker": ["--url", "--model", "--version", "--data", "--batches", "--cycles", "--token", "numpy.savez"],
+    "status": ["--url", "--name", "--json", "--token"],
+    "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
+    "plan": ["show", "run"],
+    "plan show": ["PLAN.pb", "--batch", "--json"],
+    "plan run": ["PLAN.pb", "--inputs", "--out"],
+    "state": ["show"],
+    "state show": ["STATE.pb", "--json"],
+}
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_says_what_it_does_and_takes(fedplan: Invoke, command: str) -> None:
+    result = fedplan(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert [word for word in COMMANDS[command] if word not in result.output] == []
+
+
+def test_the_help_lists_every_command(fedplan: Invoke) -> None:
+    output = fedplan("--help").output
+    assert [name for name in COMMANDS if " " not in name and f" {name} " not in output] == []
+
+
+def test_host_and_serve_name_every_setting(fedplan: Invoke) -> None:
+    hosting, serving = fedplan("host", "--help").output, fedplan("serve", "--help").output
+    assert [key for key in ServerConfig.model_fields if key not in hosting] == []
+    assert [key for key in ClientConfig.model_fields if key not in hosting] == []
+    settings = {f"FEDPLAN_{name.upper()}" for name in Settings.model_fields}
+    assert [name for name in settings if name not in serving] == []
+
+
+def test_the_version_is_shown(fedplan: Invoke) -> None:
+    assert fedplan("--version").output == f"fedplan {__version__}\n"
+
+
+def test_wrong_usage_exits_with_2(fedplan: Invoke, project: Project) -> None:
+    for arguments in (["fly"], ["status"], ["plan", "show", project["nothing.pb"]], ["serve", "--port", "x"]):
+        result = fedplan(*arguments)
+        assert result.exit_code == 2, arguments
+        assert result.stdout == ""
+
+
+def test_an_error_is_one_line_on_stderr_and_exits_with_1(fedplan: Invoke, project: Project) -> None:
+    result = fedplan("plan", "show", project["model.pb"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"fedplan: {project['model.pb']}: this is not a serialized Plan: ")
+
+
+def test_an_error_of_the_file_system_names_the_file(fedplan: Invoke, project: Project) -> None:
+    out = project["no-such-folder"] / "out.pb"
+    result = fedplan("plan", "run", project["plan.pb"], "--inputs", project["arguments.pb"], "--out", out)
+    assert result.exit_code in (1, 2)
+    assert "arguments.pb" in result.stderr
+
+
+def test_a_missing_library_says_what_to_install() -> None:
+    without_fastapi = "import sys; sys.modules['fastapi'] = None; sys.argv = ['fedplan', 'serve']; "
+    result = run_python(without_fastapi + "from fedplan.cli.main import app; app()")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "fedplan: this command needs fastapi, which is not installed: pip install 'fedplan[grid]'\n"
+    )
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = """if True:
+        import sys
+        from typer.testing import CliRunner
+        from fedplan.cli.main import app
+        for command in (["--help"], ["demo", "--help"], ["worker", "--help"], ["plan", "show", "--help"]):
+            assert CliRunner().invoke(app, command).exit_code == 0
+        print({"torch", "numpy", "httpx", "fastapi", "sklearn"} & sys.modules.keys())
+    """
+    assert run_python(code).stdout == "set()\n"

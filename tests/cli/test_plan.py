@@ -1,0 +1,119 @@
+"""`fedplan plan`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedplan.wire import State, WireTensor
+from tests.cli.conftest import Invoke, Project, fedplan_process
+from tests.plan.fixtures import FOLDER, cases, needs_fixtures
+
+
+def read(path: Path) -> State:
+    return State.parse(path.read_bytes())
+
+
+def assert_close(ours: State, theirs: State) -> None:
+    assert [(t.shape, t.dtype) for t in ours.tensors] == [(t.shape, t.dtype) for t in theirs.tensors]
+    for a, b in zip(ours.tensors, theirs.tensors, strict=True):
+        np.testing.assert_allclose(a.array, b.array, rtol=1e-5, atol=1e-5)
+
+
+@needs_fixtures
+@pytest.mark.parametrize("folder", cases(), ids=lambda folder: folder.name)
+def test_a_plan_of_pysyft_runs_to_its_expected_output(fedplan: Invoke, tmp_path: Path, folder: Path) -> None:
+    # eq_op: PySyft evaluated the comparison while it traced; Plan and expected output are both empty
+    out = tmp_path / "out.pb"
+    result = fedplan(
+        "plan", "run", folder / "list.plan.pb", "--inputs", folder / "input.state.pb", "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert_close(read(out), read(folder / "expected_output.state.pb"))
+
+
+@needs_fixtures
+def test_a_plan_runs_from_the_shell(tmp_path: Path) -> None:
+    folder, out = FOLDER / "small_mlp_sgd", tmp_path / "out.pb"
+    arguments = (folder / "list.plan.pb", "--inputs", folder / "input.state.pb", "--out", out)
+    with fedplan_process("plan", "run", *arguments) as process:
+        assert process.communicate(timeout=60) == ("", f"{out}: 6 tensors\n")
+    assert process.returncode == 0
+    assert_close(read(out), read(folder / "expected_output.state.pb"))
+
+
+def test_arguments_that_do_not_fit_are_refused_and_nothing_is_written(
+    fedplan: Invoke, project: Project, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.pb"
+    result = fedplan("plan", "run", project["plan.pb"], "--inputs", project["model.pb"], "--out", out)
+    assert result.exit_code == 1
+    assert "takes 5 arguments (data, target, lr, modelParam 0, modelParam 1), not 2" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_an_error(
+    fedplan: Invoke, project: Project, tmp_path: Path
+) -> None:
+    tensors = [
+        WireTensor(np.zeros((4, 3), "<f4"), "float32"),
+        WireTensor(np.zeros(4, "<i8"), "int64"),
+        WireTensor(np.zeros(1, "<f4"), "float32"),
+        *read(project["model.pb"]).tensors,
+    ]
+    arguments, out = tmp_path / "arguments.pb", tmp_path / "no" / "out.pb"
+    arguments.write_bytes(State.of(tensors).serialize())
+    result = fedplan("plan", "run", project["plan.pb"], "--inputs", arguments, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("No such file or directory\n")
+
+
+def test_show_lists_inputs_outputs_and_every_operation(fedplan: Invoke, project: Project) -> None:
+    output = fedplan("plan", "show", project["plan.pb"]).output
+    assert output.startswith("Plan 'training_plan', ")
+    for line in ("any×3", "float32", "data", "target", "lr", "modelParam 0", "loss", "accuracy"):
+        assert line in output
+    assert "= mm(%" in output
+    assert "32×2" in output  # a result's shape for the batch size that the estimate is for
+    assert "One run on a batch of 32 holds " in output
+
+
+def test_the_estimate_is_for_the_batch_size_that_was_asked_for(fedplan: Invoke, project: Project) -> None:
+    small, large = (
+        json.loads(fedplan("plan", "show", project["plan.pb"], "--json", "--batch", batch).output)["estimate"]
+        for batch in (1, 1000)
+    )
+    assert (small["batch"], large["batch"]) == (1, 1000)
+    assert large["peak_bytes"] > 100 * small["peak_bytes"]
+    assert large["work"] > 100 * small["work"]
+
+
+def test_show_gives_json(fedplan: Invoke, project: Project) -> None:
+    listing = json.loads(fedplan("plan", "show", project["plan.pb"], "--json").output)
+    assert listing["name"] == "training_plan"
+    assert listing["bytes"] == project["plan.pb"].stat().st_size
+    assert listing["inputs"][0] == {"value": "%0", "name": "data", "shape": [None, 3], "dtype": "float32"}
+    assert [item["name"] for item in listing["outputs"]] == [
+        "loss", "accuracy", "modelParam 0", "modelParam 1"
+    ]  # fmt: skip
+    assert listing["outputs"][2]["shape"] == [2, 3]
+    matmul = next(item for item in listing["operations"] if item["op"].startswith("aten.mm"))
+    assert matmul["arguments"].keys() == {"self", "mat2"}
+    assert matmul["text"].startswith(f"{matmul['results'][0]} = mm(%")
+    assert len(matmul["shapes"][0]) == 2
+
+
+@needs_fixtures
+def test_show_works_for_a_plan_that_says_no_shapes(fedplan: Invoke) -> None:
+    path = FOLDER / "small_mlp_sgd" / "list.plan.pb"
+    output = fedplan("plan", "show", path).output
+    assert "= matmul(%0, %8)" in output
+    assert "does not say the shapes of its inputs" in output
+    assert "refused" in json.loads(fedplan("plan", "show", path, "--json").output)["estimate"]
+
+
+@needs_fixtures
+def test_show_lists_the_tensors_that_belong_to_a_plan(fedplan: Invoke) -> None:
+    assert "constant  1×3" in fedplan("plan", "show", FOLDER / "state_func" / "list.plan.pb").output
