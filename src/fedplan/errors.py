@@ -33,6 +33,7 @@
         ├── HostingError            a model, Plan or configuration that cannot be hosted
         ├── DiffRefusedError        a report that does not fit the model
         ├── ReportConflictError     a report that comes twice, or after its cycle
+        ├── SlowRequestError        a request whose body stopped coming
         └── OverloadedError         the grid cannot take more at present
 
 Messages say what happened, why, and what to do next.
@@ -211,6 +212,10 @@ class DiffRefusedError(GridError):
 
 class ReportConflictError(GridError):
     """A report that comes twice, or after its cycle."""
+
+
+class SlowRequestError(GridError):
+    """A request whose body stopped coming."""
 
 
 class OverloadedError(GridError):

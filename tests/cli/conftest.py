@@ -13,8 +13,8 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from fedplan.cli.main import app
-from fedplan.plan import accuracy, from_torch, model_parameters, training_plan
-from fedplan.wire import State
+from fedplan.client import SyftModel
+from fedplan.plan import accuracy, model_parameters, training_plan
 
 Invoke = Callable[..., Result]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("FEDPLAN_")} | {
@@ -87,7 +87,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         metrics={"accuracy": accuracy},
     )
     project["plan.pb"].write_bytes(plan.serialize())
-    project["model.pb"].write_bytes(State.of(map(from_torch, model_parameters(model))).serialize())
+    project["model.pb"].write_bytes(SyftModel(model_parameters(model)).serialize())
     samples = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     np.savez(project["data.npz"], x=samples, y=(samples[:, 0] > 0).astype(np.int64))
     return project

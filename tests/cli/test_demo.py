@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,22 +12,25 @@ import numpy as np
 import pytest
 
 from fedplan.cli.demo import chart, digits, network
-from fedplan.cli.demo.processes import Processes
+from fedplan.cli.demo.processes import ONE_THREAD, Processes
 from fedplan.client import SyftModel
 from fedplan.errors import FedplanError
-from tests.cli.conftest import ENVIRONMENT, Invoke, fedplan_process
+from tests.cli.conftest import ENVIRONMENT, Invoke
 
 
-def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path) -> None:
+def test_the_demo_ends_with_a_table_and_a_picture(
+    fedplan: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (*ONE_THREAD.items(), ("FEDPLAN_DATABASE_URL", "that of another grid")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     picture = tmp_path / "picture.png"
-    arguments = ("demo", "--workers", 2, "--cycles", 1, "--out", picture)
-    with fedplan_process(*arguments, TMPDIR=str(tmp_path), FEDPLAN_DATABASE_URL="of another grid") as process:
-        output, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
-    assert "1437 digits over 2 workers" in errors
-    assert "cycle 1 of 1: test accuracy " in errors
-    assert "\x1b" not in errors  # plain lines where there is no terminal
-    rows = [line.split() for line in output.splitlines() if line.strip()[:1].isdigit()]
+    result = fedplan("demo", "--workers", 2, "--cycles", 1, "--out", picture)
+    assert result.exit_code == 0, result.output
+    assert "1437 digits over 2 workers" in result.stderr
+    assert "cycle 1 of 1: test accuracy " in result.stderr
+    assert "\x1b" not in result.stderr  # plain lines where there is no terminal
+    rows = [line.split() for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
     assert [row[0] for row in rows] == ["1"]
     federated, central = (float(rows[0][column].rstrip("%")) for column in (1, 2))
     assert federated > 70
@@ -44,6 +48,8 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
         env=ENVIRONMENT | {"TMPDIR": str(tmp_path)},
         start_new_session=True,  # a group of its own, as a terminal makes one
     ) as demo:
+        assert "a grid and 8 workers" in demo.stderr.readline()
+        assert "Starting a grid" in demo.stderr.readline()
         assert "digits over 8 workers" in demo.stderr.readline()
         os.killpg(demo.pid, signal.SIGINT)
         assert "Traceback" not in demo.communicate(timeout=30)[1]

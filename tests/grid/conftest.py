@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import socket
 import threading
@@ -7,14 +8,21 @@ import pytest
 import uvicorn
 
 from fedplan.grid import Settings, create_app
+from fedplan.grid.serve import uvicorn_config
 
+from .databases import database_of, drop_databases
 from .peers import Peer
 
 
 @contextlib.asynccontextmanager
 async def grid_at(folder, *, clock=None, draw=None, **settings):
     """A grid in this process, and a peer that reaches it without sockets."""
-    settings = {"data_dir": folder, "poll_seconds": 0.05, "retry_seconds": 3.0} | settings
+    settings = {
+        "data_dir": folder,
+        "database_url": await database_of(folder),
+        "poll_seconds": 0.05,
+        "retry_seconds": 3.0,
+    } | settings
     functions = {"clock": clock, "draw": draw}
     app = create_app(
         Settings(**settings), **{name: function for name, function in functions.items() if function}
@@ -26,6 +34,12 @@ async def grid_at(folder, *, clock=None, draw=None, **settings):
         peer = Peer(http)
         peer.app = app
         yield peer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases():
+    yield
+    asyncio.run(drop_databases())
 
 
 @pytest.fixture
@@ -48,9 +62,14 @@ def open_grid(tmp_path):
 def server(tmp_path_factory):
     """The address of a real server, such as 127.0.0.1:51234."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=1.0)
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, ws_max_size=settings.max_message_bytes
-    )
+    with serving(settings) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(settings):
+    """A real server, run as `serve` does, in a thread; yields its address."""
+    config = uvicorn_config(settings, create_app(settings))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = uvicorn.Server(config)
         thread = threading.Thread(target=running.run, args=([listener],))

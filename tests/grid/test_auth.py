@@ -104,7 +104,7 @@ class TestAnAuthenticationConfiguration:
 @pytest.fixture
 async def checker():
     async with httpx.AsyncClient(timeout=0.5) as client:
-        yield TokenChecker(client)
+        yield TokenChecker(client, 5.0)
 
 
 @pytest.fixture

@@ -169,8 +169,10 @@ class TestErrors:
             folder.rename(tmp_path / "away")
             folder.touch()
             reply = await peer.http.get("/model-centric/retrieve-model", params={"name": "m"})
-        assert reply.status_code == 500
-        assert reply.json() == {"error": "internal error"}
+        assert reply.status_code == 503
+        assert reply.json() == {
+            "error": "the grid cannot read or write its storage at present; try again later"
+        }
         assert "Traceback" in caplog.text
 
     async def test_tell_when_to_come_back(self, open_grid):
@@ -188,7 +190,7 @@ class TestLargeMessages:
             body = json.dumps({"model_name": "m", "auth_token": "x" * 20_000})
             reply = await peer.http.post("/model-centric/authenticate", content=body)
             assert reply.status_code == 413
-            assert reply.json() == {"error": "the body is larger than 10000 bytes, this grid's limit"}
+            assert reply.json() == {"error": "the body is larger than 10000 bytes, the limit of this call"}
             reply = await peer.http.post("/model-centric/speed-test?worker_id=w&random=1", content=body)
             assert reply.status_code == 413
             await peer.host()

@@ -1,9 +1,9 @@
 """Averaging: an update as a commutative monoid, averaging rules, averaging plans, server optimizers."""
 
-from fedplan.aggregate.layout import AVERAGED_DTYPES, Layout, TensorLayout, layout_of, misfit
+from fedplan.aggregate.layout import AVERAGED_DTYPES, Layout, TensorLayout, largest_diff, layout_of, misfit
 from fedplan.aggregate.plans import averaging_plan, diffs_of_plan, plan_shapes
 from fedplan.aggregate.rule import Accumulated, AveragingRule, Tensors, check_average, mean
-from fedplan.aggregate.server import ServerOptimizer, plain
+from fedplan.aggregate.server import ServerOptimizer, apply, plain
 
 __all__ = [
     "AVERAGED_DTYPES",
@@ -13,9 +13,11 @@ __all__ = [
     "ServerOptimizer",
     "TensorLayout",
     "Tensors",
+    "apply",
     "averaging_plan",
     "check_average",
     "diffs_of_plan",
+    "largest_diff",
     "layout_of",
     "mean",
     "misfit",

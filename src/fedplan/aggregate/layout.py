@@ -1,5 +1,6 @@
 """The layout of a model: how many tensors, of which shapes and dtypes. Diffs and averages must fit it."""
 
+import math
 from collections.abc import Sequence
 
 from fedplan.errors import AggregationError
@@ -14,6 +15,13 @@ Layout = tuple[TensorLayout, ...]
 AVERAGED_DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64")
 """Dtypes that a model may have. A difference of bools or of unsigned numbers has no meaning that could be
 averaged, and quantized tensors have no common scale."""
+
+
+_ELEMENT_BYTES = 12  # a field number and the longest varint
+_TENSOR_BYTES = 4096
+_STATE_BYTES = 64 * 1024
+
+_LARGEST = 1e300  # sums are float64: room for a hundred million values of the only dtype that could fill it
 
 
 def layout_of(tensors: Sequence[WireTensor]) -> Layout:
@@ -33,10 +41,19 @@ def layout_of(tensors: Sequence[WireTensor]) -> Layout:
     return tuple((tensor.shape, tensor.dtype) for tensor in tensors)
 
 
+def largest_diff(layout: Layout) -> int:
+    """Bytes that no diff of a model exceeds, however its sender writes numbers, ids and tags.
+
+    What a worker makes the grid read and keep is bounded by the model, not by the largest message.
+    """
+    return sum(_TENSOR_BYTES + _ELEMENT_BYTES * math.prod(shape) for shape, _ in layout) + _STATE_BYTES
+
+
 def misfit(tensors: Sequence[WireTensor], layout: Layout) -> str | None:
     """Why tensors do not fit a model, or None when they do.
 
-    They fit when count, shapes and dtypes are the model's and every value is finite.
+    They fit when count, shapes and dtypes are the model's and every value is finite, also once many
+    are added up.
     """
     if len(tensors) != len(layout):
         return f"it holds {len(tensors)} tensors, the model {len(layout)}"
@@ -47,4 +64,6 @@ def misfit(tensors: Sequence[WireTensor], layout: Layout) -> str | None:
             return f"tensor {index} is of {tensor.dtype}, the model's of {dtype}"
         if not tensor.isfinite():
             return f"tensor {index} holds NaN or an infinite value"
+        if dtype == "float64" and (abs(tensor.array) > _LARGEST).any():
+            return f"tensor {index} holds a value beyond {_LARGEST:.0e}, of which sums could become infinite"
     return None

@@ -30,6 +30,15 @@ def plain() -> ServerOptimizer:
 
 
 def _subtract(model: Tensors, diff: Tensors, state: Accumulated) -> tuple[Tensors, Accumulated]:
+    return apply(model, diff), Accumulated(state.count + 1, state.tensors)
+
+
+def apply(model: Tensors, diff: Tensors) -> Tensors:
+    """The model − the diff: the model after training, of a worker or of a cycle.
+
+    Raises:
+        AggregationError: a value of it would be infinite, or outside the dtype's range.
+    """
     changed = [
         from_float64(to_float64(tensor) - to_float64(change), tensor.dtype)
         for tensor, change in zip(model, diff, strict=True)
@@ -37,4 +46,4 @@ def _subtract(model: Tensors, diff: Tensors, state: Accumulated) -> tuple[Tensor
     reason = misfit(changed, tuple((tensor.shape, tensor.dtype) for tensor in model))
     if reason is not None:
         raise AggregationError(f"the changed model is not usable: {reason}")
-    return changed, Accumulated(state.count + 1, state.tensors)
+    return changed

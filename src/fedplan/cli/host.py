@@ -48,21 +48,25 @@ def host(
 
     Example:
 
-        fedplan host --url http://127.0.0.1:5000 --model model.pb \\
-            --plan training_plan=plan.pb \\
-            --client-config client.json --server-config server.json
+    ```
+    fedplan host --url http://127.0.0.1:5000 --model model.pb \\
+        --plan training_plan=plan.pb \\
+        --client-config client.json --server-config server.json
+    ```
 
     The two files come from Python, where `model` is an `nn.Module`:
 
-        import fedplan, pathlib
-        plan = fedplan.training_plan(model, loss, example=(x, y))
-        state = fedplan.SyftModel(fedplan.model_parameters(model))
-        pathlib.Path("plan.pb").write_bytes(plan.serialize())
-        pathlib.Path("model.pb").write_bytes(state.serialize())
+    ```
+    import fedplan, pathlib
+    plan = fedplan.training_plan(model, loss, example=(x, y))
+    state = fedplan.SyftModel(fedplan.model_parameters(model))
+    pathlib.Path("plan.pb").write_bytes(plan.serialize())
+    pathlib.Path("model.pb").write_bytes(state.serialize())
+    ```
 
-    The client config goes to the workers as it is. `name` and `version` are needed; `batch_size`, `max_epochs`
-    and `max_updates` (most batches of an epoch) are what a worker does in a cycle; `lr` and any other key are
-    there for Plans that take them.
+    The client config goes to the workers as it is. `name` and `version` are needed; `batch_size`,
+    `max_epochs` and `max_updates` (most batches of an epoch) are what a worker does in a cycle; `lr` and any
+    other key are there for Plans that take them.
 
     The server config may hold `num_cycles`; `min_workers`, `max_workers`; `min_diffs`, `max_diffs` (reports);
     `cycle_length` (seconds); `pool_selection` (random or iterate); `do_not_reuse_workers_until_cycle`;

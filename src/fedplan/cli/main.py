@@ -71,12 +71,16 @@ def fedplan(
 ) -> None:
     """Federated learning in which training travels to the data, as a Plan: a list of operations, not code.
 
+    Where to begin:
+
+    ```
     See it work:         fedplan demo
     Run a grid:          fedplan serve
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan retrieve
     Look into files:     fedplan plan show, fedplan state show
+    ```
     """
 
 

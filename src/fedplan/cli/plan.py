@@ -52,7 +52,9 @@ def run(
 
     Example:
 
-        fedplan plan run plan.pb --inputs arguments.pb --out results.pb
+    ```
+    fedplan plan run plan.pb --inputs arguments.pb --out results.pb
+    ```
     """
     from fedplan.plan import from_torch, to_torch
     from fedplan.wire import State

@@ -23,8 +23,10 @@ def retrieve(
 
     Example:
 
-        fedplan retrieve --url http://127.0.0.1:5000 \\
-            --model mnist --version 1.0.0 --out mnist.pb
+    ```
+    fedplan retrieve --url http://127.0.0.1:5000 \\
+        --model mnist --version 1.0.0 --out mnist.pb
+    ```
 
     In Python `fedplan.SyftModel.parse(data).load_into(module)` copies it into an `nn.Module`.
     """

@@ -34,16 +34,13 @@ def serve(
     The URL is printed to stdout as soon as the grid answers; the log goes to stderr. Ctrl-C stops it, and
     nothing is lost: the next start with the same folder goes on where it was.
 
-    All other settings are environment variables:
+    All other settings are environment variables; docs/grid.md lists them. The most important are:
 
     - FEDPLAN_OWNER_TOKEN: without this token nobody may host models or see their status
     - FEDPLAN_DATABASE_URL: a PostgreSQL database, instead of a file
     - FEDPLAN_BLOB_URL: a bucket of S3, GCS or Azure for models and diffs, instead of a folder
-    - FEDPLAN_RETRY_SECONDS: when a worker that was turned away may ask again (5)
-    - FEDPLAN_KEEP_DIFFS: keep what workers reported, after its cycle (false)
-    - FEDPLAN_MAX_MESSAGE_BYTES: the largest message (268435456)
-    - FEDPLAN_CORS_ORIGINS: web pages that may use the grid (all)
-    - FEDPLAN_POLL_SECONDS, FEDPLAN_LEASE_SECONDS, FEDPLAN_TOKEN_CHECK_SECONDS: see the documentation
+    - FEDPLAN_RETRY_SECONDS: when a worker that was turned away may ask again; 5 by default
+    - FEDPLAN_MAX_MESSAGE_BYTES: the largest message; 256 MiB by default, which hosts models up to 128 MiB
     """
     from fedplan.grid import serve as run
 

@@ -24,7 +24,9 @@ def status(
 
     Example:
 
-        fedplan status --url http://127.0.0.1:5000
+    ```
+    fedplan status --url http://127.0.0.1:5000
+    ```
     """
     from fedplan.client import ModelCentricFLClient
 

@@ -64,8 +64,10 @@ def worker(
 
     Example:
 
-        fedplan worker --url ws://127.0.0.1:5000 \\
-            --model mnist --version 1.0.0 --data mine.npz
+    ```
+    fedplan worker --url ws://127.0.0.1:5000 \\
+        --model mnist --version 1.0.0 --data mine.npz
+    ```
     """
     import numpy as np
 

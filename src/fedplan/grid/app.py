@@ -19,6 +19,7 @@ from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
+from fedplan.grid.intake import Intake
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
@@ -76,10 +77,18 @@ async def running(
     blobs = Blobs.open(settings.blobs)
     async with (
         contextlib.aclosing(await Store.open(settings.database)) as store,
-        httpx.AsyncClient(timeout=settings.token_check_seconds) as client,
+        httpx.AsyncClient(timeout=None) as client,
     ):
         grid = Grid(
-            settings, store, blobs, WorkerIds(store.secret), TokenChecker(client), Metrics(), clock, draw
+            settings,
+            store,
+            blobs,
+            WorkerIds(store.secret),
+            TokenChecker(client, settings.token_check_seconds),
+            Metrics(),
+            Intake(settings.max_pending_bytes),
+            clock,
+            draw,
         )
         closing = asyncio.create_task(Closer(grid).run())
         try:

@@ -1,5 +1,6 @@
 """Who is who: worker ids, request keys, workers' tokens, and the owner's token."""
 
+import asyncio
 import base64
 import dataclasses
 import hashlib
@@ -61,7 +62,8 @@ class WorkerIds:
         """
         who = secrets.token_bytes(_IDENTITY)
         if subject is not None:
-            who = self._code(b"subject", process_id.to_bytes(_PROCESS, "big") + subject.encode())
+            name = subject.encode(errors="surrogatepass")  # JSON may hold halves of characters
+            who = self._code(b"subject", process_id.to_bytes(_PROCESS, "big") + name)
         body = secrets.token_bytes(_NONCE) + process_id.to_bytes(_PROCESS, "big") + who
         return _text(body + self._code(b"worker", body))
 
@@ -122,15 +124,27 @@ def check_authentication(config: AuthenticationConfig) -> None:
             raise ConfigError("server_config: 'authentication.pub_key' is not an RSA key in PEM") from None
     if config.endpoint is not None and not _is_web_address(config.endpoint):
         raise ConfigError("server_config: 'authentication.endpoint' is not an http or https URL")
-    if config.secret is not None and len(config.secret.encode()) < _SAFE_SECRET_BYTES:
+    if config.secret is not None:
+        _check_secret(config.secret)
+
+
+def _check_secret(secret: str) -> None:
+    try:
+        jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+    except jwt.InvalidKeyError:
+        raise ConfigError(
+            "server_config: 'authentication.secret' is a key of another kind; give a public key as 'pub_key'"
+        ) from None
+    if len(secret.encode()) < _SAFE_SECRET_BYTES:
         logger.warning("a model is hosted with a token secret that is short enough to be guessed")
 
 
 def _is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        httpx.URL(url).raw_host.decode("ascii").encode("idna")  # what asking it will do
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a broken address or port
+    except (httpx.InvalidURL, ValueError):  # a broken address or port
         return False
 
 
@@ -138,11 +152,14 @@ class TokenChecker:
     """Checks workers' tokens against a model's configuration.
 
     Args:
-        client: asks the endpoints that models name.
+        client: asks the endpoints that models name. It must not follow redirects: they would lead the grid on
+            to places that no owner of a model named.
+        seconds: how long an endpoint may take.
     """
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, seconds: float) -> None:
         self._client = client
+        self._seconds = seconds
 
     async def subject(self, config: AuthenticationConfig | None, token: str | None) -> str | None:
         """Checks a token and returns whom it names (its `sub` claim).
@@ -165,12 +182,16 @@ class TokenChecker:
 
     async def _ask(self, endpoint: str, token: str) -> None:
         try:
-            answer = await self._client.post(endpoint, json={"auth_token": token})
-        except httpx.HTTPError:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._client.stream("POST", endpoint, json={"auth_token": token}) as answer,
+            ):
+                accepted = answer.is_success  # the status says it all; a body could be endless
+        except (httpx.HTTPError, TimeoutError):
             raise OverloadedError(
                 "the service that checks this model's tokens did not answer; try again later"
             ) from None
-        if not answer.is_success:
+        if not accepted:
             raise AuthenticationError("the auth_token was refused by the service that checks them")
 
 

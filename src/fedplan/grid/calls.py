@@ -27,6 +27,12 @@ from fedplan.wire.messages import (
 
 _R = TypeVar("_R", bound=BaseModel)
 
+_SMALL = 1024 * 1024  # bytes; a large token is some kilobytes
+
+_MOST_VALUES = 100_000
+"""Values in a message. The large ones of this protocol are large by their texts; a message of very many small
+values is made to fill the memory, in which each takes a hundred times its bytes."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
@@ -36,23 +42,27 @@ class Call:
         request: what its message holds.
         run: the use case.
         owner_only: whether it needs the grid's owner token.
+        most_bytes: the largest message, where it is less than the grid's setting.
     """
 
     request: type[Request]
     run: Callable[[Grid, Any], Awaitable[Reply]]
     owner_only: bool = False
+    most_bytes: int | None = None
 
 
 CALLS: dict[str, Call] = {
-    AUTHENTICATE: Call(AuthenticateRequest, authenticate),
-    CYCLE_REQUEST: Call(CycleRequest, request_cycle),
+    AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
+    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL),
     REPORT: Call(ReportRequest, report),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
 }
 """By message type, which is also the path."""
 
 
-async def perform(grid: Grid, call: Call, message: bytes | dict[str, Any], token: str | None) -> Reply:
+async def perform(
+    grid: Grid, call: Call, message: bytes | bytearray | dict[str, Any], token: str | None
+) -> Reply:
     """Answers one message.
 
     Args:
@@ -68,10 +78,12 @@ async def perform(grid: Grid, call: Call, message: bytes | dict[str, Any], token
     """
     if call.owner_only:
         grid.require_owner(token)
-    return await call.run(grid, parse(call.request, message))
+    request = parse(call.request, message)
+    del message  # it may be large, and the call may take a while
+    return await call.run(grid, request)
 
 
-def parse(kind: type[_R], message: bytes | str | dict[str, Any]) -> _R:
+def parse(kind: type[_R], message: bytes | bytearray | str | dict[str, Any]) -> _R:
     """A message, checked.
 
     Raises:
@@ -80,9 +92,19 @@ def parse(kind: type[_R], message: bytes | str | dict[str, Any]) -> _R:
     try:
         if isinstance(message, dict):
             return kind.model_validate(message)
+        _check_number_of_values(message)
         return kind.model_validate_json(message)
     except ValidationError as error:
         raise InvalidRequestError(f"the message is not valid: {explain(error, kind)}") from None
+
+
+def _check_number_of_values(message: bytes | bytearray | str) -> None:
+    """Counts what can stand before a value, also where it stands in a text: it must be fast, not exact."""
+    marks: Any = (b",", b":", b"[") if not isinstance(message, str) else (",", ":", "[")
+    if sum(map(message.count, marks)) > _MOST_VALUES:
+        raise InvalidRequestError(
+            f"the message holds more than {_MOST_VALUES} values; no message needs so many"
+        )
 
 
 def bearer(authorization: str | None) -> str | None:

@@ -35,7 +35,7 @@ class Closer:
                 await asyncio.wait([looking])
                 await self._nap(looking)
         finally:
-            if self._tasks:
+            while self._tasks:  # a look that was under way may begin more
                 await asyncio.wait(self._tasks)
 
     async def _look(self) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fedplan.errors import AuthenticationError
 from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
 from fedplan.grid.blobs import Blobs
+from fedplan.grid.intake import Intake
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
@@ -24,9 +25,11 @@ class Grid:
         worker_ids: makes and reads worker ids.
         tokens: checks workers' tokens.
         metrics: its counters.
+        intake: room for what peers send.
         clock: the time, in seconds since 1970.
         draw: a random number in [0, 1), for lots.
         replica: name of this process among those that share the store.
+        diff_readers: a few at once read diffs: each needs several times its diff in memory.
         closable: set when a cycle may be waiting to be closed.
     """
 
@@ -36,9 +39,11 @@ class Grid:
     worker_ids: WorkerIds
     tokens: TokenChecker
     metrics: Metrics
+    intake: Intake
     clock: Callable[[], float]
     draw: Callable[[], float]
     replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
+    diff_readers: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     def require_owner(self, token: str | None) -> None:

@@ -1,6 +1,9 @@
 """The HTTP transport: the calls of the table, the downloads, and the speed test."""
 
+import asyncio
+import contextlib
 import functools
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
-from fedplan.errors import InvalidRequestError, MessageTooLargeError
+from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.calls import CALLS, Call, bearer, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
@@ -19,6 +22,7 @@ from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Download
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
+from fedplan.wire.config import STORABLE
 from fedplan.wire.messages import (
     GET_MODEL,
     GET_PLAN,
@@ -37,7 +41,13 @@ _PIECE = os.urandom(1024 * 1024)  # random, so that no proxy's compression flatt
 
 _RETRY_AFTER = "5"  # seconds, for clients that know the header
 
+_LINGER_SECONDS = 1.0
+
+_BODY_IS_LEFT = (408, 413, 503)
+"""Statuses that may be sent before the body has come."""
+
 Id = Annotated[int, Query(ge=0, lt=2**63)]
+Name = Annotated[str, Query(pattern=STORABLE)]
 Variant = Literal["list", "torchscript", "tfjs"]
 Handler = Callable[..., Awaitable[Reply | Response]]
 
@@ -70,8 +80,10 @@ def to_response(result: Response | Reply | tuple[int, Reply]) -> Response:
     if isinstance(result, Response):
         return result
     code, reply = result if isinstance(result, tuple) else (200, result)
-    wait = {"retry-after": _RETRY_AFTER} if code == 503 else None
-    return Response(to_json(dump(reply)), code, wait, media_type="application/json")
+    headers = {"retry-after": _RETRY_AFTER} if code == 503 else {}
+    if code in _BODY_IS_LEFT:
+        headers["connection"] = "close"  # else the rest of the body would be read, to no end
+    return Response(to_json(dump(reply)), code, headers, media_type="application/json")
 
 
 def token_of(request: Request) -> str | None:
@@ -85,8 +97,9 @@ def _add_call(type: str, call: Call) -> None:
     @answered(type)
     async def handler(request: Request) -> Reply:
         grid: Grid = request.app.state.grid
-        body = await read_body(request, grid.settings.max_message_bytes)
-        return await perform(grid, call, body, token_of(request))
+        limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
+        with grid.intake.share() as take:
+            return await perform(grid, call, await read_body(request, limit, take), token_of(request))
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
     router.add_api_route(
@@ -104,27 +117,56 @@ for _type, _call in CALLS.items():
     _add_call(_type, _call)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: float, take: Callable[[int], None]) -> bytearray:
     """The whole body.
+
+    Args:
+        request: whose body.
+        limit: most bytes.
+        take: called with the size of each piece before it is kept; raises when there is no room.
 
     Raises:
         MessageTooLargeError: it is larger than the limit.
+        OverloadedError: there is no room for it.
+        SlowRequestError: it stopped coming.
         InvalidRequestError: the connection broke.
     """
-    pieces = [piece async for piece in body_pieces(request, limit)]
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    body = bytearray()
+    async for piece in body_pieces(request, limit):
+        try:
+            take(len(piece))
+        except OverloadedError:
+            await drop_rest(request)
+            raise
+        body += piece
+    return body
 
 
-async def body_pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
+async def drop_rest(request: Request) -> None:
+    """Reads on for a moment: whoever is cut off while sending does not see the answer."""
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            async for _ in request.stream():
+                pass
+
+
+async def body_pieces(request: Request, limit: float) -> AsyncIterator[bytes]:
     """The body as it comes; errors as for `read_body`."""
-    size = 0
+    patience = request.app.state.grid.settings.body_pause_seconds
+    pieces, size = request.stream(), 0
     try:
-        async for piece in request.stream():
+        while True:
+            async with asyncio.timeout(patience):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
             size += len(piece)
             if size > limit:
-                raise MessageTooLargeError(f"the body is larger than {limit} bytes, this grid's limit")
-            if piece:
-                yield piece
+                await drop_rest(request)
+                raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
+            yield piece
+    except TimeoutError:
+        raise SlowRequestError(f"nothing more of the body came for {patience:g} seconds") from None
     except ClientDisconnect:
         raise InvalidRequestError("the connection broke while the body was being read") from None
 
@@ -160,7 +202,7 @@ async def get_protocol(request: Request, worker_id: str, request_key: str, proto
 @router.get(f"/{RETRIEVE_MODEL}", response_model=None)
 @answered(RETRIEVE_MODEL)
 async def get_checkpoint(
-    request: Request, name: str, version: str | None = None, checkpoint: str = "latest"
+    request: Request, name: Name, version: Name | None = None, checkpoint: str = "latest"
 ) -> Response:
     """A checkpoint of a model: a State."""
     return _send(await retrieve_model(request.app.state.grid, name, version, checkpoint))
@@ -168,7 +210,7 @@ async def get_checkpoint(
 
 @router.get(f"/{STATUS}", response_model=None)
 @answered(STATUS)
-async def get_status(request: Request, name: str | None = None) -> Reply:
+async def get_status(request: Request, name: Name | None = None) -> Reply:
     """The hosted models, their cycles and checkpoints; needs the owner token, when there is one."""
     grid: Grid = request.app.state.grid
     grid.require_owner(token_of(request))

@@ -1,12 +1,16 @@
 """How every answer and every refusal leaves the grid: one table, from error class to HTTP status.
 
 The messages of the listed errors are written for the peer. Whatever else goes wrong is told to the log
-alone; the peer hears "internal error".
+alone; the peer hears "internal error", or that the storage fails and trying again makes sense.
 """
 
 import logging
 from collections.abc import Awaitable
 from typing import TypeVar
+
+from obstore.exceptions import BaseError as StorageError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fedplan import errors
 from fedplan.wire.messages import ErrorReply
@@ -24,12 +28,18 @@ STATUS: dict[type[Exception], int] = {
     errors.ConfigError: 400,
     errors.DiffRefusedError: 400,
     errors.ReportConflictError: 409,
+    errors.SlowRequestError: 408,
     errors.OverloadedError: 503,
     errors.MessageTooLargeError: 413,
 }
 """HTTP status of each error whose message may leave the grid."""
 
 INTERNAL_ERROR = "internal error"
+
+STORAGE_FAULTS = (OperationalError, InterfaceError, PoolTimeout, StorageError, OSError)
+"""What a database that is locked or gone raises, and a disk that is full or cannot be written."""
+
+STORAGE_FAULT = "the grid cannot read or write its storage at present; try again later"
 
 
 def refusal(error: Exception) -> tuple[int, ErrorReply]:
@@ -40,6 +50,8 @@ def refusal(error: Exception) -> tuple[int, ErrorReply]:
             logger.debug("refused with %d: %s", status, error)
             return status, ErrorReply(error=str(error))
     logger.error("a request failed", exc_info=error)
+    if isinstance(error, STORAGE_FAULTS):
+        return 503, ErrorReply(error=STORAGE_FAULT)
     return 500, ErrorReply(error=INTERNAL_ERROR)
 
 

@@ -5,11 +5,13 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 
 from fedplan.grid.app import create_app
 from fedplan.grid.settings import Settings
 
 _GRACE_SECONDS = 10
+_HEAD_BYTES = 64 * 1024
 
 
 def serve(
@@ -31,19 +33,27 @@ def serve(
         OSError: the address cannot be listened on.
     """
     used = settings or Settings()
-    config = uvicorn.Config(
-        create_app(used),
-        ws_max_size=used.max_message_bytes,
+    config = uvicorn_config(used, create_app(used))
+    with socket.create_server((host, port), family=_family(host), backlog=config.backlog) as listener:
+        server = _Server(config, lambda: on_ready and on_ready(listener.getsockname()[1]))
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
+            server.run(sockets=[listener])
+
+
+def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves a grid."""
+    return uvicorn.Config(
+        app,
+        http="h11",  # the faster httptools reads heads of any size
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        ws_max_size=settings.max_message_bytes,
+        ws_per_message_deflate=False,  # numbers hardly shrink; a bomb swells a thousandfold
         ws_ping_timeout=60.0,  # a phone that trains may be slow to answer
         log_config=None,
         access_log=False,  # URLs hold request keys
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    with socket.create_server((host, port), family=_family(host), backlog=config.backlog) as listener:
-        server = _Server(config, lambda: on_ready and on_ready(listener.getsockname()[1]))
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
-            server.run(sockets=[listener])
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -34,6 +34,15 @@ class Settings(BaseSettings):
         description="Largest HTTP body and WebSocket message that is read. A model travels at 2 (hosting) or "
         "4/3 (report) times its size.",
     )
+    max_pending_bytes: int = Field(
+        default=1024 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of messages that are held at once, over all connections; beyond, the grid answers "
+        "that it is overloaded. While it is answered a message takes about four times its size.",
+    )
+    body_pause_seconds: float = Field(
+        default=60.0, gt=0, description="After how long without a byte of it a body is given up."
+    )
     retry_seconds: float = Field(
         default=5.0,
         gt=0,

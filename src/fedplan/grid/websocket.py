@@ -1,9 +1,10 @@
 """The WebSocket transport: envelopes in, envelopes out, on the same table of calls as HTTP."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic import Field
 from pydantic_core import to_json
 
 from fedplan.errors import InvalidRequestError
@@ -26,8 +27,9 @@ async def converse(socket: WebSocket) -> None:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            raw = message.get("text") or message.get("bytes") or b""
-            await socket.send_text(await answer(grid, raw, token))
+            await socket.send_text(
+                await answer(grid, message.get("text") or message.get("bytes") or b"", token)
+            )
     except WebSocketDisconnect:
         return  # the worker went while it was being answered; it may go on over another connection
 
@@ -35,7 +37,7 @@ async def converse(socket: WebSocket) -> None:
 class Frame(Request):
     """A message as it comes: read so leniently that every fault in it can be answered by type and id."""
 
-    type: str
+    type: Annotated[str, Field(max_length=200)]
     data: Any = None
     request_id: Any = None
 
@@ -50,7 +52,7 @@ async def answer(grid: Grid, raw: bytes | str, token: str | None) -> str:
         frame = Frame(type="error")
         result = refusal(error)
     else:
-        result = await outcome(_reply(grid, frame, token))
+        result = await outcome(_reply(grid, frame, len(raw), token))
     status, reply = result if isinstance(result, tuple) else (200, result)
     label = frame.type if frame.type in CALLS else "other"
     grid.metrics.requests.labels(label, "ws", str(status)).inc()
@@ -58,20 +60,22 @@ async def answer(grid: Grid, raw: bytes | str, token: str | None) -> str:
     return _seal(frame, reply)
 
 
-async def _reply(grid: Grid, frame: Frame, token: str | None) -> Reply:
+async def _reply(grid: Grid, frame: Frame, size: int, token: str | None) -> Reply:
     if frame.type == SOCKET_PING:
         return Reply()
     call = CALLS.get(frame.type)
     if call is None:
         known = ", ".join([*CALLS, SOCKET_PING])
-        raise InvalidRequestError(f"there is no message type '{frame.type[:100]}'; there are {known}")
+        raise InvalidRequestError(f"there is no message type '{frame.type}'; there are {known}")
     if not isinstance(frame.data, dict):
         raise InvalidRequestError("'data' is not an object")
-    return await perform(grid, call, frame.data, token)
+    with grid.intake.share() as take:
+        take(size)
+        return await perform(grid, call, frame.data, token)
 
 
 def _seal(frame: Frame, reply: Reply) -> str:
     sealed: dict[str, Any] = {"type": frame.type, "data": dump(reply)}
     if "request_id" in frame.model_fields_set:
         sealed["request_id"] = frame.request_id
-    return to_json(sealed).decode()
+    return to_json(sealed, inf_nan_mode="null").decode()  # a request_id may be NaN, which is not JSON

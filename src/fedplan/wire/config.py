@@ -12,9 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fedplan.errors import ConfigError
 
+STORABLE = r"^[^\x00]*$"
+"""Texts that every database can hold."""
+
+_FAULTS_TOLD = 10
+
 _C = TypeVar("_C", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Speed = Annotated[Number, Field(ge=0)]
@@ -147,13 +152,16 @@ def _parse(kind: type[_C], raw: object, name: str) -> _C:
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """A validation error in one line that never repeats the values (they may be secrets)."""
     parts = []
-    for item in error.errors(include_input=False, include_url=False, include_context=False):
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    for item in faults[:_FAULTS_TOLD]:
         where, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             known = ", ".join(_model_at(kind, item["loc"][:-1]).model_fields)
             parts.append(f"'{where}' is not a key of it; the keys are {known}")
         else:
             parts.append(f"'{where}': {message}" if where else message)
+    if len(faults) > _FAULTS_TOLD:
+        parts.append(f"and {len(faults) - _FAULTS_TOLD} more")
     return "; ".join(parts)
 
 

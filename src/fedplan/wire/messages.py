@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from fedplan.wire.config import STORABLE
+
 AUTHENTICATE = "model-centric/authenticate"
 CYCLE_REQUEST = "model-centric/cycle-request"
 REPORT = "model-centric/report"
@@ -34,7 +36,10 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text), Field(pattern=STORABLE)]
+
+WorkerId = Annotated[Text, Field(max_length=1000)]
+RequestKey = Annotated[str, Field(max_length=1000)]
 
 
 class Request(BaseModel):
@@ -68,7 +73,7 @@ class AuthenticateReply(Reply):
 class CycleRequest(Request):
     """Asks to join the model's cycle. Speeds are absent or negative when they were not measured."""
 
-    worker_id: Text
+    worker_id: WorkerId
     model: Text
     version: Text | None = None
     ping: float | None = None
@@ -102,8 +107,8 @@ class CycleRejected(Reply):
 class ReportRequest(Request):
     """The worker's diff: base64 of a State that holds original − trained."""
 
-    worker_id: Text
-    request_key: str
+    worker_id: WorkerId
+    request_key: RequestKey
     diff: str
 
 
@@ -117,8 +122,8 @@ class HostTrainingRequest(Request):
     """A model to host. Binaries are hex of protobuf: a State, Plans, Protocols."""
 
     model: str
-    plans: dict[str, str] = Field(min_length=1)
-    protocols: dict[str, str] = Field(default_factory=dict)
+    plans: dict[str, str] = Field(min_length=1, max_length=100)
+    protocols: dict[str, str] = Field(default_factory=dict, max_length=100)
     averaging_plan: str | None = None
     client_config: dict[str, Any]
     server_config: dict[str, Any]

@@ -30,8 +30,8 @@ MAX_DEPTH = 64
 """Levels of nesting that are read; a real Plan has fewer than twenty."""
 
 MAX_VALUES = 500_000
-"""Values of one message that become Python objects. A Plan of 10,000 actions has some 150,000; a hostile
-message could otherwise turn each two of its bytes into an object of several hundred."""
+"""Values of one message that become Python objects, or are skipped. A Plan of 10,000 actions has some
+150,000; a hostile message could otherwise turn each two of its bytes into an object of several hundred."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -198,7 +198,9 @@ class Message:
             raise WireError(f"messages are nested more than {MAX_DEPTH} deep")
         for number, wire_type, raw in _records(data):
             known = self._by_number.get(number)
-            if known is not None:
+            if known is None:
+                allowance.take()  # what is skipped takes time too
+            else:
                 _store(self, *known, wire_type, raw, allowance, depth)
 
     def encode(self) -> bytes:
@@ -349,6 +351,8 @@ def _map_entry(
             key = _text(_expect(raw, wire_type, _BYTES, "key"))
         elif number == 2:
             item._merge(_expect(raw, wire_type, _BYTES, "value"), allowance, depth + 1)
+        else:
+            allowance.take()
     return key, item
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -102,8 +103,12 @@ class TestAnAverageThatIsNotUsable:
 
     async def test_may_come_of_good_diffs_to_a_model_at_its_limit(self, peer):
         greatest = np.finfo(np.float32).max
-        await peer.host(model=state(np.full((3, 2), greatest), np.zeros(2)))
-        model = await run_cycle(peer, -greatest)
+        await peer.host(
+            server={"max_diffs": 2},
+            model=state(np.full((3, 2), greatest), np.zeros(2)),
+            averaging_plan=averaging_plan(lambda a0, a1, b0, b1: (-a0, b1), 4),
+        )
+        model = await run_cycle(peer, greatest, greatest)
         assert "the changed model is not usable" in model["last_failure"]
 
     async def test_a_lost_diff_fails_the_cycle(self, peer, tmp_path):
@@ -268,12 +273,13 @@ class TestReplicas:
 
 async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_grid, tmp_path, caplog):
     models, away = tmp_path / "blobs" / "models", tmp_path / "away"
-    async with open_grid(lease_seconds=0.2) as peer:
-        await peer.host()
-        worker = await peer.join()
+    late = 0.0
+    async with open_grid(lease_seconds=0.2, clock=lambda: time.time() + late) as peer:
+        await peer.host(server={"cycle_length": 1000, "min_diffs": 1})
+        assert (await (await peer.join()).report(1)).status_code == 200
         models.rename(away)
         models.touch()  # a file where the folder was: nothing can be read from it or written to it
-        assert (await worker.report(1)).status_code == 200
+        late = 1000.0
         async with asyncio.timeout(5):
             while "closing cycles failed" not in caplog.text:
                 await asyncio.sleep(0.01)

@@ -215,6 +215,6 @@ async def test_workers_of_one_cycle_do_not_learn_of_each_others_diffs(peer, capl
 
 
 def test_a_diff_is_read_from_base64():
-    assert read_diff(base64_of(diff(1)), LAYOUT) == diff(1)
+    assert read_diff(base64_of(diff(1)), LAYOUT, state(*MODEL)) == diff(1)
     with pytest.raises(DiffRefusedError):
-        read_diff("", LAYOUT)
+        read_diff("", LAYOUT, state(*MODEL))

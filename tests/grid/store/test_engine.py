@@ -8,11 +8,12 @@ from sqlalchemy.exc import IntegrityError
 
 from fedplan.grid.store import Store
 from fedplan.grid.store.tables import keys, metadata
+from tests.grid.databases import database_of, only_sqlite
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/grid.db"
+async def url(tmp_path):
+    return await database_of(tmp_path)
 
 
 @pytest.fixture
@@ -54,11 +55,12 @@ async def test_replicas_that_start_at_once_agree(url):
 
 
 async def test_every_grid_has_its_own_secret(store, tmp_path):
-    other = await Store.open(f"sqlite:///{tmp_path}/other.db")
+    other = await Store.open(await database_of(tmp_path / "other"))
     assert other.secret != store.secret
     await other.aclose()
 
 
+@only_sqlite
 async def test_what_is_written_is_on_disk_at_the_end_of_the_block(store, url):
     async with store.writing() as db:
         await db.execute(key("a"))
@@ -103,6 +105,7 @@ async def test_what_was_written_is_undone_when_the_block_is_cancelled(store):
     assert await names(store) == ["b", "grid"]
 
 
+@only_sqlite
 async def test_transactions_of_one_process_and_of_several_wait_for_each_other(store, url):
     other = await Store.open(url)
     log = []

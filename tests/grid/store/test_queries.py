@@ -8,6 +8,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from fedplan.grid.store.tables import metadata
+from tests.grid.databases import only_sqlite
 from tests.grid.models import iterative_plan
 
 LISTS_ALL_MODELS = re.compile(r"FROM processes (ORDER BY|LEFT OUTER JOIN)")
@@ -55,6 +56,7 @@ async def sent(peer):
     return [entry for entry in sent if entry[1]]
 
 
+@only_sqlite
 async def test_no_call_scans_a_table(peer, sent):
     statements = {
         sql: parameters for _, sql, parameters in sent if sql.split()[0] in ("SELECT", "UPDATE", "DELETE")

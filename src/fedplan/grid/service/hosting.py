@@ -149,8 +149,8 @@ def _read_protocol(name: str, data: bytes) -> bytes:
 
 
 def _check_name(name: str) -> None:
-    if not 0 < len(name) <= _LONGEST_NAME:
-        raise WireError(f"its name must have 1 to {_LONGEST_NAME} characters")
+    if not 0 < len(name) <= _LONGEST_NAME or "\0" in name:
+        raise WireError(f"its name must have 1 to {_LONGEST_NAME} characters, none of them NUL")
 
 
 def _check_averaging_plan(data: bytes, layout: Layout, config: ServerConfig) -> ServerConfig:

@@ -4,8 +4,8 @@ import asyncio
 import binascii
 import logging
 
-from fedplan.aggregate import Layout, misfit
-from fedplan.errors import DiffRefusedError, GridError, ReportConflictError, WireError
+from fedplan.aggregate import Layout, Tensors, apply, largest_diff, misfit
+from fedplan.errors import AggregationError, DiffRefusedError, GridError, ReportConflictError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process
@@ -42,7 +42,10 @@ async def _take(grid: Grid, request: ReportRequest) -> None:
         place, cycle = await find_place(db, request.worker_id, request.request_key)
         _check_open(place, cycle)
         process = await catalogue.get_process(db, cycle.process_id)
-    data = await asyncio.to_thread(read_diff, request.diff, process.layout)
+        start = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
+    async with grid.diff_readers:
+        model = await grid.blobs.get(start.blob)
+        data = await asyncio.to_thread(read_diff, request.diff, process.layout, model)
     blob = await grid.blobs.put("diffs", data)
     try:
         await _count(grid, request, process, cycle.id, blob)
@@ -66,19 +69,23 @@ async def _count(grid: Grid, request: ReportRequest, process: Process, cycle_id:
         grid.closable.set()
 
 
-def read_diff(text: str, layout: Layout) -> bytes:
+def read_diff(text: str, layout: Layout, model: bytes) -> bytes:
     """The State in a report, checked against the model.
 
     Args:
         text: base64; white space in it is no fault.
         layout: the model's.
+        model: the State that the worker trained.
 
     Raises:
-        DiffRefusedError: it is not base64, not a State, or does not fit the model.
+        DiffRefusedError: it is not base64, not a State, too large, or does not fit the model.
     """
+    if len(text) > 2 * largest_diff(layout):  # with the white space that some clients put in
+        raise DiffRefusedError("the diff is far larger than one of this model can be")
     try:
         data = binascii.a2b_base64("".join(text.split()), strict_mode=True)
-        reason = misfit(State.parse(data).tensors, layout)
+        diff = State.parse(data).tensors
+        reason = misfit(diff, layout) or _overflow(diff, model)
     except ValueError:  # binascii.Error is one, and so is text that is not ASCII
         raise DiffRefusedError("the diff is not base64") from None
     except WireError as error:
@@ -86,6 +93,18 @@ def read_diff(text: str, layout: Layout) -> bytes:
     if reason is not None:
         raise DiffRefusedError(f"the diff does not fit the model: {reason}")
     return data
+
+
+def _overflow(diff: Tensors, model: bytes) -> str | None:
+    """Why the model that the worker trained cannot exist, if so.
+
+    The mean of models that can exist is one too: so no single diff makes a cycle's average unusable.
+    """
+    try:
+        apply(State.parse(model).tensors, diff)
+    except AggregationError as error:
+        return str(error)
+    return None
 
 
 def _check_open(place: Assignment, cycle: Cycle) -> None:

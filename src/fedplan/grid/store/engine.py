@@ -8,12 +8,14 @@ from typing import Any, Self
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, event, make_url, select, text
+from sqlalchemy import URL, Connection, event, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from fedplan.errors import OverloadedError
 from fedplan.grid.store.tables import keys
 
 _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_PATIENCE = 5  # seconds to wait for another writer; clients give up after ten
 _MIGRATION_LOCK = 0x6665_6470_6C61  # any number that no other program uses on this database
 
 
@@ -39,13 +41,13 @@ class Store:
         parsed = make_url(url)
         parsed = parsed.set(drivername=_ASYNC_DRIVERS.get(parsed.drivername, parsed.drivername))
         if parsed.get_backend_name() != "sqlite":
-            store = cls(create_async_engine(parsed, pool_pre_ping=True), contextlib.nullcontext())
+            store = cls(_engine(parsed, pool_pre_ping=True), contextlib.nullcontext())
         else:
             # Without the driver's own implicit BEGIN: reads take no lock, writes say BEGIN IMMEDIATE.
-            engine = create_async_engine(parsed, connect_args={"isolation_level": None, "timeout": 30})
+            engine = _engine(parsed, connect_args={"isolation_level": None, "timeout": _PATIENCE})
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
             # SQLite has one writer at a time. Waiting here is fair; waiting in SQLite is polling.
-            store = cls(engine, asyncio.Lock())
+            store = cls(engine, _Turns())
         await store._prepare()
         return store
 
@@ -76,6 +78,28 @@ class Store:
             self.secret = await _secret(connection)
 
 
+class _Turns:
+    """One at a time, in the order of asking; who waits too long goes without."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise OverloadedError("the grid's database is busy; try again later") from None
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._lock.release()
+
+
+def _engine(url: URL, **options: Any) -> AsyncEngine:
+    """An engine whose errors tell statements, but not the keys and ids in them: errors are logged."""
+    return create_async_engine(url, hide_parameters=True, **options)
+
+
 def migrate(connection: Connection) -> None:
     """Brings the schema up to date, inside the caller's transaction."""
     config = Config()
@@ -100,7 +124,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "journal_mode=WAL",  # readers and the writer do not block each other
         "synchronous=FULL",  # a commit is on disk before it returns
         "foreign_keys=ON",
-        "busy_timeout=30000",
+        f"busy_timeout={_PATIENCE * 1000:.0f}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
