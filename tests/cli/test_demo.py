@@ -49,7 +49,6 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
         start_new_session=True,  # a group of its own, as a terminal makes one
     ) as demo:
         assert "a grid and 8 workers" in demo.stderr.readline()
-        assert "Starting a grid" in demo.stderr.readline()
         assert "digits over 8 workers" in demo.stderr.readline()
         os.killpg(demo.pid, signal.SIGINT)
         assert "Traceback" not in demo.communicate(timeout=30)[1]
