@@ -9,6 +9,7 @@ from fedplan.plan.compiler import _DIRECT, _IN_PLACE
 from fedplan.plan.guards import GUARDS, RESULT_COUNTS, WITNESSES
 from fedplan.plan.interpreter import interpret
 from fedplan.plan.ir import Graph, Node, Ref, bind, verify
+from fedplan.plan.lower import _RENAMED
 from fedplan.plan.ops import Kind, lookup, overload
 from fedplan.plan.rewrite import prune, simplify
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
@@ -34,6 +35,9 @@ class TestOpTable:
     def test_guards_witnesses_and_counts_are_for_rows_of_the_table(self) -> None:
         assert {*GUARDS, *WITNESSES, *RESULT_COUNTS} <= set(OPS)
         assert {witness.forward for witness in WITNESSES.values()} <= set(OPS)
+
+    def test_tracing_renames_operations_to_rows_of_the_table(self) -> None:
+        assert set(_RENAMED.values()) <= set(OPS)
 
     def test_the_compiler_names_operations_of_the_table(self) -> None:
         packets = {name.split(".")[1] for name in OPS}

@@ -15,7 +15,7 @@ from fedplan.plan import cost
 from fedplan.plan.cost import nbytes
 from fedplan.plan.interpreter import describe, interpret, run_node
 from fedplan.plan.ir import Graph, Node
-from fedplan.plan.ops import DTYPES
+from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.wire.tensor import MAX_RANK
 
 ShapeAndDType = tuple[tuple[int, ...], str]
@@ -144,7 +144,7 @@ def _hold(node: Node, peak: int, work: int, limits: Limits) -> None:
 
 
 def _dtype(value: torch.Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
+    return dtype_name(value.dtype)
 
 
 def first_run(

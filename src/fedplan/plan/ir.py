@@ -12,7 +12,7 @@ import torch
 
 from fedplan.errors import PlanFormatError
 from fedplan.plan.guards import WITNESSES
-from fedplan.plan.ops import DTYPES, Argument, lookup, takes_device
+from fedplan.plan.ops import DTYPES, Argument, dtype_name, lookup, takes_device
 
 
 class Ref(NamedTuple):
@@ -181,7 +181,7 @@ def normal(value: object) -> Arg:
         PlanFormatError: a Plan has no place for such a value.
     """
     if isinstance(value, torch.dtype):
-        return str(value).removeprefix("torch.")
+        return dtype_name(value)
     if isinstance(value, list | tuple) and not isinstance(value, Ref):
         return tuple(map(normal, value))
     if value is None or isinstance(value, Ref | bool | int | float | str):

@@ -11,7 +11,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan import source
 from fedplan.plan.ir import Arg, Graph, Node, Ref, normal, trim, verify
-from fedplan.plan.ops import DEPENDS_ON_VALUES, DTYPES, OPS, Kind, lookup
+from fedplan.plan.ops import DEPENDS_ON_VALUES, DTYPES, Kind, dtype_name, lookup
 
 _SIZES: Mapping[Any, str] = {
     operator.add: "sym.add",
@@ -88,7 +88,7 @@ class _Lowering:
         return graph
 
     def constant(self, tensor: torch.Tensor) -> Arg:
-        if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
+        if dtype_name(tensor.dtype) not in DTYPES:
             raise TraceError(f"the function holds a tensor of the dtype {tensor.dtype}, which a Plan cannot")
         number = self.new()
         self.constants.append((number, tensor.detach().clone().contiguous()))
@@ -178,6 +178,3 @@ class _Lowering:
         if kind is Kind.SIZE or not isinstance(made, Sequence):
             return Ref(results[0])
         return [Ref(result) for result in results]
-
-
-assert all(name in OPS for name in _RENAMED.values())

@@ -282,6 +282,11 @@ DTYPES: Mapping[str, torch.dtype] = {
 """The dtypes that a Plan's values may have, by the names that travel."""
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name under which a dtype travels, such as ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
 def lookup(name: str, source: str | None = None) -> Op:
     """The row of an operation.
 

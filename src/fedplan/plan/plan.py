@@ -13,7 +13,7 @@ from fedplan.plan import codec
 from fedplan.plan.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
 from fedplan.plan.compiler import Executor, compile_graph
 from fedplan.plan.ir import Graph
-from fedplan.plan.ops import DTYPES
+from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 
@@ -132,7 +132,7 @@ class Plan:
 
     def _first_run(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Executor]:
         """Checks the Plan for these shapes, runs it operation by operation and compiles it for them."""
-        shapes = [(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors]
+        shapes = [(tuple(t.shape), dtype_name(t.dtype)) for t in tensors]
         outputs, values = first_run(self.graph, tensors, measure(self.graph, shapes, self.limits))
         device = tensors[0].device if tensors else torch.device("cpu")
         return outputs, compile_graph(self.graph, values, device)
@@ -213,7 +213,7 @@ def _tensor(value: Any, item: PlanInput) -> torch.Tensor:
         raise PlanInputError(
             f"the argument '{item.name}' is a {type(value).__name__}; a tensor, array or number is needed"
         )
-    item.check(tensor.shape, str(tensor.dtype).removeprefix("torch."))
+    item.check(tensor.shape, dtype_name(tensor.dtype))
     return tensor.contiguous()  # the check supposes that, and some kernels trust it
 
 

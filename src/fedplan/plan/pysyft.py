@@ -13,7 +13,7 @@ import torch
 
 from fedplan.errors import PlanFormatError, UnsupportedOpError
 from fedplan.plan.ir import Arg, Node, Ref, normal, trim
-from fedplan.plan.ops import DTYPES, OPS, Argument, Kind, Op
+from fedplan.plan.ops import DTYPES, OPS, Argument, Kind, Op, dtype_name
 from fedplan.wire.tensor import MAX_RANK
 
 _PREFIXES = ("torch.nn.functional.", "torch.Tensor.", "torch.")
@@ -100,7 +100,7 @@ class Builder:
 
     def constant(self, tensor: torch.Tensor) -> Ref:
         """A tensor that belongs to the Plan."""
-        if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
+        if dtype_name(tensor.dtype) not in DTYPES:
             raise PlanFormatError(f"the Plan holds a tensor of the dtype {tensor.dtype}, which it may not")
         number = self.new()
         self.constants.append((number, tensor))

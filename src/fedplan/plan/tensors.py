@@ -3,7 +3,7 @@
 import torch
 
 from fedplan.errors import TensorEncodingError
-from fedplan.plan.ops import DTYPES
+from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.wire import WireTensor
 
 _QUANTIZED = ("qint8", "quint8", "qint32")
@@ -31,7 +31,7 @@ def from_torch(tensor: torch.Tensor) -> WireTensor:
         TensorEncodingError: the wire has no such dtype (complex, for one).
     """
     plain = tensor.detach().cpu()
-    name = str(plain.dtype).removeprefix("torch.")
+    name = dtype_name(plain.dtype)
     if name in _QUANTIZED:
         integers = plain.int_repr().contiguous().numpy()
         return WireTensor(integers, name, float(plain.q_scale()), int(plain.q_zero_point()))

@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from fedplan.errors import TraceError
 from fedplan.plan.lower import lower
-from fedplan.plan.ops import DTYPES
+from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.plan import Plan
 from fedplan.plan.rewrite import simplify
 from fedplan.plan.signature import PlanInput, PlanOutput
@@ -94,7 +94,7 @@ def _example(leaf: Any, index: int) -> torch.Tensor:
         raise TraceError(
             f"example {index} is a {type(leaf).__name__}, not a tensor, array or number"
         ) from error
-    if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
+    if dtype_name(tensor.dtype) not in DTYPES:
         raise TraceError(f"example {index} has the dtype {tensor.dtype}; a Plan's are {', '.join(DTYPES)}")
     return tensor
 
@@ -115,7 +115,7 @@ def _may_vary(tensor: torch.Tensor, spec: PlanInputSpec | None) -> bool:
 
 
 def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return dtype_name(tensor.dtype)
 
 
 def _input_name(spec: PlanInputSpec | None, index: int) -> str:
