@@ -85,6 +85,7 @@ class TestAnAuthenticationConfiguration:
     @pytest.mark.parametrize(
         "key",
         ["not a key", PUBLIC[:100], pem(ec.generate_private_key(ec.SECP256R1()).public_key()), "ssh-rsa x"],
+        ids=["not a key", "half of one", "one of an elliptic curve", "one of SSH"],
     )
     def test_needs_an_rsa_key_in_pem(self, key):
         with pytest.raises(ConfigError, match="pub_key"):
