@@ -7,6 +7,8 @@
     ├── PlanError
     │   ├── TraceError              the author's function cannot become a Plan
     │   ├── UnsupportedOpError      an operation outside the op table
+    │   ├── TranslationError        an operation that another framework cannot say
+    │   ├── VariantError            a variant of a Plan that computes something else than its op list
     │   ├── PlanFormatError         a Plan's op list is not well formed
     │   ├── PlanLimitError          a Plan would use more memory or work than allowed
     │   ├── PlanInputError          arguments that do not fit the Plan's inputs
@@ -82,6 +84,27 @@ class UnsupportedOpError(PlanError):
             f" {instead}" if instead else " `fedplan.plan.OPS` lists the operations that a Plan may hold."
         )
         super().__init__(f"the operation '{op}' is not one that a Plan may hold{place}.{advice}")
+
+
+class TranslationError(PlanError):
+    """An operation that cannot be said in the terms of another framework.
+
+    Attributes:
+        op: name of the operation, such as ``aten.sort.default``.
+        variant: in which variant it cannot be said, such as ``tfjs``.
+        source: ``file:line`` in the author's code, when it is known.
+    """
+
+    def __init__(self, op: str, variant: str, *, source: str | None, why: str) -> None:
+        self.op = op
+        self.variant = variant
+        self.source = source
+        place = f" (at {source})" if source else ""
+        super().__init__(f"the operation '{op}'{place} cannot be said in {variant}. {why}")
+
+
+class VariantError(PlanError):
+    """A variant of a Plan that computes something else than its op list."""
 
 
 class PlanFormatError(PlanError):

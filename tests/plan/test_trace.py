@@ -154,3 +154,31 @@ def test_an_output_may_be_an_input() -> None:
     x = torch.ones(2, 3)
     outputs = trace(lambda x, y: (x, y, x), x, x)(x, x + 1)
     assert [o.sum().item() for o in outputs] == [6.0, 12.0, 6.0]
+
+
+def test_writing_into_a_part_works_for_any_number_of_rows() -> None:
+    def written(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[:, 1] = 5.0
+        y[:, 2:] = x[:, :1]
+        return y
+
+    plan = trace(written, torch.zeros(4, 3))
+    for rows in (1, 2, 7):
+        x = torch.randn(rows, 3)
+        torch.testing.assert_close(plan(x)[0], written(x))
+
+
+def test_a_tensor_of_the_function_that_is_used_twice_is_one_constant() -> None:
+    weight = torch.tensor([0.5, 1.0, 2.0])
+
+    def step(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        x = x.detach().requires_grad_()
+        F.cross_entropy(x, target, weight=weight).backward()
+        assert x.grad is not None
+        return x.grad
+
+    plan = trace(step, torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))
+    assert len(plan.state) == 1
+    x, target = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    torch.testing.assert_close(plan(x, target)[0], step(x, target))

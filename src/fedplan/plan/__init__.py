@@ -4,13 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fedplan.plan.check import Cost, Limits
-from fedplan.plan.codec import split_variants
 from fedplan.plan.module import model_parameters, module_state
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tensors import from_torch, to_torch
+from fedplan.plan.variants import Variants, errors_from_tags, split_variants
 
 if TYPE_CHECKING:
     from fedplan.plan.tracing import trace
@@ -25,7 +25,9 @@ __all__ = [
     "PlanInputSpec",
     "PlanOutput",
     "PlanOutputSpec",
+    "Variants",
     "accuracy",
+    "errors_from_tags",
     "from_torch",
     "model_parameters",
     "module_state",

@@ -1,4 +1,4 @@
-"""Plans ↔ ``syft_proto.execution.v1.Plan`` messages, in the list variant.
+"""Plans ↔ ``syft_proto.execution.v1.Plan`` messages: the op list, and the other variants as they are.
 
 fedplan writes each operation as an action whose command is the op table's name (``aten.mm.default``) and
 whose arguments are all positional. On reading, such commands are taken as they are; any other is taken for
@@ -6,7 +6,6 @@ PySyft's and translated by `fedplan.plan.pysyft`. PySyft's lists write into ids 
 each write makes a new value, so a later read finds the latest one.
 """
 
-import copy
 import dataclasses
 import math
 import struct
@@ -22,6 +21,7 @@ from fedplan.plan.rewrite import prune, renumber
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
 from fedplan.plan.tensors import from_torch, to_torch
+from fedplan.plan.variants import Variants, of_message
 from fedplan.wire import read_tensor, schema, write_tensor
 from fedplan.wire.tensor import WireTensor
 
@@ -39,12 +39,12 @@ class Parts:
     inputs: tuple[PlanInput, ...]
     outputs: tuple[PlanOutput, ...]
     graph: Graph
+    variants: Variants
 
 
-def encode(
-    name: str, id: int | str, inputs: tuple[PlanInput, ...], outputs: tuple[PlanOutput, ...], graph: Graph
-) -> bytes:
+def encode(parts: Parts) -> bytes:
     """The message of a Plan, as bytes."""
+    id, inputs, outputs, graph = parts.id, parts.inputs, parts.outputs, parts.graph
     placeholders = [
         *(_input(i, number, item) for i, (number, item) in enumerate(zip(graph.inputs, inputs, strict=True))),
         *(
@@ -61,7 +61,14 @@ def encode(
         output_placeholder_ids=[_id(number) for number in graph.outputs],
     )
     message = schema.Plan(
-        id=_id(id), role=role, include_state=bool(graph.constants), name=name, base_framework="torch"
+        id=_id(id),
+        role=role,
+        include_state=bool(graph.constants),
+        name=parts.name,
+        tags=parts.variants.tags,
+        torchscript=parts.variants.torchscript,
+        base_framework="torch",
+        roles={} if parts.variants.tfjs is None else {"tfjs": parts.variants.tfjs},
     )
     return message.encode()
 
@@ -160,7 +167,7 @@ def decode(data: bytes) -> Parts:
     tagged = {tag: p for p in role.placeholders for tag in p.tags}
     inputs = tuple(_read_input(i, tagged) for i in range(len(graph.inputs)))
     outputs = tuple(_read_output(i, tagged) for i in range(len(graph.outputs)))
-    return Parts(message.name, _key(message.id) or 0, inputs, outputs, graph)
+    return Parts(message.name, _key(message.id) or 0, inputs, outputs, graph, of_message(message))
 
 
 def _read_input(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanInput:
@@ -325,33 +332,3 @@ class _Reader:
         if values.dtype == "float64" and values.shape == ():
             return float(values.array)
         return self.constant(message)
-
-
-def split_variants(data: bytes) -> dict[str, bytes]:
-    """What a hosted Plan is served as, by the value of `receive_operations_as`.
-
-    Args:
-        data: the Plan as it was hosted: the op list in `role`, and what else it holds in `torchscript` and
-            `roles["tfjs"]`.
-
-    Returns:
-        The messages by variant; `list` always, `torchscript` and `tfjs` when the Plan holds them.
-
-    Raises:
-        WireError: `data` is not a Plan message.
-    """
-    whole = schema.Plan.decode(data)
-
-    def variant(role: schema.Role | None, torchscript: bytes = b"", framework: str = "torch") -> bytes:
-        part = copy.copy(whole)
-        part.role, part.torchscript, part.roles, part.base_framework = role, torchscript, {}, framework
-        return part.encode()
-
-    variants = {"list": variant(whole.role)}
-    if whole.torchscript:
-        without_actions = copy.copy(whole.role) or schema.Role()
-        without_actions.actions = []
-        variants["torchscript"] = variant(without_actions, whole.torchscript)
-    if "tfjs" in whole.roles:
-        variants["tfjs"] = variant(whole.roles["tfjs"], framework="tfjs")
-    return variants

@@ -100,6 +100,10 @@ class Graph:
         """Numbers of the values that exist before the first operation."""
         return {*self.inputs, *(number for number, _ in self.constants)}
 
+    def numbers(self) -> set[int]:
+        """Numbers of all values."""
+        return self.defined().union(*(node.results for node in self.nodes))
+
     def last_uses(self) -> list[list[int]]:
         """For each operation, the values that nothing reads after it (and that are not outputs)."""
         seen = set(self.outputs)

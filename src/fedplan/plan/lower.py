@@ -13,7 +13,7 @@ from fedplan.plan import source
 from fedplan.plan.ir import Arg, Graph, Node, Ref, normal, trim, verify
 from fedplan.plan.ops import DEPENDS_ON_VALUES, DTYPES, Kind, dtype_name, lookup
 
-_SIZES: Mapping[Any, str] = {
+SIZES: Mapping[Any, str] = {
     operator.add: "sym.add",
     operator.sub: "sym.sub",
     operator.mul: "sym.mul",
@@ -25,6 +25,7 @@ _SIZES: Mapping[Any, str] = {
     torch.sym_min: "sym.min",
     torch.sym_float: "sym.float",
 }
+"""Arithmetic on sizes, as the tracer records it, by its name in the op table."""
 
 # Values are never changed in place, so a copy is the value itself.
 _IDENTITIES = frozenset({"alias", "clone", "detach", "lift", "lift_fresh", "lift_fresh_copy", "contiguous"})
@@ -118,8 +119,8 @@ class _Lowering:
         where = source.of_stack(node.stack_trace)
         if free_unbacked_symbols(node.meta.get("val")):
             raise UnsupportedOpError(str(node.target), source=where, instead=DEPENDS_ON_VALUES)
-        if node.target in _SIZES:
-            return self.emit(_SIZES[node.target], tuple(map(self.arg, node.args)), where)
+        if node.target in SIZES:
+            return self.emit(SIZES[node.target], tuple(map(self.arg, node.args)), where)
         if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
             raise UnsupportedOpError(str(node.target), source=where)
         return self.operator(node, node.target, where)
@@ -151,10 +152,19 @@ class _Lowering:
         into, value = (argument.meta["val"] for argument in node.args)  # type: ignore[union-attr]
         result = self.arg(node.args[1])
         if tuple(into.shape) != tuple(value.shape):
-            result = self.emit("aten.expand.default", (result, normal(list(into.shape))), where)
+            result = self.emit("aten.expand.default", (result, self.extents(node.args[0], where)), where)
         if into.dtype != value.dtype:
             result = self.emit("aten._to_copy.default", (result, normal(into.dtype)), where)
         return result
+
+    def extents(self, node: Any, where: str | None) -> Arg:
+        """A tensor's shape; extents that are not known are read from it when the Plan runs."""
+        return tuple(
+            extent
+            if isinstance(extent, int)
+            else self.emit("aten.sym_size.int", (self.arg(node), dim), where)
+            for dim, extent in enumerate(node.meta["val"].shape)
+        )
 
     def arguments(self, name: str, node: fx.Node, where: str | None) -> tuple[Arg, ...]:
         """The arguments in schema order, without the trailing ones that say what is the default anyway."""

@@ -16,6 +16,7 @@ from fedplan.plan.ir import Graph
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
+from fedplan.plan.variants import Variants
 
 _EXECUTORS = 16
 """Sets of shapes for which a Plan keeps an executor: whole batches, the last one, and some to spare."""
@@ -32,6 +33,7 @@ class Plan:
         outputs: what comes out, in order.
         graph: the operations; `str(plan)` shows them.
         limits: what a run may use; checked before the first run with new shapes.
+        variants: what other clients run in its place; `with_variants` makes them.
     """
 
     name: str
@@ -40,10 +42,11 @@ class Plan:
     graph: Graph
     id: int | str = 0
     limits: Limits = DEFAULT_LIMITS
+    variants: Variants = dataclasses.field(default_factory=Variants)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Reads a serialized Plan's op list, made by fedplan or by PySyft.
+        """Reads a serialized Plan, made by fedplan or by PySyft: its op list, and the variants as they are.
 
         Args:
             data: a ``syft_proto.execution.v1.Plan``.
@@ -54,11 +57,12 @@ class Plan:
             PlanFormatError: the list is not well formed.
         """
         parts = codec.decode(data)
-        return cls(parts.name, parts.inputs, parts.outputs, parts.graph, parts.id)
+        return cls(parts.name, parts.inputs, parts.outputs, parts.graph, parts.id, variants=parts.variants)
 
     def serialize(self) -> bytes:
-        """The Plan as a ``syft_proto.execution.v1.Plan`` message."""
-        return codec.encode(self.name, self.id, self.inputs, self.outputs, self.graph)
+        """The Plan as a ``syft_proto.execution.v1.Plan`` message, with all its variants."""
+        parts = codec.Parts(self.name, self.id, self.inputs, self.outputs, self.graph, self.variants)
+        return codec.encode(parts)
 
     def __str__(self) -> str:
         return f"Plan '{self.name}', {len(self.graph.nodes)} operations\n{self.graph}"

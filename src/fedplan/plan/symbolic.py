@@ -17,7 +17,7 @@ import torch
 from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.func import functionalize
-from torch.fx import GraphModule, Interpreter
+from torch.fx import GraphModule, Interpreter, Node
 from torch.fx import traceback as fx_traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import (
@@ -80,6 +80,28 @@ def record(
     for tracer in (first, second):
         tracer.check_sizes(must_stay_free)
     return Recording(module, tuple(constants), second.shapes()[: len(examples)])
+
+
+def retrace(
+    function: Function,
+    examples: Sequence[torch.Tensor],
+    free: Sequence[bool],
+    decompositions: Mapping[Any, Function],
+) -> GraphModule:
+    """Records a function of operators, such as a Plan that runs, as a graph of functional operators.
+
+    Args:
+        function: called with as many tensors as there are examples.
+        examples: shapes and dtypes.
+        free: for each example, whether its first dimension may have any size.
+        decompositions: what to put in the place of operators that are not wanted.
+
+    Raises:
+        TraceError: the function fails.
+    """
+    tracer = _Tracer(examples, free)
+    with _understood(), _portable_kernels(), fx_traceback.preserve_node_meta():
+        return tracer.run(functionalize(function), decomposition_table=decompositions)
 
 
 class _LineNotes(TorchFunctionMode):
@@ -193,14 +215,20 @@ def _drop_profiling(module: GraphModule) -> None:
 
 
 def _lift_constants(module: GraphModule) -> list[torch.Tensor]:
-    """Makes the tensors that the function holds inputs, so that writing to them in place is seen as such."""
-    constants = []
+    """Makes the tensors that the function holds inputs, so that writing to them in place is seen as such.
+
+    A tensor that is read in several places is one input.
+    """
+    constants: list[torch.Tensor] = []
+    lifted: dict[int, Node] = {}
     body = next(node for node in module.graph.nodes if node.op != "placeholder")
     for node in [node for node in module.graph.nodes if node.op == "get_attr"]:
-        constants.append(operator.attrgetter(str(node.target))(module))
-        with module.graph.inserting_before(body):
-            lifted = module.graph.placeholder(f"constant{len(constants)}")
-        node.replace_all_uses_with(lifted)
+        tensor = operator.attrgetter(str(node.target))(module)
+        if id(tensor) not in lifted:
+            constants.append(tensor)
+            with module.graph.inserting_before(body):
+                lifted[id(tensor)] = module.graph.placeholder(f"constant{len(constants)}")
+        node.replace_all_uses_with(lifted[id(tensor)])
         if node is body:
             body = node.next
         module.graph.erase_node(node)
