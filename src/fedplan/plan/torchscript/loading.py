@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def run(data: bytes, arguments: Sequence[Tensor]) -> list[Tensor]:
         PlanInputError: more or fewer arguments than it takes.
         PlanExecutionError: an operation failed.
     """
-    module = _load(data)
+    module = load(data)
     return list(_flat(_call(module, module._c._get_method("forward").graph, arguments)))
 
 
@@ -49,7 +50,7 @@ def values(data: bytes, arguments: Sequence[Tensor]) -> dict[int, Tensor]:
     Raises:
         PlanError: see `run`.
     """
-    module = _load(data)
+    module = load(data)
     graph = module._c._get_method("forward").graph.copy()
     shown = {
         int(match[1]): value
@@ -67,13 +68,21 @@ def values(data: bytes, arguments: Sequence[Tensor]) -> dict[int, Tensor]:
     return dict(zip(shown, made, strict=True))
 
 
-def _load(data: bytes) -> Any:
+def load(data: bytes) -> Any:
+    """An archive as a module of this process.
+
+    Raises:
+        PlanFormatError: `data` is not a TorchScript archive, or its source does not compile.
+    """
     try:
-        return torch.jit.load(  # type: ignore[no-untyped-call]
-            io.BytesIO(data), map_location="cpu"
-        )
+        with warnings.catch_warnings():  # today's torch has TorchScript's successor in mind; phones do not
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
+                io.BytesIO(data), map_location="cpu"
+            )
     except KERNEL_ERRORS as error:
         raise PlanFormatError(f"the TorchScript archive cannot be loaded: {error}") from error
+    return module
 
 
 def _call(function: Any, graph: Any, arguments: Sequence[Tensor]) -> Any:
