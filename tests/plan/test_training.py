@@ -125,6 +125,29 @@ def test_inputs_and_outputs_say_what_they_are() -> None:
     assert Plan.parse(plan.serialize()).output_specs == plan.output_specs
 
 
+def test_a_batch_size_can_be_an_input_that_nothing_reads() -> None:
+    i = PlanInputSpec
+    model = mlp()
+    plan, without = (
+        training_plan(model, F.cross_entropy, example=vectors(4), batch_size_input=given)
+        for given in (True, False)
+    )
+    assert plan.input_specs is not None
+    assert [s.type for s in plan.input_specs[:4]] == [
+        i.TYPE_DATA,
+        i.TYPE_TARGET,
+        i.TYPE_BATCH_SIZE,
+        i.TYPE_CLIENT_CONFIG_PARAM,
+    ]
+    assert (plan.inputs[2].shape, plan.inputs[2].dtype) == ((1,), "float32")
+    again = Plan.parse(plan.serialize())
+    x, y = vectors(6)
+    for size in (6.0, 1.0):
+        outputs = again(x, y, size, 0.1, *model_parameters(model))
+        for ours, theirs in zip(outputs, without(x, y, 0.1, *model_parameters(model)), strict=True):
+            assert torch.equal(ours, theirs)
+
+
 def test_the_model_and_the_arguments_are_left_as_they_were() -> None:
     model = mlp()
     before = copy.deepcopy(model.state_dict())

@@ -40,6 +40,7 @@ def training_plan(
     clip_value: float | None = None,
     name: str = "training_plan",
     pin_batch: bool = False,
+    batch_size_input: bool = False,
 ) -> Plan:
     """Makes the Plan of one training step: forward, loss, backward, clipping, optimizer, metrics.
 
@@ -61,6 +62,8 @@ def training_plan(
         clip_value: clamp each element of the gradients to [−clip_value, clip_value].
         name: name of the Plan.
         pin_batch: allow only the example's batch size.
+        batch_size_input: take the batch size, (1,), float32, between target and learning rate. Nothing reads
+            it; apps that were written for PySyft's MNIST example pass it as the third argument.
 
     Raises:
         TraceError: the step cannot be traced, or the optimizer cannot be part of a Plan.
@@ -83,6 +86,7 @@ def training_plan(
     def step(
         data: list[torch.Tensor],
         target: torch.Tensor,
+        _: list[torch.Tensor],
         rates: list[torch.Tensor],
         parameters: list[torch.Tensor],
         optimizer_state: list[torch.Tensor],
@@ -109,11 +113,12 @@ def training_plan(
         step,
         inputs,
         target,
+        [torch.ones(1)] if batch_size_input else [],
         rates,
         list(state.values()),
         optimizer_state,
         name=name,
-        inputs=_input_specs(len(inputs) if several else None, lr, len(state), update),
+        inputs=_input_specs(len(inputs) if several else None, batch_size_input, lr, len(state), update),
         outputs=_output_specs(list(scores), len(state), update),
         pin_batch=pin_batch,
     )
@@ -143,11 +148,14 @@ def _clipped(
     return [holder.grad for holder in holders if holder.grad is not None]
 
 
-def _input_specs(data: int | None, lr: str | float, parameters: int, update: Update) -> list[PlanInputSpec]:
+def _input_specs(
+    data: int | None, batch_size: bool, lr: str | float, parameters: int, update: Update
+) -> list[PlanInputSpec]:
     spec = PlanInputSpec
     return [
         *([spec(spec.TYPE_DATA)] if data is None else [spec(spec.TYPE_DATA, index=i) for i in range(data)]),
         spec(spec.TYPE_TARGET),
+        *([spec(spec.TYPE_BATCH_SIZE)] if batch_size else []),
         *([spec(spec.TYPE_CLIENT_CONFIG_PARAM, lr)] if isinstance(lr, str) else []),
         *(spec(spec.TYPE_MODEL_PARAM, index=i) for i in range(parameters)),
         *(spec(spec.TYPE_OPTIMIZER_STATE, index=i) for i in range(len(update.state))),

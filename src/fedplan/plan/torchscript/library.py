@@ -1,0 +1,227 @@
+"""TorchScript functions for what takes more than an expression; an archive holds those that it calls.
+
+They are written in the language that archives are written in: torch's operators by their schema's names, a
+list's length is ``torch.len``. Only operators that torch 1.8 has, with the same meaning today.
+"""
+
+import re
+from collections.abc import Iterable
+
+_TEXT = """
+def clamp(x: Tensor, low: Optional[Tensor], high: Optional[Tensor]) -> Tensor:
+  y = x
+  if low is not None:
+    y = torch.maximum(y, low)
+  if high is not None:
+    y = torch.minimum(y, high)
+  return y
+
+def gelu(x: Tensor, approximate: str) -> Tensor:
+  if approximate == 'tanh':
+    inner = 0.7978845608028654 * (x + 0.044715 * torch.pow(x, 3))
+    y = 0.5 * x * (torch.tanh(inner) + 1)
+  else:
+    y = torch.gelu(x)
+  return y
+
+def gelu_backward(gradient: Tensor, x: Tensor, approximate: str) -> Tensor:
+  if approximate == 'tanh':
+    t = torch.tanh(0.7978845608028654 * (x + 0.044715 * torch.pow(x, 3)))
+    slope = 0.7978845608028654 * (3 * 0.044715 * x * x + 1)
+    y = gradient * (0.5 * (t + 1) + 0.5 * x * (1 - t * t) * slope)
+  else:
+    y = torch.gelu_backward(gradient, x)
+  return y
+
+def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+  dtype = torch.result_type(a, b)
+  return torch.where(condition, torch.to(a, dtype), torch.to(b, dtype))
+
+def where_number(condition: Tensor, a: number, b: Tensor) -> Tensor:
+  dtype = torch.result_type(b, a)
+  return torch.where(condition, torch.scalar_tensor(a, dtype=dtype), torch.to(b, dtype))
+
+def every_dim(x: Tensor, dims: List[int]) -> List[int]:
+  rank = torch.dim(x)
+  whole = annotate(List[int], [])
+  if torch.len(dims) == 0:
+    for i in range(rank):
+      whole = whole + [i]
+  for i in range(torch.len(dims)):
+    dim = dims[i]
+    whole = whole + [dim + rank if dim < 0 else dim]
+  return whole
+
+def sizes(x: Tensor, dims: List[int], keepdim: bool) -> List[int]:
+  left = annotate(List[int], [])
+  for i in range(torch.dim(x)):
+    reduced = False
+    for j in range(torch.len(dims)):
+      if dims[j] == i:
+        reduced = True
+    if not reduced:
+      left = left + [torch.size(x, i)]
+    elif keepdim:
+      left = left + [1]
+  return left
+
+def any(x: Tensor, dims: List[int], keepdim: bool) -> Tensor:
+  over = __torch__.every_dim(x, dims)
+  y = torch.ne(x, 0)
+  for i in range(torch.len(over)):
+    y = torch.any(y, over[i], True)
+  return torch.reshape(y, __torch__.sizes(x, over, keepdim))
+
+def vector_norm(x: Tensor, order: float, dims: List[int], keepdim: bool, dtype: Optional[int]) -> Tensor:
+  over = __torch__.every_dim(x, dims)
+  y = torch.to(x, dtype)
+  return torch.reshape(torch.norm(y, order, over, True), __torch__.sizes(x, over, keepdim))
+
+def variance(x: Tensor, dims: List[int], correction: float, keepdim: bool) -> Tensor:
+  over = __torch__.every_dim(x, dims)
+  count = 1
+  for i in range(torch.len(over)):
+    count = count * torch.size(x, over[i])
+  difference = x - torch.mean(x, over, True)
+  total = torch.sum(difference * difference, over, keepdim)
+  return total / max(float(count) - correction, 0.)
+
+def squeeze(x: Tensor, dims: List[int]) -> Tensor:
+  left = annotate(List[int], [])
+  for i in range(torch.dim(x)):
+    chosen = False
+    for j in range(torch.len(dims)):
+      if dims[j] == i or dims[j] + torch.dim(x) == i:
+        chosen = True
+    if torch.size(x, i) != 1 or not chosen:
+      left = left + [torch.size(x, i)]
+  return torch.reshape(x, left)
+
+def select_scatter(x: Tensor, source: Tensor, dim: int, index: int) -> Tensor:
+  y = torch.clone(x)
+  part = torch.copy_(torch.select(y, dim, index), source)
+  return y
+
+def slice_scatter(
+    x: Tensor, source: Tensor, dim: int, start: Optional[int], end: Optional[int], step: int) -> Tensor:
+  y = torch.clone(x)
+  part = torch.copy_(torch.slice(y, dim, start, end, step), source)
+  return y
+
+def log_softmax_backward(gradient: Tensor, output: Tensor, dim: int, dtype: int) -> Tensor:
+  total = torch.sum(gradient, [dim], True)
+  return torch.to(gradient - torch.exp(output) * total, dtype)
+
+def softmax_backward(gradient: Tensor, output: Tensor, dim: int, dtype: int) -> Tensor:
+  product = gradient * output
+  return torch.to(product - output * torch.sum(product, [dim], True), dtype)
+
+def batch_norm(
+    x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], running_mean: Tensor,
+    running_var: Tensor, training: bool, momentum: float,
+    eps: float) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+  if training:
+    y, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, momentum, eps)
+    rows = torch.reshape(torch.transpose(x, 0, 1), [torch.size(x, 1), -1])
+    new_mean = running_mean * (1 - momentum) + torch.mean(rows, [1]) * momentum
+    new_var = running_var * (1 - momentum) + torch.var(rows, [1], True) * momentum
+  else:
+    y, mean, scale = __torch__.batch_norm_no_training(
+      x, weight, bias, running_mean, running_var, momentum, eps)
+    new_mean, new_var = running_mean, running_var
+  return (y, mean, scale, new_mean, new_var)
+
+def batch_norm_no_training(
+    x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], running_mean: Tensor,
+    running_var: Tensor, momentum: float, eps: float) -> Tuple[Tensor, Tensor, Tensor]:
+  y, mean, scale = torch.native_batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps)
+  return (y, torch.zeros([0]), torch.zeros([0]))
+
+def at(numbers: List[int], axis: int) -> int:
+  return numbers[axis] if torch.len(numbers) > 1 else numbers[0]
+
+def convolution_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: List[int], padding: List[int],
+    dilation: List[int], transposed: bool, groups: int, wanted: List[bool]) -> Tuple[Tensor, Tensor, Tensor]:
+  to_x, to_weight, to_bias = torch.zeros([0]), torch.zeros([0]), torch.zeros([0])
+  axes = torch.dim(x) - 2
+  if wanted[0]:
+    if transposed:
+      to_x = torch.convolution(gradient, weight, None, stride, padding, dilation, False, [0], groups)
+    else:
+      rest = annotate(List[int], [])
+      for i in range(axes):
+        reach = __torch__.at(dilation, i) * (torch.size(weight, i + 2) - 1) + 1
+        left = torch.size(x, i + 2) + 2 * __torch__.at(padding, i) - reach
+        rest = rest + [left % __torch__.at(stride, i)]
+      to_x = torch.convolution(gradient, weight, None, stride, padding, dilation, True, rest, groups)
+    for i in range(axes):
+      to_x = torch.narrow(to_x, i + 2, 0, torch.size(x, i + 2))
+  if wanted[1]:
+    if transposed:
+      to_weight = __torch__.kernel_gradient(x, gradient, weight, stride, padding, dilation, groups)
+    else:
+      to_weight = __torch__.kernel_gradient(gradient, x, weight, stride, padding, dilation, groups)
+  if wanted[2]:
+    others = [0]
+    for i in range(axes):
+      others = others + [i + 2]
+    to_bias = torch.sum(gradient, others)
+  return (to_x, to_weight, to_bias)
+
+def kernel_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: List[int], padding: List[int],
+    dilation: List[int], groups: int) -> Tensor:
+  rows, channels = torch.size(x, 0), torch.size(x, 1) // groups
+  shape = torch.size(x)
+  grouped = torch.reshape(x, [rows, groups, channels] + shape[2:])
+  stacked = torch.reshape(torch.transpose(grouped, 0, 2), [channels, groups * rows] + shape[2:])
+  kernels = torch.transpose(gradient, 0, 1)
+  y = torch.convolution(stacked, kernels, None, dilation, padding, stride, False, [0], groups)
+  for i in range(torch.dim(x) - 2):
+    y = torch.narrow(y, i + 2, 0, torch.size(weight, i + 2))
+  return torch.transpose(y, 0, 1)
+
+def cross_entropy(
+    x: Tensor, target: Tensor, weight: Optional[Tensor], reduction: int, ignored: int) -> Tensor:
+  logs = torch.log_softmax(x, 1)
+  if torch.is_floating_point(target):
+    product = logs * target
+    if weight is not None:
+      product = torch.transpose(torch.transpose(product, 1, -1) * weight, 1, -1)
+    y = -torch.sum(product, [1])
+    if reduction == 1:
+      y = torch.mean(y)
+    elif reduction == 2:
+      y = torch.sum(y)
+  elif torch.dim(x) == 2:
+    y = torch.nll_loss(logs, target, weight, reduction, ignored)
+  else:
+    y = torch.nll_loss2d(logs, target, weight, reduction, ignored)
+  return y
+"""
+
+_DEFINITION = re.compile(r"^def (\w+)", re.MULTILINE)
+_CALL = re.compile(r"__torch__\.(\w+)\(")
+
+
+def _split() -> dict[str, str]:
+    starts = [*_DEFINITION.finditer(_TEXT)]
+    ends = [*(match.start() for match in starts[1:]), len(_TEXT)]
+    return {match[1]: _TEXT[match.start() : end].strip() for match, end in zip(starts, ends, strict=True)}
+
+
+FUNCTIONS = _split()
+"""The text of each function, by name."""
+
+
+def called(texts: Iterable[str]) -> list[str]:
+    """The functions that these texts call, and those that they call themselves, by name."""
+    found: dict[str, None] = {}
+    waiting = list(texts)
+    while waiting:
+        for name in _CALL.findall(waiting.pop()):
+            if name not in found:
+                found[name] = None
+                waiting.append(FUNCTIONS[name])
+    return sorted(found)
