@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         module_state,
         trace,
         training_plan,
+        with_variants,
     )
     from fedplan.wire import (
         State,
@@ -117,6 +118,7 @@ _HOME = {
     "module_state": "fedplan.plan",
     "trace": "fedplan.plan",
     "training_plan": "fedplan.plan",
+    "with_variants": "fedplan.plan",
     "State": "fedplan.wire",
 }
 
@@ -172,6 +174,7 @@ __all__ = [
     "partition_shards",
     "trace",
     "training_plan",
+    "with_variants",
 ]
 
 

@@ -67,28 +67,23 @@ class TraceError(PlanError):
 
 
 class UnsupportedOpError(PlanError):
-    """An operation outside the op table, or one that a Plan's translation has no words for.
+    """An operation outside the op table.
 
     Attributes:
         op: name of the operation, such as ``aten.nonzero``.
         source: ``file:line`` in the author's code, when it is known.
         instead: what to write instead, when something is known.
-        language: what the Plan was to be translated into; None when it is the Plan that cannot hold it.
     """
 
-    def __init__(
-        self, op: str, *, source: str | None = None, instead: str | None = None, language: str | None = None
-    ) -> None:
+    def __init__(self, op: str, *, source: str | None = None, instead: str | None = None) -> None:
         self.op = op
         self.source = source
         self.instead = instead
-        self.language = language
         place = f" (at {source})" if source else ""
         advice = (
             f" {instead}" if instead else " `fedplan.plan.OPS` lists the operations that a Plan may hold."
         )
-        fault = f"cannot be said in {language}" if language else "is not one that a Plan may hold"
-        super().__init__(f"the operation '{op}' {fault}{place}.{advice}")
+        super().__init__(f"the operation '{op}' is not one that a Plan may hold{place}.{advice}")
 
 
 class TranslationError(PlanError):
@@ -96,7 +91,7 @@ class TranslationError(PlanError):
 
     Attributes:
         op: name of the operation, such as ``aten.sort.default``.
-        variant: in which variant it cannot be said, such as ``tfjs``.
+        variant: in which variant it cannot be said: tfjs or TorchScript.
         source: ``file:line`` in the author's code, when it is known.
     """
 

@@ -1,11 +1,14 @@
 """`fedplan plan`."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from fedplan.plan import Plan, trace, with_variants
 from fedplan.wire import State, WireTensor
 from tests.cli.conftest import Invoke, Project, fedplan_process
 from tests.plan.fixtures import FOLDER, cases, needs_fixtures
@@ -117,3 +120,53 @@ def test_show_works_for_a_plan_that_says_no_shapes(fedplan: Invoke) -> None:
 @needs_fixtures
 def test_show_lists_the_tensors_that_belong_to_a_plan(fedplan: Invoke) -> None:
     assert "constant  1×3" in fedplan("plan", "show", FOLDER / "state_func" / "list.plan.pb").output
+
+
+class TestCheck:
+    def test_shows_how_near_each_variant_would_come(self, fedplan: Invoke, project: Project) -> None:
+        result = fedplan("plan", "check", project["plan.pb"])
+        assert result.exit_code == 0, result.output
+        rows = [line.split("made when hosted") for line in result.stdout.splitlines() if "made" in line]
+        assert [(name.strip(), float(error) < 1e-5) for name, error in rows] == [
+            ("torchscript", True),
+            ("tfjs", True),
+        ]
+
+    def test_checks_what_the_file_holds(self, fedplan: Invoke, project: Project, tmp_path: Path) -> None:
+        plan = with_variants(Plan.parse(project["plan.pb"].read_bytes()))
+        (tmp_path / "whole.pb").write_bytes(plan.serialize())
+        result = fedplan("plan", "check", tmp_path / "whole.pb", "--json")
+        findings = json.loads(result.stdout)
+        assert [(finding["variant"], finding["held"]) for finding in findings] == [
+            ("torchscript", True),
+            ("tfjs", True),
+        ]
+        assert all(0 <= finding["error"] < 1e-5 for finding in findings)
+        assert set(findings[0]["errors"]) == {output.name for output in plan.outputs}
+
+    def test_refuses_a_variant_that_differs(self, fedplan: Invoke, project: Project, tmp_path: Path) -> None:
+        plan = with_variants(Plan.parse(project["plan.pb"].read_bytes()))
+        role = plan.variants.tfjs
+        assert role is not None
+        next(action for action in role.actions if action.command == "tf.add").command = "tf.sub"
+        (tmp_path / "broken.pb").write_bytes(plan.serialize())
+        result = fedplan("plan", "check", tmp_path / "broken.pb")
+        assert result.exit_code == 1
+        assert "broken.pb: the tfjs variant of the Plan 'training_plan' differs" in result.stderr
+        assert "The first operation that differs is '%" in result.stderr
+
+    def test_says_why_there_is_no_such_variant(self, fedplan: Invoke, tmp_path: Path) -> None:
+        (tmp_path / "plan.pb").write_bytes(trace(lambda x: x.sort().values, torch.zeros(4, 3)).serialize())
+        result = fedplan("plan", "check", tmp_path / "plan.pb")
+        assert result.exit_code == 0
+        (line,) = (line for line in result.stdout.splitlines() if line.strip().startswith("tfjs"))
+        assert re.search(r"cannot be had +the operation 'aten\.sort", line)
+
+    @needs_fixtures
+    def test_takes_inputs_for_a_plan_that_does_not_say_its_own(self, fedplan: Invoke) -> None:
+        folder = FOLDER / "small_mlp_sgd"
+        plan = folder / "as_sent_by_client.plan.pb"
+        assert fedplan("plan", "check", plan, "--inputs", folder / "input.state.pb").exit_code == 0
+        without = fedplan("plan", "check", plan)
+        assert without.exit_code == 1
+        assert "give the inputs to try" in without.stderr

@@ -51,7 +51,12 @@ def start():
 
 def host(address):
     training_plan.build(
-        torch.randn(4, 3), torch.randn(4, 1), torch.tensor([4.0]), torch.tensor([0.1]), start(), trace_autograd=True
+        torch.randn(4, 3),
+        torch.randn(4, 1),
+        torch.tensor([4.0]),
+        torch.tensor([0.1]),
+        start(),
+        trace_autograd=True,
     )
     averaging_plan.build(start(), start(), torch.tensor([1.0]))
     averaging_plan.base_framework = TranslationTarget.PYTORCH.value
@@ -121,11 +126,17 @@ def next_checkpoint(client):
 def main():
     address = sys.argv[1]
     client, answer = host(address)
-    (first, a), (second, b) = (participate(address, kind, seed) for seed, kind in enumerate(("list", "torchscript")))
+    (first, a), (second, b) = (
+        participate(address, kind, seed) for seed, kind in enumerate(("list", "torchscript"))
+    )
     expected = [s - (x + y) / 2 for s, x, y in zip(start(), a, b)]
     trained = next_checkpoint(client)
     apart = max((t - e).abs().max().item() for t, e in zip(trained, expected))
-    print(json.dumps({"host": answer, "list": first, "torchscript": second, "apart": apart, "torch": torch.__version__}))
+    print(
+        json.dumps(
+            {"host": answer, "list": first, "torchscript": second, "apart": apart, "torch": torch.__version__}
+        )
+    )
 
 
 if __name__ == "__main__":

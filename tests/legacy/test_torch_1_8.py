@@ -42,9 +42,7 @@ def of_state() -> Case:
 
 def of_a_frozen_batch_norm() -> Case:
     model = FAMILIES["CNN with batch norm"].model().eval()
-    plan = training_plan(
-        model, torch.nn.functional.cross_entropy, example=images(4), batch_size_input=True
-    )
+    plan = training_plan(model, torch.nn.functional.cross_entropy, example=images(4), batch_size_input=True)
     return plan, [*images(6), torch.tensor([6.0]), torch.tensor([0.1]), *model_parameters(model)]
 
 
@@ -85,7 +83,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
     found = {names[key]: result for key, result in report["results"].items()}
     worst = max(result.get("difference", 0.0) for result in found.values())
     failed = sum("error" in result for result in found.values())
-    print(f"\ntorch {report['torch']}: {len(found)} archives, {failed} failed, largest difference {worst:.1e}")
+    print(
+        f"\ntorch {report['torch']}: {len(found)} archives, {failed} failed, largest difference {worst:.1e}"
+    )
     return found
 
 

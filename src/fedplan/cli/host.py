@@ -41,10 +41,22 @@ def host(
             "--averaging-plan", "PLAN.pb", "How the grid averages diffs; by default it takes the mean."
         ),
     ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="tfjs|torchscript",
+            help="A variant that the Plans must have: tfjs for browsers, torchscript for phones. May be "
+            "given twice. By default they get what they can have.",
+        ),
+    ] = None,
     token: OwnerToken = None,
     verbose: Verbose = False,
 ) -> None:
     """Host a model on a grid, with the Plans that train it. Its first cycle begins at once.
+
+    Browsers and phones run translations of a Plan, which are made here, and compared with it before anything
+    is sent; `fedplan plan check` shows how near they come.
 
     Example:
 
@@ -75,13 +87,16 @@ def host(
     """
     from fedplan.client import ModelCentricFLClient
 
+    unknown = set(variant or ()) - {"tfjs", "torchscript"}
+    if unknown:
+        raise typer.BadParameter(f"'{unknown.pop()}' is neither tfjs nor torchscript", param_hint="--variant")
     state = read_state(model)
     plans = {name: read_plan(path) for name, path in map(_named_file, plan)}
     config = read_object(client_config)
     cycles = read_object(server_config)
     averaging = None if averaging_plan is None else read_plan(averaging_plan)
     with ModelCentricFLClient(url, token, verbose=verbose) as grid:
-        grid.host_federated_training(state, plans, config, cycles, averaging)
+        grid.host_federated_training(state, plans, config, cycles, averaging, variants=variant or None)
     typer.echo(f"{config['name']} {config['version']} is hosted, and its first cycle is open.", err=True)
 
 

@@ -79,7 +79,7 @@ def fedplan(
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan retrieve
-    Look into files:     fedplan plan show, fedplan state show
+    Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
 

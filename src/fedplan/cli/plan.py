@@ -1,5 +1,6 @@
 """`fedplan plan`: looking into Plans, and running them."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,12 +9,12 @@ import typer
 
 from fedplan.cli.files import about, read_plan, read_state, write_whole
 from fedplan.cli.options import AsJson, OutFile, PlanFile, read_option
-from fedplan.cli.terminal import in_bytes, print_json, shape_text
+from fedplan.cli.terminal import in_bytes, print_json, print_table, shape_text
 
 if TYPE_CHECKING:
     from fedplan.cli.listing import Listing
 
-app = typer.Typer(no_args_is_help=True, help="Look into Plans, and run them.")
+app = typer.Typer(no_args_is_help=True, help="Look into Plans, check them, and run them.")
 
 
 @app.command("show")
@@ -65,6 +66,40 @@ def run(
         results = plan(*map(to_torch, arguments))
     write_whole(out, State.of(map(from_torch, results)).serialize())
     typer.echo(f"{out}: {len(results)} tensors", err=True)
+
+
+@app.command("check")
+def check(
+    file: PlanFile,
+    inputs: Annotated[
+        Path | None,
+        read_option(
+            "--inputs",
+            "STATE.pb",
+            "The arguments to try it with, flattened in order; seeded random ones by default. Plans made "
+            "elsewhere do not say what they take, and need them.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a Plan computes the same in every client that it is made for.
+
+    Python workers run its list of operations, phones its TorchScript, browsers its tfjs. What the file holds
+    of these is run on the same inputs and compared; it is an error when one differs by more than 1e-4. What
+    it does not hold, and would get when it is hosted, is made and compared too.
+    """
+    from fedplan.cli.variants import examine
+
+    plan = read_plan(file)
+    arguments = None if inputs is None else read_state(inputs).tensors
+    with about(file):
+        findings = examine(plan, arguments)
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        print_table(
+            ["variant", "where", "greatest error, or why not"], [finding.row() for finding in findings]
+        )
 
 
 def _lines(listing: "Listing") -> list[str]:

@@ -1,5 +1,8 @@
 """The worker's and the model owner's side: Syft, Job, PlanTrainer, and the grid's calls."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.events import (
     Accepted,
@@ -14,11 +17,13 @@ from fedplan.client.events import (
 )
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
-from fedplan.client.owner import ModelCentricFLClient
 from fedplan.client.participate import Participation, participate, participate_async
 from fedplan.client.syft import Syft
 from fedplan.client.trainer import PlanTrainer
 from fedplan.client.transport import Retry
+
+if TYPE_CHECKING:
+    from fedplan.client.owner import ModelCentricFLClient
 
 __all__ = [
     "Accepted",
@@ -41,3 +46,11 @@ __all__ = [
     "participate",
     "participate_async",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if (
+        name != "ModelCentricFLClient"
+    ):  # it translates Plans, which takes PyTorch's tracer; workers need neither
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return importlib.import_module("fedplan.client.owner").ModelCentricFLClient

@@ -1,6 +1,7 @@
 """ModelCentricFLClient: hosting a model, watching its cycles, fetching its checkpoints."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ from fedplan.client.model import SyftModel
 from fedplan.client.syft import ANSWER_SECONDS, show_log
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
-from fedplan.plan import Plan, from_torch, model_parameters
+from fedplan.plan import Plan, from_torch, model_parameters, to_torch
+from fedplan.plan.translation import with_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
 from fedplan.wire.messages import HostTrainingRequest, StatusReply
@@ -74,11 +76,13 @@ class ModelCentricFLClient(GridConnection):
         server_config: Mapping[str, Any],
         server_averaging_plan: Plan | None = None,
         client_protocols: Mapping[str, schema.Protocol] | None = None,
+        variants: Collection[str] | None = None,
     ) -> None:
         """Hosts a model with its Plans. The first cycle begins at once.
 
-        What can be checked here is checked before anything is sent: the configs key by key, and that the
-        Plans, where they say what their inputs are, can train the model.
+        What can be checked here is checked before anything is sent: the configs key by key, that the Plans,
+        where they say what their inputs are, can train the model, and that what browsers and phones would
+        run in their place computes the same (see `with_variants`).
 
         Args:
             model: an `nn.Module` (its parameters, then its floating-point buffers, are hosted), a list of
@@ -88,10 +92,14 @@ class ModelCentricFLClient(GridConnection):
             server_config: how the grid runs the cycles.
             server_averaging_plan: how the grid averages; the mean by default.
             client_protocols: Protocols by name; nothing runs them yet.
+            variants: what the client_plans must be hosted as besides their op lists, of ``torchscript``
+                (phones) and ``tfjs`` (browsers); ``()`` for Python workers alone. By default all that can be
+                had. The grid takes no clients that could not run what is hosted.
 
         Raises:
             ConfigError: a config is wrong; the message names the keys.
-            PlanError: a Plan cannot train this model.
+            PlanError: a Plan cannot train this model, cannot be had in one of the variants, or computes
+                something else in one.
             GridResponseError: the grid refused; its own words are in the message.
             GridConnectionError: the grid could not be reached.
         """
@@ -101,9 +109,14 @@ class ModelCentricFLClient(GridConnection):
         shapes = [(tensor.shape, tensor.dtype) for tensor in state.tensors]
         for plan in client_plans.values():
             plan.check_model(shapes)
+        parameters = [to_torch(tensor) for tensor in state.tensors]
+        hosted = {
+            name: await asyncio.to_thread(with_variants, plan, parameters, variants)
+            for name, plan in client_plans.items()
+        }
         request = HostTrainingRequest(
             model=state.serialize().hex(),
-            plans={name: plan.serialize().hex() for name, plan in client_plans.items()},
+            plans={name: plan.serialize().hex() for name, plan in hosted.items()},
             protocols={name: protocol.encode().hex() for name, protocol in (client_protocols or {}).items()},
             averaging_plan=server_averaging_plan.serialize().hex() if server_averaging_plan else None,
             client_config=dict(client_config),

@@ -13,11 +13,14 @@ from fedplan.plan.tensors import from_torch, to_torch
 from fedplan.plan.variants import Variants, errors_from_tags, split_variants
 
 if TYPE_CHECKING:
+    from fedplan.plan.conformance import Conformance, check_variants
     from fedplan.plan.tracing import trace
     from fedplan.plan.training import accuracy, training_plan
+    from fedplan.plan.translation import make_variant, with_variants
 
 __all__ = [
     "OPS",
+    "Conformance",
     "Cost",
     "Limits",
     "Plan",
@@ -27,21 +30,28 @@ __all__ = [
     "PlanOutputSpec",
     "Variants",
     "accuracy",
+    "check_variants",
     "errors_from_tags",
     "from_torch",
+    "make_variant",
     "model_parameters",
     "module_state",
     "split_variants",
     "to_torch",
     "trace",
     "training_plan",
+    "with_variants",
 ]
 
-# PyTorch's tracer takes a third of a second to import; workers and grids never need it.
+# PyTorch's tracer takes a third of a second to import; workers and grids never need it and what stands on it.
 _ON_FIRST_USE = {
+    "Conformance": "fedplan.plan.conformance",
+    "check_variants": "fedplan.plan.conformance",
     "trace": "fedplan.plan.tracing",
     "accuracy": "fedplan.plan.training",
     "training_plan": "fedplan.plan.training",
+    "make_variant": "fedplan.plan.translation",
+    "with_variants": "fedplan.plan.translation",
 }
 
 

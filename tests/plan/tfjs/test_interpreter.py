@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedplan.errors import PlanError, PlanExecutionError, PlanFormatError
-from fedplan.plan.tfjs import execute
+from fedplan.plan.tfjs.interpreter import execute
 from fedplan.wire import schema
 from tests.plan.fixtures import FOLDER, needs_fixtures, state
 

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from fedplan.errors import TranslationError
 from fedplan.plan import Plan, model_parameters, trace, training_plan
 from fedplan.plan.interpreter import interpret
-from fedplan.plan.tfjs import execute, run, translate
+from fedplan.plan.tfjs.interpreter import execute, run
+from fedplan.plan.tfjs.translate import translate
 from fedplan.plan.tfjs.vocabulary import FUNCTIONS, METHODS
 from fedplan.wire import schema
 from tests.plan.families import FAMILIES

@@ -11,7 +11,7 @@ from hypothesis import given
 from torch import nn
 from torch.nn import functional as F
 
-from fedplan.errors import UnsupportedOpError
+from fedplan.errors import TranslationError
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutput, model_parameters, trace, training_plan
 from fedplan.plan.interpreter import interpret
 from fedplan.plan.ir import Graph, Node, Ref
@@ -161,8 +161,8 @@ def test_what_cannot_be_said_is_refused_with_its_place_and_what_to_do() -> None:
     inputs = (PlanInput("output"), PlanInput("target"))
     plan = Plan("smoothed", inputs, (PlanOutput("loss"),), Graph((0, 1), (), (smoothed,), (2,)))
     with pytest.raises(
-        UnsupportedOpError, match=r"cannot be said in TorchScript \(at train.py:12\).*fedplan.trace"
+        TranslationError, match=r"\(at train.py:12\) cannot be said in TorchScript.*fedplan.trace"
     ) as caught:
         write(plan)
     assert caught.value.op == "aten.cross_entropy_loss.default"
-    assert caught.value.language == "TorchScript"
+    assert caught.value.variant == "TorchScript"

@@ -1,6 +1,4 @@
-"""The tfjs variant of Plans: what browsers run."""
+"""The tfjs variant of Plans: what browsers run.
 
-from fedplan.plan.tfjs.interpreter import execute, run
-from fedplan.plan.tfjs.translate import translate
-
-__all__ = ["execute", "run", "translate"]
+`translate` says a graph in tfjs's vocabulary, `interpreter` runs it as syft.js would.
+"""

@@ -32,7 +32,7 @@ def write(plan: Plan) -> bytes:
         The archive's bytes: for `torch.jit.load`, `torch::jit::load`, `org.pytorch.Module.load`.
 
     Raises:
-        UnsupportedOpError: an operation cannot be said in the words of torch 1.8.
+        TranslationError: an operation cannot be said in the words of torch 1.8.
     """
     tensors = [(f"v{number}", tensor) for number, tensor in plan.graph.constants]
     return archive(_KIND, source(plan.graph, arguments(plan.inputs)), tensors)

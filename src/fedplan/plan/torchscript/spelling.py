@@ -2,7 +2,7 @@
 
 import re
 
-from fedplan.errors import UnsupportedOpError
+from fedplan.errors import TranslationError
 from fedplan.plan.ir import Node, bind, normal
 from fedplan.plan.ops import OPS, lookup
 from fedplan.plan.torchscript.literals import literal
@@ -10,7 +10,7 @@ from fedplan.plan.torchscript.words import ALIKE, ROWS
 
 _CALL = re.compile(r"@(\w+)\(")
 
-_INSTEAD = (
+_WHY = (
     "Torch 1.8, which phones have, has nothing to say it with. Compute it from other operations; for a "
     "composite one `fedplan.trace` does that."
 )
@@ -24,7 +24,7 @@ def spell(node: Node) -> str:
     Calls of functions of `library` are written ``__torch__.name(…)``.
 
     Raises:
-        UnsupportedOpError: the table of words has no row for it.
+        TranslationError: the table of words has no row for it.
         PlanFormatError: its arguments do not fit the operator.
     """
     bind(node)
@@ -39,7 +39,7 @@ def spell(node: Node) -> str:
         row = ROWS.get(node.op)
         template = row(given) if callable(row) else row
     if template is None:
-        raise UnsupportedOpError(node.op, source=node.source, language="TorchScript", instead=_INSTEAD)
+        raise TranslationError(node.op, "TorchScript", source=node.source, why=_WHY)
     numbers = _SECOND_OPERANDS if _takes_numbers(node.op) else frozenset()
     texts = {a.name: literal(given[a.name], a.type, number_allowed=a.name in numbers) for a in arguments}
     return _CALL.sub(r"__torch__.\1(", template).format_map(texts)
