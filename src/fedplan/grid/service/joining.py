@@ -55,14 +55,13 @@ async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | Cy
     """Takes a worker into the model's cycle, or tells it when to ask again. See `cycles` for the rules.
 
     Raises:
-        AuthenticationError: the worker id is not one of this grid's, or was given for another model.
+        AuthenticationError: the worker id is not one of this grid's, or does not open this model.
+        NotFoundError: there is no such model.
     """
     worker = grid.worker_ids.read(request.worker_id)
     now = grid.clock()
     async with grid.store.writing() as db:
-        process = await catalogue.get_process(db, worker.process_id)
-        if request.model != process.name or request.version not in (None, process.version):
-            raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
+        process = await _process_asked_for(db, worker, request)
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         asker = await _asker(db, process, cycle, worker, request, now)
         rejection = cycles.admission(
@@ -91,6 +90,21 @@ async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | Cy
         )
 
 
+async def _process_asked_for(db: AsyncConnection, worker: Worker, request: CycleRequest) -> Process:
+    """The FL process that a worker wants to train.
+
+    syft.js 0.1.4 authenticates once for all its jobs. So a worker id given for one model opens the others
+    too, but for those that ask for a token: its token was checked for its own model only.
+    """
+    process = await catalogue.get_process(db, worker.process_id)
+    if request.model == process.name and request.version in (None, process.version):
+        return process
+    process = await find_process(db, request.model, request.version)
+    if process.server_config.authentication is not None:
+        raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
+    return process
+
+
 async def _asker(
     db: AsyncConnection, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
 ) -> cycles.Asker:
@@ -98,7 +112,7 @@ async def _asker(
     config = process.server_config
     last = waiting = None
     if config.do_not_reuse_workers_until_cycle:
-        last = await participation.last_cycle_of(db, worker.identity, before=cycle.id)
+        last = await participation.last_cycle_of(db, worker.identity, before=cycle)
     if cycles.keeps_waiting_list(config):
         waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
     return cycles.Asker(
