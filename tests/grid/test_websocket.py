@@ -185,11 +185,12 @@ async def test_many_workers_talk_at_once(server, http, name):
 
 
 async def test_the_owners_token_comes_with_the_connection(open_grid, tmp_path):
+    from fedplan.grid.callers import Caller
     from fedplan.grid.websocket import answer
 
     async with open_grid(owner_token="a token") as peer:
         grid = peer.app.state.grid
         message = json.dumps({"type": "model-centric/host-training", "data": hosting()})
-        refused = json.loads(await answer(grid, message, None))
+        refused = json.loads(await answer(grid, message, Caller()))
         assert "owner token" in refused["data"]["error"]
-        assert json.loads(await answer(grid, message, "a token"))["data"] == {"status": "success"}
+        assert json.loads(await answer(grid, message, Caller("a token")))["data"] == {"status": "success"}

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,7 +15,8 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
-from fedplan.grid.calls import CALLS, Call, bearer, perform
+from fedplan.grid.callers import Caller
+from fedplan.grid.calls import CALLS, Call, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
@@ -32,6 +33,7 @@ from fedplan.wire.messages import (
     SPEED_TEST_BYTES,
     STATUS,
     Reply,
+    Variant,
     dump,
 )
 
@@ -48,7 +50,6 @@ _BODY_IS_LEFT = (408, 413, 503)
 
 Id = Annotated[int, Query(ge=0, lt=2**63)]
 Name = Annotated[str, Query(pattern=STORABLE)]
-Variant = Literal["list", "torchscript", "tfjs"]
 Handler = Callable[..., Awaitable[Reply | Response]]
 
 
@@ -86,11 +87,6 @@ def to_response(result: Response | Reply | tuple[int, Reply]) -> Response:
     return Response(to_json(dump(reply)), code, headers, media_type="application/json")
 
 
-def token_of(request: Request) -> str | None:
-    """The bearer token of a request."""
-    return bearer(request.headers.get("authorization"))
-
-
 def _add_call(type: str, call: Call) -> None:
     """Serves a call of the table under its type as the path."""
 
@@ -99,7 +95,8 @@ def _add_call(type: str, call: Call) -> None:
         grid: Grid = request.app.state.grid
         limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
         with grid.intake.share() as take:
-            return await perform(grid, call, await read_body(request, limit, take), token_of(request))
+            body = await read_body(request, limit, take)
+            return await perform(grid, call, body, Caller.of(request.headers))
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
     router.add_api_route(
@@ -213,7 +210,7 @@ async def get_checkpoint(
 async def get_status(request: Request, name: Name | None = None) -> Reply:
     """The hosted models, their cycles and checkpoints; needs the owner token, when there is one."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(token_of(request))
+    grid.require_owner(Caller.of(request.headers).token)
     return await status(grid, name)
 
 

@@ -27,7 +27,9 @@ SPEED_TEST = "model-centric/speed-test"
 SPEED_TEST_BYTES = 64 * 1024 * 1024
 """Size of the speed test's download and upload."""
 
-PLAN_VARIANTS = ("list", "torchscript", "tfjs")
+Variant = Literal["list", "torchscript", "tfjs"]
+
+PLAN_VARIANTS: tuple[Variant, ...] = ("list", "torchscript", "tfjs")
 """Values of `receive_operations_as`; the first is the default."""
 
 
@@ -82,6 +84,8 @@ class CycleRequest(Request):
     """Mbit/s from Python and browsers; phones send KB/s or MB/s."""
     upload: float | None = None
     """See `download`; 0 from a browser means "too fast to measure"."""
+    receive_operations_as: Variant | None = None
+    """The variant of Plans that the client loads; a grid knows it of shipped clients without being told."""
 
 
 class CycleAccepted(Reply):
@@ -160,6 +164,35 @@ class CheckpointStatus(Reply):
     created_at: datetime
 
 
+class VariantStatus(Reply):
+    """One form in which a Plan is served."""
+
+    variant: str
+    """`list`, `torchscript` or `tfjs`."""
+    error: float | None = None
+    """Greatest absolute difference of its results from the original's; absent when nobody measured it."""
+
+
+class PlanStatus(Reply):
+    """A hosted Plan."""
+
+    name: str
+    variants: list[VariantStatus]
+
+
+class WithheldStatus(Reply):
+    """A kind of client that is rejected, since it loads a variant that Plans of the model lack."""
+
+    client: str
+    """Such as `KotlinSyft`."""
+    variant: str
+    plans: list[str]
+    """Names of the Plans that were not hosted as `variant`."""
+
+    def __str__(self) -> str:
+        return f"{self.client}: {', '.join(self.plans)} not hosted as {self.variant}"
+
+
 class ModelStatus(Reply):
     """One FL process: a hosted model name and version."""
 
@@ -175,6 +208,10 @@ class ModelStatus(Reply):
     """Newest first, the newest 100; `latest` is the first of them."""
     last_failure: str | None = None
     """Why the latest failed cycle, whichever that was, made no checkpoint."""
+    plans: list[PlanStatus] = Field(default_factory=list)
+    """What workers download and run."""
+    withheld: list[WithheldStatus] = Field(default_factory=list)
+    """Clients that cannot take part."""
 
 
 class StatusReply(Reply):

@@ -46,5 +46,6 @@ class Grid:
         await self._peer.until_checkpoint(2, name)
         return await self._peer.checkpoint(name)
 
-    async def status(self, name):
-        return await self._peer.status(name)
+    async def withheld_from(self, name):
+        """The clients that the status says are rejected."""
+        return [withheld["client"] for withheld in (await self._peer.status(name))["withheld"]]

@@ -99,6 +99,11 @@ def small_model() -> dict[str, object]:
     return {"plans": {"training_plan": plan().hex()}, "protocols": {"handshake": PROTOCOL.hex()}}
 
 
+def hosted_as(*variants: str) -> dict[str, object]:
+    """The small model, its Plan as a list and in these variants."""
+    return {"plans": {"training_plan": plan(variants).hex()}}
+
+
 def large_model() -> dict[str, object]:
     listed = trace(lambda x: x * 2, torch.zeros(3)).serialize()
     return small_model() | {

@@ -13,6 +13,7 @@ from .replay import (
     AUTHENTICATED,
     REFUSED,
     REJECTED,
+    REJECTED_FOR_GOOD,
     REPORTED,
     Answer,
     Ask,
@@ -133,7 +134,10 @@ async def test_reports_a_model_of_more_than_a_megabyte_in_one_frame(grid):
     await grid.trained(name)
 
 
-async def test_measures_its_speed(grid):
+@pytest.mark.parametrize(
+    ("upload_speed", "answer"), [("1310.72", ACCEPTED), ("1200.5", REJECTED)], ids=["fast", "slow"]
+)
+async def test_measures_its_speed(grid, upload_speed, answer):
     """In kilobytes a second. The ping's answer must be an object, if an empty one."""
     await grid.hears(
         post("authenticate", AUTHENTICATE % '"1.0"', ok(ASKED_FOR_SPEED)),
@@ -145,8 +149,8 @@ async def test_measures_its_speed(grid):
         upload(f"worker_id=<worker_id>&{RANDOM}", ok({})),
         post(
             "cycle-request",
-            CYCLE % ('"1.0"', '"ping":23,"download":21333.334,"upload":9102.223'),
-            ok(ACCEPTED),
+            CYCLE % ('"1.0"', f'"ping":23,"download":21333.334,"upload":{upload_speed}'),
+            ok(answer),
         ),
         max_diffs=1,
         minimum_upload_speed=10,
@@ -165,6 +169,18 @@ async def test_is_rejected_with_whole_seconds(grid):
         max_workers=1,
         cycle_length=3600,
     )
+
+
+async def test_is_told_at_once_that_it_cannot_run_a_plan(grid):
+    name = await grid.hears(
+        post("authenticate", AUTHENTICATE % '"1.0"', ok(AUTHENTICATED)),
+        post("cycle-request", CYCLE % ('"1.0"', UNMEASURED), ok(REJECTED_FOR_GOOD)),
+        OPEN,
+        say("authenticate", AUTHENTICATE % '"1.0"', AUTHENTICATED),
+        say("cycle-request", CYCLE % ('"1.0"', UNMEASURED), REJECTED_FOR_GOOD),
+        parts=hosted.hosted_as("tfjs"),
+    )
+    assert await grid.withheld_from(name) == ["KotlinSyft", "SwiftSyft"]
 
 
 async def test_is_refused(grid):

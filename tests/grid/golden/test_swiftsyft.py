@@ -4,6 +4,8 @@ Foundation writes a slash in JSON as ``\\/``. What was not measured is left out,
 8 over HTTP. Over WebSocket it knows no request_id, and starts with a `socket-ping`. It loads TorchScript.
 """
 
+import pytest
+
 from . import hosted
 from .replay import (
     ACCEPTED,
@@ -11,6 +13,7 @@ from .replay import (
     AUTHENTICATED,
     REFUSED,
     REJECTED,
+    REJECTED_FOR_GOOD,
     REPORTED,
     Answer,
     Ask,
@@ -120,7 +123,10 @@ async def test_reports_a_model_of_more_than_a_megabyte(grid):
     await grid.trained(name)
 
 
-async def test_measures_its_speed(grid):
+@pytest.mark.parametrize(
+    ("upload_speed", "answer"), [("1.25", ACCEPTED), ("1.1875", REJECTED), ("-1", REJECTED)]
+)
+async def test_measures_its_speed(grid, upload_speed, answer):
     """In megabytes a second, up and down at once, also when the URL is ws://."""
     query = f"{RANDOM}&worker_id=<worker_id>"
     await grid.hears(
@@ -132,7 +138,7 @@ async def test_measures_its_speed(grid):
                 get(f"/model-centric/speed-test?{query}", ok(hosted.is_as_large_as_the_speed_test)),
             ]
         ),
-        say("cycle-request", CYCLE % ',"ping":8,"download":46.25,"upload":23.5', ACCEPTED),
+        say("cycle-request", CYCLE % f',"ping":8,"download":6.25,"upload":{upload_speed}', answer),
         max_diffs=1,
         minimum_upload_speed=10,
         minimum_download_speed=10,
@@ -151,6 +157,18 @@ async def test_is_rejected_with_whole_seconds(grid):
         max_workers=1,
         cycle_length=3600,
     )
+
+
+async def test_is_told_at_once_that_it_cannot_run_a_plan(grid):
+    name = await grid.hears(
+        post("authenticate", AUTHENTICATE, ok(AUTHENTICATED)),
+        post("cycle-request", CYCLE % "", ok(REJECTED_FOR_GOOD)),
+        OPEN,
+        say("authenticate", AUTHENTICATE, AUTHENTICATED),
+        say("cycle-request", CYCLE % "", REJECTED_FOR_GOOD),
+        parts=hosted.hosted_as("tfjs"),
+    )
+    assert await grid.withheld_from(name) == ["KotlinSyft", "SwiftSyft"]
 
 
 async def test_is_refused(grid):

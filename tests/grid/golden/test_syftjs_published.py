@@ -143,6 +143,19 @@ async def test_is_rejected_for_good_by_a_finished_model(grid):
     await grid.hears(*late, known={"model": name})
 
 
+async def test_is_told_at_once_that_it_cannot_run_a_plan(grid):
+    at = "/model-centric"
+    name = await grid.hears(
+        *post(f"{at}/authenticate", AUTHENTICATE, read(200, AUTHENTICATED)),
+        *post(f"{at}/cycle-request", CYCLE % SPEEDS, read(200, REJECTED_FOR_GOOD)),
+        OPEN,
+        say("authenticate", AUTHENTICATE, AUTHENTICATED),
+        say("cycle-request", CYCLE % SPEEDS, REJECTED_FOR_GOOD),
+        parts=hosted.hosted_as("torchscript"),
+    )
+    assert await grid.withheld_from(name) == ["syft.js"]
+
+
 async def test_is_refused(grid):
     at = "/model-centric"
     unknown = '{"model_name":"nothing","model_version":"1.0"}'

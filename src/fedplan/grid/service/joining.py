@@ -1,12 +1,15 @@
 """How a worker comes into a cycle: authenticate, then ask."""
 
+import dataclasses
 import logging
+from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fedplan.errors import AuthenticationError, NotFoundError
 from fedplan.grid import cycles
 from fedplan.grid.auth import Worker, key_digest, new_request_key
+from fedplan.grid.callers import Caller, lacking
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.store import catalogue, participation
@@ -51,7 +54,7 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     )
 
 
-async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | CycleRejected:
+async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> CycleAccepted | CycleRejected:
     """Takes a worker into the model's cycle, or tells it when to ask again. See `cycles` for the rules.
 
     Raises:
@@ -62,8 +65,16 @@ async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | Cy
     now = grid.clock()
     async with grid.store.writing() as db:
         process = await _process_asked_for(db, worker, request)
+        variant = request.receive_operations_as or caller.variant
+        missing = lacking(await catalogue.variants_of(db, process.id), variant)
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         asker = await _asker(db, process, cycle, worker, request, now)
+        asker = dataclasses.replace(
+            asker,
+            able=not missing,
+            download=caller.mbits(request.download),
+            upload=caller.mbits(request.upload),
+        )
         rejection = cycles.admission(
             process.server_config,
             cycle,
@@ -75,6 +86,8 @@ async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | Cy
         if cycles.keeps_waiting_list(process.server_config):
             until = cycles.waits_until(rejection, now) if rejection and rejection.waits else None
             await participation.note_waiting(db, process.id, request.worker_id, until, now)
+        if missing:
+            _tell_withheld(grid, process, caller, str(variant), missing)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
@@ -116,11 +129,29 @@ async def _asker(
     if cycles.keeps_waiting_list(config):
         waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
     return cycles.Asker(
-        download=request.download,
-        upload=request.upload,
         place=await participation.find_place(db, cycle.id, request.worker_id),
         last_cycle=last,
         waiting=1 + (waiting or 0),
+    )
+
+
+def _tell_withheld(
+    grid: Grid, process: Process, caller: Caller, variant: str, missing: Sequence[str]
+) -> None:
+    """Counts a client that cannot load a Plan; the log says it once for a model and a kind of client."""
+    client = caller.kind.name if caller.kind else "another client"
+    grid.metrics.withheld.labels(client, variant).inc()
+    case = (process.id, client, variant)
+    if case in grid.withheld:
+        return
+    grid.withheld.add(case)
+    logger.warning(
+        "the model '%s' version '%s' is withheld from %s: %s not hosted as %s",
+        process.name,
+        process.version,
+        client,
+        ", ".join(map(repr, missing)) + (" is" if len(missing) == 1 else " are"),
+        variant,
     )
 
 
