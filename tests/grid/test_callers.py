@@ -25,7 +25,7 @@ WEB_VIEW = "Mozilla/5.0 (iPhone; CPU iPhone OS 14_4 like Mac OS X) AppleWebKit/6
         (WEB_VIEW, "syft.js"),
         ("node", "syft.js"),
         ("node-fetch/1.0 (+https://github.com/bitinn/node-fetch)", "syft.js"),
-        ("python-requests/2.34.2", "PySyft"),
+        ("python-requests/2.34.2", None),
         ("", None),
         ("nodemon", None),
         ("curl/8.5.0", None),
@@ -49,14 +49,14 @@ def test_speeds_are_counted_in_mbit():
         kind.name: Caller(user_agent=example).mbits(1.0)
         for kind, example in zip(KINDS, EXAMPLES, strict=True)
     }
-    assert speeds == {"fedplan": 1, "KotlinSyft": 1 / 128, "SwiftSyft": 8, "syft.js": 1, "PySyft": 1}
+    assert speeds == {"fedplan": 1, "KotlinSyft": 1 / 128, "SwiftSyft": 8, "syft.js": 1}
     phone = Caller(user_agent="okhttp/4.3.1")
     assert phone.mbits(None) is None
     assert phone.mbits(-1.0) < 0
     assert Caller().mbits(3.0) == 3.0
 
 
-EXAMPLES = ("fedplan/0.1.0", "okhttp/4.3.1", "a/1 CFNetwork/1 Darwin/1", CHROMIUM, "python-requests/2")
+EXAMPLES = ("fedplan/0.1.0", "okhttp/4.3.1", "a/1 CFNetwork/1 Darwin/1", CHROMIUM)
 
 
 def test_what_a_client_cannot_load_is_what_was_not_hosted_for_it():

@@ -8,6 +8,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from fedplan.grid import Settings
+from tests.grid.conftest import serving
 from tests.grid.models import base64_of, diff, hosting
 from tests.grid.peers import Peer
 
@@ -158,6 +160,17 @@ async def test_nothing_of_a_worker_is_tied_to_its_socket(server, http, name):
 async def test_a_socket_opens_at_the_base_url(server, path, compression):
     async with connect(f"ws://{server}{path}", compression=compression) as socket:
         assert (await say(socket, "socket-ping"))["data"] == {}
+
+
+async def test_pages_that_may_not_use_the_grid_get_no_socket(tmp_path):
+    with serving(Settings(data_dir=tmp_path, cors_origins=["https://good.example"])) as server:
+        for origin in ("https://good.example", f"http://{server}", None):
+            async with connect(f"ws://{server}", origin=origin) as socket:
+                assert (await say(socket, "socket-ping"))["data"] == {}
+        for origin in ("https://bad.example", "null", "https://good.example.bad.example", "http://[", ""):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://{server}", origin=origin)
+            assert refused.value.response.status_code == 403
 
 
 async def test_no_socket_opens_elsewhere(server):

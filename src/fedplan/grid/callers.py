@@ -15,8 +15,9 @@ How sure the rows of `KINDS` are:
   the app's own name is widely seen for requests; for handshakes it was not observed.
 - syft.js in browsers: observed with Chromium, requests and handshakes; all browsers and web views begin so.
 - syft.js in Node: observed with Node 20 (`node`) and node-fetch. Handshakes of the package ws name nobody.
-- PySyft: observed for requests. Its handshakes (websocket-client) name nobody, but hold an Origin: so an
-  Origin makes no browser.
+
+PySyft's worker (read in its source: TorchScript, KB/s) has no row. It asks for a cycle over WebSocket only,
+and the handshakes of its library name nobody. They hold an Origin, so an Origin makes no browser.
 """
 
 import dataclasses
@@ -47,7 +48,6 @@ KINDS = (
     Kind("KotlinSyft", r"okhttp/", "torchscript", mbit=1 / 128),  # KB/s
     Kind("SwiftSyft", r"\S+ CFNetwork/", "torchscript", mbit=8.0),  # MB/s
     Kind("syft.js", r"Mozilla/|node$|node-fetch/", "tfjs"),
-    Kind("PySyft", r"python-requests/", "list"),
 )
 
 
