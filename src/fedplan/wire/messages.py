@@ -38,7 +38,11 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Text = Annotated[str, BeforeValidator(_text), Field(pattern=STORABLE)]
+StorableText = Annotated[str, Field(pattern=STORABLE)]
+
+Text = Annotated[StorableText, BeforeValidator(_text)]
+
+Id = Annotated[int, Field(ge=0, lt=2**63)]
 
 WorkerId = Annotated[Text, Field(max_length=1000)]
 RequestKey = Annotated[str, Field(max_length=1000)]
@@ -131,6 +135,40 @@ class HostTrainingRequest(Request):
     averaging_plan: str | None = None
     client_config: dict[str, Any]
     server_config: dict[str, Any]
+
+
+class DownloadRequest(Request):
+    """Base of what a worker in a cycle sends to download something."""
+
+    worker_id: str
+    request_key: str
+
+
+class ModelRequest(DownloadRequest):
+    """Asks for the State that the cycle starts from."""
+
+    model_id: Id
+
+
+class PlanRequest(DownloadRequest):
+    """Asks for a Plan in one of its variants."""
+
+    plan_id: Id
+    receive_operations_as: Variant = "list"
+
+
+class ProtocolRequest(DownloadRequest):
+    """Asks for a Protocol."""
+
+    protocol_id: Id
+
+
+class RetrieveRequest(Request):
+    """Asks for a checkpoint of a model: its number, 1 being the model as it was hosted, or `latest`."""
+
+    name: StorableText
+    version: StorableText | None = None
+    checkpoint: str = "latest"
 
 
 class CycleStatus(Reply):
