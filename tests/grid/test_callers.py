@@ -8,7 +8,9 @@ from fedplan.client.api import GridApi
 from fedplan.client.transport import Retry
 from fedplan.client.url import GridUrl
 from fedplan.errors import GridConnectionError
-from fedplan.grid.callers import KINDS, Caller, lacking
+from fedplan.grid.callers import KINDS, Caller, obstacles
+from fedplan.grid.records import Process
+from fedplan.wire.config import ServerConfig
 
 CHROMIUM = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0"
 WEB_VIEW = "Mozilla/5.0 (iPhone; CPU iPhone OS 14_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
@@ -59,12 +61,32 @@ def test_speeds_are_counted_in_mbit():
 EXAMPLES = ("fedplan/0.1.0", "okhttp/4.3.1", "a/1 CFNetwork/1 Darwin/1", CHROMIUM)
 
 
-def test_what_a_client_cannot_load_is_what_was_not_hosted_for_it():
+def why_not(name, plans, **config):
+    kind = next((kind for kind in KINDS if kind.name == name), None)
+    process = Process(1, "m", "1.0", config, ServerConfig(), (), None)
+    return obstacles(process, plans, kind and kind.variant, kind)
+
+
+def test_a_client_cannot_train_where_a_plan_was_not_hosted_for_it():
     plans = {"training_plan": {"list", "tfjs"}, "metrics": {"list"}}
-    assert lacking(plans, "list") == []
-    assert lacking(plans, "tfjs") == ["metrics"]
-    assert lacking(plans, "torchscript") == ["training_plan", "metrics"]
-    assert lacking(plans, None) == []
+    assert why_not("fedplan", plans) == []
+    assert why_not("syft.js", plans) == ["the Plan 'metrics' is not hosted as tfjs"]
+    assert why_not("KotlinSyft", plans, batch_size=1, max_updates=1) == [
+        "the Plan 'training_plan' is not hosted as torchscript",
+        "the Plan 'metrics' is not hosted as torchscript",
+    ]
+    assert why_not(None, plans) == []
+
+
+def test_a_phone_cannot_train_where_the_client_config_lacks_what_it_reads():
+    plans = {"training_plan": {"list", "torchscript", "tfjs"}}
+    whole = {"batch_size": 1, "lr": 0.1, "max_updates": 1}
+    for name in ("fedplan", "syft.js", None):
+        assert why_not(name, plans) == []
+    for name, keys in (("KotlinSyft", ["batch_size", "max_updates"]), ("SwiftSyft", list(whole))):
+        assert why_not(name, plans, **whole) == []
+        for key in keys:
+            assert why_not(name, plans, **whole | {key: None}) == [f"the client_config has no {key}"]
 
 
 async def ask_as(user_agent, peer, **more):
@@ -107,12 +129,12 @@ class TestAModelWithoutAVariant:
             await ask_as(user_agent, peer)
         told = [record.message for record in caplog.records if "withheld" in record.message]
         assert told == [
-            f"the model 'm' version '1.0' is withheld from {client}: 'training_plan' is not hosted as {form}"
+            f"'m' version '1.0' is withheld from {client}: the Plan 'training_plan' is not hosted as {form}"
             for client, form in (("KotlinSyft", "torchscript"), ("syft.js", "tfjs"))
         ]
         metrics = (await peer.http.get("/metrics")).text
-        assert 'fedplan_withheld_total{client="KotlinSyft",variant="torchscript"} 2.0' in metrics
-        assert 'fedplan_withheld_total{client="syft.js",variant="tfjs"} 1.0' in metrics
+        assert 'fedplan_withheld_total{client="KotlinSyft"} 2.0' in metrics
+        assert 'fedplan_withheld_total{client="syft.js"} 1.0' in metrics
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])

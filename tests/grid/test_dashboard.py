@@ -33,7 +33,7 @@ async def test_plans_and_who_cannot_run_them_are_shown(peer):
     await peer.host(plans={"<p>": plan(("tfjs",), ("#fedplan-error:tfjs:2.4e-07",)).hex()})
     page = (await peer.http.get("/")).text
     assert "Plan &lt;p&gt;: list, tfjs (±2.4e-07)" in page
-    assert "no KotlinSyft: &lt;p&gt; not hosted as torchscript" in page
+    assert "no KotlinSyft: the Plan &#x27;&lt;p&gt;&#x27; is not hosted as torchscript" in page
     assert "no syft.js" not in page
 
 

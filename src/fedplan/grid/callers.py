@@ -1,4 +1,4 @@
-"""Who asks: which client sends a message, which variant of Plans it loads, and in what it counts its speed.
+"""Who asks: which client sends a message, what it can train, and in what it counts its speed.
 
 A client downloads and loads every Plan of a cycle as soon as it is in, and does not say before as what it
 will ask for them. So it is recognised, by the User-Agent of the request or of the WebSocket's handshake; one
@@ -25,6 +25,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
+from fedplan.grid.records import Process
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
@@ -34,19 +36,23 @@ class Kind:
         name: what it is called.
         user_agent: how its User-Agent begins, as a pattern.
         variant: the variant of Plans that it loads.
+        config: what a client_config must hold; it cannot read one without.
         mbit: how many Mbit/s its unit of speed is.
     """
 
     name: str
     user_agent: str
     variant: str
+    config: tuple[str, ...] = ()
     mbit: float = 1.0
 
 
 KINDS = (
     Kind("fedplan", r"fedplan/", "list"),
-    Kind("KotlinSyft", r"okhttp/", "torchscript", mbit=1 / 128),  # KB/s
-    Kind("SwiftSyft", r"\S+ CFNetwork/", "torchscript", mbit=8.0),  # MB/s
+    Kind("KotlinSyft", r"okhttp/", "torchscript", ("batch_size", "max_updates"), mbit=1 / 128),  # KB/s
+    Kind(
+        "SwiftSyft", r"\S+ CFNetwork/", "torchscript", ("batch_size", "lr", "max_updates"), mbit=8.0
+    ),  # MB/s
     Kind("syft.js", r"Mozilla/|node$|node-fetch/", "tfjs"),
 )
 
@@ -85,11 +91,20 @@ class Caller:
         return speed if speed is None or self.kind is None else speed * self.kind.mbit
 
 
-def lacking(plans: Mapping[str, Collection[str]], variant: str | None) -> Sequence[str]:
-    """The Plans that a client cannot load.
+def obstacles(
+    process: Process, plans: Mapping[str, Collection[str]], variant: str | None, kind: Kind | None
+) -> Sequence[str]:
+    """Why a client cannot train a model; nothing when it can, or when nothing is known of it.
 
     Args:
-        plans: by name, the variants that each was hosted in.
-        variant: the one that the client loads; None when that is not known.
+        process: the model.
+        plans: its Plans by name, with the variants that each was hosted in.
+        variant: the one that the client loads.
+        kind: which client it is.
     """
-    return [name for name, hosted in plans.items() if variant is not None and variant not in hosted]
+    without = [name for name, hosted in plans.items() if variant is not None and variant not in hosted]
+    unset = [key for key in (kind.config if kind else ()) if process.client_config.get(key) is None]
+    return [
+        *(f"the Plan '{name}' is not hosted as {variant}" for name in without),
+        *(f"the client_config has no {key}" for key in unset),
+    ]

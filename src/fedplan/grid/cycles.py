@@ -19,7 +19,7 @@ in the order of asking. "random" draws lots when more workers are waiting than p
 taken with the chance places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker
 that was taken into cycle c is not taken before cycle c + n. Speeds below `minimum_download_speed` or
 `minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
-A client that cannot load one of the model's Plans is sent away for good: it would fail after the download.
+A client that cannot train the model is sent away for good: it would fail after the download.
 
 `num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end.
 """
@@ -35,7 +35,7 @@ from fedplan.wire.config import ServerConfig
 class Refusal(enum.StrEnum):
     """Why a worker is not taken into a cycle."""
 
-    UNABLE = "the client cannot load all of the model's Plans"
+    UNABLE = "the client cannot train the model"
     FINISHED = "the model's training is finished"
     CLOSING = "the cycle is closing"
     TRAINING = "the worker is in the cycle already"
@@ -73,7 +73,7 @@ class Asker:
         place: its place in this cycle, if it has one.
         last_cycle: number of the latest other cycle that took it.
         waiting: how many workers wait for a place, this one included.
-        able: whether its client can load the model's Plans.
+        able: whether its client can train the model.
     """
 
     download: float | None = None

@@ -31,7 +31,7 @@ class Grid:
         replica: name of this process among those that share the store.
         diff_readers: a few at once read diffs: each needs several times its diff in memory.
         closable: set when a cycle may be waiting to be closed.
-        withheld: model (by id), client and variant of what the log has told of Plans that cannot be loaded.
+        withheld: models (by id) and clients of which the log has told that they do not go together.
     """
 
     settings: Settings
@@ -46,7 +46,7 @@ class Grid:
     replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
     diff_readers: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    withheld: set[tuple[int, str, str]] = dataclasses.field(default_factory=set)
+    withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
     def require_owner(self, token: str | None) -> None:
         """Lets only the grid's owner pass, when the grid has an owner token.

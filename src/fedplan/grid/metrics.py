@@ -11,7 +11,7 @@ class Metrics:
         seconds: how long answers took, by call.
         reports: reports, by outcome (accepted, refused).
         cycles: ended cycles, by outcome (done, failed), and extensions (extended).
-        withheld: cycle requests of clients that cannot load a Plan, by client and variant.
+        withheld: cycle requests of clients that cannot train the model, by client.
         closing_seconds: how long the averaging of a cycle took.
     """
 
@@ -34,8 +34,8 @@ class Metrics:
         )
         self.withheld = Counter(
             "fedplan_withheld",
-            "Cycle requests of clients that cannot load a Plan.",
-            ["client", "variant"],
+            "Cycle requests of clients that cannot train the model.",
+            ["client"],
             registry=self._registry,
         )
         self.closing_seconds = Histogram(

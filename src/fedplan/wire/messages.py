@@ -219,16 +219,14 @@ class PlanStatus(Reply):
 
 
 class WithheldStatus(Reply):
-    """A kind of client that is rejected, since it loads a variant that Plans of the model lack."""
+    """A kind of client that is rejected, since it cannot train the model."""
 
     client: str
     """Such as `KotlinSyft`."""
-    variant: str
-    plans: list[str]
-    """Names of the Plans that were not hosted as `variant`."""
+    why: list[str]
 
     def __str__(self) -> str:
-        return f"{self.client}: {', '.join(self.plans)} not hosted as {self.variant}"
+        return f"{self.client}: {'; '.join(self.why)}"
 
 
 class ModelStatus(Reply):

@@ -183,6 +183,15 @@ async def test_is_told_at_once_that_it_cannot_run_a_plan(grid):
     assert await grid.withheld_from(name) == ["KotlinSyft", "SwiftSyft"]
 
 
+async def test_is_told_at_once_that_it_cannot_read_the_client_config(grid):
+    name = await grid.hears(
+        post("authenticate", AUTHENTICATE % '"1.0"', ok(AUTHENTICATED)),
+        post("cycle-request", CYCLE % ('"1.0"', UNMEASURED), ok(REJECTED_FOR_GOOD)),
+        parts={"client": {"max_updates": None}},
+    )
+    assert "KotlinSyft" in await grid.withheld_from(name)
+
+
 async def test_is_refused(grid):
     unknown = (AUTHENTICATE % '"1.0"').replace("<model>", "nothing")
     await grid.hears(

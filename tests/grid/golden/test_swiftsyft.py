@@ -171,6 +171,15 @@ async def test_is_told_at_once_that_it_cannot_run_a_plan(grid):
     assert await grid.withheld_from(name) == ["KotlinSyft", "SwiftSyft"]
 
 
+async def test_is_told_at_once_that_it_cannot_read_the_client_config(grid):
+    name = await grid.hears(
+        post("authenticate", AUTHENTICATE, ok(AUTHENTICATED)),
+        post("cycle-request", CYCLE % "", ok(REJECTED_FOR_GOOD)),
+        parts={"client": {"lr": None}},
+    )
+    assert "SwiftSyft" in await grid.withheld_from(name)
+
+
 async def test_is_refused(grid):
     unknown = AUTHENTICATE.replace("<model>", "nothing")
     await grid.hears(

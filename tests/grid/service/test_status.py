@@ -32,9 +32,12 @@ async def test_the_status_tells_of_models_cycles_and_checkpoints(open_grid):
             "checkpoints": [{"number": 1, "created_at": "1970-01-01T00:16:40Z"}],
             "plans": [{"name": "training_plan", "variants": [{"variant": "list"}]}],
             "withheld": [
-                {"client": "KotlinSyft", "variant": "torchscript", "plans": ["training_plan"]},
-                {"client": "SwiftSyft", "variant": "torchscript", "plans": ["training_plan"]},
-                {"client": "syft.js", "variant": "tfjs", "plans": ["training_plan"]},
+                {"client": client, "why": [f"the Plan 'training_plan' is not hosted as {variant}"]}
+                for client, variant in (
+                    ("KotlinSyft", "torchscript"),
+                    ("SwiftSyft", "torchscript"),
+                    ("syft.js", "tfjs"),
+                )
             ],
         }
 
@@ -56,10 +59,8 @@ async def test_the_status_tells_how_exact_each_variant_is(peer):
         },
         {"name": "metrics", "variants": [{"variant": "list"}, {"variant": "tfjs", "error": 2.4e-07}]},
     ]
-    assert [(withheld["client"], withheld["plans"]) for withheld in model["withheld"]] == [
-        ("KotlinSyft", ["metrics"]),
-        ("SwiftSyft", ["metrics"]),
-    ]
+    why = ["the Plan 'metrics' is not hosted as torchscript"]
+    assert model["withheld"] == [{"client": client, "why": why} for client in ("KotlinSyft", "SwiftSyft")]
 
 
 async def test_the_status_of_an_older_grid_is_read_too(peer):

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fedplan.errors import AuthenticationError, NotFoundError
 from fedplan.grid import cycles
 from fedplan.grid.auth import Worker, key_digest, new_request_key
-from fedplan.grid.callers import Caller, lacking
+from fedplan.grid.callers import Caller, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.store import catalogue, participation
@@ -66,12 +66,12 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     async with grid.store.writing() as db:
         process = await _process_asked_for(db, worker, request)
         variant = request.receive_operations_as or caller.variant
-        missing = lacking(await catalogue.variants_of(db, process.id), variant)
+        why_not = obstacles(process, await catalogue.variants_of(db, process.id), variant, caller.kind)
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         asker = await _asker(db, process, cycle, worker, request, now)
         asker = dataclasses.replace(
             asker,
-            able=not missing,
+            able=not why_not,
             download=caller.mbits(request.download),
             upload=caller.mbits(request.upload),
         )
@@ -86,8 +86,8 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
         if cycles.keeps_waiting_list(process.server_config):
             until = cycles.waits_until(rejection, now) if rejection and rejection.waits else None
             await participation.note_waiting(db, process.id, request.worker_id, until, now)
-        if missing:
-            _tell_withheld(grid, process, caller, str(variant), missing)
+        if why_not:
+            _tell_withheld(grid, process, caller, why_not)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
@@ -135,23 +135,16 @@ async def _asker(
     )
 
 
-def _tell_withheld(
-    grid: Grid, process: Process, caller: Caller, variant: str, missing: Sequence[str]
-) -> None:
-    """Counts a client that cannot load a Plan; the log says it once for a model and a kind of client."""
+def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[str]) -> None:
+    """Counts a client that cannot train a model; the log says it once for a model and a kind of client."""
     client = caller.kind.name if caller.kind else "another client"
-    grid.metrics.withheld.labels(client, variant).inc()
-    case = (process.id, client, variant)
-    if case in grid.withheld:
+    grid.metrics.withheld.labels(client).inc()
+    if (process.id, client) in grid.withheld:
         return
-    grid.withheld.add(case)
+    grid.withheld.add((process.id, client))
+    reasons = "; ".join(why)
     logger.warning(
-        "the model '%s' version '%s' is withheld from %s: %s not hosted as %s",
-        process.name,
-        process.version,
-        client,
-        ", ".join(map(repr, missing)) + (" is" if len(missing) == 1 else " are"),
-        variant,
+        "'%s' version '%s' is withheld from %s: %s", process.name, process.version, client, reasons
     )
 
 

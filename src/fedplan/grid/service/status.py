@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from fedplan.errors import NotFoundError
 from fedplan.grid import cycles
-from fedplan.grid.callers import KINDS, lacking
+from fedplan.grid.callers import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process
 from fedplan.grid.store.overview import Overview, overview
@@ -52,9 +52,9 @@ def _model(process: Process, seen: Overview) -> ModelStatus:
         last_failure=seen.failures.get(process.id),
         plans=[_plan(name, hosted) for name, hosted in plans.items()],
         withheld=[
-            WithheldStatus(client=kind.name, variant=kind.variant, plans=list(missing))
+            WithheldStatus(client=kind.name, why=list(why))
             for kind in KINDS
-            if (missing := lacking(plans, kind.variant))
+            if (why := obstacles(process, plans, kind.variant, kind))
         ],
     )
 
