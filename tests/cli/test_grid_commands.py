@@ -125,6 +125,17 @@ def test_status_is_a_table(fedplan: Invoke, grid_url: str, host) -> None:
         assert cell in row
 
 
+def test_status_shows_the_plans_and_who_cannot_run_them(fedplan: Invoke, grid_url: str, host) -> None:
+    host("listed", cycle_length=3600)
+    result = fedplan("status", "--url", grid_url, "--name", "listed")
+    head, row = result.stdout.rstrip().splitlines()[-3::2]
+    assert head.split() == ["model", "version", "plan", "list", "torchscript", "tfjs"]
+    assert row.split()[0::3] == ["listed", "yes"]
+    assert row.split()[-2:] == ["–", "–"]
+    assert "listed 1.0: no KotlinSyft: " in result.stderr
+    assert "not hosted as torchscript" in result.stderr
+
+
 def test_the_url_can_come_from_the_environment(
     fedplan: Invoke, grid_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,10 @@ class TestWhomACycleTakes:
     def test_without_any_rule_everybody(self):
         assert ask({}, cycle(occupied=1000)) is None
 
+    def test_nobody_whose_client_cannot_load_the_plans_and_it_need_not_come_again(self):
+        assert ask({}, able=False) == Rejection(Refusal.UNABLE, None)
+        assert not ask({"min_workers": 3}, able=False).waits
+
     def test_nobody_more_than_max_workers(self):
         assert why({"max_workers": 2}, cycle(occupied=1)) is None
         assert why({"max_workers": 2}, cycle(occupied=2)) is Refusal.FULL

@@ -1,5 +1,6 @@
 import base64
 
+from tests.grid.golden.hosted import plan
 from tests.grid.models import plan_that_fails_when_diffs_agree
 
 
@@ -26,6 +27,14 @@ async def test_names_are_shown_as_text(peer):
     page = (await peer.http.get("/")).text
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+async def test_plans_and_who_cannot_run_them_are_shown(peer):
+    await peer.host(plans={"<p>": plan(("tfjs",), ("#fedplan-error:tfjs:2.4e-07",)).hex()})
+    page = (await peer.http.get("/")).text
+    assert "Plan &lt;p&gt;: list, tfjs (±2.4e-07)" in page
+    assert "no KotlinSyft: the Plan &#x27;&lt;p&gt;&#x27; is not hosted as torchscript" in page
+    assert "no syft.js" not in page
 
 
 async def test_a_failed_cycle_is_shown(peer):

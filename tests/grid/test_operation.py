@@ -44,10 +44,11 @@ def test_each_app_counts_for_itself():
 
 
 async def test_a_peer_cannot_make_labels_without_end(peer):
+    from fedplan.grid.callers import Caller
     from fedplan.grid.websocket import answer
 
     for n in range(3):
-        await answer(peer.app.state.grid, f'{{"type": "invented-{n}"}}', None)
+        await answer(peer.app.state.grid, f'{{"type": "invented-{n}"}}', Caller())
     assert "invented" not in (await peer.http.get("/metrics")).text
     prefix = 'fedplan_requests_total{call="other",outcome="400",transport="ws"}'
     assert await value(peer, prefix) == 3

@@ -8,6 +8,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from fedplan.grid import Settings
+from tests.grid.conftest import serving
 from tests.grid.models import base64_of, diff, hosting
 from tests.grid.peers import Peer
 
@@ -160,6 +162,17 @@ async def test_a_socket_opens_at_the_base_url(server, path, compression):
         assert (await say(socket, "socket-ping"))["data"] == {}
 
 
+async def test_pages_that_may_not_use_the_grid_get_no_socket(tmp_path):
+    with serving(Settings(data_dir=tmp_path, cors_origins=["https://good.example"])) as server:
+        for origin in ("https://good.example", f"http://{server}", None):
+            async with connect(f"ws://{server}", origin=origin) as socket:
+                assert (await say(socket, "socket-ping"))["data"] == {}
+        for origin in ("https://bad.example", "null", "https://good.example.bad.example", "http://[", ""):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://{server}", origin=origin)
+            assert refused.value.response.status_code == 403
+
+
 async def test_no_socket_opens_elsewhere(server):
     with pytest.raises(InvalidStatus):
         await connect(f"ws://{server}/elsewhere")
@@ -185,11 +198,12 @@ async def test_many_workers_talk_at_once(server, http, name):
 
 
 async def test_the_owners_token_comes_with_the_connection(open_grid, tmp_path):
+    from fedplan.grid.callers import Caller
     from fedplan.grid.websocket import answer
 
     async with open_grid(owner_token="a token") as peer:
         grid = peer.app.state.grid
         message = json.dumps({"type": "model-centric/host-training", "data": hosting()})
-        refused = json.loads(await answer(grid, message, None))
+        refused = json.loads(await answer(grid, message, Caller()))
         assert "owner token" in refused["data"]["error"]
-        assert json.loads(await answer(grid, message, "a token"))["data"] == {"status": "success"}
+        assert json.loads(await answer(grid, message, Caller("a token")))["data"] == {"status": "success"}

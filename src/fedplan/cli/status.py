@@ -8,6 +8,8 @@ from fedplan.cli.options import AsJson, OwnerToken, Url, Verbose
 from fedplan.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from fedplan.wire.messages import CycleStatus, ModelStatus
 
 
@@ -39,9 +41,33 @@ def status(
     else:
         columns = ("model", "version", "phase", "cycle", "workers", "reports", "checkpoint", "closes")
         print_table(columns, [_row(model) for model in reply.models], numbers=("workers", "checkpoint"))
+        _print_plans(reply.models)
         for model in reply.models:
+            for withheld in model.withheld:
+                typer.echo(f"{model.name} {model.version}: no {withheld}", err=True)
             if model.last_failure is not None:
                 typer.echo(f"{model.name} {model.version}: a cycle failed: {model.last_failure}", err=True)
+
+
+def _print_plans(models: "Sequence[ModelStatus]") -> None:
+    """The Plans: as what each was hosted, and how far its results are then from the original's."""
+    from fedplan.wire.messages import PLAN_VARIANTS
+
+    rows = []
+    for model in models:
+        for plan in model.plans:
+            errors = {hosted.variant: hosted.error for hosted in plan.variants}
+            cells = [_hosted(errors, variant) for variant in PLAN_VARIANTS]
+            rows.append([model.name, model.version, plan.name, *cells])
+    if rows:
+        print_table(("model", "version", "plan", *PLAN_VARIANTS), rows)
+
+
+def _hosted(errors: "Mapping[str, float | None]", variant: str) -> str:
+    if variant not in errors:
+        return "–"
+    error = errors[variant]
+    return "yes" if error is None else f"±{error:.3g}"
 
 
 def _row(model: "ModelStatus") -> list[str]:

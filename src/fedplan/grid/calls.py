@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fedplan.errors import InvalidRequestError
+from fedplan.grid.callers import Caller
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
@@ -43,17 +44,19 @@ class Call:
         run: the use case.
         owner_only: whether it needs the grid's owner token.
         most_bytes: the largest message, where it is less than the grid's setting.
+        of_caller: whether the use case is told who asks.
     """
 
     request: type[Request]
-    run: Callable[[Grid, Any], Awaitable[Reply]]
+    run: Callable[..., Awaitable[Reply]]
     owner_only: bool = False
     most_bytes: int | None = None
+    of_caller: bool = False
 
 
 CALLS: dict[str, Call] = {
     AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
-    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL),
+    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_caller=True),
     REPORT: Call(ReportRequest, report),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
 }
@@ -61,7 +64,7 @@ CALLS: dict[str, Call] = {
 
 
 async def perform(
-    grid: Grid, call: Call, message: bytes | bytearray | dict[str, Any], token: str | None
+    grid: Grid, call: Call, message: bytes | bytearray | dict[str, Any], caller: Caller
 ) -> Reply:
     """Answers one message.
 
@@ -69,7 +72,7 @@ async def perform(
         grid: the grid.
         call: which call.
         message: the request as JSON, or parsed.
-        token: the bearer token that came with it, or with its connection.
+        caller: who sends it.
 
     Raises:
         InvalidRequestError: the message is not what the call needs.
@@ -77,10 +80,10 @@ async def perform(
         GridError: whatever the use case raises.
     """
     if call.owner_only:
-        grid.require_owner(token)
+        grid.require_owner(caller.token)
     request = parse(call.request, message)
     del message  # it may be large, and the call may take a while
-    return await call.run(grid, request)
+    return await (call.run(grid, request, caller) if call.of_caller else call.run(grid, request))
 
 
 def parse(kind: type[_R], message: bytes | bytearray | str | dict[str, Any]) -> _R:
@@ -105,9 +108,3 @@ def _check_number_of_values(message: bytes | bytearray | str) -> None:
         raise InvalidRequestError(
             f"the message holds more than {_MOST_VALUES} values; no message needs so many"
         )
-
-
-def bearer(authorization: str | None) -> str | None:
-    """The token in an Authorization header."""
-    scheme, _, token = (authorization or "").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None

@@ -19,6 +19,7 @@ in the order of asking. "random" draws lots when more workers are waiting than p
 taken with the chance places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker
 that was taken into cycle c is not taken before cycle c + n. Speeds below `minimum_download_speed` or
 `minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
+A client that cannot train the model is sent away for good: it would fail after the download.
 
 `num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end.
 """
@@ -34,6 +35,7 @@ from fedplan.wire.config import ServerConfig
 class Refusal(enum.StrEnum):
     """Why a worker is not taken into a cycle."""
 
+    UNABLE = "the client cannot train the model"
     FINISHED = "the model's training is finished"
     CLOSING = "the cycle is closing"
     TRAINING = "the worker is in the cycle already"
@@ -71,6 +73,7 @@ class Asker:
         place: its place in this cycle, if it has one.
         last_cycle: number of the latest other cycle that took it.
         waiting: how many workers wait for a place, this one included.
+        able: whether its client can train the model.
     """
 
     download: float | None = None
@@ -78,6 +81,7 @@ class Asker:
     place: Assignment | None = None
     last_cycle: int | None = None
     waiting: int = 1
+    able: bool = True
 
 
 def limit(config: ServerConfig) -> int | None:
@@ -161,6 +165,8 @@ def admission(
 
 
 def _obstacle(config: ServerConfig, cycle: Cycle, asker: Asker, now: float, draw: float) -> Refusal | None:
+    if not asker.able:
+        return Refusal.UNABLE
     if cycle.phase is not Phase.OPEN:
         return Refusal.CLOSING if takes_place(config, cycle.number + 1) else Refusal.FINISHED
     if is_overdue(cycle, now):
@@ -212,7 +218,7 @@ def _timeout(
     why: Refusal, config: ServerConfig, cycle: Cycle, asker: Asker, now: float, retry: float
 ) -> int | None:
     """Whole seconds, at least one; None when no later cycle can take the worker."""
-    if why is Refusal.FINISHED:
+    if why in (Refusal.UNABLE, Refusal.FINISHED):
         return None
     if why is Refusal.REPORTED and not takes_place(config, cycle.number + 1):
         return None

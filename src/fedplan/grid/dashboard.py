@@ -8,10 +8,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from fedplan.errors import AuthenticationError
+from fedplan.grid.callers import Caller
 from fedplan.grid.grid import Grid
-from fedplan.grid.http import answered, token_of
+from fedplan.grid.http import answered
 from fedplan.grid.service.status import status
-from fedplan.wire.messages import ModelStatus, StatusReply
+from fedplan.wire.messages import ModelStatus, PlanStatus, StatusReply
 
 router = APIRouter()
 
@@ -27,6 +28,7 @@ _PAGE = """<!doctype html>
   body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }}
   table {{ border-collapse: collapse; }}
   th, td {{ text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid #ddd; }}
+  td.note {{ border: 0; }}
   td.failure {{ color: #a00; border: 0; }}
 </style>
 <h1>fedplan grid</h1>
@@ -41,7 +43,7 @@ async def dashboard(request: Request) -> Response:
     """The page; a browser asks for the owner token as a password, when there is one."""
     grid: Grid = request.app.state.grid
     try:
-        grid.require_owner(token_of(request) or _password_of(request))
+        grid.require_owner(Caller.of(request.headers).token or _password_of(request))
     except AuthenticationError as error:
         ask = {"www-authenticate": 'Basic realm="fedplan grid, owner token as password"'}
         return HTMLResponse(page(f"<p>{escape(str(error))}</p>"), 401, ask)
@@ -76,11 +78,22 @@ def _row(model: ModelStatus) -> str:
         model.checkpoints[0].number if model.checkpoints else "",
     )
     row = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
-    failure = ""
+    notes = [("note", f"Plan {plan.name}: {_variants(plan)}") for plan in model.plans]
+    notes += [("failure", f"no {withheld}") for withheld in model.withheld]
     if model.last_failure:
-        text = escape(model.last_failure)
-        failure = f'<tr><td class="failure" colspan="{len(cells)}">last failure: {text}</td></tr>'
-    return f"<tr>{row}</tr>{failure}"
+        notes.append(("failure", f"last failure: {model.last_failure}"))
+    below = "".join(
+        f'<tr><td class="{kind}" colspan="{len(cells)}">{escape(text)}</td></tr>' for kind, text in notes
+    )
+    return f"<tr>{row}</tr>{below}"
+
+
+def _variants(plan: PlanStatus) -> str:
+    """As what a Plan is served, with the errors that were measured: ``list, tfjs (±2.4e-07)``."""
+    return ", ".join(
+        hosted.variant if hosted.error is None else f"{hosted.variant} (±{hosted.error:.3g})"
+        for hosted in plan.variants
+    )
 
 
 def _password_of(request: Request) -> str | None:

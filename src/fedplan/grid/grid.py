@@ -31,6 +31,7 @@ class Grid:
         replica: name of this process among those that share the store.
         diff_readers: a few at once read diffs: each needs several times its diff in memory.
         closable: set when a cycle may be waiting to be closed.
+        withheld: models (by id) and clients of which the log has told that they do not go together.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class Grid:
     replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
     diff_readers: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
     def require_owner(self, token: str | None) -> None:
         """Lets only the grid's owner pass, when the grid has an owner token.

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,14 +15,15 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
-from fedplan.grid.calls import CALLS, Call, bearer, perform
+from fedplan.grid.callers import Caller
+from fedplan.grid.calls import CALLS, Call, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Download
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
-from fedplan.wire.config import STORABLE
+from fedplan.wire import messages
 from fedplan.wire.messages import (
     GET_MODEL,
     GET_PLAN,
@@ -32,6 +33,7 @@ from fedplan.wire.messages import (
     SPEED_TEST_BYTES,
     STATUS,
     Reply,
+    StorableText,
     dump,
 )
 
@@ -46,9 +48,6 @@ _LINGER_SECONDS = 1.0
 _BODY_IS_LEFT = (408, 413, 503)
 """Statuses that may be sent before the body has come."""
 
-Id = Annotated[int, Query(ge=0, lt=2**63)]
-Name = Annotated[str, Query(pattern=STORABLE)]
-Variant = Literal["list", "torchscript", "tfjs"]
 Handler = Callable[..., Awaitable[Reply | Response]]
 
 
@@ -86,11 +85,6 @@ def to_response(result: Response | Reply | tuple[int, Reply]) -> Response:
     return Response(to_json(dump(reply)), code, headers, media_type="application/json")
 
 
-def token_of(request: Request) -> str | None:
-    """The bearer token of a request."""
-    return bearer(request.headers.get("authorization"))
-
-
 def _add_call(type: str, call: Call) -> None:
     """Serves a call of the table under its type as the path."""
 
@@ -99,7 +93,8 @@ def _add_call(type: str, call: Call) -> None:
         grid: Grid = request.app.state.grid
         limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
         with grid.intake.share() as take:
-            return await perform(grid, call, await read_body(request, limit, take), token_of(request))
+            body = await read_body(request, limit, take)
+            return await perform(grid, call, body, Caller.of(request.headers))
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
     router.add_api_route(
@@ -171,49 +166,39 @@ async def body_pieces(request: Request, limit: float) -> AsyncIterator[bytes]:
         raise InvalidRequestError("the connection broke while the body was being read") from None
 
 
-@router.get(f"/{GET_MODEL}", response_model=None)
-@answered(GET_MODEL)
-async def get_model(request: Request, worker_id: str, request_key: str, model_id: Id) -> Response:
-    """The model that the worker's cycle starts from: a State."""
-    return _send(await downloads.get_model(request.app.state.grid, worker_id, request_key, model_id))
+DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[Download]]]] = {
+    GET_MODEL: (messages.ModelRequest, downloads.get_model),
+    GET_PLAN: (messages.PlanRequest, downloads.get_plan),
+    GET_PROTOCOL: (messages.ProtocolRequest, downloads.get_protocol),
+    RETRIEVE_MODEL: (messages.RetrieveRequest, retrieve_model),
+}
+"""By message type, which is also the path: what the query holds, and the use case."""
 
 
-@router.get(f"/{GET_PLAN}", response_model=None)
-@answered(GET_PLAN)
-async def get_plan(
-    request: Request,
-    worker_id: str,
-    request_key: str,
-    plan_id: Id,
-    receive_operations_as: Variant = "list",
-) -> Response:
-    """A Plan of the worker's cycle."""
-    grid = request.app.state.grid
-    return _send(await downloads.get_plan(grid, worker_id, request_key, plan_id, receive_operations_as))
+def _add_download(
+    type: str, query: type[messages.Request], run: Callable[[Grid, Any], Awaitable[Download]]
+) -> None:
+    """Serves a download of the table under its type as the path."""
+
+    @answered(type)
+    async def handler(request: Request, asked: Annotated[query, Query()]) -> Response:  # type: ignore[valid-type]
+        return _send(await run(request.app.state.grid, asked))
+
+    router.add_api_route(
+        f"/{type}", handler, methods=["GET"], name=type, description=run.__doc__, response_model=None
+    )
 
 
-@router.get(f"/{GET_PROTOCOL}", response_model=None)
-@answered(GET_PROTOCOL)
-async def get_protocol(request: Request, worker_id: str, request_key: str, protocol_id: Id) -> Response:
-    """A Protocol of the worker's cycle."""
-    return _send(await downloads.get_protocol(request.app.state.grid, worker_id, request_key, protocol_id))
-
-
-@router.get(f"/{RETRIEVE_MODEL}", response_model=None)
-@answered(RETRIEVE_MODEL)
-async def get_checkpoint(
-    request: Request, name: Name, version: Name | None = None, checkpoint: str = "latest"
-) -> Response:
-    """A checkpoint of a model: a State."""
-    return _send(await retrieve_model(request.app.state.grid, name, version, checkpoint))
+for _type, (_query, _run) in DOWNLOADS.items():
+    _add_download(_type, _query, _run)
 
 
 @router.get(f"/{STATUS}", response_model=None)
 @answered(STATUS)
-async def get_status(request: Request, name: Name | None = None) -> Reply:
+async def get_status(request: Request, name: StorableText | None = None) -> Reply:
     """The hosted models, their cycles and checkpoints; needs the owner token, when there is one."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(token_of(request))
+    grid.require_owner(Caller.of(request.headers).token)
     return await status(grid, name)
 
 

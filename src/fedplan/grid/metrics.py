@@ -11,6 +11,7 @@ class Metrics:
         seconds: how long answers took, by call.
         reports: reports, by outcome (accepted, refused).
         cycles: ended cycles, by outcome (done, failed), and extensions (extended).
+        withheld: cycle requests of clients that cannot train the model, by client.
         closing_seconds: how long the averaging of a cycle took.
     """
 
@@ -30,6 +31,12 @@ class Metrics:
         )
         self.cycles = Counter(
             "fedplan_cycles", "Cycles ended or extended.", ["outcome"], registry=self._registry
+        )
+        self.withheld = Counter(
+            "fedplan_withheld",
+            "Cycle requests of clients that cannot train the model.",
+            ["client"],
+            registry=self._registry,
         )
         self.closing_seconds = Histogram(
             "fedplan_closing_seconds", "Time to average a cycle.", registry=self._registry

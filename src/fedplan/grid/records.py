@@ -6,10 +6,12 @@ Times are seconds since 1970 (UTC), as `time.time` gives them.
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from fedplan.aggregate import Layout
 from fedplan.wire.config import ServerConfig
+
+Content = TypeVar("Content", bytes, str)
 
 
 class Phase(enum.StrEnum):
@@ -46,6 +48,46 @@ class Process:
     server_config: ServerConfig
     layout: Layout
     averaging_plan: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variant(Generic[Content]):
+    """One form of a Plan.
+
+    Attributes:
+        content: its bytes, or the key of their blob.
+        error: the greatest absolute difference of its results from the original's; None when it was not told.
+    """
+
+    content: Content
+    error: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewProcess(Generic[Content]):
+    """An FL process that passed all checks and is about to be hosted: with bytes, then with keys of blobs.
+
+    Attributes:
+        name: the model's name.
+        version: the model's version.
+        client_config: as the model's owner wrote it.
+        server_config: how its cycles run.
+        layout: of the model's tensors.
+        model: its State.
+        averaging_plan: the averaging Plan, if it has one.
+        plans: for each Plan's name, its variants.
+        protocols: for each Protocol's name, the Protocol.
+    """
+
+    name: str
+    version: str
+    client_config: Mapping[str, Any]
+    server_config: ServerConfig
+    layout: Layout
+    model: Content
+    averaging_plan: Content | None
+    plans: Mapping[str, Mapping[str, Variant[Content]]]
+    protocols: Mapping[str, Content]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The WebSocket transport: envelopes in, envelopes out, on the same table of calls as HTTP."""
 
 import time
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -8,7 +9,8 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from fedplan.errors import InvalidRequestError
-from fedplan.grid.calls import CALLS, bearer, parse, perform
+from fedplan.grid.callers import Caller
+from fedplan.grid.calls import CALLS, parse, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome, refusal
 from fedplan.wire.messages import SOCKET_PING, Reply, Request, dump
@@ -20,7 +22,10 @@ router = APIRouter()
 async def converse(socket: WebSocket) -> None:
     """Answers the messages of one connection, one after the other. Nothing of a worker is tied to it."""
     grid: Grid = socket.app.state.grid
-    token = bearer(socket.headers.get("authorization"))
+    if not _is_welcome(grid.settings.cors_origins, socket.headers):
+        await socket.close()  # before it is accepted: 403
+        return
+    caller = Caller.of(socket.headers)
     await socket.accept()
     try:
         while True:
@@ -28,10 +33,21 @@ async def converse(socket: WebSocket) -> None:
             if message["type"] == "websocket.disconnect":
                 return
             await socket.send_text(
-                await answer(grid, message.get("text") or message.get("bytes") or b"", token)
+                await answer(grid, message.get("text") or message.get("bytes") or b"", caller)
             )
     except WebSocketDisconnect:
         return  # the worker went while it was being answered; it may go on over another connection
+
+
+def _is_welcome(allowed: Collection[str], headers: Mapping[str, str]) -> bool:
+    """Whether the page that opens a socket may use the grid; browsers leave it to the server to look.
+
+    PySyft names the grid itself as the origin; other clients name none.
+    """
+    origin = headers.get("origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return True
+    return origin.partition("://")[2] == headers.get("host")
 
 
 class Frame(Request):
@@ -42,7 +58,7 @@ class Frame(Request):
     request_id: Any = None
 
 
-async def answer(grid: Grid, raw: bytes | str, token: str | None) -> str:
+async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
     """The answer to one message: same `type`, same `request_id` when one came, and `data`."""
     started = time.perf_counter()
     result: Reply | tuple[int, Reply]
@@ -52,7 +68,7 @@ async def answer(grid: Grid, raw: bytes | str, token: str | None) -> str:
         frame = Frame(type="error")
         result = refusal(error)
     else:
-        result = await outcome(_reply(grid, frame, len(raw), token))
+        result = await outcome(_reply(grid, frame, len(raw), caller))
     status, reply = result if isinstance(result, tuple) else (200, result)
     label = frame.type if frame.type in CALLS else "other"
     grid.metrics.requests.labels(label, "ws", str(status)).inc()
@@ -60,7 +76,7 @@ async def answer(grid: Grid, raw: bytes | str, token: str | None) -> str:
     return _seal(frame, reply)
 
 
-async def _reply(grid: Grid, frame: Frame, size: int, token: str | None) -> Reply:
+async def _reply(grid: Grid, frame: Frame, size: int, caller: Caller) -> Reply:
     if frame.type == SOCKET_PING:
         return Reply()
     call = CALLS.get(frame.type)
@@ -71,7 +87,7 @@ async def _reply(grid: Grid, frame: Frame, size: int, token: str | None) -> Repl
         raise InvalidRequestError("'data' is not an object")
     with grid.intake.share() as take:
         take(size)
-        return await perform(grid, call, frame.data, token)
+        return await perform(grid, call, frame.data, caller)
 
 
 def _seal(frame: Frame, reply: Reply) -> str:

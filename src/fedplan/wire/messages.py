@@ -27,7 +27,9 @@ SPEED_TEST = "model-centric/speed-test"
 SPEED_TEST_BYTES = 64 * 1024 * 1024
 """Size of the speed test's download and upload."""
 
-PLAN_VARIANTS = ("list", "torchscript", "tfjs")
+Variant = Literal["list", "torchscript", "tfjs"]
+
+PLAN_VARIANTS: tuple[Variant, ...] = ("list", "torchscript", "tfjs")
 """Values of `receive_operations_as`; the first is the default."""
 
 
@@ -36,7 +38,11 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Text = Annotated[str, BeforeValidator(_text), Field(pattern=STORABLE)]
+StorableText = Annotated[str, Field(pattern=STORABLE)]
+
+Text = Annotated[StorableText, BeforeValidator(_text)]
+
+Id = Annotated[int, Field(ge=0, lt=2**63)]
 
 WorkerId = Annotated[Text, Field(max_length=1000)]
 RequestKey = Annotated[str, Field(max_length=1000)]
@@ -82,6 +88,8 @@ class CycleRequest(Request):
     """Mbit/s from Python and browsers; phones send KB/s or MB/s."""
     upload: float | None = None
     """See `download`; 0 from a browser means "too fast to measure"."""
+    receive_operations_as: Variant | None = None
+    """The variant of Plans that the client loads; a grid knows it of shipped clients without being told."""
 
 
 class CycleAccepted(Reply):
@@ -129,6 +137,40 @@ class HostTrainingRequest(Request):
     server_config: dict[str, Any]
 
 
+class DownloadRequest(Request):
+    """Base of what a worker in a cycle sends to download something."""
+
+    worker_id: str
+    request_key: str
+
+
+class ModelRequest(DownloadRequest):
+    """Asks for the State that the cycle starts from."""
+
+    model_id: Id
+
+
+class PlanRequest(DownloadRequest):
+    """Asks for a Plan in one of its variants."""
+
+    plan_id: Id
+    receive_operations_as: Variant = "list"
+
+
+class ProtocolRequest(DownloadRequest):
+    """Asks for a Protocol."""
+
+    protocol_id: Id
+
+
+class RetrieveRequest(Request):
+    """Asks for a checkpoint of a model: its number, 1 being the model as it was hosted, or `latest`."""
+
+    name: StorableText
+    version: StorableText | None = None
+    checkpoint: str = "latest"
+
+
 class CycleStatus(Reply):
     """One cycle, as its model's owner sees it."""
 
@@ -160,6 +202,33 @@ class CheckpointStatus(Reply):
     created_at: datetime
 
 
+class VariantStatus(Reply):
+    """One form in which a Plan is served."""
+
+    variant: str
+    """`list`, `torchscript` or `tfjs`."""
+    error: float | None = None
+    """Greatest absolute difference of its results from the original's; absent when nobody measured it."""
+
+
+class PlanStatus(Reply):
+    """A hosted Plan."""
+
+    name: str
+    variants: list[VariantStatus]
+
+
+class WithheldStatus(Reply):
+    """A kind of client that is rejected, since it cannot train the model."""
+
+    client: str
+    """Such as `KotlinSyft`."""
+    why: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.client}: {'; '.join(self.why)}"
+
+
 class ModelStatus(Reply):
     """One FL process: a hosted model name and version."""
 
@@ -175,6 +244,10 @@ class ModelStatus(Reply):
     """Newest first, the newest 100; `latest` is the first of them."""
     last_failure: str | None = None
     """Why the latest failed cycle, whichever that was, made no checkpoint."""
+    plans: list[PlanStatus] = Field(default_factory=list)
+    """What workers download and run."""
+    withheld: list[WithheldStatus] = Field(default_factory=list)
+    """Clients that cannot take part."""
 
 
 class StatusReply(Reply):

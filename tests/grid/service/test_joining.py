@@ -109,13 +109,27 @@ class TestACycleRequest:
         assert "authenticate first" in reply.json()["error"]
         await peer.join()
 
-    async def test_needs_a_worker_id_given_out_for_that_model(self, peer):
-        await peer.host("m")
+    async def test_may_come_with_a_worker_id_given_out_for_another_model(self, peer):
+        await peer.host("m", "1.0")
+        await peer.host("m", "2.0")
         await peer.host("n")
         worker_id = await peer.authenticate("n")
-        reply = await peer.post("cycle-request", worker_id=worker_id, model="m", version="1.0")
-        assert reply.status_code == 401
-        assert "authenticate for this one" in reply.json()["error"]
+        for name, version in (("m", "1.0"), ("m", "2.0"), ("n", "1.0")):
+            assert (await peer.ask(worker_id, name, version))["status"] == "accepted"
+        reply = await peer.post("cycle-request", worker_id=worker_id, model="o", version="1.0")
+        assert reply.status_code == 404
+
+    async def test_needs_a_worker_id_given_out_for_a_model_that_asks_for_a_token(self, peer):
+        await peer.host("m", server={"authentication": {"secret": SECRET}})
+        await peer.host("n", server={"authentication": {"secret": SECRET[::-1]}})
+        await peer.host("open")
+        n_token = jwt.encode({}, SECRET[::-1], algorithm="HS256")
+        for worker_id in (await peer.authenticate("open"), await peer.authenticate("n", auth_token=n_token)):
+            reply = await peer.post("cycle-request", worker_id=worker_id, model="m", version="1.0")
+            assert reply.status_code == 401
+            assert "authenticate for this one" in reply.json()["error"]
+        worker_id = await peer.authenticate("m", auth_token=token())
+        assert (await peer.ask(worker_id, "open"))["status"] == "accepted"
 
     async def test_of_a_worker_in_the_cycle_is_rejected_with_the_time_left(self, peer):
         await peer.host(server={"cycle_length": 100})
@@ -209,6 +223,16 @@ class TestSelection:
         await worker.report(request_key=answer["request_key"])
         await peer.until_checkpoint(4)
         assert await peer.ask(worker.worker_id) == {"status": "rejected"}  # cycle 5 will not be
+
+    async def test_a_worker_rests_from_the_model_that_it_trained_and_from_no_other(self, peer):
+        server = {"max_diffs": 1, "do_not_reuse_workers_until_cycle": 9}
+        await peer.host("m", server=server)
+        worker = await peer.join("m")
+        await worker.report()
+        await peer.until_checkpoint(2, "m")
+        await peer.host("n", server=server)
+        assert (await peer.ask(worker.worker_id, "n"))["status"] == "accepted"
+        assert (await peer.ask(worker.worker_id, "m"))["status"] == "rejected"
 
     async def test_a_worker_cannot_escape_its_rest_with_a_new_id_where_its_token_names_it(self, peer):
         server = {

@@ -1,6 +1,7 @@
 from fedplan.grid.store import catalogue
 from fedplan.grid.store.overview import CHECKPOINTS_SHOWN
-from fedplan.wire.messages import StatusReply
+from fedplan.wire.messages import ModelStatus, StatusReply
+from tests.grid.golden.hosted import plan
 
 
 async def test_an_empty_grid_hosts_nothing(peer):
@@ -29,7 +30,44 @@ async def test_the_status_tells_of_models_cycles_and_checkpoints(open_grid):
                 "closes_at": "1970-01-01T00:17:40Z",
             },
             "checkpoints": [{"number": 1, "created_at": "1970-01-01T00:16:40Z"}],
+            "plans": [{"name": "training_plan", "variants": [{"variant": "list"}]}],
+            "withheld": [
+                {"client": client, "why": [f"the Plan 'training_plan' is not hosted as {variant}"]}
+                for client, variant in (
+                    ("KotlinSyft", "torchscript"),
+                    ("SwiftSyft", "torchscript"),
+                    ("syft.js", "tfjs"),
+                )
+            ],
         }
+
+
+async def test_the_status_tells_how_exact_each_variant_is(peer):
+    tags = ("#fedplan-error:torchscript:0", "#fedplan-error:tfjs:2.4e-07")
+    plans = {"training_plan": plan(tags=tags).hex(), "metrics": plan(("tfjs",), tags[1:]).hex()}
+    await peer.host(plans=plans)
+    await peer.host("n")
+    model = await peer.status()
+    assert model["plans"] == [
+        {
+            "name": "training_plan",
+            "variants": [
+                {"variant": "list"},
+                {"variant": "torchscript", "error": 0.0},
+                {"variant": "tfjs", "error": 2.4e-07},
+            ],
+        },
+        {"name": "metrics", "variants": [{"variant": "list"}, {"variant": "tfjs", "error": 2.4e-07}]},
+    ]
+    why = ["the Plan 'metrics' is not hosted as torchscript"]
+    assert model["withheld"] == [{"client": client, "why": why} for client in ("KotlinSyft", "SwiftSyft")]
+
+
+async def test_the_status_of_an_older_grid_is_read_too(peer):
+    await peer.host()
+    older = {key: value for key, value in (await peer.status()).items() if key not in ("plans", "withheld")}
+    model = ModelStatus.model_validate(older)
+    assert model.plans == model.withheld == []
 
 
 async def test_the_status_is_what_the_client_reads(peer):

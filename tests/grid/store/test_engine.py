@@ -6,7 +6,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from fedplan.grid.store import Store
+from fedplan.grid.store import Store, catalogue
 from fedplan.grid.store.tables import keys, metadata
 from tests.grid.databases import database_of, only_sqlite
 
@@ -39,6 +39,21 @@ async def test_the_migrations_make_the_tables(store):
 
     async with store.reading() as db:
         assert await db.run_sync(compare) == []
+
+
+async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it_holds(store, url):
+    """As a grid of the first schema left it."""
+    async with store.writing() as db:
+        await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
+        await db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        await db.execute(text("INSERT INTO processes VALUES (1, 'm', '1.0', '{}', '{}', '[]', NULL, 0)"))
+        await db.execute(text("INSERT INTO plans VALUES (1, 1, 'p')"))
+        await db.execute(text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x')"))
+    again = await Store.open(url)
+    async with again.reading() as db:
+        assert await catalogue.variants_of(db, 1) == {"p": {"list": None}}
+        assert await catalogue.plan_blobs(db, 1, 1) == {"list": "plans/x"}
+    await again.aclose()
 
 
 async def test_opening_again_changes_nothing(url, store):

@@ -10,6 +10,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase
 from fedplan.grid.service.access import find_place
 from fedplan.grid.store import catalogue
+from fedplan.wire.messages import DownloadRequest, ModelRequest, PlanRequest, ProtocolRequest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Download:
     pieces: AsyncIterator[bytes]
 
 
-async def get_model(grid: Grid, worker_id: str, request_key: str, model_id: int) -> Download:
+async def get_model(grid: Grid, request: ModelRequest) -> Download:
     """The State that the worker's cycle starts from.
 
     Raises:
@@ -33,14 +34,14 @@ async def get_model(grid: Grid, worker_id: str, request_key: str, model_id: int)
         NotFoundError: the cycle starts from another model.
     """
     async with grid.store.reading() as db:
-        cycle = await _open_cycle(db, worker_id, request_key)
-        if cycle.checkpoint_id != model_id:
-            raise NotFoundError(f"the cycle has no model {model_id}")
-        checkpoint = await catalogue.get_checkpoint(db, model_id)
+        cycle = await _open_cycle(db, request)
+        if cycle.checkpoint_id != request.model_id:
+            raise NotFoundError(f"the cycle has no model {request.model_id}")
+        checkpoint = await catalogue.get_checkpoint(db, request.model_id)
     return await fetch(grid, checkpoint.blob)
 
 
-async def get_plan(grid: Grid, worker_id: str, request_key: str, plan_id: int, variant: str) -> Download:
+async def get_plan(grid: Grid, request: PlanRequest) -> Download:
     """A Plan of the worker's cycle, in one of its variants.
 
     Raises:
@@ -48,18 +49,19 @@ async def get_plan(grid: Grid, worker_id: str, request_key: str, plan_id: int, v
         NotFoundError: the cycle has no such Plan, or the Plan no such variant.
     """
     async with grid.store.reading() as db:
-        cycle = await _open_cycle(db, worker_id, request_key)
-        blobs = await catalogue.plan_blobs(db, cycle.process_id, plan_id)
+        cycle = await _open_cycle(db, request)
+        blobs = await catalogue.plan_blobs(db, cycle.process_id, request.plan_id)
     if not blobs:
-        raise NotFoundError(f"the cycle has no Plan {plan_id}")
+        raise NotFoundError(f"the cycle has no Plan {request.plan_id}")
+    variant = request.receive_operations_as
     if variant not in blobs:
         raise NotFoundError(
-            f"the Plan {plan_id} was not hosted as {variant}; it is there as {', '.join(blobs)}"
+            f"the Plan {request.plan_id} was not hosted as {variant}; it is there as {', '.join(blobs)}"
         )
     return await fetch(grid, blobs[variant])
 
 
-async def get_protocol(grid: Grid, worker_id: str, request_key: str, protocol_id: int) -> Download:
+async def get_protocol(grid: Grid, request: ProtocolRequest) -> Download:
     """A Protocol of the worker's cycle.
 
     Raises:
@@ -67,10 +69,10 @@ async def get_protocol(grid: Grid, worker_id: str, request_key: str, protocol_id
         NotFoundError: the cycle has no such Protocol.
     """
     async with grid.store.reading() as db:
-        cycle = await _open_cycle(db, worker_id, request_key)
-        blob = await catalogue.protocol_blob(db, cycle.process_id, protocol_id)
+        cycle = await _open_cycle(db, request)
+        blob = await catalogue.protocol_blob(db, cycle.process_id, request.protocol_id)
     if blob is None:
-        raise NotFoundError(f"the cycle has no Protocol {protocol_id}")
+        raise NotFoundError(f"the cycle has no Protocol {request.protocol_id}")
     return await fetch(grid, blob)
 
 
@@ -79,8 +81,8 @@ async def fetch(grid: Grid, blob: str) -> Download:
     return Download(*await grid.blobs.stream(blob))
 
 
-async def _open_cycle(db: AsyncConnection, worker_id: str, request_key: str) -> Cycle:
-    _, cycle = await find_place(db, worker_id, request_key)
+async def _open_cycle(db: AsyncConnection, request: DownloadRequest) -> Cycle:
+    _, cycle = await find_place(db, request.worker_id, request.request_key)
     if cycle.phase is not Phase.OPEN:
         raise AccessDeniedError("the worker's cycle is over; ask for the next one")
     return cycle

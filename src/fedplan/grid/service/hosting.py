@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
-import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from fedplan.aggregate import Layout, diffs_of_plan, layout_of, misfit, plan_shapes
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import Plan, split_variants
 from fedplan.wire import State, schema
@@ -19,32 +20,8 @@ from fedplan.wire.messages import HostTrainingRequest, Success
 
 _LONGEST_NAME = 200
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model that passed all checks, ready to be stored.
-
-    Attributes:
-        name: its name.
-        version: its version.
-        client_config: as its owner wrote it.
-        server_config: how its cycles run.
-        layout: of its tensors.
-        model: its State.
-        averaging_plan: the averaging Plan, if it has one.
-        plans: for each Plan's name, the bytes of each variant.
-        protocols: for each Protocol's name, its bytes.
-    """
-
-    name: str
-    version: str
-    client_config: Mapping[str, Any]
-    server_config: ServerConfig
-    layout: Layout
-    model: bytes
-    averaging_plan: bytes | None
-    plans: Mapping[str, Mapping[str, bytes]]
-    protocols: Mapping[str, bytes]
+_ERROR_TAG = re.compile(r"#fedplan-error:([a-z]+):(\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)", re.ASCII)
+"""Such as ``#fedplan-error:tfjs:2.4e-07``."""
 
 
 async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
@@ -55,11 +32,11 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
         ConfigError: a configuration has an unknown key or a wrong value.
         NameTakenError: the name and version are hosted already.
     """
-    candidate = await asyncio.to_thread(examine, request)
+    examined = await asyncio.to_thread(examine, request)
     async with grid.store.reading() as db:
-        if await catalogue.find_process(db, candidate.name, candidate.version) is not None:
-            raise catalogue.name_taken(candidate.name, candidate.version)
-    new = await _store_blobs(grid, candidate)
+        if await catalogue.find_process(db, examined.name, examined.version) is not None:
+            raise catalogue.name_taken(examined.name, examined.version)
+    new = await _store_blobs(grid, examined)
     now = grid.clock()
     async with grid.store.writing() as db:
         process_id, checkpoint_id = await catalogue.add_process(db, new, now)
@@ -69,7 +46,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     return Success()
 
 
-def examine(request: HostTrainingRequest) -> Candidate:
+def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
     """Checks everything about a model that is to be hosted.
 
     Raises:
@@ -97,7 +74,7 @@ def examine(request: HostTrainingRequest) -> Candidate:
             server_config = _check_averaging_plan(averaging_plan, layout, server_config)
     elif server_config.iterative_plan:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
-    return Candidate(
+    return NewProcess(
         client_config.name,
         client_config.version,
         request.client_config,
@@ -136,10 +113,24 @@ def _read_model(data: bytes) -> tuple[State, Layout]:
     return State.of(tensors), layout
 
 
-def _read_plan(name: str, data: bytes, layout: Layout) -> Mapping[str, bytes]:
+def _read_plan(name: str, data: bytes, layout: Layout) -> Mapping[str, Variant[bytes]]:
     _check_name(name)
     Plan.parse(data).check_model(layout)
-    return split_variants(data)
+    errors = variant_errors(schema.Plan.decode(data).tags)
+    return {kind: Variant(part, errors.get(kind)) for kind, part in split_variants(data).items()}
+
+
+def variant_errors(tags: Iterable[str]) -> Mapping[str, float]:
+    """What a Plan's tags tell of its variants: each one's greatest absolute difference from the original.
+
+    Whatever else tags say is passed over: they are anybody's.
+    """
+    errors = {}
+    for tag in tags:
+        found = _ERROR_TAG.fullmatch(tag)
+        if found is not None and math.isfinite(error := float(found[2])):
+            errors[found[1]] = error
+    return errors
 
 
 def _read_protocol(name: str, data: bytes) -> bytes:
@@ -183,19 +174,22 @@ def _with_diffs(config: ServerConfig, diffs: int) -> ServerConfig:
     return parse_server_config(settled)
 
 
-async def _store_blobs(grid: Grid, candidate: Candidate) -> catalogue.NewProcess:
+async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
     put = grid.blobs.put
-    return catalogue.NewProcess(
-        name=candidate.name,
-        version=candidate.version,
-        client_config=candidate.client_config,
-        server_config=candidate.server_config,
-        layout=candidate.layout,
-        model=await put("models", candidate.model),
-        averaging_plan=await put("plans", candidate.averaging_plan) if candidate.averaging_plan else None,
+    return NewProcess(
+        new.name,
+        new.version,
+        new.client_config,
+        new.server_config,
+        new.layout,
+        model=await put("models", new.model),
+        averaging_plan=await put("plans", new.averaging_plan) if new.averaging_plan else None,
         plans={
-            name: {variant: await put("plans", data) for variant, data in variants.items()}
-            for name, variants in candidate.plans.items()
+            name: {
+                kind: Variant(await put("plans", variant.content), variant.error)
+                for kind, variant in variants.items()
+            }
+            for name, variants in new.plans.items()
         },
-        protocols={name: await put("protocols", data) for name, data in candidate.protocols.items()},
+        protocols={name: await put("protocols", data) for name, data in new.protocols.items()},
     )

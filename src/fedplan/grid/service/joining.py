@@ -1,12 +1,15 @@
 """How a worker comes into a cycle: authenticate, then ask."""
 
+import dataclasses
 import logging
+from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fedplan.errors import AuthenticationError, NotFoundError
 from fedplan.grid import cycles
 from fedplan.grid.auth import Worker, key_digest, new_request_key
+from fedplan.grid.callers import Caller, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.store import catalogue, participation
@@ -51,20 +54,27 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     )
 
 
-async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | CycleRejected:
+async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> CycleAccepted | CycleRejected:
     """Takes a worker into the model's cycle, or tells it when to ask again. See `cycles` for the rules.
 
     Raises:
-        AuthenticationError: the worker id is not one of this grid's, or was given for another model.
+        AuthenticationError: the worker id is not one of this grid's, or does not open this model.
+        NotFoundError: there is no such model.
     """
     worker = grid.worker_ids.read(request.worker_id)
     now = grid.clock()
     async with grid.store.writing() as db:
-        process = await catalogue.get_process(db, worker.process_id)
-        if request.model != process.name or request.version not in (None, process.version):
-            raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
+        process = await _process_asked_for(db, worker, request)
+        variant = request.receive_operations_as or caller.variant
+        why_not = obstacles(process, await catalogue.variants_of(db, process.id), variant, caller.kind)
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         asker = await _asker(db, process, cycle, worker, request, now)
+        asker = dataclasses.replace(
+            asker,
+            able=not why_not,
+            download=caller.mbits(request.download),
+            upload=caller.mbits(request.upload),
+        )
         rejection = cycles.admission(
             process.server_config,
             cycle,
@@ -76,6 +86,8 @@ async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | Cy
         if cycles.keeps_waiting_list(process.server_config):
             until = cycles.waits_until(rejection, now) if rejection and rejection.waits else None
             await participation.note_waiting(db, process.id, request.worker_id, until, now)
+        if why_not:
+            _tell_withheld(grid, process, caller, why_not)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
@@ -91,6 +103,21 @@ async def request_cycle(grid: Grid, request: CycleRequest) -> CycleAccepted | Cy
         )
 
 
+async def _process_asked_for(db: AsyncConnection, worker: Worker, request: CycleRequest) -> Process:
+    """The FL process that a worker wants to train.
+
+    syft.js 0.1.4 authenticates once for all its jobs. So a worker id given for one model opens the others
+    too, but for those that ask for a token: its token was checked for its own model only.
+    """
+    process = await catalogue.get_process(db, worker.process_id)
+    if request.model == process.name and request.version in (None, process.version):
+        return process
+    process = await find_process(db, request.model, request.version)
+    if process.server_config.authentication is not None:
+        raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
+    return process
+
+
 async def _asker(
     db: AsyncConnection, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
 ) -> cycles.Asker:
@@ -98,15 +125,26 @@ async def _asker(
     config = process.server_config
     last = waiting = None
     if config.do_not_reuse_workers_until_cycle:
-        last = await participation.last_cycle_of(db, worker.identity, before=cycle.id)
+        last = await participation.last_cycle_of(db, worker.identity, before=cycle)
     if cycles.keeps_waiting_list(config):
         waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
     return cycles.Asker(
-        download=request.download,
-        upload=request.upload,
         place=await participation.find_place(db, cycle.id, request.worker_id),
         last_cycle=last,
         waiting=1 + (waiting or 0),
+    )
+
+
+def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[str]) -> None:
+    """Counts a client that cannot train a model; the log says it once for a model and a kind of client."""
+    client = caller.kind.name if caller.kind else "another client"
+    grid.metrics.withheld.labels(client).inc()
+    if (process.id, client) in grid.withheld:
+        return
+    grid.withheld.add((process.id, client))
+    reasons = "; ".join(why)
+    logger.warning(
+        "'%s' version '%s' is withheld from %s: %s", process.name, process.version, client, reasons
     )
 
 

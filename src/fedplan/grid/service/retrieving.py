@@ -5,27 +5,22 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.service.downloads import Download, fetch
 from fedplan.grid.service.joining import find_process
 from fedplan.grid.store import catalogue
+from fedplan.wire.messages import RetrieveRequest
 
 
-async def retrieve_model(grid: Grid, name: str, version: str | None, checkpoint: str) -> Download:
-    """A checkpoint of a model.
-
-    Args:
-        grid: the grid.
-        name: the model's name.
-        version: its version; the one hosted last when None.
-        checkpoint: its number, 1 being the model as it was hosted, or ``latest``.
+async def retrieve_model(grid: Grid, request: RetrieveRequest) -> Download:
+    """A checkpoint of a model; without a version, of the one hosted last.
 
     Raises:
         NotFoundError: there is no such model or checkpoint.
     """
-    number = None if checkpoint == "latest" else _number(checkpoint)
+    number = None if request.checkpoint == "latest" else _number(request.checkpoint)
     async with grid.store.reading() as db:
-        process = await find_process(db, name, version)
+        process = await find_process(db, request.name, request.version)
         found = await catalogue.find_checkpoint(db, process.id, number)
     if found is None:
         raise NotFoundError(
-            f"the model '{name}' has no checkpoint '{checkpoint}'; numbers and 'latest' exist"
+            f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; numbers and 'latest' exist"
         )
     return await fetch(grid, found.blob)
 

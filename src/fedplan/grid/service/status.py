@@ -1,13 +1,24 @@
 """What the owner sees of the hosted models."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fedplan.errors import NotFoundError
 from fedplan.grid import cycles
+from fedplan.grid.callers import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process
 from fedplan.grid.store.overview import Overview, overview
-from fedplan.wire.messages import CheckpointStatus, CycleStatus, ModelStatus, StatusReply
+from fedplan.wire.messages import (
+    PLAN_VARIANTS,
+    CheckpointStatus,
+    CycleStatus,
+    ModelStatus,
+    PlanStatus,
+    StatusReply,
+    VariantStatus,
+    WithheldStatus,
+)
 
 
 async def status(grid: Grid, name: str | None) -> StatusReply:
@@ -26,6 +37,7 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
 def _model(process: Process, seen: Overview) -> ModelStatus:
     config = process.server_config
     cycle = seen.cycles[process.id]
+    plans = seen.plans.get(process.id, {})
     finished = cycle.closed_at is not None and not cycles.takes_place(config, cycle.number + 1)
     return ModelStatus(
         name=process.name,
@@ -38,6 +50,19 @@ def _model(process: Process, seen: Overview) -> ModelStatus:
             for checkpoint in seen.checkpoints[process.id]
         ],
         last_failure=seen.failures.get(process.id),
+        plans=[_plan(name, hosted) for name, hosted in plans.items()],
+        withheld=[
+            WithheldStatus(client=kind.name, why=list(why))
+            for kind in KINDS
+            if (why := obstacles(process, plans, kind.variant, kind))
+        ],
+    )
+
+
+def _plan(name: str, hosted: Mapping[str, float | None]) -> PlanStatus:
+    found = [variant for variant in PLAN_VARIANTS if variant in hosted]
+    return PlanStatus(
+        name=name, variants=[VariantStatus(variant=variant, error=hosted[variant]) for variant in found]
     )
 
 

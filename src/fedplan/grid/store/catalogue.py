@@ -1,46 +1,16 @@
 """Queries about what is hosted: FL processes, their Plans, Protocols and checkpoints."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import ColumnElement, RowMapping, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fedplan.aggregate import Layout
 from fedplan.errors import NameTakenError
-from fedplan.grid.records import Checkpoint, Process
+from fedplan.grid.records import Checkpoint, NewProcess, Process
 from fedplan.grid.store.tables import checkpoints, plan_variants, plans, processes, protocols
 from fedplan.wire.config import ServerConfig
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class NewProcess:
-    """An FL process that is about to be hosted; its blobs are stored already.
-
-    Attributes:
-        name: the model's name.
-        version: the model's version.
-        client_config: as the model's owner wrote it.
-        server_config: how its cycles run.
-        layout: of the model.
-        model: key of the model's blob.
-        averaging_plan: key of the averaging Plan's blob.
-        plans: for each Plan's name, the key of each variant's blob.
-        protocols: for each Protocol's name, the key of its blob.
-    """
-
-    name: str
-    version: str
-    client_config: Mapping[str, Any]
-    server_config: ServerConfig
-    layout: Layout
-    model: str
-    averaging_plan: str | None
-    plans: Mapping[str, Mapping[str, str]]
-    protocols: Mapping[str, str]
 
 
 async def find_process(db: AsyncConnection, name: str, version: str | None) -> Process | None:
@@ -57,7 +27,7 @@ async def get_process(db: AsyncConnection, id: int) -> Process:
     return read_process((await db.execute(select(processes).where(processes.c.id == id))).mappings().one())
 
 
-async def add_process(db: AsyncConnection, new: NewProcess, now: float) -> tuple[int, int]:
+async def add_process(db: AsyncConnection, new: NewProcess[str], now: float) -> tuple[int, int]:
     """Stores an FL process with its Plans, Protocols and first checkpoint.
 
     Returns:
@@ -82,7 +52,10 @@ async def add_process(db: AsyncConnection, new: NewProcess, now: float) -> tuple
     for name, variants in new.plans.items():
         plan = {"process_id": process_id, "name": name}
         plan_id = await db.scalar(plans.insert().returning(plans.c.id), plan)
-        rows = [{"plan_id": plan_id, "variant": kind, "blob": blob} for kind, blob in variants.items()]
+        rows = [
+            {"plan_id": plan_id, "variant": kind, "blob": variant.content, "error": variant.error}
+            for kind, variant in variants.items()
+        ]
         await db.execute(plan_variants.insert(), rows)
     for name, blob in new.protocols.items():
         await db.execute(protocols.insert(), {"process_id": process_id, "name": name, "blob": blob})
@@ -104,6 +77,32 @@ async def protocol_ids(db: AsyncConnection, process_id: int) -> dict[str, int]:
     """The ids of a process's Protocols, by name."""
     query = select(protocols.c.name, protocols.c.id).where(protocols.c.process_id == process_id)
     return {row.name: row.id for row in await db.execute(query.order_by(protocols.c.id))}
+
+
+async def variants(
+    db: AsyncConnection, *which: ColumnElement[bool]
+) -> Mapping[int, Mapping[str, Mapping[str, float | None]]]:
+    """The errors of the variants of Plans: by process, the Plan's name, and the variant.
+
+    Args:
+        db: the connection.
+        which: what holds for the processes.
+    """
+    query = (
+        select(plans.c.process_id, plans.c.name, plan_variants.c.variant, plan_variants.c.error)
+        .select_from(processes.outerjoin(plans).outerjoin(plan_variants))  # so it goes by the processes
+        .where(*which, plan_variants.c.variant.is_not(None))
+        .order_by(plans.c.id)
+    )
+    found: dict[int, dict[str, dict[str, float | None]]] = {}
+    for row in await db.execute(query):
+        found.setdefault(row.process_id, {}).setdefault(row.name, {})[row.variant] = row.error
+    return found
+
+
+async def variants_of(db: AsyncConnection, process_id: int) -> Mapping[str, Mapping[str, float | None]]:
+    """The errors of the variants of a process's Plans."""
+    return (await variants(db, processes.c.id == process_id))[process_id]
 
 
 async def plan_blobs(db: AsyncConnection, process_id: int, plan_id: int) -> dict[str, str]:

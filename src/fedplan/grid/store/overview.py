@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select, Table, a
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fedplan.grid.records import Checkpoint, Cycle, Phase, Process
+from fedplan.grid.store import catalogue
 from fedplan.grid.store.catalogue import read_checkpoint, read_process
 from fedplan.grid.store.participation import read_cycle
 from fedplan.grid.store.tables import checkpoints, cycles, processes
@@ -25,12 +26,14 @@ class Overview:
         cycles: the latest cycle of each, by the process's id.
         checkpoints: the newest checkpoints of each, newest first.
         failures: why the latest failed cycle of each failed, where one did.
+        plans: the Plans of each by name, with the error of each variant.
     """
 
     processes: Sequence[Process]
     cycles: Mapping[int, Cycle]
     checkpoints: Mapping[int, Sequence[Checkpoint]]
     failures: Mapping[int, str | None]
+    plans: Mapping[int, Mapping[str, Mapping[str, float | None]]]
 
 
 async def overview(db: AsyncConnection, name: str | None) -> Overview:
@@ -50,11 +53,16 @@ async def overview(db: AsyncConnection, name: str | None) -> Overview:
         {cycle.process_id: cycle for cycle in latest},
         {id: sorted(some, key=lambda one: -one.number) for id, some in listed.items()},
         {cycle.process_id: cycle.failure for cycle in failures},
+        await catalogue.variants(db, *_named(name)),
     )
 
 
 def _only(query: Select[Any], name: str | None) -> Select[Any]:
-    return query if name is None else query.where(processes.c.name == name)
+    return query.where(*_named(name))
+
+
+def _named(name: str | None) -> Sequence[ColumnElement[bool]]:
+    return () if name is None else (processes.c.name == name,)
 
 
 async def _of_each(

@@ -64,12 +64,16 @@ async def find_by_key(db: AsyncConnection, key_digest: str) -> tuple[Assignment,
     return _assignment(place), await get_cycle(db, place["cycle_id"])
 
 
-async def last_cycle_of(db: AsyncConnection, identity: str, before: int) -> int | None:
-    """Number of the latest cycle, older than the cycle of the id `before`, that took a worker."""
+async def last_cycle_of(db: AsyncConnection, identity: str, before: Cycle) -> int | None:
+    """Number of the latest older cycle of the same FL process that took a worker."""
     query = (
         select(cycles.c.number)
         .join(assignments, assignments.c.cycle_id == cycles.c.id)
-        .where(assignments.c.identity == identity, assignments.c.cycle_id < before)
+        .where(
+            assignments.c.identity == identity,
+            assignments.c.cycle_id < before.id,
+            cycles.c.process_id == before.process_id,
+        )
         .order_by(assignments.c.cycle_id.desc())
         .limit(1)
     )

@@ -69,8 +69,9 @@ plan_variants = Table(
     Column("plan_id", ForeignKey("plans.id"), primary_key=True),
     Column("variant", String(20), primary_key=True),
     Column("blob", String(80), nullable=False),
+    Column("error", Double),
 )
-"""The forms in which a Plan is served: list, torchscript, tfjs."""
+"""The forms in which a Plan is served: list, torchscript, tfjs. `error`: see `records.Variant`."""
 
 protocols = Table(
     "protocols",
