@@ -3,11 +3,13 @@
 import copy
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from fedplan.wire import schema
 
 _ERROR_TAG = "#fedplan-error"
+_ERROR = re.compile(r"#fedplan-error:([a-z]+):(\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,24 +38,16 @@ class Variants:
 
 
 def errors_from_tags(tags: Iterable[str]) -> dict[str, float]:
-    """The greatest error of each variant that was compared with the op list; other tags are skipped."""
+    """The greatest error of each variant that was compared with the op list.
+
+    Whatever else tags say is passed over: they are anybody's.
+    """
     errors = {}
     for tag in tags:
-        prefix, _, rest = tag.partition(":")
-        variant, _, number = rest.partition(":")
-        if prefix == _ERROR_TAG and variant:
-            error = _number(number)
-            if error is not None:
-                errors[variant] = error
+        found = _ERROR.fullmatch(tag)
+        if found is not None and math.isfinite(error := float(found[2])):
+            errors[found[1]] = error
     return errors
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if number >= 0 and math.isfinite(number) else None
 
 
 def of_message(message: schema.Plan) -> Variants:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.grid.service.hosting import variant_errors
 from fedplan.plan import trace
 from fedplan.wire import State, schema
 from tests.grid.models import (
@@ -113,23 +112,6 @@ class TestAPlanIsRefused:
     async def test_when_its_name_is_endless(self, peer):
         plans = {"p" * 201: training_plan().hex()}
         await expect_refusal(peer, 400, "its name must have 1 to 200 characters", plans=plans)
-
-
-@pytest.mark.parametrize(
-    ("tags", "errors"),
-    [
-        ([], {}),
-        (["#fedplan-error:tfjs:2.4e-07", "#fedplan-error:list:0"], {"tfjs": 2.4e-07, "list": 0.0}),
-        (["#fedplan-error:torchscript:1.25", "other"], {"torchscript": 1.25}),
-        (["#fedplan-error:tfjs:1", "#fedplan-error:tfjs:2"], {"tfjs": 2.0}),
-        (["#fedplan-error:tfjs:nan", "#fedplan-error:tfjs:inf", "#fedplan-error:tfjs:1e999"], {}),
-        (["#fedplan-error:tfjs:-1", "#fedplan-error:tfjs:", "#fedplan-error:tfjs", "#fedplan-error"], {}),
-        (["#fedplan-error:tfjs:1 ", " #fedplan-error:tfjs:1", "#FEDPLAN-ERROR:tfjs:1"], {}),
-        (["#fedplan-error:tfjs:١", "#fedplan-error:tfjs:" + "9" * 5000], {}),
-    ],
-)
-def test_tags_tell_how_exact_variants_are(tags, errors):
-    assert variant_errors(tags) == errors
 
 
 class TestAProtocolIsRefused:

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from fedplan.aggregate import Layout, diffs_of_plan, layout_of, misfit, plan_shapes
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
@@ -13,15 +11,12 @@ from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
-from fedplan.plan import Plan, split_variants
+from fedplan.plan import Plan, errors_from_tags, split_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import HostTrainingRequest, Success
 
 _LONGEST_NAME = 200
-
-_ERROR_TAG = re.compile(r"#fedplan-error:([a-z]+):(\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)", re.ASCII)
-"""Such as ``#fedplan-error:tfjs:2.4e-07``."""
 
 
 async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
@@ -116,21 +111,8 @@ def _read_model(data: bytes) -> tuple[State, Layout]:
 def _read_plan(name: str, data: bytes, layout: Layout) -> Mapping[str, Variant[bytes]]:
     _check_name(name)
     Plan.parse(data).check_model(layout)
-    errors = variant_errors(schema.Plan.decode(data).tags)
+    errors = errors_from_tags(schema.Plan.decode(data).tags)
     return {kind: Variant(part, errors.get(kind)) for kind, part in split_variants(data).items()}
-
-
-def variant_errors(tags: Iterable[str]) -> Mapping[str, float]:
-    """What a Plan's tags tell of its variants: each one's greatest absolute difference from the original.
-
-    Whatever else tags say is passed over: they are anybody's.
-    """
-    errors = {}
-    for tag in tags:
-        found = _ERROR_TAG.fullmatch(tag)
-        if found is not None and math.isfinite(error := float(found[2])):
-            errors[found[1]] = error
-    return errors
 
 
 def _read_protocol(name: str, data: bytes) -> bytes:
