@@ -194,8 +194,7 @@ def _argument(value: Any, declared: PlanInput) -> Any:
     """A number as the tensor that the Plan declares; anything else, and where it does not say, as it is."""
     if not isinstance(value, int | float) or declared.dtype is None or declared.shape is None:
         return value
-    tensor = torch.tensor(value, dtype=getattr(torch, declared.dtype))
-    return tensor.reshape([1] * len(declared.shape))
+    return declared.tensor(value)
 
 
 def _slot(slots: Sequence[_Slot], spec: PlanInputSpec | PlanOutputSpec) -> _Slot:

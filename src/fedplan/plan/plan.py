@@ -5,7 +5,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 
 from fedplan.errors import PlanInputError
@@ -13,7 +12,7 @@ from fedplan.plan import codec
 from fedplan.plan.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
 from fedplan.plan.compiler import Executor, compile_graph
 from fedplan.plan.ir import Graph
-from fedplan.plan.ops import DTYPES, dtype_name
+from fedplan.plan.ops import dtype_name
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.variants import Variants
@@ -119,7 +118,7 @@ class Plan:
             raise PlanInputError(
                 f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not {len(data)}"
             )
-        tensors = [_tensor(value, item) for value, item in zip(data, self.inputs, strict=True)]
+        tensors = [item.tensor(value) for value, item in zip(data, self.inputs, strict=True)]
         signature = tuple((t.shape, t.dtype, t.device) for t in tensors)
         run = self._executors.get(signature)
         if run is not None:
@@ -202,32 +201,3 @@ class Plan:
                     raise PlanInputError(
                         f"the Plan '{self.name}' returns {made} as parameter {index}; the model has {wanted}"
                     )
-
-
-def _tensor(value: Any, item: PlanInput) -> torch.Tensor:
-    """An argument as a tensor that fits the input."""
-    if isinstance(value, torch.Tensor):
-        tensor = value.detach() if value.requires_grad else value
-    elif isinstance(value, np.ndarray | bool | int | float | np.generic):
-        try:
-            tensor = _array(value) if isinstance(value, np.ndarray) else _number(value, item)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise PlanInputError(f"the argument '{item.name}' cannot become a tensor: {error}") from error
-    else:
-        raise PlanInputError(
-            f"the argument '{item.name}' is a {type(value).__name__}; a tensor, array or number is needed"
-        )
-    item.check(tensor.shape, dtype_name(tensor.dtype))
-    return tensor.contiguous()  # the check supposes that, and some kernels trust it
-
-
-def _array(value: np.ndarray[Any, Any]) -> torch.Tensor:
-    return torch.from_numpy(np.require(value, requirements="C"))
-
-
-def _number(value: float | np.generic, item: PlanInput) -> torch.Tensor:
-    """A number as the one element of the input."""
-    shape = () if item.shape is None else tuple(1 if e is None else e for e in item.shape)
-    dtype = DTYPES[item.dtype] if item.dtype else torch.tensor(value).dtype
-    tensor = torch.tensor(value, dtype=dtype)
-    return tensor.reshape(shape) if shape.count(1) == len(shape) else tensor

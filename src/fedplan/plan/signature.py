@@ -2,8 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
 
 from fedplan.errors import PlanInputError
+from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 
 
@@ -22,6 +27,38 @@ class PlanInput:
     shape: tuple[int | None, ...] | None = None
     dtype: str | None = None
     spec: PlanInputSpec | None = None
+
+    def tensor(self, value: Any) -> torch.Tensor:
+        """An argument as a tensor that fits the input.
+
+        Args:
+            value: a torch tensor, a NumPy array, or a number for an input of one element.
+
+        Raises:
+            PlanInputError: it does not fit; a number with a fraction does not fit an input of integers.
+        """
+        if isinstance(value, torch.Tensor):
+            tensor = value.detach() if value.requires_grad else value
+        elif isinstance(value, np.ndarray | bool | int | float | np.generic):
+            try:
+                tensor = _array(value) if isinstance(value, np.ndarray) else self._number(value)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise PlanInputError(f"the argument '{self.name}' cannot become a tensor: {error}") from error
+        else:
+            raise PlanInputError(
+                f"the argument '{self.name}' is a {type(value).__name__}; a tensor, array or number is needed"
+            )
+        self.check(tensor.shape, dtype_name(tensor.dtype))
+        return tensor.contiguous()  # the check supposes that, and some kernels trust it
+
+    def _number(self, value: float | np.generic) -> torch.Tensor:
+        """A number as the one element of the input."""
+        shape = () if self.shape is None else tuple(1 if e is None else e for e in self.shape)
+        dtype = DTYPES[self.dtype] if self.dtype else torch.tensor(value).dtype
+        tensor = torch.tensor(value, dtype=dtype)
+        if not dtype.is_floating_point and tensor.item() != value:
+            raise ValueError(f"{value} is not a {self.dtype}")
+        return tensor.reshape(shape) if shape.count(1) == len(shape) else tensor
 
     def check(self, shape: Sequence[int], dtype: str) -> None:
         """Raises PlanInputError when a tensor of this shape and dtype does not fit."""
@@ -55,3 +92,7 @@ class PlanOutput:
 
     name: str
     spec: PlanOutputSpec | None = None
+
+
+def _array(value: np.ndarray[Any, Any]) -> torch.Tensor:
+    return torch.from_numpy(np.require(value, requirements="C"))
