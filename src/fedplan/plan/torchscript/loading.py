@@ -19,6 +19,8 @@ _VALUE = re.compile(r"v(\d+)(?:\.\d+)?")
 def run(data: bytes, arguments: Sequence[Tensor]) -> list[Tensor]:
     """Loads a TorchScript archive in this process and runs it.
 
+    Nothing checks what the archive does, as a Plan's op list is checked: run only what you wrote or trust.
+
     Args:
         data: an archive of `write`, or one that PySyft made (the field `torchscript` of its message).
         arguments: the Plan's arguments, flat and in order; packed into lists here as the archive's own
