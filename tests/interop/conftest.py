@@ -1,0 +1,55 @@
+import secrets
+
+import httpx
+import pytest
+
+from fedplan.grid import Settings
+from fedplan.plan import from_torch
+from fedplan.wire import State
+from tests.grid.conftest import serving
+from tests.grid.peers import Peer
+
+from .trainings import FIXTURES, TRAININGS, Training
+from .workers import FOLDER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed():
+    if not (FOLDER / "node_modules").is_dir():
+        pytest.exit("tests/interop needs packages from npm; `scripts/test --interop` installs them", 1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The address of a real grid."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=1.0)
+    with serving(settings) as address:
+        yield address
+
+
+@pytest.fixture
+async def peer(server):
+    async with httpx.AsyncClient(base_url=f"http://{server}") as http:
+        yield Peer(http)
+
+
+@pytest.fixture(params=TRAININGS)
+def training(request) -> Training:
+    if "PySyft" in request.param and not FIXTURES.is_dir():
+        pytest.skip(f"no PySyft fixtures in {FIXTURES}")
+    return TRAININGS[request.param]()
+
+
+@pytest.fixture
+def host(peer, training):
+    """Hosts the training as a new model, as its owner's tools would send it; returns its name."""
+
+    async def host(**server_config):
+        name = f"m-{secrets.token_hex(4)}"
+        model = State.of(from_torch(param) for param in training.params).serialize()
+        plans = {"training_plan": training.plan.hex()}
+        config = training.client_config
+        await peer.host(name, model=model, plans=plans, client=config, server=server_config)
+        return name
+
+    return host
