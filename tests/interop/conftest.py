@@ -1,11 +1,9 @@
-import secrets
+import functools
 
 import httpx
 import pytest
 
 from fedplan.grid import Settings
-from fedplan.plan import from_torch
-from fedplan.wire import State
 from tests.grid.conftest import serving
 from tests.grid.peers import Peer
 
@@ -42,14 +40,5 @@ def training(request) -> Training:
 
 @pytest.fixture
 def host(peer, training):
-    """Hosts the training as a new model, as its owner's tools would send it; returns its name."""
-
-    async def host(**server_config):
-        name = f"m-{secrets.token_hex(4)}"
-        model = State.of(from_torch(param) for param in training.params).serialize()
-        plans = {"training_plan": training.plan.hex()}
-        config = training.client_config
-        await peer.host(name, model=model, plans=plans, client=config, server=server_config)
-        return name
-
-    return host
+    """Hosts the training; takes the server_config, returns the model's name."""
+    return functools.partial(training.host, peer)

@@ -2,9 +2,14 @@
 
 import time
 
+import httpx
 import jwt
 import pytest
 import torch
+
+from fedplan.grid import Settings
+from tests.grid.conftest import serving
+from tests.grid.peers import Peer
 
 from .workers import PROGRAMS, take_part
 
@@ -40,7 +45,7 @@ async def test_a_worker_trains_in_cycles_as_python_does(
     checked = {"authentication": {"secret": SECRET}} if authenticated else {}
     name = await host(max_diffs=1, num_cycles=2, **checked)
     cycles = [training.batches(seed, 3) for seed in (1, 2)]
-    url = f"{scheme}://{server}"
+    url = f"{scheme}://{server}" + ("/" if authenticated else "")  # which makes //model-centric/… of it
 
     outcome = await take_part(runtime, url, name, training, cycles, token() if authenticated else None)
 
@@ -94,6 +99,32 @@ async def test_the_speed_test_lets_a_worker_in(server, host, training, runtime):
     outcome = await take_part(runtime, f"ws://{server}", name, training, [training.batches(1, 2)])
 
     assert outcome.names == ["accepted", "batch", "batch", "reported", "done"]
+
+
+@runtimes
+@schemes
+@small
+async def test_a_report_that_is_refused_is_told(server, host, training, runtime, scheme):
+    name = await host(max_diffs=1)
+    [(data, target)] = training.batches(1, 1)
+
+    outcome = await take_part(runtime, f"{scheme}://{server}", name, training, [[(data / 0, target)]])
+
+    assert outcome.names == ["accepted", "batch", "error", "done"]
+    assert "NaN" in outcome.errors[0]
+
+
+@schemes
+@small
+async def test_a_page_of_another_origin_is_kept_out(tmp_path, training, scheme):
+    settings = Settings(data_dir=tmp_path, cors_origins=["https://good.example"])
+    with serving(settings) as address:
+        async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+            name = await training.host(Peer(http), max_diffs=1)
+
+        outcome = await take_part("Chromium", f"{scheme}://{address}", name, training, [[]])
+
+    assert outcome.names == ["error", "done"]
 
 
 @small

@@ -1,14 +1,17 @@
 """Trainings under test: a Plan, the model that it trains, and batches for it."""
 
 import dataclasses
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, to_torch, trace
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace
 from fedplan.wire import State, schema
+from tests.grid.peers import Peer
 
 from .actions import action, role_of
 
@@ -54,6 +57,14 @@ class Training:
             losses.append(outputs[0].item())
             params = outputs[-len(params) :]
         return losses, list(params)
+
+    async def host(self, peer: Peer, **server_config: Any) -> str:
+        """Hosts it as a new model, version 1.0, as its owner's tools would; returns the model's name."""
+        name = f"m-{secrets.token_hex(4)}"
+        model = State.of(from_torch(param) for param in self.params).serialize()
+        plans = {"training_plan": self.plan.hex()}
+        await peer.host(name, model=model, plans=plans, client=self.client_config, server=server_config)
+        return name
 
     @property
     def input_specs(self) -> list[PlanInputSpec]:
