@@ -61,12 +61,6 @@ def plan_of_action(action: Action) -> tuple[bytes, list[Array]]:
     return plan_of([step], inputs=range(1, len(inputs) + 1), outputs=[0]), inputs
 
 
-def action(command: str, args: Sequence[int], returned: int) -> schema.ComputationAction:
-    """An action whose args are placeholders, by their numbers."""
-    places = [schema.Arg(arg_placeholder_id=_place(number)) for number in args]
-    return schema.ComputationAction(command=command, args=places, return_placeholder_ids=[_place(returned)])
-
-
 def plan_of(
     actions: Sequence[schema.ComputationAction], inputs: Iterable[int], outputs: Iterable[int]
 ) -> bytes:

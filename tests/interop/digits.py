@@ -5,9 +5,12 @@ import functools
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 from torch.nn import functional
 
-from .trainings import Batch, Training, pysyft_mlp
+import fedplan
+
+from .trainings import Batch, Training, pysyft_mlp, with_tfjs
 
 _BATCH = 32
 _TEST = 360
@@ -41,12 +44,14 @@ class DigitsTraining(Training):
 
 
 def _batches(seed: int, count: int) -> list[Batch]:
+    """Batches with class numbers; the order of the samples follows from the seed."""
     images, labels = load()
     order = torch.randperm(len(images) - _TEST, generator=torch.Generator().manual_seed(seed))
-    return [
-        (images[chosen], functional.one_hot(labels[chosen], 10))
-        for chosen in order[: count * _BATCH].split(_BATCH)
-    ]
+    return [(images[chosen], labels[chosen]) for chosen in order[: count * _BATCH].split(_BATCH)]
+
+
+def _one_hot_batches(seed: int, count: int) -> list[Batch]:
+    return [(images, functional.one_hot(labels, 10)) for images, labels in _batches(seed, count)]
 
 
 def mlp_of_pysyft() -> DigitsTraining:
@@ -61,10 +66,56 @@ def mlp_of_pysyft() -> DigitsTraining:
         inputs=original.inputs,
         outputs=original.outputs,
         client_config={"batch_size": _BATCH, "lr": 0.5},
-        batches=_batches,
+        batches=_one_hot_batches,
         logits=lambda p, images: (images @ p[0].T + p[1]).relu() @ p[2].T + p[3],
     )
 
 
-DIGITS = {"PySyft's MLP": mlp_of_pysyft}
+def of_module(make: Callable[[], nn.Module], lr: float) -> DigitsTraining:
+    """fedplan's own Plan of a module, translated by it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = make()
+    example = (torch.zeros(8, 64), torch.zeros(8, dtype=torch.int64))
+    plan = fedplan.training_plan(module, functional.cross_entropy, example=example)
+    names = [name for name, _ in module.named_parameters()]
+
+    def logits(params: Sequence[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(module, dict(zip(names, params, strict=True)), (images,))
+
+    return DigitsTraining(
+        plan=with_tfjs(plan),
+        params=tuple(parameter.detach() for parameter in module.parameters()),
+        inputs=("data", "target", "lr", "params"),
+        outputs=1,
+        client_config={"batch_size": _BATCH, "lr": lr},
+        batches=_batches,
+        logits=logits,
+    )
+
+
+def mlp() -> nn.Module:
+    """A perceptron with one hidden layer."""
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def cnn() -> nn.Module:
+    """Two convolutions and a pooling."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+
+
+DIGITS = {
+    "PySyft's MLP": mlp_of_pysyft,
+    "an MLP": functools.partial(of_module, mlp, 0.5),
+    "a CNN": functools.partial(of_module, cnn, 0.2),
+}
 """The trainings on digits by their names."""

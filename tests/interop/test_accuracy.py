@@ -22,9 +22,11 @@ async def test_digits_are_learnt_as_well_as_in_python(server, peer, runtime, nam
     outcome = await take_part(runtime, f"ws://{server}", model, training, cycles)
 
     assert outcome.errors == []
-    params = training.params
+    losses, params = [], training.params
     for batches in cycles:
-        _, params = training.train(params, batches)
+        more, params = training.train(params, batches)
+        losses += more
+    assert outcome.losses == pytest.approx(losses, abs=1e-4)
     in_python = training.accuracy(params)
     assert in_python > 90
     await peer.until_checkpoint(CYCLES + 1, model)

@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace
-from fedplan.wire import State, schema
+from fedplan.plan.tfjs import translate
+from fedplan.plan.variants import Variants
+from fedplan.wire import State
 from tests.grid.peers import Peer
-
-from .actions import action, role_of
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 
@@ -123,26 +123,20 @@ def large() -> Training:
         loss = (data * data).mean()
         return loss, w - w * lr * loss
 
-    plan = schema.Plan.decode(
-        trace(step, torch.ones(4, 6), torch.ones(4, 3).long(), torch.ones(1), parameters).serialize()
-    )
-    mul, sub, mean = "tf.mul", "tf.sub", "tf.mean"
-    actions = [
-        action(mul, [0, 0], 4),
-        action(mean, [4], 5),
-        action(mul, [3, 2], 6),
-        action(mul, [6, 5], 7),
-        action(sub, [3, 7], 8),
-    ]
-    plan.roles["tfjs"] = role_of(actions, inputs=range(4), outputs=[5, 8])
+    plan = trace(step, torch.ones(4, 6), torch.ones(4, 3).long(), torch.ones(1), parameters)
     return Training(
-        plan=plan.encode(),
+        plan=with_tfjs(plan),
         params=(parameters,),
         inputs=("data", "target", "lr", "params"),
         outputs=1,
         client_config={"batch_size": 4, "lr": 0.2},
         batches=_made_up,
     )
+
+
+def with_tfjs(plan: Plan) -> bytes:
+    """A Plan as it is hosted, with its tfjs variant."""
+    return dataclasses.replace(plan, variants=Variants(tfjs=translate(plan.graph, plan.inputs))).serialize()
 
 
 TRAININGS = {"PySyft's MLP": pysyft_mlp, "a large model": large}
