@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 import fedplan
+from fedplan.plan import with_variants
 
-from .trainings import Batch, Training, pysyft_mlp, with_tfjs
+from .trainings import Batch, Training, pysyft_mlp
 
 _BATCH = 32
 _TEST = 360
@@ -84,7 +85,7 @@ def of_module(make: Callable[[], nn.Module], lr: float) -> DigitsTraining:
         return torch.func.functional_call(module, dict(zip(names, params, strict=True)), (images,))
 
     return DigitsTraining(
-        plan=with_tfjs(plan),
+        plan=with_variants(plan, variants=["tfjs"]).serialize(),
         params=tuple(parameter.detach() for parameter in module.parameters()),
         inputs=("data", "target", "lr", "params"),
         outputs=1,

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace
-from fedplan.plan.tfjs import translate
-from fedplan.plan.variants import Variants
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace, with_variants
 from fedplan.wire import State
 from tests.grid.peers import Peer
 
@@ -125,18 +123,13 @@ def large() -> Training:
 
     plan = trace(step, torch.ones(4, 6), torch.ones(4, 3).long(), torch.ones(1), parameters)
     return Training(
-        plan=with_tfjs(plan),
+        plan=with_variants(plan, variants=["tfjs"]).serialize(),
         params=(parameters,),
         inputs=("data", "target", "lr", "params"),
         outputs=1,
         client_config={"batch_size": 4, "lr": 0.2},
         batches=_made_up,
     )
-
-
-def with_tfjs(plan: Plan) -> bytes:
-    """A Plan as it is hosted, with its tfjs variant."""
-    return dataclasses.replace(plan, variants=Variants(tfjs=translate(plan.graph, plan.inputs))).serialize()
 
 
 TRAININGS = {"PySyft's MLP": pysyft_mlp, "a large model": large}
