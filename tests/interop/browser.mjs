@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript' };
@@ -24,8 +25,20 @@ export function launch() {
   return chromium.launch({ executablePath: process.env.CHROMIUM, args: FLAGS });
 }
 
+// A page in which syft.js is loaded, and its browser.
+export async function openPage() {
+  const address = await serve(fileURLToPath(new URL('.', import.meta.url)));
+  const browser = await launch();
+  const page = await browser.newPage();
+  page.on('console', (message) => console.error(message.text()));
+  page.on('pageerror', (error) => console.error(error));
+  await page.goto(`${address}/page.html`);
+  await page.waitForFunction(() => window.takePart);
+  return { browser, page };
+}
+
 // Serves a folder on a free port of this machine; resolves with the server's address.
-export async function serve(folder) {
+async function serve(folder) {
   const server = createServer(async (request, response) => {
     const path = join(folder, normalize(new URL(request.url, 'http://localhost').pathname));
     const found = await stat(path).catch(() => undefined);

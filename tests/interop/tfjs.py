@@ -25,17 +25,24 @@ class TfjsError(Exception):
     """What syft.js or tfjs-core had to say against an action."""
 
 
-def run_actions(actions: Iterable[Action]) -> list[Result | TfjsError]:
+PROGRAMS = {"Node": "run_plans.mjs", "Chromium": "run_plans_in_page.mjs"}
+"""By where Plans run. In Node tfjs computes in plain JavaScript, in Chromium with WebGL."""
+
+
+def run_actions(actions: Iterable[Action], runtime: str = "Node") -> list[Result | TfjsError]:
     """Runs each action by itself, all in one process."""
-    results = run_plans(plan_of_action(action) for action in actions)
+    results = run_plans((plan_of_action(action) for action in actions), runtime)
     return [result if isinstance(result, TfjsError) else result[0] for result in results]
 
 
-def run_plans(plans: Iterable[tuple[bytes, Sequence[Array | float]]]) -> list[list[Result] | TfjsError]:
+def run_plans(
+    plans: Iterable[tuple[bytes, Sequence[Array | float]]], runtime: str = "Node"
+) -> list[list[Result] | TfjsError]:
     """Runs whole Plans, all in one process.
 
     Args:
         plans: for each its tfjs variant, and its inputs: arrays, or numbers where an app gives plain ones.
+        runtime: a key of PROGRAMS.
 
     Returns:
         For each its outputs, or the error with which it ended.
@@ -47,7 +54,7 @@ def run_plans(plans: Iterable[tuple[bytes, Sequence[Array | float]]]) -> list[li
         }
         for plan, inputs in plans
     ]
-    lines = asyncio.run(run_node("run_plans.mjs", json.dumps(tasks))).splitlines()
+    lines = asyncio.run(run_node(PROGRAMS[runtime], json.dumps(tasks))).splitlines()
     return [_result(json.loads(line)) for line in lines]
 
 
