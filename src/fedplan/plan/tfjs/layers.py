@@ -43,7 +43,8 @@ def one_hot(t: Translation, indices: Term, depth: int) -> Term:
     """A row for each index, with a one there; an index out of range gives a row of zeros."""
     if depth < 2:
         raise UnsayableError("There is only one class or row to choose from, and tfjs needs two at least.")
-    return t.call("oneHot", t.call("reshape", indices, (-1,)), depth)
+    rows = t.call("oneHot", t.call("reshape", indices, (-1,)), depth)
+    return t.call("cast", rows, "float32")  # versions differ in its dtype
 
 
 def _without(t: Translation, indices: Term, depth: int, ignored: int) -> Term:
