@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from fedplan.plan.ir import Arg, Node
+from fedplan.plan.tfjs.emitter import Term
 from fedplan.plan.tfjs.pointwise import arithmetic
-from fedplan.plan.tfjs.translation import Operand, Rule, Term, Translation, UnsayableError, Varying, integer
+from fedplan.plan.tfjs.translation import Operand, Rule, Translation, UnsayableError, Varying, integer
 
 
 def _factor(t: Translation, term: Term) -> tuple[Term, bool]:

@@ -3,15 +3,8 @@
 from collections.abc import Mapping
 
 from fedplan.plan.ir import Node
-from fedplan.plan.tfjs.translation import (
-    Operand,
-    Rule,
-    Term,
-    Translation,
-    UnsayableError,
-    axes_of,
-    integer,
-)
+from fedplan.plan.tfjs.emitter import Term
+from fedplan.plan.tfjs.translation import Operand, Rule, Translation, UnsayableError, axes_of, integer
 
 
 def _whole(command: str, *, dtype: str | None = None) -> Rule:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from fedplan.plan.ir import Arg, Node, Ref
+from fedplan.plan.tfjs.emitter import Term
 from fedplan.plan.tfjs.translation import (
     Extent,
     Rule,
-    Term,
     Translation,
     UnsayableError,
     Varying,

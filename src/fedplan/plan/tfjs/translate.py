@@ -10,7 +10,7 @@ from fedplan.plan.expand import expand
 from fedplan.plan.ir import Graph, Node, Ref
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.tensors import from_torch
-from fedplan.plan.tfjs import layers, pointwise, reductions, shapes, windows
+from fedplan.plan.tfjs import convolutions, layers, pointwise, pools, reductions, shapes
 from fedplan.plan.tfjs.emitter import Action, Argument, Term, needed
 from fedplan.plan.tfjs.translation import Rule, Translation, UnsayableError
 from fedplan.wire import schema, write_tensor
@@ -20,7 +20,8 @@ RULES: Mapping[str, Rule] = {
     **reductions.RULES,
     **shapes.RULES,
     **layers.RULES,
-    **windows.RULES,
+    **convolutions.RULES,
+    **pools.RULES,
 }
 """Every operation that can be said in tfjs; the others are first decomposed into these."""
 

@@ -8,7 +8,7 @@ import torch
 from fedplan.errors import TranslationError
 from fedplan.plan.ir import Arg, Node, Ref
 from fedplan.plan.ops import lookup
-from fedplan.plan.tfjs.emitter import Argument, Emitter, Term
+from fedplan.plan.tfjs.emitter import Emitter, Term
 
 
 class Varying(NamedTuple):
@@ -215,9 +215,3 @@ def _plain(default: object) -> Arg:
     if isinstance(default, list | tuple):
         return tuple(map(_plain, default))
     return default if isinstance(default, bool | int | float | str) else None
-
-
-__all__ = [
-    "Argument", "Extent", "Operand", "Rule", "Term", "Translation", "UnsayableError", "Varying", "axes_of",
-    "integer", "integers",
-]  # fmt: skip
