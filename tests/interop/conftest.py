@@ -7,6 +7,7 @@ from fedplan.grid import Settings
 from tests.grid.conftest import serving
 from tests.grid.peers import Peer
 
+from .digits import DIGITS
 from .trainings import FIXTURES, TRAININGS, Training
 from .workers import FOLDER
 
@@ -35,7 +36,7 @@ async def peer(server):
 def training(request) -> Training:
     if "PySyft" in request.param and not FIXTURES.is_dir():
         pytest.skip(f"no PySyft fixtures in {FIXTURES}")
-    return TRAININGS[request.param]()
+    return (TRAININGS | DIGITS)[request.param]()
 
 
 @pytest.fixture

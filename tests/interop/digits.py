@@ -115,8 +115,8 @@ def cnn() -> nn.Module:
 
 
 DIGITS = {
-    "PySyft's MLP": mlp_of_pysyft,
-    "an MLP": functools.partial(of_module, mlp, 0.5),
-    "a CNN": functools.partial(of_module, cnn, 0.2),
+    "PySyft's MLP, digits": mlp_of_pysyft,
+    "an MLP, digits": functools.partial(of_module, mlp, 0.5),
+    "a CNN, digits": functools.partial(of_module, cnn, 0.2),
 }
 """The trainings on digits by their names."""

@@ -4,19 +4,15 @@ import pytest
 import torch
 
 from .digits import DIGITS
-from .trainings import FIXTURES
 from .workers import PROGRAMS, take_part
 
 CYCLES, BATCHES = 3, 40
 
 
-@pytest.mark.parametrize("name", DIGITS)
+@pytest.mark.parametrize("training", DIGITS, indirect=True)
 @pytest.mark.parametrize("runtime", PROGRAMS)
-async def test_digits_are_learnt_as_well_as_in_python(server, peer, runtime, name):
-    if "PySyft" in name and not FIXTURES.is_dir():
-        pytest.skip(f"no PySyft fixtures in {FIXTURES}")
-    training = DIGITS[name]()
-    model = await training.host(peer, max_diffs=1, num_cycles=CYCLES)
+async def test_digits_are_learnt_as_well_as_in_python(server, peer, host, runtime, training):
+    model = await host(max_diffs=1, num_cycles=CYCLES)
     cycles = [training.batches(seed, BATCHES) for seed in range(CYCLES)]
 
     outcome = await take_part(runtime, f"ws://{server}", model, training, cycles)

@@ -7,9 +7,11 @@ import torch
 
 from fedplan.client import participate_async
 
+from .trainings import TRAININGS
 from .workers import take_part
 
 
+@pytest.mark.parametrize("training", [*TRAININGS, "a CNN, digits"], indirect=True)
 async def test_workers_of_all_kinds_train_in_one_cycle(server, peer, host, training):
     name = await host(min_workers=4, max_workers=4, max_diffs=4, num_cycles=1)
     batches = [training.batches(seed, count) for seed, count in enumerate((2, 3, 4, 5))]

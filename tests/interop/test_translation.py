@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from fedplan.plan import Plan, model_parameters, split_variants, trace
@@ -45,6 +46,7 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
+@pytest.mark.timeout(300)
 def test_tfjs_computes_what_pytorch_computes():
     torch.manual_seed(0)
     cases = {name: make() for name, make in CASES.items()}
