@@ -109,6 +109,7 @@ async def participate_async(
 
     Raises:
         CycleRejectedError: not a single cycle could be joined.
+        ConfigError: the model does not take the `report_format`, or see `Job.train`.
         InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
         GridConnectionError: the grid could not be reached.
         GridResponseError: the grid refused something, such as a report.
@@ -125,6 +126,7 @@ async def participate_async(
                     if result.cycles == 0:
                         raise
                     break
+                reports.agree(job.client_config)
                 training = job.train(
                     plan,
                     inputs=inputs,
@@ -166,17 +168,22 @@ class _Reports:
         self._wanted = wanted
         self._compressor: DiffCompressor | None = None
 
+    def agree(self, client_config: Mapping[str, Any]) -> None:
+        """Settles the form of the cycle's report, before any training would be lost."""
+        format = negotiate(client_config, self._wanted)
+        if format is None:
+            self._compressor = None
+        elif self._compressor is None or self._compressor.format != format:
+            self._compressor = DiffCompressor(format)
+
     async def send(self, job: Job, trained: SyftModel) -> None:
         """Reports what was trained, in the form that was agreed on."""
         diff = job.model.diff(trained)
-        format = negotiate(job.client_config, self._wanted)
-        if format is None:
+        if self._compressor is None:
             await job.report(diff.serialize())
-            return
-        if self._compressor is None or self._compressor.format != format:
-            self._compressor = DiffCompressor(format)
-        await job.report(self._compressor.compress(diff))
-        self._compressor.sent()
+        else:
+            await job.report(self._compressor.compress(diff))
+            self._compressor.sent()
 
 
 async def _report(
