@@ -226,3 +226,13 @@ def test_a_plan_made_by_pysyft_is_hosted_and_trained_with_explicit_specs(
     checkpoint = wait_for_checkpoint(owner, "linreg", 2)
     for ours, expected in zip(checkpoint.params, trained, strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["float16", "int8", "topk"])
+def test_reports_in_fewer_bytes_train_a_model_too(url: str, owner: ModelCentricFLClient, format: str) -> None:
+    host(owner, f"in {format}", num_cycles=3, report_formats=[format])
+    result = participate(url, f"in {format}", "1.0", IMAGES, LABELS, cycles=3, wait=True, verbose=True)
+    assert (result.cycles, result.refused) == (3, 0)
+    trained = wait_for_checkpoint(owner, f"in {format}", 4)
+    start = SyftModel(model_parameters(make_module()))
+    assert any(bool(change.any()) for change in start.diff(trained).params)

@@ -8,10 +8,7 @@ from torch import Tensor
 from fedplan.client.model import SyftModel
 from fedplan.errors import ConfigError
 from fedplan.plan import from_torch, to_torch
-from fedplan.wire.compression import FORMATS, TOP_FRACTION, compress, decompress
-
-FORMATS_KEY = "report_formats"
-"""Key of the client_config under which the grid tells in what a model takes diffs besides float32."""
+from fedplan.wire.compression import FORMATS, FORMATS_KEY, TOP_FRACTION, compress, decompress
 
 
 class DiffCompressor:

@@ -26,6 +26,9 @@ from fedplan.wire.tensor import DTYPES, Array, WireTensor, read_tensor, write_te
 FORMATS = ("float16", "int8", "topk")
 """In what a model may take diffs besides float32."""
 
+FORMATS_KEY = "report_formats"
+"""Key of the client_config under which the grid tells which of them a model takes."""
+
 TOP_FRACTION = 0.01
 """How many of a diff's elements ``topk`` sends, by default."""
 

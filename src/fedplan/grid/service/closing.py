@@ -20,6 +20,7 @@ from fedplan.grid.records import Cycle, Phase, Process
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.plan import Plan
 from fedplan.wire import State
+from fedplan.wire.compression import FORMATS, decompress
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
         state = rule.start(process.layout)
         for report in reports:
             diff = await grid.blobs.get(report.blob)
-            state = await asyncio.to_thread(_add, rule, state, diff)
+            state = await asyncio.to_thread(_add, rule, state, diff, process.layout)
         model = await grid.blobs.get(checkpoint.blob)
         changed = await asyncio.to_thread(_apply, rule, state, process.layout, model)
     except (AggregationError, PlanError, WireError, FileNotFoundError) as error:
@@ -121,8 +122,9 @@ async def _rule(grid: Grid, process: Process) -> AveragingRule:
     return averaging_plan(plan, iterative=process.server_config.iterative_plan)
 
 
-def _add(rule: AveragingRule, state: Accumulated, diff: bytes) -> Accumulated:
-    return rule.add(state, State.parse(diff).tensors)
+def _add(rule: AveragingRule, state: Accumulated, diff: bytes, layout: Layout) -> Accumulated:
+    tensors = decompress(State.parse(diff), [shape for shape, _ in layout], FORMATS)
+    return rule.add(state, tensors)
 
 
 def _apply(rule: AveragingRule, state: Accumulated, layout: Layout, model: bytes) -> bytes:

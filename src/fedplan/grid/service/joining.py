@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +14,7 @@ from fedplan.grid.callers import Caller, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.store import catalogue, participation
+from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.messages import (
     AuthenticateReply,
     AuthenticateRequest,
@@ -98,7 +100,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             request_key=request_key,
             plans=await catalogue.plan_ids(db, process.id),
             protocols=await catalogue.protocol_ids(db, process.id),
-            client_config=dict(process.client_config),
+            client_config=_client_config(process),
             model_id=cycle.checkpoint_id,
         )
 
@@ -159,3 +161,9 @@ async def _take_place(
     else:
         await participation.renew_place(db, cycle, asker.place, digest, now)
     return request_key
+
+
+def _client_config(process: Process) -> dict[str, Any]:
+    """What the model's owner tells workers, and in what the model takes their reports."""
+    formats = process.server_config.report_formats
+    return {**process.client_config, **({FORMATS_KEY: list(formats)} if formats else {})}

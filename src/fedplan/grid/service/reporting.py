@@ -3,6 +3,7 @@
 import asyncio
 import binascii
 import logging
+from collections.abc import Collection
 
 from fedplan.aggregate import Layout, Tensors, apply, largest_diff, misfit
 from fedplan.errors import AggregationError, DiffRefusedError, GridError, ReportConflictError, WireError
@@ -12,6 +13,7 @@ from fedplan.grid.records import Assignment, Cycle, Phase, Process
 from fedplan.grid.service.access import find_place
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.wire import State
+from fedplan.wire.compression import decompress
 from fedplan.wire.messages import ReportRequest, Success
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ async def _take(grid: Grid, request: ReportRequest) -> None:
         start = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
     async with grid.diff_readers:
         model = await grid.blobs.get(start.blob)
-        data = await asyncio.to_thread(read_diff, request.diff, process.layout, model)
+        taken = process.server_config.report_formats
+        data = await asyncio.to_thread(read_diff, request.diff, process.layout, model, taken)
     blob = await grid.blobs.put("diffs", data)
     try:
         await _count(grid, request, process, cycle.id, blob)
@@ -69,13 +72,14 @@ async def _count(grid: Grid, request: ReportRequest, process: Process, cycle_id:
         grid.closable.set()
 
 
-def read_diff(text: str, layout: Layout, model: bytes) -> bytes:
+def read_diff(text: str, layout: Layout, model: bytes, formats: Collection[str] = ()) -> bytes:
     """The State in a report, checked against the model.
 
     Args:
         text: base64; white space in it is no fault.
         layout: the model's.
         model: the State that the worker trained.
+        formats: in what the model takes diffs besides float32.
 
     Raises:
         DiffRefusedError: it is not base64, not a State, too large, or does not fit the model.
@@ -84,7 +88,7 @@ def read_diff(text: str, layout: Layout, model: bytes) -> bytes:
         raise DiffRefusedError("the diff is far larger than one of this model can be")
     try:
         data = binascii.a2b_base64("".join(text.split()), strict_mode=True)
-        diff = State.parse(data).tensors
+        diff = decompress(State.parse(data), [shape for shape, _ in layout], formats)
         reason = misfit(diff, layout) or _overflow(diff, model)
     except ValueError:  # binascii.Error is one, and so is text that is not ASCII
         raise DiffRefusedError("the diff is not base64") from None
