@@ -23,8 +23,9 @@ def main() -> int:
     if not names:
         print("\n".join(BENCHMARKS))
         return 0
-    options = Options(arguments.smoke, arguments.device)
-    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {options.device}")
+    device = arguments.device
+    options = Options(arguments.smoke, device)
+    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {device}")
     lines: list[Line] = []
     for name in names:
         made = BENCHMARKS[name](options)
@@ -35,7 +36,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help=", ".join(BENCHMARKS))
+    parser.add_argument(
+        "names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help=", ".join(BENCHMARKS)
+    )
     parser.add_argument("--all", action="store_true", help="run every benchmark")
     parser.add_argument("--smoke", action="store_true", help="run every benchmark as shortly as possible")
     parser.add_argument("--device", default="cpu", help="where the tensors are; cpu by default")
