@@ -7,6 +7,7 @@ from fedplan.plan.check import Cost, Limits
 from fedplan.plan.module import model_parameters, module_state
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
+from fedplan.plan.repeated import RepeatedPlan
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tensors import from_torch, to_torch
@@ -28,6 +29,7 @@ __all__ = [
     "PlanInputSpec",
     "PlanOutput",
     "PlanOutputSpec",
+    "RepeatedPlan",
     "Variants",
     "accuracy",
     "check_variants",

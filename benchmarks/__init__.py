@@ -1,0 +1,1 @@
+"""Benchmarks: both sides of every claim about speed, measured in one run. `scripts/bench --help`."""

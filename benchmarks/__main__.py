@@ -1,0 +1,49 @@
+"""`python -m benchmarks`: runs benchmarks and prints their tables."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable, Mapping
+
+import torch
+
+from benchmarks import step
+from benchmarks.line import Line, Options, table
+
+BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
+    "step": step.run,
+}
+"""Every benchmark by its name: a function from options to the lines of its table."""
+
+
+def main() -> int:
+    """Runs what the command line asks for; 1 when a target is missed (never in a smoke run)."""
+    arguments = _parser().parse_args()
+    names = list(BENCHMARKS) if arguments.all or arguments.smoke else arguments.names
+    if not names:
+        print("\n".join(BENCHMARKS))
+        return 0
+    device = arguments.device
+    options = Options(arguments.smoke, device)
+    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {device}")
+    lines: list[Line] = []
+    for name in names:
+        made = BENCHMARKS[name](options)
+        print(f"\n{table(made)}", flush=True)
+        lines += made
+    return int(not options.smoke and not all(line.passed for line in lines))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help=", ".join(BENCHMARKS)
+    )
+    parser.add_argument("--all", action="store_true", help="run every benchmark")
+    parser.add_argument("--smoke", action="store_true", help="run every benchmark as shortly as possible")
+    parser.add_argument("--device", default="cpu", help="where the tensors are; cpu by default")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""One training step through `PlanTrainer` against the same step by hand in eager PyTorch.
+
+Both sides cut the same batches from the same tensors, train, and read loss and accuracy of each batch as
+Python numbers; both use one thread. Ours hands them to a `batch_end` handler, as every user's loop does.
+"""
+
+import asyncio
+import copy
+import dataclasses
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.line import Line, Options
+from benchmarks.timing import interleave
+from fedplan import BatchEnd, Plan, PlanTrainer, SyftModel, accuracy, model_parameters, training_plan
+
+RATE = 0.05
+
+
+class UnrolledLSTM(nn.Module):
+    """An LSTM cell over the rows of a small image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(16, 32)
+        self.out = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores of pictures (batch, rows, 16)."""
+        h = c = x.new_zeros(x.shape[0], 32)
+        for step in range(x.shape[1]):
+            h, c = self.cell(x[:, step], (h, c))
+        scores: torch.Tensor = self.out(h)
+        return scores
+
+
+def mlp(*sizes: int) -> nn.Module:
+    """A perceptron with one hidden layer."""
+    into, hidden, out = sizes
+    return nn.Sequential(nn.Linear(into, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
+def cnn() -> nn.Module:
+    """Two convolutions with pooling, for images of 28 × 28."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(16 * 7 * 7, 10),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Case:
+    """A model and its batches."""
+
+    what: str
+    model: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    rows: int
+    target: float
+    batches: int
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
+
+
+CASES = (
+    Case("MLP 64-32-10, batch 32", lambda: mlp(64, 32, 10), (64,), 32, 0.4, 300),
+    Case("MLP 64-32-10, batch 64", lambda: mlp(64, 32, 10), (64,), 64, 0.4, 300),
+    Case("MLP 784-392-10, batch 64", lambda: mlp(784, 392, 10), (784,), 64, 0.75, 60),
+    Case("CNN of 2 convolutions, batch 32", cnn, (1, 28, 28), 32, 0.95, 20),
+    Case("LSTM cell over 16 steps, batch 32", UnrolledLSTM, (16, 16), 32, 0.8, 20),
+    Case(
+        "MLP 64-32-10, batch 32, Adam", lambda: mlp(64, 32, 10), (64,), 32, 0.6, 200, torch.optim.Adam
+    ),
+)  # fmt: skip
+
+
+class Rivals:
+    """Both sides of one case, each a function that trains one epoch."""
+
+    def __init__(self, case: Case, options: Options) -> None:
+        self.batches = 2 if options.smoke else case.batches
+        self.device = torch.device(options.device)
+        torch.manual_seed(0)
+        self.rows = case.rows
+        self.x = torch.randn(case.rows * self.batches, *case.shape, device=self.device)
+        self.y = torch.randint(0, 10, (len(self.x),), device=self.device)
+        self.model = case.model()
+        example = (self.x[: case.rows].cpu(), self.y[: case.rows].cpu())
+        self.plan = training_plan(
+            self.model,
+            F.cross_entropy,
+            example=example,
+            optimizer=case.optimizer,
+            metrics={"accuracy": accuracy},
+        )
+        self.eager = copy.deepcopy(self.model).to(self.device)
+        self.optimizer = case.optimizer(self.eager.parameters(), lr=RATE)
+        parameters = [p.to(self.device) for p in model_parameters(self.model)]
+        self.seen: list[BatchEnd] = []
+        self.trainer = self.trainer_of(self.plan, parameters)
+
+    def trainer_of(self, plan: Plan, parameters: list[torch.Tensor]) -> PlanTrainer:
+        """A trainer whose `batch_end` handler keeps what it is told."""
+        return PlanTrainer(
+            plan=plan,
+            model=SyftModel(parameters),
+            data=self.x,
+            target=self.y,
+            batch_size=self.rows,
+            client_config={"lr": RATE},
+            events={"batch_end": self.seen.append},
+        )
+
+    def by_plan(self) -> None:
+        """An epoch by `PlanTrainer`."""
+        self.seen.clear()
+        asyncio.run(self.trainer.start())
+
+    def by_hand(self) -> None:
+        """An epoch as one writes it in PyTorch."""
+        model, optimizer = self.eager, self.optimizer
+        seen = []
+        for x, y in zip(torch.split(self.x, self.rows), torch.split(self.y, self.rows), strict=True):
+            optimizer.zero_grad()
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            with torch.no_grad():
+                share = (output.argmax(dim=1) == y).float().mean()
+            seen.append((loss.item(), share.item()))
+
+
+def run(options: Options) -> list[Line]:
+    """All cases, and what the trainer itself costs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [_compared(case, options) for case in CASES]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compared(case: Case, options: Options) -> Line:
+    rivals = Rivals(case, options)
+    clock = time.process_time if options.device == "cpu" else time.perf_counter
+    measured = interleave(
+        rivals.by_plan, rivals.by_hand, rounds=options.rounds(30), units=rivals.batches, clock=clock
+    )
+    return measured.line(f"step: {case.what}", case.target)
