@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import step
+from benchmarks import reports, step
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
+    "reports": reports.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 
