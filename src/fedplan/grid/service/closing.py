@@ -10,14 +10,13 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from fedplan.aggregate import Accumulated, AveragingRule, Layout, averaging_plan, mean, plain
 from fedplan.errors import AggregationError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process
 from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store.connection import Db
 from fedplan.plan import Plan
 from fedplan.wire import State
 
@@ -155,9 +154,7 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
     await grid.blobs.delete(*(report.blob for report in reports))
 
 
-async def _open_next(
-    db: AsyncConnection, process: Process, cycle: Cycle, outcome: Outcome, now: float
-) -> None:
+async def _open_next(db: Db, process: Process, cycle: Cycle, outcome: Outcome, now: float) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one."""
     checkpoint_id = cycle.checkpoint_id
     if outcome.blob is not None:

@@ -3,13 +3,12 @@
 import dataclasses
 from collections.abc import AsyncIterator
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from fedplan.errors import AccessDeniedError, NotFoundError
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase
 from fedplan.grid.service.access import find_place
 from fedplan.grid.store import catalogue
+from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import DownloadRequest, ModelRequest, PlanRequest, ProtocolRequest
 
 
@@ -81,7 +80,7 @@ async def fetch(grid: Grid, blob: str) -> Download:
     return Download(*await grid.blobs.stream(blob))
 
 
-async def _open_cycle(db: AsyncConnection, request: DownloadRequest) -> Cycle:
+async def _open_cycle(db: Db, request: DownloadRequest) -> Cycle:
     _, cycle = await find_place(db, request.worker_id, request.request_key)
     if cycle.phase is not Phase.OPEN:
         raise AccessDeniedError("the worker's cycle is over; ask for the next one")

@@ -4,8 +4,6 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from fedplan.errors import AuthenticationError, NotFoundError
 from fedplan.grid import cycles
 from fedplan.grid.auth import Worker, key_digest, new_request_key
@@ -13,6 +11,7 @@ from fedplan.grid.callers import Caller, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.store import catalogue, participation
+from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import (
     AuthenticateReply,
     AuthenticateRequest,
@@ -24,7 +23,7 @@ from fedplan.wire.messages import (
 logger = logging.getLogger(__name__)
 
 
-async def find_process(db: AsyncConnection, name: str, version: str | None) -> Process:
+async def find_process(db: Db, name: str, version: str | None) -> Process:
     """The FL process of a name; without a version the one hosted last.
 
     Raises:
@@ -103,7 +102,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
         )
 
 
-async def _process_asked_for(db: AsyncConnection, worker: Worker, request: CycleRequest) -> Process:
+async def _process_asked_for(db: Db, worker: Worker, request: CycleRequest) -> Process:
     """The FL process that a worker wants to train.
 
     syft.js 0.1.4 authenticates once for all its jobs. So a worker id given for one model opens the others
@@ -119,7 +118,7 @@ async def _process_asked_for(db: AsyncConnection, worker: Worker, request: Cycle
 
 
 async def _asker(
-    db: AsyncConnection, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
+    db: Db, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
 ) -> cycles.Asker:
     """What the decision needs to know; what it does not need is not looked up."""
     config = process.server_config
@@ -149,7 +148,7 @@ def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[s
 
 
 async def _take_place(
-    db: AsyncConnection, cycle: Cycle, asker: cycles.Asker, worker: Worker, worker_id: str, now: float
+    db: Db, cycle: Cycle, asker: cycles.Asker, worker: Worker, worker_id: str, now: float
 ) -> str:
     """Gives the worker a place, and returns its request key."""
     request_key = new_request_key()
