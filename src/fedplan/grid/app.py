@@ -20,6 +20,7 @@ from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.intake import Intake
+from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
@@ -74,7 +75,7 @@ async def running(
     """A grid with its store open and its closer at work."""
     if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-    blobs = Blobs.open(settings.blobs)
+    blobs = Blobs.open(settings.blobs, settings.remembered_bytes)
     async with (
         contextlib.aclosing(await Store.open(settings.database)) as store,
         httpx.AsyncClient(timeout=None) as client,
@@ -83,6 +84,7 @@ async def running(
             settings,
             store,
             blobs,
+            Known(store),
             WorkerIds(store.secret),
             TokenChecker(client, settings.token_check_seconds),
             Metrics(),

@@ -9,6 +9,7 @@ from fedplan.errors import AuthenticationError
 from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.intake import Intake
+from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
@@ -22,6 +23,7 @@ class Grid:
         settings: how it runs.
         store: its tables.
         blobs: its blobs.
+        known: what is hosted, remembered.
         worker_ids: makes and reads worker ids.
         tokens: checks workers' tokens.
         metrics: its counters.
@@ -37,6 +39,7 @@ class Grid:
     settings: Settings
     store: Store
     blobs: Blobs
+    known: Known
     worker_ids: WorkerIds
     tokens: TokenChecker
     metrics: Metrics

@@ -228,5 +228,7 @@ async def _noise() -> AsyncIterator[bytes]:
 
 
 def _send(download: Download) -> Response:
+    if isinstance(download.content, bytes):
+        return Response(download.content, media_type="application/octet-stream")
     headers = {"content-length": str(download.size)}
-    return StreamingResponse(download.pieces, headers=headers, media_type="application/octet-stream")
+    return StreamingResponse(download.content, headers=headers, media_type="application/octet-stream")

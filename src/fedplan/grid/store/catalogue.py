@@ -7,7 +7,15 @@ from sqlalchemy import ColumnElement, RowMapping, select
 from sqlalchemy.exc import IntegrityError
 
 from fedplan.errors import NameTakenError
-from fedplan.grid.records import Checkpoint, NewProcess, Process
+from fedplan.grid.records import (
+    Checkpoint,
+    Hosted,
+    HostedPlan,
+    HostedProtocol,
+    NewProcess,
+    Process,
+    Variant,
+)
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import checkpoints, plan_variants, plans, processes, protocols
 from fedplan.wire.config import ServerConfig
@@ -67,16 +75,24 @@ def name_taken(name: str, version: str) -> NameTakenError:
     return NameTakenError(f"the model '{name}' version '{version}' is hosted already; choose another version")
 
 
-async def plan_ids(db: Db, process_id: int) -> dict[str, int]:
-    """The ids of a process's Plans, by name."""
-    query = select(plans.c.name, plans.c.id).where(plans.c.process_id == process_id).order_by(plans.c.id)
-    return {row.name: row.id for row in await db.execute(query)}
-
-
-async def protocol_ids(db: Db, process_id: int) -> dict[str, int]:
-    """The ids of a process's Protocols, by name."""
-    query = select(protocols.c.name, protocols.c.id).where(protocols.c.process_id == process_id)
-    return {row.name: row.id for row in await db.execute(query.order_by(protocols.c.id))}
+async def hosted(db: Db, process: Process) -> Hosted:
+    """A process with its Plans and Protocols."""
+    query = (
+        select(plans.c.id, plans.c.name, plan_variants.c.variant, plan_variants.c.blob, plan_variants.c.error)
+        .join(plan_variants, plan_variants.c.plan_id == plans.c.id)
+        .where(plans.c.process_id == process.id)
+        .order_by(plans.c.id)
+    )
+    found: dict[str, HostedPlan] = {}
+    for row in await db.execute(query):
+        forms = found.setdefault(row.name, HostedPlan(row.id, {})).variants
+        found[row.name] = HostedPlan(row.id, {**forms, row.variant: Variant(row.blob, row.error)})
+    those = select(protocols).where(protocols.c.process_id == process.id).order_by(protocols.c.id)
+    return Hosted(
+        process,
+        found,
+        {row.name: HostedProtocol(row.id, row.blob) for row in await db.execute(those)},
+    )
 
 
 async def variants(
@@ -98,30 +114,6 @@ async def variants(
     for row in await db.execute(query):
         found.setdefault(row.process_id, {}).setdefault(row.name, {})[row.variant] = row.error
     return found
-
-
-async def variants_of(db: Db, process_id: int) -> Mapping[str, Mapping[str, float | None]]:
-    """The errors of the variants of a process's Plans."""
-    return (await variants(db, processes.c.id == process_id))[process_id]
-
-
-async def plan_blobs(db: Db, process_id: int, plan_id: int) -> dict[str, str]:
-    """The blob of each variant of a process's Plan; empty when it has no such Plan."""
-    query = (
-        select(plan_variants.c.variant, plan_variants.c.blob)
-        .join(plans, plans.c.id == plan_variants.c.plan_id)
-        .where(plans.c.id == plan_id, plans.c.process_id == process_id)
-    )
-    return {row.variant: row.blob for row in await db.execute(query)}
-
-
-async def protocol_blob(db: Db, process_id: int, protocol_id: int) -> str | None:
-    """The blob of a process's Protocol."""
-    query = select(protocols.c.blob).where(
-        protocols.c.id == protocol_id, protocols.c.process_id == process_id
-    )
-    blob: str | None = await db.scalar(query)
-    return blob
 
 
 async def add_checkpoint(db: Db, process_id: int, number: int, blob: str, now: float) -> int:
