@@ -24,6 +24,7 @@ from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.tally import Tallies
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 
@@ -80,11 +81,13 @@ async def running(
         contextlib.aclosing(await Store.open(settings.database)) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
+        tallies = Tallies(blobs, settings.sums_bytes)
         grid = Grid(
             settings,
             store,
             blobs,
-            Known(store),
+            Known(store, blobs),
+            tallies,
             WorkerIds(store.secret),
             TokenChecker(client, settings.token_check_seconds),
             Metrics(),
@@ -98,6 +101,7 @@ async def running(
         finally:
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
+            await tallies.aclose()
 
 
 class MergeSlashes:

@@ -17,6 +17,7 @@ from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore, from_url
 
 from fedplan.grid.memory import Memory
+from fedplan.wire.protobuf import Buffer
 
 _T = TypeVar("_T")
 
@@ -27,8 +28,8 @@ _DISK_THREADS = 8  # they wait for the disk, which does better with several requ
 class Places(Protocol):
     """Where blobs are kept. Each method raises FileNotFoundError when there is none of that key."""
 
-    async def put(self, key: str, data: bytes) -> None:
-        """Stores bytes, on disk before it returns."""
+    async def put(self, key: str, make: Callable[[], Buffer]) -> None:
+        """Stores the bytes that a function makes in a thread, on disk before it returns."""
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob."""
@@ -67,18 +68,19 @@ class Blobs:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(Folder(folder), remembered)
 
-    async def put(self, kind: str, data: bytes) -> str:
+    async def put(self, kind: str, data: Buffer | Callable[[], Buffer]) -> str:
         """Stores bytes, on disk before it returns.
 
         Args:
             kind: what they are, such as ``diffs``: the first part of the key.
-            data: the bytes.
+            data: the bytes, or a function that makes them and may take a while: it runs in a thread. Nothing
+                is stored when it raises.
 
         Returns:
             The new key.
         """
         key = f"{kind}/{secrets.token_hex(16)}"
-        await self._places.put(key, data)
+        await self._places.put(key, data if callable(data) else lambda: data)
         return key
 
     async def get(self, key: str) -> bytes:
@@ -130,9 +132,9 @@ class Folder:
         self._folder = folder
         self._disk = ThreadPoolExecutor(_DISK_THREADS, "fedplan-disk")
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, make: Callable[[], Buffer]) -> None:
         """See `Places`."""
-        await self._do(lambda: _write(self._folder / key, data))
+        await self._do(lambda: _write(self._folder / key, make()))
 
     async def get(self, key: str) -> bytes:
         """See `Places`."""
@@ -162,7 +164,7 @@ class Folder:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: Buffer) -> None:
     """Makes a file, and brings it and its name in the folder to the disk."""
     try:
         file = path.open("xb", buffering=0)
@@ -195,9 +197,9 @@ class Bucket:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, make: Callable[[], Buffer]) -> None:
         """See `Places`."""
-        await self._store.put_async(key, data)
+        await self._store.put_async(key, await asyncio.to_thread(make))
 
     async def get(self, key: str) -> bytes:
         """See `Places`."""

@@ -1,9 +1,14 @@
 """What is hosted, remembered: none of it ever changes, and almost every call needs some."""
 
+import asyncio
+
+from fedplan.aggregate import Reach, reach_of
 from fedplan.errors import NotFoundError
+from fedplan.grid.blobs import Blobs
 from fedplan.grid.memory import Memory
 from fedplan.grid.records import Checkpoint, Hosted, Process
 from fedplan.grid.store import Store, catalogue
+from fedplan.wire import State
 
 _HOSTED_BYTES = 64 * 1024 * 1024
 _COUNT = 10_000
@@ -14,13 +19,16 @@ class Known:
 
     Args:
         store: where they are.
+        blobs: where their models are.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, blobs: Blobs) -> None:
         self._store = store
+        self._blobs = blobs
         self._hosted: Memory[int, Hosted] = Memory(_HOSTED_BYTES)
         self._ids: Memory[tuple[str, str], int] = Memory(_COUNT)
         self._checkpoints: Memory[int, Checkpoint] = Memory(_COUNT)
+        self._reaches: Memory[int, Reach] = Memory(_COUNT)
 
     async def hosted(self, id: int) -> Hosted:
         """What was hosted as the FL process of an id that is known to exist."""
@@ -57,6 +65,19 @@ class Known:
                 found = await catalogue.get_checkpoint(db, id)
             self._checkpoints.put(id, found)
         return found
+
+    async def reach(self, checkpoint: Checkpoint) -> Reach:
+        """How far the values of a checkpoint's model reach."""
+        found = self._reaches.get(checkpoint.id)
+        if found is None:
+            model = await self._blobs.get(checkpoint.blob)
+            found = await asyncio.to_thread(_reach, model)
+            self._reaches.put(checkpoint.id, found)
+        return found
+
+
+def _reach(model: bytes) -> Reach:
+    return reach_of(State.parse(model).tensors)
 
 
 def _size(hosted: Hosted) -> int:

@@ -177,6 +177,36 @@ class Assignment:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """A diff that a cycle received.
+
+    Attributes:
+        assignment_id: whose it is.
+        blob: key of its State.
+    """
+
+    assignment_id: int
+    blob: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Running:
+    """A cycle that has reports and has not ended.
+
+    Attributes:
+        id: the cycle.
+        process_id: its FL process.
+        phase: open or closing.
+        reported: reports received.
+    """
+
+    id: int
+    process_id: int
+    phase: Phase
+    reported: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A stored version of a model's parameters.
 

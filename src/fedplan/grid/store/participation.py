@@ -1,26 +1,12 @@
 """Queries about workers in cycles: places, request keys, reports, and who waits."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from sqlalchemy import RowMapping, and_, delete, func, or_, select, update
 
-from fedplan.grid.records import Assignment, Cycle, Phase
+from fedplan.grid.records import Assignment, Cycle, Phase, Report
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, cycles, waiting
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Report:
-    """A diff that a cycle received.
-
-    Attributes:
-        assignment_id: whose it is.
-        blob: key of its State.
-    """
-
-    assignment_id: int
-    blob: str
 
 
 async def latest_cycle(db: Db, process_id: int, *, lock: bool = False) -> Cycle:

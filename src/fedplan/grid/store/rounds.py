@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, func, or_, select, update
 
-from fedplan.grid.records import Phase
+from fedplan.grid.records import Phase, Running
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import cycles
 
@@ -32,6 +32,16 @@ async def due(db: Db, now: float) -> Sequence[int]:
     free = or_(cycles.c.lease_until.is_(None), cycles.c.lease_until <= now)
     query = select(cycles.c.id).where(or_(cycles.c.phase == Phase.CLOSING, overdue), free)
     return list(await db.scalars(query.order_by(cycles.c.id)))
+
+
+async def running(db: Db) -> Sequence[Running]:
+    """The cycles that have reports and have not ended."""
+    query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported).where(
+        cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING)), cycles.c.reported > 0
+    )
+    return [
+        Running(row.id, row.process_id, Phase(row.phase), row.reported) for row in await db.execute(query)
+    ]
 
 
 async def next_deadline(db: Db, now: float) -> float | None:
