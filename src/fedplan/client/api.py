@@ -1,12 +1,12 @@
 """The calls that a grid answers, typed. How they travel is the transport's business."""
 
-import base64
 import dataclasses
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
+import pybase64
 import pydantic
 
 from fedplan.client.events import Rejected
@@ -24,11 +24,15 @@ from fedplan.wire.messages import (
     CycleAccepted,
     CycleRequest,
     HostTrainingRequest,
+    ReportKeys,
     ReportRequest,
     StatusReply,
 )
 
 _R = TypeVar("_R", bound=pydantic.BaseModel)
+
+_NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
+"""HTTP statuses of servers that do not know a form of body; None: an error with the status 200."""
 
 
 class GridApi:
@@ -43,6 +47,7 @@ class GridApi:
         """
         self._transport = transport
         self._downloads = downloads
+        self._takes_binary = True
 
     @classmethod
     def connect(
@@ -121,8 +126,21 @@ class GridApi:
         )
 
     async def report(self, worker_id: str, request_key: str, diff: bytes) -> None:
-        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused."""
-        text = base64.b64encode(diff).decode()
+        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused.
+
+        It goes as these bytes over HTTP, which is the least work for both sides. A grid that does not know
+        this form (PyGrid) says that the message is wrong; it gets base64 in JSON, then and from then on.
+        """
+        if self._takes_binary:
+            keys = ReportKeys(worker_id=worker_id, request_key=request_key).model_dump()
+            try:
+                await self._send(GridRequest(messages.REPORT, keys, body=diff))
+                return
+            except GridResponseError as error:
+                if error.status not in _NOT_KNOWN or messages.BINARY in error.accepts:
+                    raise
+                self._takes_binary = False
+        text = pybase64.b64encode_as_string(diff)
         request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
         await self._post(messages.REPORT, request)
 
@@ -151,13 +169,15 @@ class GridApi:
         self, endpoint: str, message: messages.Request, *, idempotent: bool = False
     ) -> Mapping[str, Any]:
         data = message.model_dump(exclude_none=True)
-        answer = await self._transport.send(GridRequest(endpoint, data, idempotent=idempotent))
-        reply = answer.data
+        return await self._send(GridRequest(endpoint, data, idempotent=idempotent))
+
+    async def _send(self, request: GridRequest) -> Mapping[str, Any]:
+        reply = (await self._transport.send(request)).data
         if isinstance(reply.get("data"), dict):  # a PyGrid node sends an envelope over HTTP too
             reply = reply["data"]
         error = grid_message(reply)
         if error is not None:  # some nodes send it with the status 200
-            raise GridResponseError(f"the grid refused {endpoint}: {error}")
+            raise GridResponseError(f"the grid refused {request.endpoint}: {error}")
         return reply
 
     async def _get(self, endpoint: str, **query: str | int) -> bytes:

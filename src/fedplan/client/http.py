@@ -14,6 +14,7 @@ from fedplan.client.transport import GridAnswer, GridRequest
 from fedplan.client.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, MessageTooLargeError
 from fedplan.version import __version__
+from fedplan.wire.messages import ACCEPT_POST, BINARY
 
 MAX_ANSWER_BYTES = 4 * 1024**3
 """Larger answers are refused while they arrive, so that a broken grid cannot fill the worker's memory."""
@@ -76,6 +77,14 @@ class HttpTransport:
     def _stream(self, request: GridRequest) -> Any:
         if request.verb == "GET":
             return self.client.stream("GET", f"/{request.endpoint}", params=dict(request.data))
+        if request.body is not None:
+            return self.client.stream(
+                "POST",
+                f"/{request.endpoint}",
+                params=dict(request.data),
+                content=request.body,
+                headers={"Content-Type": BINARY},
+            )
         return self.client.stream(
             "POST",
             f"/{request.endpoint}",
@@ -144,6 +153,7 @@ def _response_error(response: httpx.Response, content: bytes, request: GridReque
         f"the grid refused {request.endpoint}: {message}",
         status=response.status_code,
         retry_after=_retry_after(response.headers),
+        accepts=response.headers.get(ACCEPT_POST, ""),
     )
 
 

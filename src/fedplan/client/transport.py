@@ -20,6 +20,7 @@ class GridRequest:
     Attributes:
         endpoint: name of the call, such as ``model-centric/report``.
         data: the JSON object of a POST, the query of a GET. It holds keys and tokens, so it is not shown.
+        body: bytes that a POST sends instead of a JSON object, over HTTP; `data` is the query then.
         verb: a POST is a message, which a WebSocket can carry too. A GET is a download, always over HTTP.
         idempotent: True when doing it twice does no harm, so that it may be sent again after a failure.
     """
@@ -28,6 +29,7 @@ class GridRequest:
     data: Mapping[str, Any] = dataclasses.field(repr=False)
     verb: Literal["GET", "POST"] = "POST"
     idempotent: bool = False
+    body: bytes | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

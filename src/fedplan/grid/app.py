@@ -20,9 +20,11 @@ from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.intake import Intake
+from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.tally import Tallies
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 
@@ -74,15 +76,18 @@ async def running(
     """A grid with its store open and its closer at work."""
     if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-    blobs = Blobs.open(settings.blobs)
+    blobs = Blobs.open(settings.blobs, settings.remembered_bytes)
     async with (
         contextlib.aclosing(await Store.open(settings.database)) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
+        tallies = Tallies(blobs, settings.sums_bytes)
         grid = Grid(
             settings,
             store,
             blobs,
+            Known(store, blobs),
+            tallies,
             WorkerIds(store.secret),
             TokenChecker(client, settings.token_check_seconds),
             Metrics(),
@@ -96,6 +101,7 @@ async def running(
         finally:
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
+            await tallies.aclose()
 
 
 class MergeSlashes:

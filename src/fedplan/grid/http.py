@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.callers import Caller
-from fedplan.grid.calls import CALLS, Call, perform
+from fedplan.grid.calls import CALLS, Call, parse, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
@@ -25,6 +25,8 @@ from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.wire import messages
 from fedplan.wire.messages import (
+    ACCEPT_POST,
+    BINARY,
     GET_MODEL,
     GET_PLAN,
     GET_PROTOCOL,
@@ -68,6 +70,8 @@ def answered(name: str) -> Callable[[Handler], Callable[..., Awaitable[Response]
             started = time.perf_counter()
             result = await outcome(handler(request=request, **arguments))
             response = to_response(result)
+            if request.headers.get("content-type") == BINARY:
+                response.headers[ACCEPT_POST] = f"application/json, {BINARY}"
             grid.metrics.requests.labels(name, "http", str(response.status_code)).inc()
             grid.metrics.seconds.labels(name).observe(time.perf_counter() - started)
             return response
@@ -96,8 +100,12 @@ def _add_call(type: str, call: Call) -> None:
         grid: Grid = request.app.state.grid
         limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
         with grid.intake.share() as take:
-            body = await read_body(request, limit, take)
-            return await perform(grid, call, body, Caller.of(request.headers))
+            if call.binary is not None and request.headers.get("content-type") == BINARY:
+                keys, run = call.binary
+                asked = parse(keys, dict(request.query_params))
+                return await run(grid, asked, await read_body(request, limit, take))
+            caller = Caller.of(request.headers)
+            return await perform(grid, call, await read_body(request, limit, take), caller)
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
     router.add_api_route(
@@ -231,5 +239,7 @@ async def _noise() -> AsyncIterator[bytes]:
 
 
 def _send(download: Download) -> Response:
+    if isinstance(download.content, bytes):
+        return Response(download.content, media_type="application/octet-stream")
     headers = {"content-length": str(download.size)}
-    return StreamingResponse(download.pieces, headers=headers, media_type="application/octet-stream")
+    return StreamingResponse(download.content, headers=headers, media_type="application/octet-stream")

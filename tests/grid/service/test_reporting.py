@@ -216,9 +216,71 @@ async def test_workers_of_one_cycle_do_not_learn_of_each_others_diffs(peer, capl
 
 
 def test_a_diff_is_read_from_base64():
-    assert read_diff(base64_of(diff(1)), LAYOUT, state(*MODEL)) == diff(1)
+    data, tensors = read_diff(base64_of(diff(1)), LAYOUT)
+    assert data == diff(1)
+    assert [tensor.shape for tensor in tensors] == [(3, 2), (2,)]
     with pytest.raises(DiffRefusedError):
-        read_diff("", LAYOUT, state(*MODEL))
+        read_diff("", LAYOUT)
+
+
+class TestAReportOfBytes:
+    """What this project's worker sends: the diff itself as the body, the keys in the query."""
+
+    async def send(self, worker, body, kind="application/octet-stream", **changes):
+        keys = {"worker_id": worker.worker_id, "request_key": worker.request_key} | changes
+        keys = {key: value for key, value in keys.items() if value is not None}
+        return await worker.peer.http.post(
+            "/model-centric/report", params=keys, content=body, headers={"content-type": kind}
+        )
+
+    async def test_is_acknowledged_is_on_disk_and_changes_the_model(self, peer, tmp_path):
+        await peer.host(server={"max_diffs": 2})
+        worker = await peer.join()
+        reply = await self.send(worker, diff(1))
+        assert (reply.status_code, reply.json()) == (200, {"status": "success"})
+        (blob,) = (tmp_path / "blobs" / "diffs").iterdir()
+        assert blob.read_bytes() == diff(1)
+        await (await peer.join()).report(3)
+        await peer.until_checkpoint(2)
+        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
+
+    @pytest.mark.parametrize("case", broken_states())
+    async def test_is_refused_when_it_is_no_good(self, peer, case):
+        data, message = broken_states()[case]
+        await peer.host()
+        worker = await peer.join()
+        reply = await self.send(worker, data)
+        assert reply.status_code == 400
+        assert message in reply.json()["error"]
+        assert (await self.send(worker, diff(1))).status_code == 200
+
+    async def test_is_told_apart_from_one_that_the_grid_does_not_understand(self, peer):
+        await peer.host(server={"max_diffs": 2})
+        worker = await peer.join()
+        for status, changes in (
+            (403, {"request_key": "x"}),
+            (400, {"request_key": None}),
+            (400, {"worker_id": "x" * 2000}),
+            (200, {}),
+            (409, {}),
+        ):
+            reply = await self.send(worker, diff(1), **changes)
+            assert reply.status_code == status
+            assert "application/octet-stream" in reply.headers["accept-post"]
+
+    async def test_counts_against_the_same_limits(self, open_grid):
+        async with open_grid(max_message_bytes=10_000) as peer:
+            await peer.host()
+            worker = await peer.join()
+            assert (await self.send(worker, bytes(20_000))).status_code == 413
+            assert (await self.send(worker, diff(1) + bytes(9_000))).status_code == 400
+
+    async def test_changes_nothing_for_other_clients(self, peer):
+        await peer.host()
+        worker = await peer.join()
+        reply = await worker.report(1)
+        assert reply.status_code == 200
+        assert "accept-post" not in reply.headers
 
 
 def compressed(value: float, format: str) -> bytes:

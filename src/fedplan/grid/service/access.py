@@ -1,14 +1,13 @@
 """What a request key opens."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from fedplan.errors import AccessDeniedError
 from fedplan.grid.auth import is_same, key_digest
 from fedplan.grid.records import Assignment, Cycle
 from fedplan.grid.store import participation
+from fedplan.grid.store.connection import Db
 
 
-async def find_place(db: AsyncConnection, worker_id: str, request_key: str) -> tuple[Assignment, Cycle]:
+async def find_place(db: Db, worker_id: str, request_key: str) -> tuple[Assignment, Cycle]:
     """The worker's place in a cycle.
 
     Raises:

@@ -1,29 +1,15 @@
 """Queries about workers in cycles: places, request keys, reports, and who waits."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from sqlalchemy import RowMapping, and_, delete, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fedplan.grid.records import Assignment, Cycle, Phase
+from fedplan.grid.records import Assignment, Cycle, Phase, Report
+from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, cycles, waiting
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Report:
-    """A diff that a cycle received.
-
-    Attributes:
-        assignment_id: whose it is.
-        blob: key of its State.
-    """
-
-    assignment_id: int
-    blob: str
-
-
-async def latest_cycle(db: AsyncConnection, process_id: int, *, lock: bool = False) -> Cycle:
+async def latest_cycle(db: Db, process_id: int, *, lock: bool = False) -> Cycle:
     """The newest cycle of an FL process; it always has one.
 
     Args:
@@ -36,14 +22,14 @@ async def latest_cycle(db: AsyncConnection, process_id: int, *, lock: bool = Fal
     return read_cycle(rows.mappings().one())
 
 
-async def get_cycle(db: AsyncConnection, id: int, *, lock: bool = False) -> Cycle:
+async def get_cycle(db: Db, id: int, *, lock: bool = False) -> Cycle:
     """The cycle of an id that is known to exist; `lock` as for `latest_cycle`."""
     query = select(cycles).where(cycles.c.id == id)
     rows = await db.execute(query.with_for_update() if lock else query)
     return read_cycle(rows.mappings().one())
 
 
-async def find_place(db: AsyncConnection, cycle_id: int, worker_id: str) -> Assignment | None:
+async def find_place(db: Db, cycle_id: int, worker_id: str) -> Assignment | None:
     """A worker's place in a cycle."""
     query = select(assignments).where(
         assignments.c.cycle_id == cycle_id, assignments.c.worker_id == worker_id
@@ -52,7 +38,7 @@ async def find_place(db: AsyncConnection, cycle_id: int, worker_id: str) -> Assi
     return None if row is None else _assignment(row)
 
 
-async def find_by_key(db: AsyncConnection, key_digest: str) -> tuple[Assignment, Cycle] | None:
+async def find_by_key(db: Db, key_digest: str) -> tuple[Assignment, Cycle] | None:
     """The place that a request key opens, with its cycle."""
     place = (
         (await db.execute(select(assignments).where(assignments.c.key_digest == key_digest)))
@@ -64,7 +50,7 @@ async def find_by_key(db: AsyncConnection, key_digest: str) -> tuple[Assignment,
     return _assignment(place), await get_cycle(db, place["cycle_id"])
 
 
-async def last_cycle_of(db: AsyncConnection, identity: str, before: Cycle) -> int | None:
+async def last_cycle_of(db: Db, identity: str, before: Cycle) -> int | None:
     """Number of the latest older cycle of the same FL process that took a worker."""
     query = (
         select(cycles.c.number)
@@ -77,12 +63,11 @@ async def last_cycle_of(db: AsyncConnection, identity: str, before: Cycle) -> in
         .order_by(assignments.c.cycle_id.desc())
         .limit(1)
     )
-    return await db.scalar(query)
+    number: int | None = await db.scalar(query)
+    return number
 
 
-async def add_place(
-    db: AsyncConnection, cycle: Cycle, worker_id: str, identity: str, key_digest: str, now: float
-) -> None:
+async def add_place(db: Db, cycle: Cycle, worker_id: str, identity: str, key_digest: str, now: float) -> None:
     """Gives a worker a place in a cycle."""
     values = {
         "cycle_id": cycle.id,
@@ -96,21 +81,19 @@ async def add_place(
     await _occupy(db, cycle)
 
 
-async def renew_place(
-    db: AsyncConnection, cycle: Cycle, place: Assignment, key_digest: str, now: float
-) -> None:
+async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, now: float) -> None:
     """Gives a worker that had to give up its place one again, with a new key."""
     renewed = update(assignments).where(assignments.c.id == place.id)
     await db.execute(renewed.values(key_digest=key_digest, accepted_at=now, released=False))
     await _occupy(db, cycle)
 
 
-async def _occupy(db: AsyncConnection, cycle: Cycle) -> None:
+async def _occupy(db: Db, cycle: Cycle) -> None:
     one_more = update(cycles).where(cycles.c.id == cycle.id).values(occupied=cycles.c.occupied + 1)
     await db.execute(one_more)
 
 
-async def add_report(db: AsyncConnection, place: Assignment, blob: str, now: float) -> Cycle:
+async def add_report(db: Db, place: Assignment, blob: str, now: float) -> Cycle:
     """Stores a worker's report, and returns its cycle as it is then."""
     await db.execute(
         update(assignments)
@@ -126,31 +109,31 @@ async def add_report(db: AsyncConnection, place: Assignment, blob: str, now: flo
     return read_cycle((await db.execute(changed)).mappings().one())
 
 
-async def reports(db: AsyncConnection, cycle_id: int) -> Sequence[Report]:
+async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
     """The reports of a cycle, in the order in which the workers joined."""
     query = (
         select(assignments.c.id, assignments.c.diff)
         .where(assignments.c.cycle_id == cycle_id, assignments.c.diff.is_not(None))
         .order_by(assignments.c.id)
     )
-    return [Report(id, blob) for id, blob in await db.execute(query)]
+    return [Report(row.id, row.diff) for row in await db.execute(query)]
 
 
-async def forget_diffs(db: AsyncConnection, cycle_id: int) -> Sequence[Report]:
+async def forget_diffs(db: Db, cycle_id: int) -> Sequence[Report]:
     """Takes the diffs out of a cycle's reports, and returns them as they were."""
     found = await reports(db, cycle_id)
     await db.execute(update(assignments).where(assignments.c.cycle_id == cycle_id).values(diff=None))
     return found
 
 
-async def release_places(db: AsyncConnection, cycle_id: int) -> None:
+async def release_places(db: Db, cycle_id: int) -> None:
     """Takes the places of the workers that have not reported."""
     silent = and_(assignments.c.cycle_id == cycle_id, assignments.c.reported_at.is_(None))
     await db.execute(update(assignments).where(silent).values(released=True))
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(occupied=cycles.c.reported))
 
 
-async def count_waiting(db: AsyncConnection, process_id: int, without: str, now: float) -> int:
+async def count_waiting(db: Db, process_id: int, without: str, now: float) -> int:
     """How many workers, but for one, wait for a place."""
     query = select(func.count()).where(
         waiting.c.process_id == process_id, waiting.c.until > now, waiting.c.worker_id != without
@@ -158,9 +141,7 @@ async def count_waiting(db: AsyncConnection, process_id: int, without: str, now:
     return int(await db.scalar(query) or 0)
 
 
-async def note_waiting(
-    db: AsyncConnection, process_id: int, worker_id: str, until: float | None, now: float
-) -> None:
+async def note_waiting(db: Db, process_id: int, worker_id: str, until: float | None, now: float) -> None:
     """Notes until when a worker waits (None: it does not), and forgets those whose time is over."""
     gone = or_(waiting.c.worker_id == worker_id, waiting.c.until <= now)
     await db.execute(delete(waiting).where(waiting.c.process_id == process_id, gone))
