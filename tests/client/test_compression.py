@@ -83,3 +83,22 @@ def test_a_form_that_the_model_does_not_take_is_refused() -> None:
 def test_settings_that_make_no_sense_are_refused(format: str, fraction: float) -> None:
     with pytest.raises(ConfigError):
         DiffCompressor(format, fraction=fraction)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_model_may_have_single_numbers(format: str) -> None:
+    model = SyftModel([torch.randn(3), torch.tensor(1.5)])
+    (_, number) = arrived(DiffCompressor(format, fraction=1.0).compress(model), model)
+    assert number.shape == ()
+    assert number.item() == pytest.approx(1.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exploded_diff_leaves_nothing_behind(format: str) -> None:
+    compressor = DiffCompressor(format, fraction=1.0)
+    compressor.compress(SyftModel([torch.tensor([1.0, float("inf"), float("nan")])]))
+    compressor.sent()
+    healthy = SyftModel([torch.tensor([1.0, 2.0, 3.0])])
+    torch.testing.assert_close(
+        arrived(compressor.compress(healthy), healthy)[0], healthy.params[0], rtol=0.02, atol=0.02
+    )

@@ -84,10 +84,17 @@ def test_any_diff_arrives_in_its_shapes_and_no_larger(format: str, values: list[
         assert np.abs(ours.array).max(initial=0) <= np.abs(theirs.array).max(initial=0) * 1.001
 
 
-def test_what_is_not_finite_stays_so_and_can_be_refused_as_ever() -> None:
-    bad = [WireTensor(np.array([1, np.nan], np.float32), "float32")]
-    assert not sent(bad, "int8")[0].isfinite()
-    assert not sent(bad, "float16")[0].isfinite()
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_diff_that_is_not_finite_stays_so_for_the_grid_to_refuse(format: str, odd: float) -> None:
+    healthy = WireTensor(np.ones(3, np.float32), "float32")
+    state = compress([healthy, WireTensor(np.array([1, odd], np.float32), "float32")], format)
+    assert [tensor.isfinite() for tensor in state.tensors] == [True, False]
+
+
+def test_of_equal_changes_no_more_are_sent_than_of_others() -> None:
+    (tensor,) = sent([WireTensor(np.full((10, 10), 0.01, np.float32), "float32")], "topk", fraction=0.05)
+    assert np.count_nonzero(tensor.array) == 5
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -122,11 +129,19 @@ def top(shape: list[int], values: list[float], distances: bytes) -> State:
     [
         top([4], [1.0], b"\x04"),
         top([4], [1.0, 2.0], b"\x01"),
+        top([4], [1.0, 2.0], b"\x01\x00"),
         top([4], [1.0], b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
         top([4], [1.0, 2.0], b"\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
         top([4], [1.0], b"\xff"),
     ],
-    ids=["beyond the end", "fewer places than values", "before the start", "backwards", "half a number"],
+    ids=[
+        "beyond the end",
+        "fewer places than values",
+        "a place twice",
+        "before the start",
+        "backwards",
+        "half a number",
+    ],
 )
 def test_values_without_a_place_are_refused(state: State) -> None:
     with pytest.raises(TensorEncodingError):
@@ -141,11 +156,31 @@ def test_damaged_halves_are_refused_and_run_no_code(data: bytes) -> None:
         decompress(state, [(2,)], FORMATS)
 
 
-def test_an_array_of_objects_is_refused() -> None:
-    pickled = (
-        b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(128) + b"\n"
-    )
-    tensor = schema.TorchTensor(contents_bin=pickled, serializer=schema.SERIALIZER_NUMPY)
+def npy(header: str, values: bytes = b"") -> bytes:
+    text = header.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + values
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", bytes(4)),
+        npy("{'descr': '<f2', 'fortran_order': True, 'shape': (1,), }", bytes(2)),
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (1099511627776,), }"),
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (True, 2), }", bytes(4)),
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (1,), }", bytes(3)),
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (1,), }"),
+        b"PK\x03\x04" + bytes(40),
+        b"\x93NUMPY\x02\x00" + bytes(40),
+    ],
+    ids=[
+        "objects", "float32", "columns first", "two terabytes", "a truth value as extent", "a byte too many",
+        "nothing", "an archive", "another version",
+    ],
+)  # fmt: skip
+def test_an_array_that_is_not_of_halves_row_by_row_is_refused(data: bytes) -> None:
+    tensor = schema.TorchTensor(contents_bin=data, serializer=schema.SERIALIZER_NUMPY)
     state = State(schema.State(tensors=[schema.StateTensor(torch_tensor=tensor)]))
     with pytest.raises(TensorEncodingError):
         decompress(state, [(1,)], FORMATS)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedplan.client.model import SyftModel
@@ -57,7 +58,8 @@ class DiffCompressor:
             whole = [param + kept for param, kept in zip(whole, self._kept, strict=True)]
         state = compress([from_torch(param) for param in whole], self.format, self._fraction)
         arrived = decompress(state, [tuple(param.shape) for param in whole], [self.format])
-        self._next = [param - to_torch(part) for param, part in zip(whole, arrived, strict=True)]
+        lost = [param - to_torch(part) for param, part in zip(whole, arrived, strict=True)]
+        self._next = [torch.nan_to_num(part, 0.0, 0.0, 0.0) for part in lost]  # an exploded diff is no debt
         return state.serialize()
 
     def sent(self) -> None:

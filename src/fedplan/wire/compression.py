@@ -40,7 +40,10 @@ Shape = tuple[int, ...]
 
 
 def compress(diff: Sequence[WireTensor], format: str, fraction: float = TOP_FRACTION) -> State:
-    """A diff in a smaller form. Tensors of other dtypes than float32 stay as they are.
+    """A diff in a smaller form.
+
+    Tensors of other dtypes than float32 stay as they are, and so does a diff that is not finite: a grid
+    refuses it, which a smaller form would hide.
 
     Args:
         diff: the diff's tensors.
@@ -48,12 +51,16 @@ def compress(diff: Sequence[WireTensor], format: str, fraction: float = TOP_FRAC
         fraction: for ``topk``, the share of elements that is sent.
     """
     state = State.of(diff)
-    threshold = _threshold(diff, fraction) if format == "topk" else 0.0
-    for index, tensor in enumerate(diff):
-        if tensor.dtype == "float32" and tensor.array.size:
-            state.message.tensors[index] = schema.StateTensor(
-                torch_tensor=_WRITERS[format](tensor.array, index, threshold)
-            )
+    changed = [(i, t.array) for i, t in enumerate(diff) if t.dtype == "float32" and t.array.size]
+    if not all(bool(np.isfinite(values).all()) for _, values in changed):
+        return state
+    chosen = (
+        _largest([values for _, values in changed], fraction) if format == "topk" else [None] * len(changed)
+    )
+    for (index, values), places in zip(changed, chosen, strict=True):
+        state.message.tensors[index] = schema.StateTensor(
+            torch_tensor=_WRITERS[format](values, index, places)
+        )
     return State(state.message)
 
 
@@ -102,7 +109,7 @@ def _format(message: schema.TorchTensor) -> str | None:
 # -- halves --------------------------------------------------------------------------------------------
 
 
-def _write_half(values: Array, id: int, _: float) -> schema.TorchTensor:
+def _write_half(values: Array, id: int, _: Array | None) -> schema.TorchTensor:
     file = io.BytesIO()
     np.save(file, np.clip(values, -_HALF_MAX, _HALF_MAX).astype("<f2"), allow_pickle=False)
     return schema.TorchTensor(
@@ -111,22 +118,27 @@ def _write_half(values: Array, id: int, _: float) -> schema.TorchTensor:
 
 
 def _read_half(message: schema.TorchTensor, shape: Shape | None) -> Array:
+    file = io.BytesIO(message.contents_bin or b"")
     try:
-        values = np.load(io.BytesIO(message.contents_bin or b""), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        version = np.lib.format.read_magic(file)
+        found, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+    except (ValueError, TypeError, EOFError, SyntaxError, MemoryError) as error:
         raise TensorEncodingError(f"its bytes are not those of an array: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype != np.float16:
-        raise TensorEncodingError("its bytes are not those of a float16 array")
-    _check_shape(values.shape, shape)
-    return values.astype(np.float32, order="C")
+    if version != (1, 0) or by_column or dtype != np.dtype("<f2"):
+        raise TensorEncodingError("its bytes are not those of a float16 array, row by row")
+    _check_shape(found, shape)
+    values = file.read()
+    if len(values) != dtype.itemsize * math.prod(found):
+        raise TensorEncodingError(f"{len(values)} bytes are no {list(found)} of float16")
+    return np.frombuffer(values, dtype).reshape([int(extent) for extent in found]).astype(np.float32)
 
 
 # -- eight bits ----------------------------------------------------------------------------------------
 
 
-def _write_steps(values: Array, id: int, _: float) -> schema.TorchTensor:
-    step = float(np.abs(values).max()) / _STEPS
-    if not 0 < step < math.inf:  # nothing changed, or not by a number: float32 says it best
+def _write_steps(values: Array, id: int, _: Array | None) -> schema.TorchTensor:
+    step = float(np.float32(np.abs(values).max() / _STEPS))
+    if step == 0:  # nothing changed, or by next to nothing: float32 says it best
         return write_tensor(WireTensor(values, "float32"), id)
     steps = np.clip(np.rint(values / step), -_STEPS, _STEPS).astype(np.int8)
     return write_tensor(WireTensor(steps, "qint8", scale=step), id)
@@ -135,32 +147,34 @@ def _write_steps(values: Array, id: int, _: float) -> schema.TorchTensor:
 def _read_steps(message: schema.TorchTensor, shape: Shape | None) -> Array:
     tensor = read_tensor(message)
     _check_shape(tensor.shape, shape)
-    values: Array = (tensor.array.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)
-    return values
+    steps = np.subtract(tensor.array, tensor.zero_point, dtype=np.float32)
+    return np.asarray(steps * np.float32(tensor.scale), np.float32)
 
 
 # -- the largest changes -------------------------------------------------------------------------------
 
 
-def _threshold(diff: Sequence[WireTensor], fraction: float) -> float:
-    """The magnitude from which on a change belongs to the largest of the whole diff."""
-    sizes = [np.abs(tensor.array).reshape(-1) for tensor in diff if tensor.dtype == "float32"]
-    everything = np.concatenate(sizes) if sizes else np.zeros(0, np.float32)
-    sent = max(1, round(fraction * everything.size))
-    if sent >= everything.size:
-        return 0.0
-    return float(np.partition(everything, everything.size - sent)[everything.size - sent])
+def _largest(changes: Sequence[Array], fraction: float) -> list[Array]:
+    """For each tensor, the places of those of its elements that belong to the largest of the whole diff."""
+    if not changes:
+        return []
+    everything = np.concatenate([np.abs(values).reshape(-1) for values in changes])
+    sent = min(max(1, round(fraction * everything.size)), everything.size)
+    chosen = np.sort(np.argpartition(everything, everything.size - sent)[everything.size - sent :])
+    ends = np.cumsum([values.size for values in changes])
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    return [part - (end - values.size) for part, end, values in zip(parts, ends, changes, strict=True)]
 
 
-def _write_top(values: Array, id: int, threshold: float) -> schema.TorchTensor:
+def _write_top(values: Array, id: int, places: Array | None) -> schema.TorchTensor:
+    assert places is not None
     flat = np.ascontiguousarray(values).reshape(-1)
-    (places,) = np.nonzero((np.abs(flat) >= threshold) & (flat != 0))
-    distances = np.diff(places, prepend=0).astype(DTYPES["int32"].storage)
+    kept = places[flat[places] != 0]
     data = schema.TensorData(
         shape=schema.Shape(dims=list(values.shape)),
         dtype="float32",
-        contents_float32=DTYPES["float32"].write(flat[places]),
-        contents_int32=DTYPES["int32"].write(distances),
+        contents_float32=DTYPES["float32"].write(flat[kept]),
+        contents_int32=DTYPES["int32"].write(np.diff(kept, prepend=0).astype(DTYPES["int32"].storage)),
     )
     return schema.TorchTensor(
         id=schema.Id(id_int=id), contents_data=data, serializer=schema.SERIALIZER_ALL, tags=[_TOP_TAG]
@@ -177,7 +191,10 @@ def _read_top(message: schema.TorchTensor, shape: Shape | None) -> Array:
     distances = DTYPES["int32"].read(data.contents_int32 or b"", DTYPES["int32"].storage)
     places = np.cumsum(distances, dtype=np.int64)
     size = math.prod(dense)
-    if len(places) != len(values) or (len(places) and (distances.min() < 0 or places[-1] >= size)):
+    in_order = not len(places) or (
+        distances[0] >= 0 and bool((distances[1:] > 0).all()) and places[-1] < size
+    )
+    if len(places) != len(values) or not in_order:
         raise TensorEncodingError(f"its {len(values)} values have no places in {size} elements")
     filled = np.zeros(size, np.float32)
     filled[places] = values
@@ -194,7 +211,7 @@ def _check_shape(shape: Shape, expected: Shape | None) -> None:
         )
 
 
-_WRITERS: Mapping[str, Callable[[Array, int, float], schema.TorchTensor]] = {
+_WRITERS: Mapping[str, Callable[[Array, int, Array | None], schema.TorchTensor]] = {
     "float16": _write_half,
     "int8": _write_steps,
     "topk": _write_top,
