@@ -128,3 +128,6 @@ ROWS: Mapping[str, Row] = {
     "aten.cross_entropy_loss.default": lambda given: _cross_entropy(given["label_smoothing"]),
 }
 """Operations that one of the two lacks, or takes other arguments for."""
+
+TEMPLATES = [row for row in ROWS.values() if isinstance(row, str)]
+"""The texts among the rows."""
