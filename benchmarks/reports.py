@@ -23,7 +23,7 @@ from fedplan.wire import State
 from fedplan.wire.compression import FORMATS, decompress
 
 DATA = Path(os.environ.get("FEDPLAN_MNIST", Path(__file__).parents[2] / "shared" / "data" / "mnist"))
-WORKERS, CYCLES, ROWS, RATE = 10, 20, 64, 0.1
+WORKERS, CYCLES, ROWS, RATE = 10, 20, 64, 0.2
 
 MOST_BYTES = {"float16": 0.51, "int8": 0.26, "topk": 0.03}
 MOST_LOST = 0.5

@@ -176,7 +176,7 @@ def test_an_unknown_variant_is_refused(fedplan: Invoke, project: Project, tmp_pa
         "--plan", f"p={project['plan.pb']}", "--variant", "onnx", *write_configs(tmp_path, "x"),
     )  # fmt: skip
     assert result.exit_code == 2
-    assert "'onnx' is neither tfjs nor torchscript" in result.stderr
+    assert "'onnx' is none of torchscript, tfjs, none" in result.stderr
 
 
 def test_the_url_can_come_from_the_environment(

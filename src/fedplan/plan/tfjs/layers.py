@@ -26,7 +26,8 @@ def product(t: Translation, left: Term, right: Term) -> Term:
 
 def _matmul(t: Translation, node: Node) -> Term:
     left, right = (t.tensor(arg, "float32") for arg in node.args[:2])
-    return product(t, left, right)
+    result = product(t, left, right)
+    return result if t.result_dtype(node) == "float32" else t.call("cast", result, t.result_dtype(node))
 
 
 def _addmm(t: Translation, node: Node) -> Term:
@@ -92,7 +93,9 @@ def _likelihood(t: Translation, node: Node) -> tuple[Term, Term]:
     scores, target, weight, reduction, ignored = t.arguments(node)
     chosen = _weights(t, scores, target, weight, ignored)
     total = t.call("sum", chosen)
-    product = t.call("neg", t.call("mul", chosen, t.tensor(scores)))
+    given = t.tensor(scores)
+    taken = t.call("where", t.call("cast", chosen, "bool"), given, t.call("zerosLike", given))  # no 0 · −∞
+    product = t.call("neg", t.call("mul", chosen, taken))
     if reduction not in {_MEAN, _SUM}:
         return t.call("sum", product, (1,)), total
     loss = t.call("sum", product)

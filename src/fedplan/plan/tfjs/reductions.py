@@ -34,6 +34,8 @@ def _position(command: str) -> Rule:
     def rule(t: Translation, node: Node) -> Term:
         value, dim, keep = t.arguments(node)
         term, shape = t.tensor(value), t.shape(value)
+        if not shape:
+            return t.call("scalar", 0, "int32")
         if dim is None:
             term = t.call(command, t.call("reshape", term, (-1,)), 0)
         else:
@@ -47,7 +49,9 @@ def _extreme_and_position(extreme: str, position: str) -> Rule:
     def rule(t: Translation, node: Node) -> tuple[Term, Term]:
         value, dim, keep = t.arguments(node)
         term = t.tensor(value)
-        axis = integer(dim) % max(len(t.shape(value)), 1)
+        if not t.shape(value):
+            return term, t.call("scalar", 0, "int32")
+        axis = integer(dim) % len(t.shape(value))
         place = t.call(position, term, axis)
         found = t.call(extreme, term, (axis,), bool(keep))
         return found, t.reshape(place, t.result_shape(node, 1)) if keep else place

@@ -200,14 +200,14 @@ def axes_of(dims: Arg, rank: int) -> tuple[int, ...]:
 def integer(arg: Arg) -> int:
     """An argument that must be a number that stands in the Plan."""
     if not isinstance(arg, int):
-        raise UnsayableError(f"It has {arg!r} where tfjs needs a number that does not depend on the batch.")
+        raise UnsayableError("It has a size that depends on the batch where tfjs needs a number.")
     return arg
 
 
 def integers(arg: Arg) -> tuple[int, ...]:
     """An argument that must be a list of numbers."""
     if not isinstance(arg, tuple) or isinstance(arg, Ref):
-        raise UnsayableError(f"It has {arg!r} where tfjs needs a list of numbers.")
+        raise UnsayableError("It has something else where tfjs needs a list of numbers.")
     return tuple(map(integer, arg))
 
 
