@@ -5,8 +5,10 @@ update inside the gradient's matrix product; they serve only a run whose caller 
 (`fedplan.plan.repeated`), and results agree to about 1e-6.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
+from fedplan.plan.ops import SIDE_BY_SIDE
 from fedplan.plan.patterns import Anything, Call, Match, Number, PatternRule, call
 
 _A, _B, _X, _Y, _W, _V = (Anything(name) for name in "abxywv")
@@ -96,6 +98,24 @@ def _two_layers(m: Match) -> Call | None:
     return call("addmm.default", both, m["x"], _transpose(m["w"]))
 
 
+_FEW, _MANY = 32, 64
+"""So few classes, and rows so many, that a softmax is quicker with the classes one below the other."""
+
+
+def _log_softmax(m: Match) -> Call | None:
+    shape = m.shape("x")
+    if len(shape) != 2 or shape[1] > _FEW or shape[0] < _MANY or not m.floats("x"):
+        return None
+    below = call("_log_softmax.default", _transpose(m["x"]), 0, False)
+    return Call(SIDE_BY_SIDE, (_transpose(below),))
+
+
+def _mean(m: Match) -> Call | None:
+    """PyTorch does the same, and makes a tensor of the count each time."""
+    count = math.prod(m.shape("x"))
+    return call("div.Tensor", call("sum.default", m["x"], m["dtype"]), count) if count else None
+
+
 _PRODUCT = call("mm.default", _A, _B)
 _SUMS = call("sum.dim_IntList", _X, (0,))
 
@@ -130,3 +150,9 @@ ROUNDING: Sequence[PatternRule] = (
     (call("add.Tensor", call("linear.default", _X, _W, _A), call("linear.default", _Y, _V, _B)), _two_layers),
 )
 """Fewer roundings: only where the caller asked for the update to be fused."""
+
+ON_CPU: Sequence[PatternRule] = (
+    (call("_log_softmax.default", _X, 1, False), _log_softmax),
+    (call("mean.default", _X, Anything("dtype")), _mean),
+)
+"""What rounds differently too, and is quicker on a CPU only."""

@@ -69,8 +69,8 @@ class Op:
         """The function that computes it."""
         if self.kind is Kind.SIZE:
             return _SIZE_FUNCTIONS[self.name]
-        if self.name == CHANNELS_LAST:
-            return _channels_last
+        if self.name in _EXECUTOR_FUNCTIONS:
+            return _EXECUTOR_FUNCTIONS[self.name]
         return _side_by_side(self.name) if self.name in _TRUST_STRIDES else overload(self.name)
 
     @property
@@ -114,7 +114,7 @@ def _arguments(name: str) -> tuple[Argument, ...]:
     if name in _SIZE_FUNCTIONS:
         counts = {"sym.neg": 1, "sym.float": 1, "aten.sym_numel.default": 1}
         return tuple(Argument(f"operand{i}", "number") for i in range(counts.get(name, 2)))
-    if name == CHANNELS_LAST:
+    if name in _EXECUTOR_FUNCTIONS:
         return (Argument("self", "Tensor"),)
     return tuple(
         Argument(a.name, str(a.real_type), a.kwarg_only, a.default_value, not a.has_default_value())
@@ -293,11 +293,20 @@ DTYPES: Mapping[str, torch.dtype] = {
 """The dtypes that a Plan's values may have, by the names that travel."""
 
 
+SIDE_BY_SIDE = "executor.contiguous.default"
+"""A tensor as it is, or a copy, with its elements in order in memory."""
+
 CHANNELS_LAST = "executor.contiguous.channels_last"
 """A picture as it is, or a copy, with the channels of each pixel side by side in memory."""
 
+_EXECUTOR_FUNCTIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    SIDE_BY_SIDE: torch.Tensor.contiguous,
+    CHANNELS_LAST: _channels_last,
+}
+
 EXECUTOR_OPS: Mapping[str, Op] = {
-    name: Op(name, kind) for name, kind in (("aten.addmv.default", Kind.MATMUL), (CHANNELS_LAST, Kind.VIEW))
+    "aten.addmv.default": Op("aten.addmv.default", Kind.MATMUL),
+    **{name: Op(name, Kind.VIEW) for name in _EXECUTOR_FUNCTIONS},
 }
 """Operations that an executor may put in place of others. No Plan can hold them."""
 
