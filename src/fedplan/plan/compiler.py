@@ -15,9 +15,10 @@ import torch
 
 from fedplan.errors import PlanExecutionError
 from fedplan.plan.aliasing import Memory
-from fedplan.plan.fusion import EXACT, ON_CPU, ROUNDING
+from fedplan.plan.fusion import EXACT, ON_CPU, ONEDNN, ROUNDING
 from fedplan.plan.interpreter import KERNEL_ERRORS, describe
 from fedplan.plan.ir import Graph, Node, Ref, bind
+from fedplan.plan.kernels import has_onednn
 from fedplan.plan.layout import channels_last
 from fedplan.plan.ops import row
 from fedplan.plan.patterns import rewrite
@@ -82,11 +83,10 @@ def compile_graph(
         fixed = {graph.inputs[place]: inputs[place] for place, _ in terms.fixed}
         graph = with_fixed_inputs(graph, known, fixed)
     graph = folded(graph, known, device)
-    rules = EXACT if terms is None else (*EXACT, *ROUNDING)
+    graph = rewrite(graph, known, EXACT if terms is None else (*EXACT, *ROUNDING))
     if terms is not None and device.type == "cpu":
-        rules = (*rules, *ON_CPU)
         graph = channels_last(graph, known)
-    graph = rewrite(graph, known, rules)
+        graph = rewrite(graph, known, (*ON_CPU, *ONEDNN) if has_onednn() else ON_CPU)
     graph = prune(folded(apply(graph, SIMPLIFY), known, device))
     return _Program(graph, known, device, terms or Terms()).build(inference=terms is not None)
 
