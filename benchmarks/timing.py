@@ -27,6 +27,13 @@ class Comparison:
             target,
         )
 
+    def excess(self, what: str, target: float) -> Line:
+        """What ours takes longer than theirs, in microseconds, as a line."""
+        differences = [(a - b) * 1e6 for a, b in zip(self.ours, self.theirs, strict=True)]
+        ours, theirs = map(statistics.median, (self.ours, self.theirs))
+        value = statistics.median(differences)
+        return Line(what, duration(ours), duration(theirs), value, quartiles(differences), target, "µs")
+
 
 def interleave(
     ours: Callable[[], object],

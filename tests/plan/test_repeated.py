@@ -89,6 +89,19 @@ def test_a_convolution_with_pools_agrees_on_pictures_of_any_number_of_channels()
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_large_products_agree_too() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(256, 160), torch.nn.ReLU(), torch.nn.Linear(160, 200))
+    x, y = torch.randn(96, 256), torch.randint(0, 200, (96,))
+    plan = training_plan(model, F.cross_entropy, example=(x, y))
+    expected = model_parameters(model)
+    run = repeated(plan, expected)
+    for rows in (96, 96, 50, 96):
+        outputs = run([x[:rows], y[:rows]])
+        _, *expected = plan(x[:rows], y[:rows], RATE, *expected)
+    for ours, theirs in zip(outputs[1:], expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 Two = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], list[torch.Tensor]]
 
 SHARING: dict[str, Two] = {

@@ -15,9 +15,10 @@ import torch
 
 from fedplan.errors import PlanExecutionError
 from fedplan.plan.aliasing import Memory
-from fedplan.plan.fusion import EXACT, ROUNDING
+from fedplan.plan.fusion import EXACT, ON_CPU, ONEDNN, ROUNDING
 from fedplan.plan.interpreter import KERNEL_ERRORS, describe
 from fedplan.plan.ir import Graph, Node, Ref, bind
+from fedplan.plan.kernels import has_onednn
 from fedplan.plan.layout import channels_last
 from fedplan.plan.ops import row
 from fedplan.plan.patterns import rewrite
@@ -85,6 +86,7 @@ def compile_graph(
     graph = rewrite(graph, known, EXACT if terms is None else (*EXACT, *ROUNDING))
     if terms is not None and device.type == "cpu":
         graph = channels_last(graph, known)
+        graph = rewrite(graph, known, (*ON_CPU, *ONEDNN) if has_onednn() else ON_CPU)
     graph = prune(folded(apply(graph, SIMPLIFY), known, device))
     return _Program(graph, known, device, terms or Terms()).build(inference=terms is not None)
 
@@ -137,7 +139,12 @@ class _Program:
             self._scalar(node, arg) if kind == "Tensor" and isinstance(arg, int | float) else self._text(arg)
             for kind, arg in zip(kinds, positional, strict=False)
         ]
-        args += [f"{name}={self._text(arg)}" for name, arg in keywords.items()]
+        defaults = {argument.name: argument.default for argument in row(node.op).arguments}
+        args += [
+            f"{name}={self._text(arg)}"
+            for name, arg in keywords.items()
+            if type(arg) is not type(defaults.get(name)) or arg != defaults.get(name)
+        ]
         results = ", ".join(f"v{r}" for r in node.results)
         many = "," if node.op.split(".")[1] in _MANY else ""
         self._add(f"{results}{many} = {self._function(node.op, over)}({', '.join(args)})")

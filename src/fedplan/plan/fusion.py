@@ -5,8 +5,10 @@ update inside the gradient's matrix product; they serve only a run whose caller 
 (`fedplan.plan.repeated`), and results agree to about 1e-6.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
+from fedplan.plan.kernels import ONEDNN_LINEAR, ONEDNN_PRODUCT, SIDE_BY_SIDE
 from fedplan.plan.patterns import Anything, Call, Match, Number, PatternRule, call
 
 _A, _B, _X, _Y, _W, _V = (Anything(name) for name in "abxywv")
@@ -96,6 +98,49 @@ def _two_layers(m: Match) -> Call | None:
     return call("addmm.default", both, m["x"], _transpose(m["w"]))
 
 
+_FEW, _MANY = 32, 64
+"""So few classes, and rows so many, that a softmax is quicker with the classes one below the other."""
+
+
+def _log_softmax(m: Match) -> Call | None:
+    shape = m.shape("x")
+    if len(shape) != 2 or shape[1] > _FEW or shape[0] < _MANY or not m.floats("x"):
+        return None
+    below = call("_log_softmax.default", _transpose(m["x"]), 0, False)
+    return Call(SIDE_BY_SIDE, (_transpose(below),))
+
+
+_LARGE = 2**21
+"""Multiplications of a product from which on oneDNN is quicker than BLAS, in spite of its 10 µs a call."""
+
+
+def _is_large(m: Match) -> bool:
+    return math.prod(m.shape("a")) * m.shape("b")[1] >= _LARGE and m.dtype("a") == m.dtype("b") == "float32"
+
+
+def _large_linear(m: Match) -> Call | None:
+    large = math.prod(m.shape("x")) * m.shape("w")[0] >= _LARGE
+    plain = len(m.shape("x")) == 2 and len(m.shape("b")) == 1
+    floats = m.dtype("x") == m.dtype("w") == m.dtype("b") == "float32"
+    return Call(ONEDNN_LINEAR, (m["x"], m["w"], m["b"])) if large and plain and floats else None
+
+
+def _large_product(m: Match) -> Call | None:
+    return Call(ONEDNN_PRODUCT, (m["a"], m["b"])) if _is_large(m) else None
+
+
+def _large_product_added(m: Match) -> Call | None:
+    if not _is_large(m) or m.shape("w") != (m.shape("a")[0], m.shape("b")[1]) or m.dtype("w") != "float32":
+        return None
+    return call("add.Tensor", m["w"], Call(ONEDNN_PRODUCT, (m["a"], m["b"])), m["rate"])
+
+
+def _mean(m: Match) -> Call | None:
+    """PyTorch does the same, and makes a tensor of the count each time."""
+    count = math.prod(m.shape("x"))
+    return call("div.Tensor", call("sum.default", m["x"], m["dtype"]), count) if count else None
+
+
 _PRODUCT = call("mm.default", _A, _B)
 _SUMS = call("sum.dim_IntList", _X, (0,))
 
@@ -130,3 +175,16 @@ ROUNDING: Sequence[PatternRule] = (
     (call("add.Tensor", call("linear.default", _X, _W, _A), call("linear.default", _Y, _V, _B)), _two_layers),
 )
 """Fewer roundings: only where the caller asked for the update to be fused."""
+
+ON_CPU: Sequence[PatternRule] = (
+    (call("_log_softmax.default", _X, 1, False), _log_softmax),
+    (call("mean.default", _X, Anything("dtype")), _mean),
+)
+"""What rounds differently too, and is quicker on a CPU only; after the other rules."""
+
+ONEDNN: Sequence[PatternRule] = (
+    (call("linear.default", _X, _W, _B), _large_linear),
+    (call("mm.default", _A, _B), _large_product),
+    (call("addmm.default", _W, _A, _B, 1, _RATE), _large_product_added),
+)
+"""Large products by oneDNN, where PyTorch has it (`kernels.has_onednn`); after the other rules."""

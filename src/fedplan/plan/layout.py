@@ -5,7 +5,7 @@ import itertools
 from typing import Any
 
 from fedplan.plan.ir import Arg, Graph, Node, Ref
-from fedplan.plan.ops import CHANNELS_LAST
+from fedplan.plan.kernels import CHANNELS_LAST
 
 _POOL = "aten.max_pool2d_with_indices.default"
 

@@ -24,6 +24,7 @@ import torch
 
 from fedplan.errors import UnsupportedOpError
 from fedplan.plan.guards import GUARDS, RESULT_COUNTS, Guard
+from fedplan.plan.kernels import KERNELS
 
 
 class Kind(enum.Enum):
@@ -69,8 +70,8 @@ class Op:
         """The function that computes it."""
         if self.kind is Kind.SIZE:
             return _SIZE_FUNCTIONS[self.name]
-        if self.name == CHANNELS_LAST:
-            return _channels_last
+        if self.name in KERNELS:
+            return KERNELS[self.name].call
         return _side_by_side(self.name) if self.name in _TRUST_STRIDES else overload(self.name)
 
     @property
@@ -114,8 +115,8 @@ def _arguments(name: str) -> tuple[Argument, ...]:
     if name in _SIZE_FUNCTIONS:
         counts = {"sym.neg": 1, "sym.float": 1, "aten.sym_numel.default": 1}
         return tuple(Argument(f"operand{i}", "number") for i in range(counts.get(name, 2)))
-    if name == CHANNELS_LAST:
-        return (Argument("self", "Tensor"),)
+    if name in KERNELS:
+        return tuple(Argument(argument, "Tensor") for argument in KERNELS[name].arguments)
     return tuple(
         Argument(a.name, str(a.real_type), a.kwarg_only, a.default_value, not a.has_default_value())
         for a in overload(name)._schema.arguments
@@ -164,13 +165,6 @@ def _side_by_side(name: str) -> Callable[..., Any]:
         return kernel(*(a.contiguous() if isinstance(a, torch.Tensor) else a for a in args), **options)
 
     return call
-
-
-def _channels_last(value: torch.Tensor) -> torch.Tensor:
-    if value.shape[1] == 1:  # in both layouts at once; the strides then say which one is meant
-        count, _, height, width = value.shape
-        return value.reshape(count, height, width, 1).permute(0, 3, 1, 2)
-    return value.contiguous(memory_format=torch.channels_last)
 
 
 def _exact(value: int | float) -> int | float:
@@ -293,11 +287,9 @@ DTYPES: Mapping[str, torch.dtype] = {
 """The dtypes that a Plan's values may have, by the names that travel."""
 
 
-CHANNELS_LAST = "executor.contiguous.channels_last"
-"""A picture as it is, or a copy, with the channels of each pixel side by side in memory."""
-
 EXECUTOR_OPS: Mapping[str, Op] = {
-    name: Op(name, kind) for name, kind in (("aten.addmv.default", Kind.MATMUL), (CHANNELS_LAST, Kind.VIEW))
+    "aten.addmv.default": Op("aten.addmv.default", Kind.MATMUL),
+    **{name: Op(name, Kind.VIEW if kernel.view else Kind.MATMUL) for name, kernel in KERNELS.items()},
 }
 """Operations that an executor may put in place of others. No Plan can hold them."""
 
