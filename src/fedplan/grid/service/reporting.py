@@ -50,7 +50,8 @@ async def _answered(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> Success
 
 async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     async with grid.store.reading() as db:
-        place, cycle = await find_place(db, keys.worker_id, keys.request_key)
+        place = await find_place(db, keys.worker_id, keys.request_key)
+        cycle = await participation.get_cycle(db, place.cycle_id)
     _check_open(place, cycle)
     process = (await grid.known.hosted(cycle.process_id)).process
     start = await grid.known.checkpoint(cycle.checkpoint_id)
@@ -80,8 +81,8 @@ async def _count(grid: Grid, keys: ReportKeys, process: Process, cycle_id: int, 
     """Adds the report to its cycle, and lets the cycle close when it has all it needs."""
     now = grid.clock()
     async with grid.store.writing() as db:
-        await participation.get_cycle(db, cycle_id, lock=True)  # from here on nobody else changes it
-        place, cycle = await find_place(db, keys.worker_id, keys.request_key)
+        cycle = await participation.get_cycle(db, cycle_id, lock=True)  # from here on nobody else changes it
+        place = await find_place(db, keys.worker_id, keys.request_key)
         _check_open(place, cycle)
         cycle = await participation.add_report(db, place, blob, now)
         complete = cycles.is_complete(process.server_config, cycle, now)
