@@ -64,6 +64,7 @@ class TestASum:
 
     async def test_holds_few_diffs_in_memory_at_once(self, tallies, blobs, monkeypatch):
         monkeypatch.setattr("fedplan.grid.tally._QUEUED_BYTES", 40)
+        monkeypatch.setattr("fedplan.grid.tally._QUICK_BYTES", 0)
         reports = await given(blobs, *range(20))
         for report, tensors in reports:
             tallies.add(7, LAYOUT, report, tensors)

@@ -22,14 +22,15 @@ from fedplan.wire.protobuf import Buffer
 _T = TypeVar("_T")
 
 _CHUNK_BYTES = 1024 * 1024
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DISK_THREADS = 8  # they wait for the disk, which does better with several requests at once
 
 
 class Places(Protocol):
     """Where blobs are kept. Each method raises FileNotFoundError when there is none of that key."""
 
-    async def put(self, key: str, make: Callable[[], Buffer]) -> None:
-        """Stores the bytes that a function makes in a thread, on disk before it returns."""
+    async def put(self, key: str, data: Buffer) -> None:
+        """Stores bytes, on disk before it returns."""
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob."""
@@ -68,19 +69,18 @@ class Blobs:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(Folder(folder), remembered)
 
-    async def put(self, kind: str, data: Buffer | Callable[[], Buffer]) -> str:
+    async def put(self, kind: str, data: Buffer) -> str:
         """Stores bytes, on disk before it returns.
 
         Args:
             kind: what they are, such as ``diffs``: the first part of the key.
-            data: the bytes, or a function that makes them and may take a while: it runs in a thread. Nothing
-                is stored when it raises.
+            data: the bytes.
 
         Returns:
             The new key.
         """
         key = f"{kind}/{secrets.token_hex(16)}"
-        await self._places.put(key, data if callable(data) else lambda: data)
+        await self._places.put(key, data)
         return key
 
     async def get(self, key: str) -> bytes:
@@ -132,9 +132,9 @@ class Folder:
         self._folder = folder
         self._disk = ThreadPoolExecutor(_DISK_THREADS, "fedplan-disk")
 
-    async def put(self, key: str, make: Callable[[], Buffer]) -> None:
+    async def put(self, key: str, data: Buffer) -> None:
         """See `Places`."""
-        await self._do(lambda: _write(self._folder / key, make()))
+        await self._do(lambda: _write(str(self._folder / key), data))
 
     async def get(self, key: str) -> bytes:
         """See `Places`."""
@@ -164,27 +164,32 @@ class Folder:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
 
-def _write(path: Path, data: Buffer) -> None:
-    """Makes a file, and brings it and its name in the folder to the disk."""
+def _write(path: str, data: Buffer) -> None:
+    """Makes a file, and brings it and its name in the folder to the disk.
+
+    In bare system calls: after each one the thread must wait for Python's lock again.
+    """
+    folder = os.path.dirname(path)
     try:
-        file = path.open("xb", buffering=0)
+        file = os.open(path, _NEW_FILE, 0o666)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("xb", buffering=0)
+        os.makedirs(folder, exist_ok=True)
+        file = os.open(path, _NEW_FILE, 0o666)
     try:
-        with file:
-            left = memoryview(data)
-            while left:
-                left = left[file.write(left) :]
-            os.fsync(file.fileno())
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+        os.fsync(file)
     except OSError:
-        path.unlink()  # a full disk has better use for it
+        os.unlink(path)  # a full disk has better use for it
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
     finally:
-        os.close(folder)
+        os.close(file)
+    names = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(names)
+    finally:
+        os.close(names)
 
 
 class Bucket:
@@ -197,9 +202,9 @@ class Bucket:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    async def put(self, key: str, make: Callable[[], Buffer]) -> None:
+    async def put(self, key: str, data: Buffer) -> None:
         """See `Places`."""
-        await self._store.put_async(key, await asyncio.to_thread(make))
+        await self._store.put_async(key, data)
 
     async def get(self, key: str) -> bytes:
         """See `Places`."""

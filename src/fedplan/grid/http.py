@@ -6,17 +6,18 @@ import functools
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.callers import Caller
-from fedplan.grid.calls import CALLS, Call, parse, perform
+from fedplan.grid.calls import CALLS, Call, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
@@ -39,7 +40,20 @@ from fedplan.wire.messages import (
     dump,
 )
 
+
+class DirectRoute(APIRoute):
+    """A route whose function gets the request and reads it itself: what FastAPI would do takes longer."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function as it is."""
+        return self.endpoint
+
+
+calls = APIRouter(route_class=DirectRoute)
+"""The calls and downloads of the tables."""
+
 router = APIRouter()
+"""The others."""
 
 _PIECE = os.urandom(1024 * 1024)  # random, so that no proxy's compression flatters the speed
 
@@ -53,6 +67,8 @@ _LINGER_SECONDS = 1.0
 _BODY_IS_LEFT = (408, 413, 503)
 """Statuses that may be sent before the body has come."""
 
+_Q = TypeVar("_Q", bound=messages.Request)
+
 Handler = Callable[..., Awaitable[Reply | Response]]
 
 
@@ -65,10 +81,10 @@ def answered(name: str) -> Callable[[Handler], Callable[..., Awaitable[Response]
 
     def wrap(handler: Handler) -> Callable[..., Awaitable[Response]]:
         @functools.wraps(handler)
-        async def run(*, request: Request, **arguments: object) -> Response:
+        async def run(request: Request, **arguments: object) -> Response:
             grid: Grid = request.app.state.grid
             started = time.perf_counter()
-            result = await outcome(handler(request=request, **arguments))
+            result = await outcome(handler(request, **arguments))
             response = to_response(result)
             if request.headers.get("content-type") == BINARY:
                 response.headers[ACCEPT_POST] = f"application/json, {BINARY}"
@@ -102,13 +118,13 @@ def _add_call(type: str, call: Call) -> None:
         with grid.intake.share() as take:
             if call.binary is not None and request.headers.get("content-type") == BINARY:
                 keys, run = call.binary
-                asked = parse(keys, dict(request.query_params))
+                asked = parse_query(keys, request)
                 return await run(grid, asked, await read_body(request, limit, take))
             caller = Caller.of(request.headers)
             return await perform(grid, call, await read_body(request, limit, take), caller)
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
-    router.add_api_route(
+    calls.add_api_route(
         f"/{type}",
         handler,
         methods=["POST"],
@@ -123,7 +139,25 @@ for _type, _call in CALLS.items():
     _add_call(_type, _call)
 
 
-async def read_body(request: Request, limit: float, take: Callable[[int], None]) -> bytearray:
+def parse_query(kind: type[_Q], request: Request) -> _Q:
+    """What a query holds, checked.
+
+    Raises:
+        InvalidRequestError: it lacks something; names are told, values are not (they may be request keys).
+    """
+    try:
+        return kind.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise lacking(error.errors(include_input=False)) from None
+
+
+def lacking(errors: Sequence[Any]) -> InvalidRequestError:
+    """The error for a query in which something is missing or wrong."""
+    names = ", ".join(sorted({str(error["loc"][-1]) for error in errors}))
+    return InvalidRequestError(f"missing or wrong in the query: {names}")
+
+
+async def read_body(request: Request, limit: float, take: Callable[[int], None]) -> bytes:
     """The whole body.
 
     Args:
@@ -137,44 +171,50 @@ async def read_body(request: Request, limit: float, take: Callable[[int], None])
         SlowRequestError: it stopped coming.
         InvalidRequestError: the connection broke.
     """
-    body = bytearray()
-    async for piece in body_pieces(request, limit):
-        try:
-            take(len(piece))
-        except OverloadedError:
-            await drop_rest(request)
-            raise
-        body += piece
-    return body
+    pieces: list[bytes] = []
+
+    def keep(piece: bytes) -> None:
+        take(len(piece))
+        pieces.append(piece)
+
+    try:
+        await each_piece(request, limit, keep)
+    except OverloadedError:
+        await drop_rest(request)
+        raise
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def drop_rest(request: Request) -> None:
     """Reads on for a moment: whoever is cut off while sending does not see the answer."""
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            async for _ in request.stream():
+            while (await request.receive()).get("more_body"):
                 pass
 
 
-async def body_pieces(request: Request, limit: float) -> AsyncIterator[bytes]:
-    """The body as it comes; errors as for `read_body`."""
+async def each_piece(request: Request, limit: float, keep: Callable[[bytes], object]) -> None:
+    """Hands on the body as it comes; errors as for `read_body`."""
     patience = request.app.state.grid.settings.body_pause_seconds
-    pieces, size = request.stream(), 0
+    clock, size = asyncio.get_running_loop().time, 0
     try:
-        while True:
-            async with asyncio.timeout(patience):
-                piece = await anext(pieces, None)
-            if piece is None:
-                return
-            size += len(piece)
-            if size > limit:
-                await drop_rest(request)
-                raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
-            yield piece
+        async with asyncio.timeout(patience) as pause:
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise InvalidRequestError("the connection broke while the body was being read")
+                piece = message.get("body", b"")
+                size += len(piece)
+                if size > limit:
+                    break
+                keep(piece)
+                if not message.get("more_body"):
+                    return
+                pause.reschedule(clock() + patience)
     except TimeoutError:
         raise SlowRequestError(f"nothing more of the body came for {patience:g} seconds") from None
-    except ClientDisconnect:
-        raise InvalidRequestError("the connection broke while the body was being read") from None
+    await drop_rest(request)
+    raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
 
 
 DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[Download]]]] = {
@@ -192,11 +232,22 @@ def _add_download(
     """Serves a download of the table under its type as the path."""
 
     @answered(type)
-    async def handler(request: Request, asked: Annotated[query, Query()]) -> Response:  # type: ignore[valid-type]
-        return _send(await run(request.app.state.grid, asked))
+    async def handler(request: Request) -> Response:
+        return _send(await run(request.app.state.grid, parse_query(query, request)))
 
-    router.add_api_route(
-        f"/{type}", handler, methods=["GET"], name=type, description=run.__doc__, response_model=None
+    schema = query.model_json_schema()
+    parameters = [
+        {"name": name, "in": "query", "required": name in schema["required"], "schema": described}
+        for name, described in schema["properties"].items()
+    ]
+    calls.add_api_route(
+        f"/{type}",
+        handler,
+        methods=["GET"],
+        name=type,
+        description=run.__doc__,
+        response_model=None,
+        openapi_extra={"parameters": parameters},
     )
 
 
@@ -228,8 +279,7 @@ async def speed_download(
 @answered(SPEED_TEST)
 async def speed_upload(request: Request, worker_id: str, random: str) -> Reply:
     """Takes an upload, in whatever form, and drops it as it comes."""
-    async for _ in body_pieces(request, _MOST_UPLOADED):
-        pass
+    await each_piece(request, _MOST_UPLOADED, lambda _piece: None)
     return Reply()
 
 

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 _QUEUED_BYTES = 32 * 1024 * 1024
 """Bytes of diffs of one cycle that wait in memory to be added; the others are read again from their blobs."""
 
+_QUICK_BYTES = 4 * 1024 * 1024
+"""A diff so small is added at once, in less time than a thread would take to get Python's lock for it."""
+
 _SUM_BYTES = 8  # of an element
 
 
@@ -119,11 +122,15 @@ class _Sum:
             return
         self.known.add(report.assignment_id)
         size = 0 if diff is None else sum(tensor.nbytes for tensor in diff)
+        idle = self._task is None or self._task.done()
+        if diff is not None and size <= _QUICK_BYTES and idle and self._tally is not None:
+            _add(self._tally, report.assignment_id, diff)
+            return
         if self._held and self._held + size > _QUEUED_BYTES:
             diff, size = None, 0
         self._held += size
         self._waiting.append((report, diff))
-        if self._task is None or self._task.done():
+        if idle:
             self._task = asyncio.create_task(self._work())
 
     async def result(self) -> Tally | None:

@@ -223,6 +223,25 @@ def test_a_diff_is_read_from_base64():
         read_diff("", LAYOUT)
 
 
+async def test_a_diff_that_is_made_to_be_slow_to_read_is_refused(peer):
+    await peer.host()
+    worker = await peer.join()
+    made = schema.State.decode(diff(1))
+    made.placeholders[0].tags = [""] * 5000
+    reply = await worker.report(diff=base64_of(made.encode()))
+    assert reply.status_code == 400
+    assert "holds more than 1400 values" in reply.json()["error"]
+    await expect_completion(peer, worker)
+
+
+async def test_a_large_diff_is_checked_in_a_thread_and_counts_like_a_small_one(peer, monkeypatch):
+    monkeypatch.setattr("fedplan.grid.service.reporting._QUICK_BYTES", 0)
+    await peer.host(server={"max_diffs": 2})
+    worker, other = await peer.join(), await peer.join()
+    assert (await worker.report(diff="x")).status_code == 400
+    await expect_completion(peer, worker, other)
+
+
 class TestAReportOfBytes:
     """What this project's worker sends: the diff itself as the body, the keys in the query."""
 

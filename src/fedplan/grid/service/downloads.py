@@ -7,6 +7,7 @@ from fedplan.errors import AccessDeniedError, NotFoundError
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase
 from fedplan.grid.service.access import find_place
+from fedplan.grid.store import participation
 from fedplan.wire.messages import DownloadRequest, ModelRequest, PlanRequest, ProtocolRequest
 
 
@@ -80,7 +81,8 @@ async def fetch(grid: Grid, blob: str) -> Download:
 
 async def _open_cycle(grid: Grid, request: DownloadRequest) -> Cycle:
     async with grid.store.reading() as db:
-        _, cycle = await find_place(db, request.worker_id, request.request_key)
+        place = await find_place(db, request.worker_id, request.request_key)
+        cycle = await participation.get_cycle(db, place.cycle_id)
     if cycle.phase is not Phase.OPEN:
         raise AccessDeniedError("the worker's cycle is over; ask for the next one")
     return cycle

@@ -1,12 +1,49 @@
-"""Queries about workers in cycles: places, request keys, reports, and who waits."""
+"""Queries about workers in cycles: places, request keys, reports, and who waits.
+
+What almost every call sends is built once: building a statement takes SQLAlchemy three times as long as
+running it takes SQLite.
+"""
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, and_, delete, func, or_, select, update
+from sqlalchemy import RowMapping, and_, bindparam, delete, func, or_, select, update
 
 from fedplan.grid.records import Assignment, Cycle, Phase, Report
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, cycles, waiting
+
+_LATEST_CYCLE = (
+    select(cycles)
+    .where(cycles.c.process_id == bindparam("process_id"))
+    .order_by(cycles.c.number.desc())
+    .limit(1)
+)
+_CYCLE = select(cycles).where(cycles.c.id == bindparam("cycle_id"))
+_LOCKED = {query: query.with_for_update() for query in (_LATEST_CYCLE, _CYCLE)}
+
+_PLACE_IN_CYCLE = select(assignments).where(
+    assignments.c.cycle_id == bindparam("cycle_id"), assignments.c.worker_id == bindparam("worker_id")
+)
+_PLACE_OF_KEY = select(assignments).where(assignments.c.key_digest == bindparam("key_digest"))
+
+_ADD_PLACE = assignments.insert().values(
+    {
+        name: bindparam(name)
+        for name in ("cycle_id", "worker_id", "identity", "key_digest", "accepted_at", "released")
+    }
+)
+_OCCUPY = update(cycles).where(cycles.c.id == bindparam("which")).values(occupied=cycles.c.occupied + 1)
+_ADD_DIFF = (
+    update(assignments)
+    .where(assignments.c.id == bindparam("which"))
+    .values(reported_at=bindparam("now"), diff=bindparam("blob"), released=False)
+)
+_COUNT_REPORT = (
+    update(cycles)
+    .where(cycles.c.id == bindparam("which"))
+    .values(reported=cycles.c.reported + 1, occupied=cycles.c.occupied + bindparam("occupies"))
+    .returning(*cycles.c)
+)
 
 
 async def latest_cycle(db: Db, process_id: int, *, lock: bool = False) -> Cycle:
@@ -17,37 +54,27 @@ async def latest_cycle(db: Db, process_id: int, *, lock: bool = False) -> Cycle:
         process_id: the FL process.
         lock: hold the cycle until the transaction ends, so that what is decided of it stays true.
     """
-    query = select(cycles).where(cycles.c.process_id == process_id).order_by(cycles.c.number.desc()).limit(1)
-    rows = await db.execute(query.with_for_update() if lock else query)
-    return read_cycle(rows.mappings().one())
+    query = _LOCKED[_LATEST_CYCLE] if lock else _LATEST_CYCLE
+    return read_cycle((await db.execute(query, {"process_id": process_id})).mappings().one())
 
 
 async def get_cycle(db: Db, id: int, *, lock: bool = False) -> Cycle:
     """The cycle of an id that is known to exist; `lock` as for `latest_cycle`."""
-    query = select(cycles).where(cycles.c.id == id)
-    rows = await db.execute(query.with_for_update() if lock else query)
-    return read_cycle(rows.mappings().one())
+    query = _LOCKED[_CYCLE] if lock else _CYCLE
+    return read_cycle((await db.execute(query, {"cycle_id": id})).mappings().one())
 
 
 async def find_place(db: Db, cycle_id: int, worker_id: str) -> Assignment | None:
     """A worker's place in a cycle."""
-    query = select(assignments).where(
-        assignments.c.cycle_id == cycle_id, assignments.c.worker_id == worker_id
-    )
-    row = (await db.execute(query)).mappings().first()
+    values = {"cycle_id": cycle_id, "worker_id": worker_id}
+    row = (await db.execute(_PLACE_IN_CYCLE, values)).mappings().first()
     return None if row is None else _assignment(row)
 
 
-async def find_by_key(db: Db, key_digest: str) -> tuple[Assignment, Cycle] | None:
-    """The place that a request key opens, with its cycle."""
-    place = (
-        (await db.execute(select(assignments).where(assignments.c.key_digest == key_digest)))
-        .mappings()
-        .first()
-    )
-    if place is None:
-        return None
-    return _assignment(place), await get_cycle(db, place["cycle_id"])
+async def find_by_key(db: Db, key_digest: str) -> Assignment | None:
+    """The place that a request key opens."""
+    row = (await db.execute(_PLACE_OF_KEY, {"key_digest": key_digest})).mappings().first()
+    return None if row is None else _assignment(row)
 
 
 async def last_cycle_of(db: Db, identity: str, before: Cycle) -> int | None:
@@ -77,36 +104,22 @@ async def add_place(db: Db, cycle: Cycle, worker_id: str, identity: str, key_dig
         "accepted_at": now,
         "released": False,
     }
-    await db.execute(assignments.insert(), values)
-    await _occupy(db, cycle)
+    await db.execute(_ADD_PLACE, values)
+    await db.execute(_OCCUPY, {"which": cycle.id})
 
 
 async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, now: float) -> None:
     """Gives a worker that had to give up its place one again, with a new key."""
     renewed = update(assignments).where(assignments.c.id == place.id)
     await db.execute(renewed.values(key_digest=key_digest, accepted_at=now, released=False))
-    await _occupy(db, cycle)
-
-
-async def _occupy(db: Db, cycle: Cycle) -> None:
-    one_more = update(cycles).where(cycles.c.id == cycle.id).values(occupied=cycles.c.occupied + 1)
-    await db.execute(one_more)
+    await db.execute(_OCCUPY, {"which": cycle.id})
 
 
 async def add_report(db: Db, place: Assignment, blob: str, now: float) -> Cycle:
     """Stores a worker's report, and returns its cycle as it is then."""
-    await db.execute(
-        update(assignments)
-        .where(assignments.c.id == place.id)
-        .values(reported_at=now, diff=blob, released=False)
-    )
-    changed = (
-        update(cycles)
-        .where(cycles.c.id == place.cycle_id)
-        .values(reported=cycles.c.reported + 1, occupied=cycles.c.occupied + int(place.released))
-        .returning(*cycles.c)
-    )
-    return read_cycle((await db.execute(changed)).mappings().one())
+    await db.execute(_ADD_DIFF, {"which": place.id, "now": now, "blob": blob})
+    values = {"which": place.cycle_id, "occupies": int(place.released)}
+    return read_cycle((await db.execute(_COUNT_REPORT, values)).mappings().one())
 
 
 async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
