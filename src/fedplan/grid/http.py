@@ -233,7 +233,8 @@ def _add_download(
 
     @answered(type)
     async def handler(request: Request) -> Response:
-        return _send(await run(request.app.state.grid, parse_query(query, request)))
+        download = await run(request.app.state.grid, parse_query(query, request))
+        return _send(download, request.headers.get("if-none-match"))
 
     schema = query.model_json_schema()
     parameters = [
@@ -288,8 +289,12 @@ async def _noise() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-def _send(download: Download) -> Response:
+def _send(download: Download, kept: str | None = None) -> Response:
+    """The bytes, or nothing for a client that has them already: `kept` is its If-None-Match."""
+    headers = {} if download.tag is None else {"etag": f'"{download.tag}"'}
+    if download.tag is not None and download.tag in (kept or ""):
+        return Response(status_code=304, headers=headers)
     if isinstance(download.content, bytes):
-        return Response(download.content, media_type="application/octet-stream")
-    headers = {"content-length": str(download.size)}
-    return StreamingResponse(download.content, headers=headers, media_type="application/octet-stream")
+        return Response(download.content, media_type=BINARY, headers=headers)
+    headers["content-length"] = str(download.size)
+    return StreamingResponse(download.content, headers=headers, media_type=BINARY)
