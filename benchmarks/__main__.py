@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import startup, step
+from benchmarks import reports, startup, step
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
     "startup": startup.run,
+    "reports": reports.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 

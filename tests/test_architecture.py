@@ -37,7 +37,6 @@ SERVER = {"grid", "simulate", "cli"}
 TERMINAL = {"client", "simulate", "cli"}
 ONLY_IN = {
     "torch": {"plan", "aggregate", "client", "data", "simulate"},
-    "aiosqlite": SERVER,
     "alembic": SERVER,
     "asyncpg": SERVER,
     "cryptography": SERVER,

@@ -193,11 +193,20 @@ class GridResponseError(WorkerError):
     Attributes:
         status: HTTP status of the answer; None when it came over a WebSocket.
         retry_after: seconds after which the grid wants the request again; None when it did not say.
+        accepts: content types of bodies that the grid says it knows; "" when it did not say.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        accepts: str = "",
+    ) -> None:
         self.status = status
         self.retry_after = retry_after
+        self.accepts = accepts
         super().__init__(message)
 
 

@@ -29,3 +29,12 @@ def test_a_model_that_overflows_is_refused():
     greatest = np.finfo(np.float32).max
     with pytest.raises(AggregationError, match="the changed model is not usable: tensor 0 holds NaN"):
         step([wire([greatest])], [wire([-greatest])])
+
+
+def test_a_float32_difference_is_that_of_float64_rounded():
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, (2, 100_000), dtype=np.uint32).view(np.float32)
+    a, b = (np.where(np.isfinite(side) & (abs(side) < 1e38), side, 0) for side in bits)
+    (tensor,) = step([wire(a)], [wire(b)])
+    expected = (a.astype(np.float64) - b.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(tensor.array.view(np.uint32), expected.view(np.uint32))

@@ -36,6 +36,7 @@ class SmallGrid:
         self.client_config = {"name": "m", "version": "1.0", **client_config}
         self.protocols: dict[str, bytes] = {}
         self.requires_speed_test = False
+        self.takes_binary = False
         self.echoes_request_id = True
         self.next: dict[str, deque[Any]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
@@ -98,9 +99,19 @@ class SmallGrid:
         self.headers.append(dict(request.headers))
         if call == "speed-test":
             return await self.speed_test(request)
-        data = await request.json() if request.method == "POST" else dict(request.query_params)
+        binary = request.headers.get("content-type") == "application/octet-stream"
+        if binary and not self.takes_binary:
+            return JSONResponse({"error": "the message is not JSON"}, 400)
+        if request.method == "GET" or binary:
+            data: dict[str, Any] = dict(request.query_params)
+        else:
+            data = await request.json()
+        if binary:
+            data["body"] = await request.body()
         answer = self.reply(call, data)
         if isinstance(answer, Response):
+            if binary:
+                answer.headers["accept-post"] = "application/json, application/octet-stream"
             return answer
         return JSONResponse(answer) if isinstance(answer, dict) else Response(answer)
 

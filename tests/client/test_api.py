@@ -127,10 +127,33 @@ async def test_downloads_go_over_http_whatever_the_transport(grid: SmallGrid, ap
     assert grid.asked("retrieve-model") == [{"name": "m", "version": "1.0", "checkpoint": "latest"}]
 
 
-async def test_a_report_is_base64(grid: SmallGrid, api: GridApi) -> None:
-    await api.report("w", "k", grid.model.serialize())
+async def test_a_report_is_the_diffs_bytes_over_http_whatever_the_transport(
+    grid: SmallGrid, api: GridApi
+) -> None:
+    grid.takes_binary = True
+    await api.report("w", "k", b"a diff")
+    assert grid.asked("report") == [{"worker_id": "w", "request_key": "k", "body": b"a diff"}]
+    assert grid.sockets == 0
+
+
+async def test_a_report_is_base64_for_a_grid_that_does_not_know_bytes(grid: SmallGrid, api: GridApi) -> None:
+    for _ in range(2):
+        await api.report("w", "k", grid.model.serialize())
     assert grid.asked("report")[0].keys() == {"worker_id", "request_key", "diff"}
     assert grid.diffs[0].serialize() == grid.model.serialize()
+    attempts = [headers.get("content-type") for headers in grid.headers]
+    assert attempts.count("application/octet-stream") == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 409, 500, 502])
+async def test_a_refusal_of_a_grid_that_knows_bytes_is_the_answer(grid: SmallGrid, status: int) -> None:
+    grid.takes_binary = True
+    grid.answer("report", JSONResponse({"error": "no"}, status))
+    api = connect(grid.url)
+    with pytest.raises(GridResponseError, match="refused model-centric/report: no"):
+        await api.report("w", "k", b"a diff")
+    assert len(grid.asked("report")) == 1
+    await api.aclose()
 
 
 async def test_an_error_with_the_status_200_is_an_error(grid: SmallGrid, api: GridApi) -> None:

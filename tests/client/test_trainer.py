@@ -141,6 +141,34 @@ async def test_explicit_specs_work_as_in_the_reference() -> None:
     assert b.tolist() == [1.0, 1.0, 1.0]
 
 
+async def test_an_input_for_the_batch_size_is_filled_with_each_batchs_own() -> None:
+    spec, out = PlanInputSpec, PlanOutputSpec
+    plan = trace(
+        lambda x, n, w: [(x * w).sum(), n, w + 1],
+        torch.zeros(2, 2),
+        torch.zeros(1),
+        torch.zeros(2),
+        inputs=[spec(spec.TYPE_DATA), spec(spec.TYPE_BATCH_SIZE), spec(spec.TYPE_MODEL_PARAM, index=0)],
+        outputs=[out(out.TYPE_LOSS), out(out.TYPE_METRIC, "rows"), out(out.TYPE_MODEL_PARAM, index=0)],
+    )
+    events: list[BatchEnd] = []
+    trainer = make_trainer(
+        plan=plan, model=SyftModel([torch.zeros(2)]), data=torch.ones(5, 2), target=None, batch_size=2
+    )
+    trainer.on("batch_end", events.append)
+    await trainer.start()
+    assert [event.metrics["rows"] for event in events] == [2.0, 2.0, 1.0]
+
+
+async def test_a_plan_that_takes_the_batch_size_for_phones_trains_as_the_one_that_does_not() -> None:
+    trained = []
+    for plan in (make_plan(), make_plan(batch_size_input=True)):
+        trainer = make_trainer(plan=plan)
+        await trainer.start()
+        trained.append(trainer.current_model.params)
+    assert all(map(torch.equal, *trained))
+
+
 async def test_the_original_model_stays_and_the_current_model_is_a_snapshot() -> None:
     model = make_model()
     before = [p.clone() for p in model.params]

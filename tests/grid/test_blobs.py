@@ -59,3 +59,29 @@ async def test_a_folder_keeps_blobs_as_files_that_outlive_the_store(tmp_path):
 async def test_a_folders_name_may_hold_spaces(tmp_path):
     blobs = Blobs.open((tmp_path / "my grid").as_uri())
     assert await blobs.get(await blobs.put("models", DATA)) == DATA
+
+
+async def test_what_is_asked_for_again_and_again_is_remembered(tmp_path):
+    blobs = Blobs.open(tmp_path.as_uri(), remembered=4 * len(DATA))
+    key = await blobs.put("models", DATA)
+    assert await blobs.recall(key) == DATA
+    (tmp_path / key).unlink()
+    assert await blobs.recall(key) == DATA
+    await blobs.delete(key)
+    with pytest.raises(FileNotFoundError):
+        await blobs.recall(key)
+
+
+async def test_what_is_too_large_to_be_remembered_is_not(tmp_path):
+    blobs = Blobs.open(tmp_path.as_uri(), remembered=4 * len(DATA) - 4)
+    assert await blobs.recall(await blobs.put("models", DATA)) is None
+
+
+async def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fail(_descriptor):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        await Blobs.open(tmp_path.as_uri()).put("models", DATA)
+    assert not list(tmp_path.glob("models/*"))

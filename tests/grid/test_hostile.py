@@ -72,6 +72,37 @@ class TestConnections:
                     await writer.drain()
                 assert b" 400 " in await reader.readline()
 
+    @pytest.mark.parametrize(
+        "endless",
+        [
+            b"GET /healthz?",
+            b"GET /healthz HTTP/1.1\r\nhost: grid\r\nx: ",
+            b"POST /model-centric/report HTTP/1.1\r\nhost: grid\r\ntransfer-encoding: chunked\r\n\r\n1;",
+            b"POST /model-centric/report HTTP/1.1\r\nhost: grid\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"1\r\n{\r\n0\r\nx: ",
+        ],
+        ids=["target", "header", "chunk extension", "trailer"],
+    )
+    @pytest.mark.parametrize("piece", [b"a" * 100_000, b"a" * 7000 + b"\r\nx: "], ids=["one", "many"])
+    async def test_nothing_around_a_body_is_collected_without_end(self, server, endless, piece):
+        sent = 0
+        async with connection(server) as (_, writer):
+            writer.write(endless)
+            with contextlib.suppress(ConnectionError):
+                while sent < 20_000_000:
+                    writer.write(piece)
+                    await writer.drain()
+                    sent += len(piece)
+        assert sent < 20_000_000
+
+    async def test_many_requests_at_once_are_answered_one_by_one(self, server):
+        ask = "GET /model-centric/speed-test?is_ping=1&worker_id=w&random=1 HTTP/1.1\r\nhost: grid\r\n\r\n"
+        async with connection(server) as (reader, writer):
+            writer.write(ask.encode() * 2000)  # far more bytes than one head may have
+            for _ in range(2000):
+                assert b" 200 " in await reader.readline()
+                await reader.readuntil(b"\r\n\r\n{}")
+
     async def test_a_body_that_stops_coming_is_given_up(self, tmp_path):
         with served(tmp_path, body_pause_seconds=0.2) as address:
             async with connection(address) as (reader, writer):

@@ -61,6 +61,32 @@ async def test_an_acknowledged_report_survives_a_kill(tmp_path):
         await expect_end(running, signal.SIGTERM)
 
 
+async def test_of_many_reports_at_once_each_acknowledged_one_survives_a_kill(tmp_path):
+    """They share commits: none may be answered before the commit that holds it."""
+    with process(tmp_path) as running:
+        async with served(running) as peer:
+            await peer.host(server={"max_diffs": 60})
+            workers = [await peer.join() for _ in range(60)]
+
+            async def send(worker, value):
+                with contextlib.suppress(httpx.HTTPError):
+                    return (await worker.report(value)).status_code
+                return None
+
+            sending = [asyncio.create_task(send(worker, 1)) for worker in workers]
+            await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+            os.kill(running.pid, signal.SIGKILL)
+            answers = await asyncio.gather(*sending)
+    assert 200 in answers
+    with process(tmp_path) as running:
+        async with served(running) as peer:
+            for worker, answer in zip(workers, answers, strict=True):
+                status = (await continued(peer, worker).report(1)).status_code
+                assert status == 409 if answer == 200 else status in (200, 409)
+            await peer.until_checkpoint(2)
+            np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 1)
+
+
 async def test_a_cycle_that_was_closing_is_closed_after_a_kill(tmp_path):
     with process(tmp_path) as running:
         async with served(running) as peer:

@@ -2,6 +2,7 @@
 
 from fedplan.aggregate.layout import AVERAGED_DTYPES, Layout, TensorLayout, largest_diff, layout_of, misfit
 from fedplan.aggregate.plans import averaging_plan, diffs_of_plan, plan_shapes
+from fedplan.aggregate.reach import Reach, is_within, reach_of
 from fedplan.aggregate.rule import Accumulated, AveragingRule, Tensors, check_average, mean
 from fedplan.aggregate.server import ServerOptimizer, apply, plain
 
@@ -10,6 +11,7 @@ __all__ = [
     "Accumulated",
     "AveragingRule",
     "Layout",
+    "Reach",
     "ServerOptimizer",
     "TensorLayout",
     "Tensors",
@@ -17,10 +19,12 @@ __all__ = [
     "averaging_plan",
     "check_average",
     "diffs_of_plan",
+    "is_within",
     "largest_diff",
     "layout_of",
     "mean",
     "misfit",
     "plain",
     "plan_shapes",
+    "reach_of",
 ]

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from fedplan.aggregate.layout import Layout, misfit
-from fedplan.aggregate.numbers import from_float64, to_float64
+from fedplan.aggregate.numbers import Float64s, from_float64, to_float64
 from fedplan.errors import AggregationError, WireError
 from fedplan.wire import State, WireTensor
 
@@ -119,7 +119,13 @@ def _divide(state: Accumulated, layout: Layout) -> Tensors:
     if state.count == 0:
         raise AggregationError("there is no diff to average")
     averages = [
-        from_float64(total.array / state.count, dtype)
+        _quotient(total.array, state.count, dtype)
         for total, (_, dtype) in zip(state.tensors, layout, strict=True)
     ]
     return check_average(averages, layout)
+
+
+def _quotient(total: Float64s, count: int, dtype: str) -> WireTensor:
+    """A sum divided; the sum's memory is used up, so that a large model needs no more of it."""
+    np.divide(total, count, out=total)
+    return from_float64(total, dtype)

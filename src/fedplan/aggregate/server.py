@@ -3,10 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
 from fedplan.aggregate.layout import Layout, misfit
 from fedplan.aggregate.numbers import from_float64, to_float64
 from fedplan.aggregate.rule import Accumulated, Tensors
 from fedplan.errors import AggregationError
+from fedplan.wire import WireTensor
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,11 +42,15 @@ def apply(model: Tensors, diff: Tensors) -> Tensors:
     Raises:
         AggregationError: a value of it would be infinite, or outside the dtype's range.
     """
-    changed = [
-        from_float64(to_float64(tensor) - to_float64(change), tensor.dtype)
-        for tensor, change in zip(model, diff, strict=True)
-    ]
+    changed = [_difference(tensor, change) for tensor, change in zip(model, diff, strict=True)]
     reason = misfit(changed, tuple((tensor.shape, tensor.dtype) for tensor in model))
     if reason is not None:
         raise AggregationError(f"the changed model is not usable: {reason}")
     return changed
+
+
+def _difference(tensor: WireTensor, change: WireTensor) -> WireTensor:
+    if tensor.dtype in ("float32", "float64"):  # rounded once from the exact difference, as through float64
+        with np.errstate(over="ignore"):
+            return WireTensor(np.asarray(tensor.array - change.array), tensor.dtype)
+    return from_float64(to_float64(tensor) - to_float64(change), tensor.dtype)

@@ -1,18 +1,18 @@
 """The calls that a grid answers, typed. How they travel is the transport's business."""
 
-import base64
 import dataclasses
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
+import pybase64
 import pydantic
 
 from fedplan.client.events import Rejected
 from fedplan.client.http import HttpTransport, grid_message
 from fedplan.client.speed import ConnectionSpeed, measure_speed
-from fedplan.client.transport import GridRequest, Retry, RetryingTransport, Transport
+from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport
 from fedplan.client.url import GridUrl
 from fedplan.client.websocket import WebSocketTransport
 from fedplan.errors import GridResponseError
@@ -24,11 +24,15 @@ from fedplan.wire.messages import (
     CycleAccepted,
     CycleRequest,
     HostTrainingRequest,
+    ReportKeys,
     ReportRequest,
     StatusReply,
 )
 
 _R = TypeVar("_R", bound=pydantic.BaseModel)
+
+_NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
+"""HTTP statuses of servers that do not know a form of body; None: an error with the status 200."""
 
 
 class GridApi:
@@ -43,6 +47,9 @@ class GridApi:
         """
         self._transport = transport
         self._downloads = downloads
+        self._takes_binary = True
+        self._kept: dict[tuple[str, int], GridAnswer] = {}
+        """Plans and Protocols, which are the same in every cycle, by call and id."""
 
     @classmethod
     def connect(
@@ -105,9 +112,10 @@ class GridApi:
         )
 
     async def get_plan(self, worker_id: str, request_key: str, plan_id: int) -> bytes:
-        """Downloads a Plan as a list of operations."""
-        return await self._get(
+        """Downloads a Plan as a list of operations, unless it is here from an earlier cycle."""
+        return await self._get_again(
             messages.GET_PLAN,
+            plan_id,
             worker_id=worker_id,
             request_key=request_key,
             plan_id=plan_id,
@@ -116,13 +124,30 @@ class GridApi:
 
     async def get_protocol(self, worker_id: str, request_key: str, protocol_id: int) -> bytes:
         """Downloads a Protocol."""
-        return await self._get(
-            messages.GET_PROTOCOL, worker_id=worker_id, request_key=request_key, protocol_id=protocol_id
+        return await self._get_again(
+            messages.GET_PROTOCOL,
+            protocol_id,
+            worker_id=worker_id,
+            request_key=request_key,
+            protocol_id=protocol_id,
         )
 
     async def report(self, worker_id: str, request_key: str, diff: bytes) -> None:
-        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused."""
-        text = base64.b64encode(diff).decode()
+        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused.
+
+        It goes as these bytes over HTTP, which is the least work for both sides. A grid that does not know
+        this form (PyGrid) says that the message is wrong; it gets base64 in JSON, then and from then on.
+        """
+        if self._takes_binary:
+            keys = ReportKeys(worker_id=worker_id, request_key=request_key).model_dump()
+            try:
+                await self._send(GridRequest(messages.REPORT, keys, body=diff))
+                return
+            except GridResponseError as error:
+                if error.status not in _NOT_KNOWN or messages.BINARY in error.accepts:
+                    raise
+                self._takes_binary = False
+        text = pybase64.b64encode_as_string(diff)
         request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
         await self._post(messages.REPORT, request)
 
@@ -151,18 +176,32 @@ class GridApi:
         self, endpoint: str, message: messages.Request, *, idempotent: bool = False
     ) -> Mapping[str, Any]:
         data = message.model_dump(exclude_none=True)
-        answer = await self._transport.send(GridRequest(endpoint, data, idempotent=idempotent))
-        reply = answer.data
+        return await self._send(GridRequest(endpoint, data, idempotent=idempotent))
+
+    async def _send(self, request: GridRequest) -> Mapping[str, Any]:
+        reply = (await self._transport.send(request)).data
         if isinstance(reply.get("data"), dict):  # a PyGrid node sends an envelope over HTTP too
             reply = reply["data"]
         error = grid_message(reply)
         if error is not None:  # some nodes send it with the status 200
-            raise GridResponseError(f"the grid refused {endpoint}: {error}")
+            raise GridResponseError(f"the grid refused {request.endpoint}: {error}")
         return reply
 
     async def _get(self, endpoint: str, **query: str | int) -> bytes:
         answer = await self._transport.send(GridRequest(endpoint, query, verb="GET", idempotent=True))
-        return answer.content
+        return answer.content or b""
+
+    async def _get_again(self, endpoint: str, id: int, **query: str | int) -> bytes:
+        """Downloads what may be here already."""
+        kept = self._kept.get((endpoint, id), GridAnswer())
+        answer = await self._transport.send(
+            GridRequest(endpoint, query, verb="GET", idempotent=True, kept=kept.tag)
+        )
+        if answer.content is None:
+            answer = kept
+        elif answer.tag is not None:
+            self._kept[endpoint, id] = answer
+        return answer.content or b""
 
 
 def _read(kind: type[_R], data: object, endpoint: str) -> _R:

@@ -14,6 +14,7 @@ from fedplan.client.transport import GridAnswer, GridRequest
 from fedplan.client.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, MessageTooLargeError
 from fedplan.version import __version__
+from fedplan.wire.messages import ACCEPT_POST, BINARY
 
 MAX_ANSWER_BYTES = 4 * 1024**3
 """Larger answers are refused while they arrive, so that a broken grid cannot fill the worker's memory."""
@@ -67,15 +68,28 @@ class HttpTransport:
                 content = await _read(response)
         except httpx.RequestError as error:
             raise _connection_error(error, self._url, request) from error
+        if request.kept is not None and response.status_code == httpx.codes.NOT_MODIFIED:
+            return GridAnswer(content=None, tag=request.kept)
         if not response.is_success:
             raise _response_error(response, content, request)
         if request.verb == "GET":
-            return GridAnswer(content=content)
+            return GridAnswer(content=content, tag=response.headers.get("ETag"))
         return GridAnswer(data=parse_object(content, request.endpoint))
 
     def _stream(self, request: GridRequest) -> Any:
         if request.verb == "GET":
-            return self.client.stream("GET", f"/{request.endpoint}", params=dict(request.data))
+            headers = {} if request.kept is None else {"If-None-Match": request.kept}
+            return self.client.stream(
+                "GET", f"/{request.endpoint}", params=dict(request.data), headers=headers
+            )
+        if request.body is not None:
+            return self.client.stream(
+                "POST",
+                f"/{request.endpoint}",
+                params=dict(request.data),
+                content=request.body,
+                headers={"Content-Type": BINARY},
+            )
         return self.client.stream(
             "POST",
             f"/{request.endpoint}",
@@ -144,6 +158,7 @@ def _response_error(response: httpx.Response, content: bytes, request: GridReque
         f"the grid refused {request.endpoint}: {message}",
         status=response.status_code,
         retry_after=_retry_after(response.headers),
+        accepts=response.headers.get(ACCEPT_POST, ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""Messages over a WebSocket; downloads still go over HTTP."""
+"""Messages over a WebSocket; downloads, and bodies of bytes, go over HTTP."""
 
 import asyncio
 import dataclasses
@@ -36,7 +36,7 @@ class WebSocketTransport:
 
         Args:
             url: the grid.
-            downloads: carries the GETs.
+            downloads: carries the GETs, and bodies of bytes.
             timeout: seconds to wait for an answer.
         """
         self._url = url
@@ -46,7 +46,7 @@ class WebSocketTransport:
 
     async def send(self, request: GridRequest) -> GridAnswer:
         """See `Transport.send`."""
-        if request.verb == "GET":
+        if request.verb == "GET" or request.body is not None:
             return await self._downloads.send(request)
         channel = await self._open()
         try:

@@ -20,9 +20,12 @@ from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.intake import Intake
+from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
+from fedplan.grid.replies import refusal
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.tally import Tallies
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 
@@ -52,8 +55,8 @@ def create_app(
             yield
 
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    for part in (http, websocket, operation, dashboard):
-        app.include_router(part.router)
+    for router in (http.calls, http.router, websocket.router, operation.router, dashboard.router):
+        app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(
@@ -74,15 +77,18 @@ async def running(
     """A grid with its store open and its closer at work."""
     if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-    blobs = Blobs.open(settings.blobs)
+    blobs = Blobs.open(settings.blobs, settings.remembered_bytes)
     async with (
         contextlib.aclosing(await Store.open(settings.database)) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
+        tallies = Tallies(blobs, settings.sums_bytes)
         grid = Grid(
             settings,
             store,
             blobs,
+            Known(store, blobs),
+            tallies,
             WorkerIds(store.secret),
             TokenChecker(client, settings.token_check_seconds),
             Metrics(),
@@ -96,6 +102,7 @@ async def running(
         finally:
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
+            await tallies.aclose()
 
 
 class MergeSlashes:
@@ -112,12 +119,8 @@ class MergeSlashes:
 
 
 async def _invalid_query(_request: Request, error: Exception) -> Response:
-    """A query that lacks something: names are told, values are not (they may be request keys)."""
-    names = (
-        {str(item["loc"][-1]) for item in error.errors()} if isinstance(error, RequestValidationError) else ()
-    )
-    reply = ErrorReply(error=f"missing or wrong in the query: {', '.join(sorted(names))}")
-    return http.to_response((400, reply))
+    """A query that lacks something."""
+    return http.to_response(refusal(http.lacking(getattr(error, "errors", tuple)())))
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

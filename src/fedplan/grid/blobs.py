@@ -1,45 +1,75 @@
 """Blobs: models, Plans and diffs as bytes under keys, in a folder or an object store.
 
-A blob is written before the row that refers to it, and never changed. After a crash a blob may be left to
-which no row refers; it does no harm.
+A blob is written before the row that refers to it, and never changed. After a crash a blob may be left,
+whole or in part, to which no row refers; it does no harm.
 """
 
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from obstore.exceptions import NotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import ObjectStore, from_url
+
+from fedplan.grid.memory import Memory
+from fedplan.wire.protobuf import Buffer
+
+_T = TypeVar("_T")
 
 _CHUNK_BYTES = 1024 * 1024
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_DISK_THREADS = 8  # they wait for the disk, which does better with several requests at once
+
+
+class Places(Protocol):
+    """Where blobs are kept. Each method raises FileNotFoundError when there is none of that key."""
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """Stores bytes, on disk before it returns."""
+
+    async def get(self, key: str) -> bytes:
+        """All bytes of a blob."""
+
+    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+        """A blob's size, and its bytes in pieces."""
+
+    async def delete(self, keys: tuple[str, ...]) -> None:
+        """Deletes blobs; one that is gone already is no error."""
 
 
 class Blobs:
-    """A blob store. Use `open`."""
+    """A blob store. Use `open`.
 
-    def __init__(self, store: ObjectStore, folder: Path | None) -> None:
-        self._store = store
-        self._folder = folder
+    Args:
+        places: where they are kept.
+        remembered: bytes of those kept in memory that are sent again and again.
+    """
+
+    def __init__(self, places: Places, remembered: int) -> None:
+        self._places = places
+        self._remembered: Memory[str, bytes] = Memory(remembered)
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, remembered: int = 0) -> "Blobs":
         """Opens the blob store at an obstore URL.
 
         Args:
             url: ``file:///path`` (made when missing), ``memory://`` or an object store's.
+            remembered: see above.
         """
         parts = urlsplit(url)
         if parts.scheme != "file":
-            return cls(from_url(url), None)
+            return cls(Bucket(from_url(url)), remembered)
         folder = Path(unquote(parts.path))
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(LocalStore(folder), folder)
+        return cls(Folder(folder), remembered)
 
-    async def put(self, kind: str, data: bytes) -> str:
+    async def put(self, kind: str, data: Buffer) -> str:
         """Stores bytes, on disk before it returns.
 
         Args:
@@ -50,9 +80,7 @@ class Blobs:
             The new key.
         """
         key = f"{kind}/{secrets.token_hex(16)}"
-        await self._store.put_async(key, data)
-        if self._folder is not None:
-            await asyncio.to_thread(_flush, self._folder / key)
+        await self._places.put(key, data)
         return key
 
     async def get(self, key: str) -> bytes:
@@ -61,8 +89,7 @@ class Blobs:
         Raises:
             FileNotFoundError: there is none of that key.
         """
-        found = await self._store.get_async(key)
-        return (await found.bytes_async()).to_bytes()
+        return self._remembered.get(key) or await self._places.get(key)
 
     async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
         """A blob's size, and its bytes in pieces.
@@ -70,11 +97,127 @@ class Blobs:
         Raises:
             FileNotFoundError: there is none of that key.
         """
-        found = await self._store.get_async(key)
-        return found.meta["size"], _pieces(found.stream(min_chunk_size=_CHUNK_BYTES))
+        return await self._places.stream(key)
+
+    async def recall(self, key: str) -> bytes | None:
+        """All bytes of a blob that is asked for again and again; None when it is too large to be remembered.
+
+        Raises:
+            FileNotFoundError: there is none of that key.
+        """
+        data = self._remembered.get(key)
+        if data is None:
+            size, pieces = await self._places.stream(key)
+            if not self._remembered.takes(size):
+                return None
+            data = b"".join([piece async for piece in pieces])
+            self._remembered.put(key, data, size)
+        return data
 
     async def delete(self, *keys: str) -> None:
         """Deletes blobs; one that is gone already is no error."""
+        for key in keys:
+            self._remembered.forget(key)
+        await self._places.delete(keys)
+
+
+class Folder:
+    """Blobs as files.
+
+    Args:
+        folder: where.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._disk = ThreadPoolExecutor(_DISK_THREADS, "fedplan-disk")
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """See `Places`."""
+        await self._do(lambda: _write(str(self._folder / key), data))
+
+    async def get(self, key: str) -> bytes:
+        """See `Places`."""
+        return await self._do((self._folder / key).read_bytes)
+
+    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+        """See `Places`."""
+        path = self._folder / key
+        size = (await self._do(path.stat)).st_size
+        return size, self._pieces(path)
+
+    async def delete(self, keys: tuple[str, ...]) -> None:
+        """See `Places`."""
+
+        def unlink() -> None:
+            for key in keys:
+                (self._folder / key).unlink(missing_ok=True)
+
+        await self._do(unlink)
+
+    async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
+        with await self._do(lambda: path.open("rb", buffering=0)) as file:
+            while piece := await self._do(lambda: file.read(_CHUNK_BYTES)):
+                yield piece
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _write(path: str, data: Buffer) -> None:
+    """Makes a file, and brings it and its name in the folder to the disk.
+
+    In bare system calls: after each one the thread must wait for Python's lock again.
+    """
+    folder = os.path.dirname(path)
+    try:
+        file = os.open(path, _NEW_FILE, 0o666)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        file = os.open(path, _NEW_FILE, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+        os.fsync(file)
+    except OSError:
+        os.unlink(path)  # a full disk has better use for it
+        raise
+    finally:
+        os.close(file)
+    names = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(names)
+    finally:
+        os.close(names)
+
+
+class Bucket:
+    """Blobs in an object store, or in memory.
+
+    Args:
+        store: where.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """See `Places`."""
+        await self._store.put_async(key, data)
+
+    async def get(self, key: str) -> bytes:
+        """See `Places`."""
+        found = await self._store.get_async(key)
+        return (await found.bytes_async()).to_bytes()
+
+    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+        """See `Places`."""
+        found = await self._store.get_async(key)
+        return found.meta["size"], _views(found.stream(min_chunk_size=_CHUNK_BYTES))
+
+    async def delete(self, keys: tuple[str, ...]) -> None:
+        """See `Places`."""
         for key in keys:
             try:
                 await self._store.delete_async(key)
@@ -82,16 +225,6 @@ class Blobs:
                 continue
 
 
-async def _pieces(stream: AsyncIterator[object]) -> AsyncIterator[bytes]:
+async def _views(stream: AsyncIterator[object]) -> AsyncIterator[bytes]:
     async for piece in stream:
         yield bytes(memoryview(piece))  # type: ignore[arg-type]  # obstore's Bytes is a buffer
-
-
-def _flush(path: Path) -> None:
-    """Brings a file, and its name in the folder, to the disk."""
-    for place in (path, path.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

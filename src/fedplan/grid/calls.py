@@ -11,7 +11,7 @@ from fedplan.grid.callers import Caller
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
-from fedplan.grid.service.reporting import report
+from fedplan.grid.service.reporting import report, report_bytes
 from fedplan.wire.config import explain
 from fedplan.wire.messages import (
     AUTHENTICATE,
@@ -22,6 +22,7 @@ from fedplan.wire.messages import (
     CycleRequest,
     HostTrainingRequest,
     Reply,
+    ReportKeys,
     ReportRequest,
     Request,
 )
@@ -45,6 +46,8 @@ class Call:
         owner_only: whether it needs the grid's owner token.
         most_bytes: the largest message, where it is less than the grid's setting.
         of_caller: whether the use case is told who asks.
+        binary: for a call whose message may also be a body of bytes: what the query holds then, and the use
+            case.
     """
 
     request: type[Request]
@@ -52,12 +55,13 @@ class Call:
     owner_only: bool = False
     most_bytes: int | None = None
     of_caller: bool = False
+    binary: tuple[type[Request], Callable[..., Awaitable[Reply]]] | None = None
 
 
 CALLS: dict[str, Call] = {
     AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
     CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_caller=True),
-    REPORT: Call(ReportRequest, report),
+    REPORT: Call(ReportRequest, report, binary=(ReportKeys, report_bytes)),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
 }
 """By message type, which is also the path."""
@@ -102,9 +106,18 @@ def parse(kind: type[_R], message: bytes | bytearray | str | dict[str, Any]) -> 
 
 
 def _check_number_of_values(message: bytes | bytearray | str) -> None:
-    """Counts what can stand before a value, also where it stands in a text: it must be fast, not exact."""
+    """Counts what can stand before a value, also where it stands in a text: it must be fast, not exact.
+
+    `find` goes through a text of megabytes ten times as fast as `count`, where what it looks for is rare.
+    """
     marks: Any = (b",", b":", b"[") if not isinstance(message, str) else (",", ":", "[")
-    if sum(map(message.count, marks)) > _MOST_VALUES:
-        raise InvalidRequestError(
-            f"the message holds more than {_MOST_VALUES} values; no message needs so many"
-        )
+    left = _MOST_VALUES
+    for mark in marks:
+        at = message.find(mark)
+        while at >= 0:
+            left -= 1
+            if left < 0:
+                raise InvalidRequestError(
+                    f"the message holds more than {_MOST_VALUES} values; no message needs so many"
+                )
+            at = message.find(mark, at + 1)

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from fedplan.grid.grid import Grid
-from fedplan.grid.service.closing import attend
+from fedplan.grid.service.closing import attend, catch_up
 from fedplan.grid.store import rounds
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,13 @@ class Closer:
         async with self._grid.store.reading() as db:
             due = await rounds.due(db, now)
             deadline = await rounds.next_deadline(db, now)
+            running = await rounds.running(db)
+        self._grid.tallies.keep(cycle.id for cycle in running)
         for cycle_id in set(due) - self._closing:
             self._closing.add(cycle_id)
             self._begin(self._close(cycle_id))
+        for cycle in running:
+            await catch_up(self._grid, cycle)
         poll = self._grid.settings.poll_seconds
         return poll if deadline is None else min(poll, max(deadline - now, _SHORTEST_NAP))
 

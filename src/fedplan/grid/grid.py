@@ -9,9 +9,11 @@ from fedplan.errors import AuthenticationError
 from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.intake import Intake
+from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.tally import Tallies
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Grid:
         settings: how it runs.
         store: its tables.
         blobs: its blobs.
+        known: what is hosted, remembered.
+        tallies: the sums of open cycles' diffs.
         worker_ids: makes and reads worker ids.
         tokens: checks workers' tokens.
         metrics: its counters.
@@ -29,7 +33,6 @@ class Grid:
         clock: the time, in seconds since 1970.
         draw: a random number in [0, 1), for lots.
         replica: name of this process among those that share the store.
-        diff_readers: a few at once read diffs: each needs several times its diff in memory.
         closable: set when a cycle may be waiting to be closed.
         withheld: models (by id) and clients of which the log has told that they do not go together.
     """
@@ -37,6 +40,8 @@ class Grid:
     settings: Settings
     store: Store
     blobs: Blobs
+    known: Known
+    tallies: Tallies
     worker_ids: WorkerIds
     tokens: TokenChecker
     metrics: Metrics
@@ -44,7 +49,6 @@ class Grid:
     clock: Callable[[], float]
     draw: Callable[[], float]
     replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
-    diff_readers: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 

@@ -6,13 +6,14 @@ import functools
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.callers import Caller
@@ -25,6 +26,8 @@ from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.wire import messages
 from fedplan.wire.messages import (
+    ACCEPT_POST,
+    BINARY,
     GET_MODEL,
     GET_PLAN,
     GET_PROTOCOL,
@@ -37,9 +40,25 @@ from fedplan.wire.messages import (
     dump,
 )
 
+
+class DirectRoute(APIRoute):
+    """A route whose function gets the request and reads it itself: what FastAPI would do takes longer."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function as it is."""
+        return self.endpoint
+
+
+calls = APIRouter(route_class=DirectRoute)
+"""The calls and downloads of the tables."""
+
 router = APIRouter()
+"""The others."""
 
 _PIECE = os.urandom(1024 * 1024)  # random, so that no proxy's compression flatters the speed
+
+_MOST_UPLOADED = SPEED_TEST_BYTES + 1024 * 1024
+"""Bytes of a speed test's upload, in any form. It is not kept, so the limit of messages is not for it."""
 
 _RETRY_AFTER = "5"  # seconds, for clients that know the header
 
@@ -47,6 +66,8 @@ _LINGER_SECONDS = 1.0
 
 _BODY_IS_LEFT = (408, 413, 503)
 """Statuses that may be sent before the body has come."""
+
+_Q = TypeVar("_Q", bound=messages.Request)
 
 Handler = Callable[..., Awaitable[Reply | Response]]
 
@@ -60,11 +81,13 @@ def answered(name: str) -> Callable[[Handler], Callable[..., Awaitable[Response]
 
     def wrap(handler: Handler) -> Callable[..., Awaitable[Response]]:
         @functools.wraps(handler)
-        async def run(*, request: Request, **arguments: object) -> Response:
+        async def run(request: Request, **arguments: object) -> Response:
             grid: Grid = request.app.state.grid
             started = time.perf_counter()
-            result = await outcome(handler(request=request, **arguments))
+            result = await outcome(handler(request, **arguments))
             response = to_response(result)
+            if request.headers.get("content-type") == BINARY:
+                response.headers[ACCEPT_POST] = f"application/json, {BINARY}"
             grid.metrics.requests.labels(name, "http", str(response.status_code)).inc()
             grid.metrics.seconds.labels(name).observe(time.perf_counter() - started)
             return response
@@ -93,11 +116,15 @@ def _add_call(type: str, call: Call) -> None:
         grid: Grid = request.app.state.grid
         limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
         with grid.intake.share() as take:
-            body = await read_body(request, limit, take)
-            return await perform(grid, call, body, Caller.of(request.headers))
+            if call.binary is not None and request.headers.get("content-type") == BINARY:
+                keys, run = call.binary
+                asked = parse_query(keys, request)
+                return await run(grid, asked, await read_body(request, limit, take))
+            caller = Caller.of(request.headers)
+            return await perform(grid, call, await read_body(request, limit, take), caller)
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
-    router.add_api_route(
+    calls.add_api_route(
         f"/{type}",
         handler,
         methods=["POST"],
@@ -112,7 +139,25 @@ for _type, _call in CALLS.items():
     _add_call(_type, _call)
 
 
-async def read_body(request: Request, limit: float, take: Callable[[int], None]) -> bytearray:
+def parse_query(kind: type[_Q], request: Request) -> _Q:
+    """What a query holds, checked.
+
+    Raises:
+        InvalidRequestError: it lacks something; names are told, values are not (they may be request keys).
+    """
+    try:
+        return kind.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise lacking(error.errors(include_input=False)) from None
+
+
+def lacking(errors: Sequence[Any]) -> InvalidRequestError:
+    """The error for a query in which something is missing or wrong."""
+    names = ", ".join(sorted({str(error["loc"][-1]) for error in errors}))
+    return InvalidRequestError(f"missing or wrong in the query: {names}")
+
+
+async def read_body(request: Request, limit: float, take: Callable[[int], None]) -> bytes:
     """The whole body.
 
     Args:
@@ -126,44 +171,50 @@ async def read_body(request: Request, limit: float, take: Callable[[int], None])
         SlowRequestError: it stopped coming.
         InvalidRequestError: the connection broke.
     """
-    body = bytearray()
-    async for piece in body_pieces(request, limit):
-        try:
-            take(len(piece))
-        except OverloadedError:
-            await drop_rest(request)
-            raise
-        body += piece
-    return body
+    pieces: list[bytes] = []
+
+    def keep(piece: bytes) -> None:
+        take(len(piece))
+        pieces.append(piece)
+
+    try:
+        await each_piece(request, limit, keep)
+    except OverloadedError:
+        await drop_rest(request)
+        raise
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def drop_rest(request: Request) -> None:
     """Reads on for a moment: whoever is cut off while sending does not see the answer."""
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            async for _ in request.stream():
+            while (await request.receive()).get("more_body"):
                 pass
 
 
-async def body_pieces(request: Request, limit: float) -> AsyncIterator[bytes]:
-    """The body as it comes; errors as for `read_body`."""
+async def each_piece(request: Request, limit: float, keep: Callable[[bytes], object]) -> None:
+    """Hands on the body as it comes; errors as for `read_body`."""
     patience = request.app.state.grid.settings.body_pause_seconds
-    pieces, size = request.stream(), 0
+    clock, size = asyncio.get_running_loop().time, 0
     try:
-        while True:
-            async with asyncio.timeout(patience):
-                piece = await anext(pieces, None)
-            if piece is None:
-                return
-            size += len(piece)
-            if size > limit:
-                await drop_rest(request)
-                raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
-            yield piece
+        async with asyncio.timeout(patience) as pause:
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise InvalidRequestError("the connection broke while the body was being read")
+                piece = message.get("body", b"")
+                size += len(piece)
+                if size > limit:
+                    break
+                keep(piece)
+                if not message.get("more_body"):
+                    return
+                pause.reschedule(clock() + patience)
     except TimeoutError:
         raise SlowRequestError(f"nothing more of the body came for {patience:g} seconds") from None
-    except ClientDisconnect:
-        raise InvalidRequestError("the connection broke while the body was being read") from None
+    await drop_rest(request)
+    raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
 
 
 DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[Download]]]] = {
@@ -181,11 +232,23 @@ def _add_download(
     """Serves a download of the table under its type as the path."""
 
     @answered(type)
-    async def handler(request: Request, asked: Annotated[query, Query()]) -> Response:  # type: ignore[valid-type]
-        return _send(await run(request.app.state.grid, asked))
+    async def handler(request: Request) -> Response:
+        download = await run(request.app.state.grid, parse_query(query, request))
+        return _send(download, request.headers.get("if-none-match"))
 
-    router.add_api_route(
-        f"/{type}", handler, methods=["GET"], name=type, description=run.__doc__, response_model=None
+    schema = query.model_json_schema()
+    parameters = [
+        {"name": name, "in": "query", "required": name in schema["required"], "schema": described}
+        for name, described in schema["properties"].items()
+    ]
+    calls.add_api_route(
+        f"/{type}",
+        handler,
+        methods=["GET"],
+        name=type,
+        description=run.__doc__,
+        response_model=None,
+        openapi_extra={"parameters": parameters},
     )
 
 
@@ -217,8 +280,7 @@ async def speed_download(
 @answered(SPEED_TEST)
 async def speed_upload(request: Request, worker_id: str, random: str) -> Reply:
     """Takes an upload, in whatever form, and drops it as it comes."""
-    async for _ in body_pieces(request, request.app.state.grid.settings.max_message_bytes):
-        pass
+    await each_piece(request, _MOST_UPLOADED, lambda _piece: None)
     return Reply()
 
 
@@ -227,6 +289,12 @@ async def _noise() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-def _send(download: Download) -> Response:
-    headers = {"content-length": str(download.size)}
-    return StreamingResponse(download.pieces, headers=headers, media_type="application/octet-stream")
+def _send(download: Download, kept: str | None = None) -> Response:
+    """The bytes, or nothing for a client that has them already: `kept` is its If-None-Match."""
+    headers = {} if download.tag is None else {"etag": f'"{download.tag}"'}
+    if download.tag is not None and download.tag in (kept or ""):
+        return Response(status_code=304, headers=headers)
+    if isinstance(download.content, bytes):
+        return Response(download.content, media_type=BINARY, headers=headers)
+    headers["content-length"] = str(download.size)
+    return StreamingResponse(download.content, headers=headers, media_type=BINARY)

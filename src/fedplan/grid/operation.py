@@ -15,7 +15,7 @@ async def healthz(request: Request) -> Response:
     """200 when the process answers and its database does too."""
     grid: Grid = request.app.state.grid
     async with grid.store.reading() as db:
-        await db.execute(text("SELECT 1"))
+        await db.scalar(text("SELECT 1"))
     return Response('{"status":"ok"}', media_type="application/json")
 
 

@@ -56,11 +56,47 @@ class Variant(Generic[Content]):
 
     Attributes:
         content: its bytes, or the key of their blob.
-        error: the greatest absolute difference of its results from the original's; None when it was not told.
+        error: its greatest error against the op list, as its owner measured it; None when it was not told.
     """
 
     content: Content
     error: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostedPlan:
+    """A Plan that workers run.
+
+    Attributes:
+        id: the store's number of it.
+        variants: its forms, with the keys of their blobs.
+    """
+
+    id: int
+    variants: Mapping[str, Variant[str]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostedProtocol:
+    """A Protocol: the store's number of it, and the key of its blob."""
+
+    id: int
+    blob: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hosted:
+    """All that was hosted under one name and version. None of it changes.
+
+    Attributes:
+        process: the FL process.
+        plans: its Plans, by name.
+        protocols: its Protocols, by name.
+    """
+
+    process: Process
+    plans: Mapping[str, HostedPlan]
+    protocols: Mapping[str, HostedProtocol]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,6 +174,36 @@ class Assignment:
     worker_id: str
     reported: bool = False
     released: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """A diff that a cycle received.
+
+    Attributes:
+        assignment_id: whose it is.
+        blob: key of its State.
+    """
+
+    assignment_id: int
+    blob: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Running:
+    """A cycle that has reports and has not ended.
+
+    Attributes:
+        id: the cycle.
+        process_id: its FL process.
+        phase: open or closing.
+        reported: reports received.
+    """
+
+    id: int
+    process_id: int
+    phase: Phase
+    reported: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

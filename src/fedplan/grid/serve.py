@@ -8,10 +8,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from fedplan.grid.app import create_app
+from fedplan.grid.protocol import BoundedHttp
 from fedplan.grid.settings import Settings
 
 _GRACE_SECONDS = 10
-_HEAD_BYTES = 64 * 1024
+
+_SILENCE_SECONDS = 600.0
+"""How long a WebSocket may leave a ping unanswered. A worker that trains in its only thread answers none
+meanwhile, and syft.js does not report again when it finds its socket closed."""
 
 
 def serve(
@@ -44,11 +48,10 @@ def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
     """How uvicorn serves a grid."""
     return uvicorn.Config(
         app,
-        http="h11",  # the faster httptools reads heads of any size
-        h11_max_incomplete_event_size=_HEAD_BYTES,
+        http=BoundedHttp,
         ws_max_size=settings.max_message_bytes,
         ws_per_message_deflate=False,  # numbers hardly shrink; a bomb swells a thousandfold
-        ws_ping_timeout=60.0,  # a phone that trains may be slow to answer
+        ws_ping_timeout=_SILENCE_SECONDS,
         log_config=None,
         access_log=False,  # URLs hold request keys
         server_header=False,

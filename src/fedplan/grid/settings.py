@@ -38,7 +38,19 @@ class Settings(BaseSettings):
         default=1024 * 1024 * 1024,
         ge=1024,
         description="Bytes of messages that are held at once, over all connections; beyond, the grid answers "
-        "that it is overloaded. While it is answered a message takes about four times its size.",
+        "that it is overloaded. While it is answered a message takes about three times its size.",
+    )
+    remembered_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=0,
+        description="Bytes of models and Plans kept in memory, since they are sent again and again. One that "
+        "takes more than a quarter of it is always read from its blob.",
+    )
+    sums_bytes: int = Field(
+        default=1024 * 1024 * 1024,
+        ge=0,
+        description="Bytes of sums of diffs kept in memory, one for each open cycle with reports: 8 bytes "
+        "for each number of its model. A cycle that finds no room is averaged from the blobs when it closes.",
     )
     body_pause_seconds: float = Field(
         default=60.0, gt=0, description="After how long without a byte of it a body is given up."

@@ -11,7 +11,7 @@ from fedplan.plan.repeated import RepeatedPlan
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tensors import from_torch, to_torch
-from fedplan.plan.variants import Variants, errors_from_tags, split_variants
+from fedplan.plan.variants import Variants, split_variants
 
 if TYPE_CHECKING:
     from fedplan.plan.conformance import Conformance, check_variants
@@ -33,7 +33,6 @@ __all__ = [
     "Variants",
     "accuracy",
     "check_variants",
-    "errors_from_tags",
     "from_torch",
     "make_variant",
     "model_parameters",

@@ -24,6 +24,13 @@ RETRIEVE_MODEL = "model-centric/retrieve-model"
 STATUS = "model-centric/status"
 SPEED_TEST = "model-centric/speed-test"
 
+BINARY = "application/octet-stream"
+"""Content type of a report whose body is the State's bytes. This project's worker sends it; where a grid does
+not know it, the worker falls back to JSON. A grid that knows it says so with each answer to one, also to one
+that it refuses: in the header `ACCEPT_POST`."""
+
+ACCEPT_POST = "accept-post"
+
 SPEED_TEST_BYTES = 64 * 1024 * 1024
 """Size of the speed test's download and upload."""
 
@@ -112,11 +119,16 @@ class CycleRejected(Reply):
     timeout: int | None = None
 
 
-class ReportRequest(Request):
-    """The worker's diff: base64 of a State that holds original − trained."""
+class ReportKeys(Request):
+    """Who reports. In the query of a report whose body is the diff itself; see `BINARY`."""
 
     worker_id: WorkerId
     request_key: RequestKey
+
+
+class ReportRequest(ReportKeys):
+    """The worker's diff: base64 of a State that holds original − trained."""
+
     diff: str
 
 
@@ -208,7 +220,7 @@ class VariantStatus(Reply):
     variant: str
     """`list`, `torchscript` or `tfjs`."""
     error: float | None = None
-    """Greatest absolute difference of its results from the original's; absent when nobody measured it."""
+    """Greatest error against the op list, relative where numbers exceed 1; absent when unknown."""
 
 
 class PlanStatus(Reply):

@@ -156,17 +156,15 @@ def field(
 class _Allowance:
     """How many more values one `decode` may turn into Python objects."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "most")
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, most: int) -> None:
+        self.left = self.most = most
 
     def take(self) -> None:
         self.left -= 1
         if self.left < 0:
-            raise WireError(
-                f"the message holds more than {MAX_VALUES} values; no Plan or State needs so many"
-            )
+            raise WireError(f"the message holds more than {self.most} values; no Plan or State needs so many")
 
 
 class Message:
@@ -182,14 +180,19 @@ class Message:
         def __init__(self, **values: Any) -> None: ...
 
     @classmethod
-    def decode(cls, data: Buffer) -> Self:
+    def decode(cls, data: Buffer, most_values: int = MAX_VALUES) -> Self:
         """Reads a message. Packed tensor contents are views into `data`, which they keep alive.
+
+        Args:
+            data: the bytes.
+            most_values: values that may become Python objects; it bounds the time, at about 1 µs for each.
 
         Raises:
             WireError: `data` is not such a message.
         """
         result = cls()
-        result._merge(memoryview(data).toreadonly().cast("B"), _Allowance(MAX_VALUES), 0)
+        allowance = _Allowance(min(most_values, MAX_VALUES))
+        result._merge(memoryview(data).toreadonly().cast("B"), allowance, 0)
         return result
 
     def _merge(self, data: memoryview, allowance: "_Allowance", depth: int) -> None:

@@ -6,7 +6,7 @@ from typing import Self
 
 from fedplan.errors import TensorEncodingError
 from fedplan.wire import schema
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.protobuf import MAX_VALUES, Buffer
 from fedplan.wire.tensor import WireTensor, read_tensor, write_tensor
 
 
@@ -33,13 +33,17 @@ class State:
         return cls(message)
 
     @classmethod
-    def parse(cls, data: Buffer) -> Self:
+    def parse(cls, data: Buffer, most_values: int = MAX_VALUES) -> Self:
         """Reads a State. Tensors are checked when `tensors` is first asked for.
+
+        Args:
+            data: the bytes.
+            most_values: ids, tags, extents and so on that it may hold; elements do not count.
 
         Raises:
             WireError: `data` is not a State.
         """
-        return cls(schema.State.decode(data))
+        return cls(schema.State.decode(data, most_values))
 
     def serialize(self) -> bytes:
         """The State as bytes."""
@@ -62,6 +66,12 @@ class State:
             except TensorEncodingError as error:
                 raise TensorEncodingError(f"tensor {index} of the State: {error}") from None
         return tuple(result)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtype that each tensor says it has; "" where it has no contents. Nothing is read for it."""
+        tensors = (t.torch_param.tensor if t.torch_param else t.torch_tensor for t in self.message.tensors)
+        return tuple(t.contents_data.dtype if t and t.contents_data else "" for t in tensors)
 
     @property
     def trained(self) -> tuple[bool, ...]:

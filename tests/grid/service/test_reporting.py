@@ -8,8 +8,9 @@ import pytest
 
 from fedplan.errors import DiffRefusedError
 from fedplan.grid.service.reporting import read_diff
-from fedplan.wire import schema
-from tests.grid.models import MODEL, base64_of, diff, state
+from fedplan.wire import State, schema
+from fedplan.wire.compression import FORMATS, compress
+from tests.grid.models import MODEL, base64_of, diff, hosting, state
 
 LAYOUT = (((3, 2), "float32"), ((2,), "float32"))
 
@@ -215,6 +216,137 @@ async def test_workers_of_one_cycle_do_not_learn_of_each_others_diffs(peer, capl
 
 
 def test_a_diff_is_read_from_base64():
-    assert read_diff(base64_of(diff(1)), LAYOUT, state(*MODEL)) == diff(1)
+    data, tensors = read_diff(base64_of(diff(1)), LAYOUT)
+    assert data == diff(1)
+    assert [tensor.shape for tensor in tensors] == [(3, 2), (2,)]
     with pytest.raises(DiffRefusedError):
-        read_diff("", LAYOUT, state(*MODEL))
+        read_diff("", LAYOUT)
+
+
+async def test_a_diff_that_is_made_to_be_slow_to_read_is_refused(peer):
+    await peer.host()
+    worker = await peer.join()
+    made = schema.State.decode(diff(1))
+    made.placeholders[0].tags = [""] * 5000
+    reply = await worker.report(diff=base64_of(made.encode()))
+    assert reply.status_code == 400
+    assert "holds more than 1400 values" in reply.json()["error"]
+    await expect_completion(peer, worker)
+
+
+async def test_a_large_diff_is_checked_in_a_thread_and_counts_like_a_small_one(peer, monkeypatch):
+    monkeypatch.setattr("fedplan.grid.service.reporting._QUICK_BYTES", 0)
+    await peer.host(server={"max_diffs": 2})
+    worker, other = await peer.join(), await peer.join()
+    assert (await worker.report(diff="x")).status_code == 400
+    await expect_completion(peer, worker, other)
+
+
+class TestAReportOfBytes:
+    """What this project's worker sends: the diff itself as the body, the keys in the query."""
+
+    async def send(self, worker, body, kind="application/octet-stream", **changes):
+        keys = {"worker_id": worker.worker_id, "request_key": worker.request_key} | changes
+        keys = {key: value for key, value in keys.items() if value is not None}
+        return await worker.peer.http.post(
+            "/model-centric/report", params=keys, content=body, headers={"content-type": kind}
+        )
+
+    async def test_is_acknowledged_is_on_disk_and_changes_the_model(self, peer, tmp_path):
+        await peer.host(server={"max_diffs": 2})
+        worker = await peer.join()
+        reply = await self.send(worker, diff(1))
+        assert (reply.status_code, reply.json()) == (200, {"status": "success"})
+        (blob,) = (tmp_path / "blobs" / "diffs").iterdir()
+        assert blob.read_bytes() == diff(1)
+        await (await peer.join()).report(3)
+        await peer.until_checkpoint(2)
+        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
+
+    @pytest.mark.parametrize("case", broken_states())
+    async def test_is_refused_when_it_is_no_good(self, peer, case):
+        data, message = broken_states()[case]
+        await peer.host()
+        worker = await peer.join()
+        reply = await self.send(worker, data)
+        assert reply.status_code == 400
+        assert message in reply.json()["error"]
+        assert (await self.send(worker, diff(1))).status_code == 200
+
+    async def test_is_told_apart_from_one_that_the_grid_does_not_understand(self, peer):
+        await peer.host(server={"max_diffs": 2})
+        worker = await peer.join()
+        for status, changes in (
+            (403, {"request_key": "x"}),
+            (400, {"request_key": None}),
+            (400, {"worker_id": "x" * 2000}),
+            (200, {}),
+            (409, {}),
+        ):
+            reply = await self.send(worker, diff(1), **changes)
+            assert reply.status_code == status
+            assert "application/octet-stream" in reply.headers["accept-post"]
+
+    async def test_counts_against_the_same_limits(self, open_grid):
+        async with open_grid(max_message_bytes=10_000) as peer:
+            await peer.host()
+            worker = await peer.join()
+            assert (await self.send(worker, bytes(20_000))).status_code == 413
+            assert (await self.send(worker, diff(1) + bytes(9_000))).status_code == 400
+
+    async def test_changes_nothing_for_other_clients(self, peer):
+        await peer.host()
+        worker = await peer.join()
+        reply = await worker.report(1)
+        assert reply.status_code == 200
+        assert "accept-post" not in reply.headers
+
+
+def compressed(value: float, format: str) -> bytes:
+    """A diff in a smaller form, in which this one arrives exactly."""
+    return compress(State.parse(diff(value)).tensors, format, fraction=1.0).serialize()
+
+
+class TestSmallerForms:
+    @pytest.mark.parametrize("format", FORMATS)
+    async def test_are_taken_by_a_model_that_says_so_and_mixed_with_float32(self, peer, format):
+        await peer.host(server={"max_diffs": 2, "report_formats": ["topk", "float16", "int8"]})
+        small, plain = await peer.join(), await peer.join()
+        assert (await small.report(diff=base64_of(compressed(2.0, format)))).status_code == 200
+        assert (await plain.report(4.0)).status_code == 200
+        await peer.until_checkpoint(2)
+        for new, original in zip(await peer.checkpoint(), MODEL, strict=True):
+            np.testing.assert_allclose(new, original - 3.0, atol=1e-6)
+
+    @pytest.mark.parametrize("format", FORMATS)
+    async def test_are_refused_by_a_model_that_does_not_take_them(self, peer, format):
+        await peer.host()
+        worker = await peer.join()
+        reply = await worker.report(diff=base64_of(compressed(1.0, format)))
+        assert reply.status_code == 400
+        assert f"it is sent as {format}, which this model does not take" in reply.json()["error"]
+        await expect_completion(peer, worker)
+
+    async def test_cannot_stand_for_another_shape(self, peer):
+        await peer.host(server={"max_diffs": 1, "report_formats": ["topk"]})
+        worker = await peer.join()
+        huge = schema.State.decode(compressed(1.0, "topk"))
+        huge.tensors[0].torch_tensor.contents_data.shape.dims = [2**31 - 1]
+        reply = await worker.report(diff=base64_of(huge.encode()))
+        assert reply.status_code == 400
+        assert "the model's has [3, 2]" in reply.json()["error"]
+        await expect_completion(peer, worker)
+
+    async def test_are_told_to_workers_in_the_client_config(self, peer):
+        await peer.host(server={"report_formats": ["int8", "topk"]})
+        worker = await peer.join()
+        assert worker.accepted["client_config"]["report_formats"] == ["int8", "topk"]
+
+    async def test_are_nothing_that_other_models_workers_hear_of(self, peer):
+        await peer.host()
+        assert "report_formats" not in (await peer.join()).accepted["client_config"]
+
+    async def test_that_do_not_exist_are_refused_at_hosting(self, peer):
+        reply = await peer.post("host-training", **hosting(server={"report_formats": ["int4"]}))
+        assert reply.status_code == 400
+        assert "report_formats" in reply.json()["error"]

@@ -6,6 +6,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from fedplan.grid.records import HostedPlan, Variant
 from fedplan.grid.store import Store, catalogue
 from fedplan.grid.store.tables import keys, metadata
 from tests.grid.databases import database_of, only_sqlite
@@ -51,8 +52,8 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x')"))
     again = await Store.open(url)
     async with again.reading() as db:
-        assert await catalogue.variants_of(db, 1) == {"p": {"list": None}}
-        assert await catalogue.plan_blobs(db, 1, 1) == {"list": "plans/x"}
+        hosted = await catalogue.hosted(db, await catalogue.get_process(db, 1))
+        assert hosted.plans == {"p": HostedPlan(1, {"list": Variant("plans/x", None)})}
     await again.aclose()
 
 

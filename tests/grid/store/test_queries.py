@@ -18,7 +18,7 @@ LISTS_ALL_MODELS = re.compile(r"FROM processes (ORDER BY|LEFT OUTER JOIN)")
 async def sent(peer):
     """What is sent to the database while a model lives its whole life: (statement as built, SQL, values)."""
     sent = []
-    engine = peer.app.state.grid.store._engine.sync_engine
+    engine = peer.app.state.grid.store.engine
 
     @event.listens_for(engine, "before_execute")
     def note_built(connection, statement, multiparams, params, options):

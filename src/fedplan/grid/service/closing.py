@@ -10,16 +10,17 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from fedplan.aggregate import Accumulated, AveragingRule, Layout, averaging_plan, mean, plain
 from fedplan.errors import AggregationError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, Phase, Process
+from fedplan.grid.records import Cycle, Phase, Process, Running
 from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store.connection import Db
+from fedplan.grid.tally import Tally
 from fedplan.plan import Plan
 from fedplan.wire import State
+from fedplan.wire.compression import FORMATS, decompress
 
 logger = logging.getLogger(__name__)
 
@@ -95,22 +96,41 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
 
 
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
-    """Averages a cycle's diffs, one at a time, and stores the changed model."""
+    """Averages a cycle's diffs, and stores the changed model.
+
+    Most diffs are in the cycle's sum already; the others are read, one at a time.
+    """
     async with grid.store.reading() as db:
         reports = await participation.reports(db, cycle.id)
-        checkpoint = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
+    checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     try:
         rule = await _rule(grid, process)
-        state = rule.start(process.layout)
+        tally = await grid.tallies.take(cycle.id)
+        if tally is None or not tally.counted <= {report.assignment_id for report in reports}:
+            tally = Tally(rule.start(process.layout), set())
         for report in reports:
-            diff = await grid.blobs.get(report.blob)
-            state = await asyncio.to_thread(_add, rule, state, diff)
+            if report.assignment_id not in tally.counted:
+                diff = await grid.blobs.get(report.blob)
+                tally.state = await asyncio.to_thread(_add, rule, tally.state, diff, process.layout)
         model = await grid.blobs.get(checkpoint.blob)
-        changed = await asyncio.to_thread(_apply, rule, state, process.layout, model)
+        changed = await asyncio.to_thread(_apply, rule, tally, process.layout, model)
     except (AggregationError, PlanError, WireError, FileNotFoundError) as error:
         logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
         return Outcome(failure=_public_reason(error))
     return Outcome(blob=await grid.blobs.put("models", changed))
+
+
+async def catch_up(grid: Grid, running: Running) -> None:
+    """Adds to an open cycle's sum what it lacks: reports from before a start, or of other replicas."""
+    process = (await grid.known.hosted(running.process_id)).process
+    if process.averaging_plan is not None or running.phase is not Phase.OPEN:
+        return
+    if not grid.tallies.lacks(running.id, process.layout, running.reported):
+        return
+    async with grid.store.reading() as db:
+        reports = await participation.reports(db, running.id)
+    for report in reports:
+        grid.tallies.add(running.id, process.layout, report)
 
 
 async def _rule(grid: Grid, process: Process) -> AveragingRule:
@@ -121,14 +141,16 @@ async def _rule(grid: Grid, process: Process) -> AveragingRule:
     return averaging_plan(plan, iterative=process.server_config.iterative_plan)
 
 
-def _add(rule: AveragingRule, state: Accumulated, diff: bytes) -> Accumulated:
-    return rule.add(state, State.parse(diff).tensors)
+def _add(rule: AveragingRule, state: Accumulated, diff: bytes, layout: Layout) -> Accumulated:
+    tensors = decompress(State.parse(diff), [shape for shape, _ in layout], FORMATS)
+    return rule.add(state, tensors)
 
 
-def _apply(rule: AveragingRule, state: Accumulated, layout: Layout, model: bytes) -> bytes:
-    """The model after the cycle, serialized."""
+def _apply(rule: AveragingRule, tally: Tally, layout: Layout, model: bytes) -> bytes:
+    """The model after the cycle, serialized. The tally is used up, and its memory free, on the way."""
     optimizer = plain()
-    average = rule.finish(state, layout)
+    average = rule.finish(tally.state, layout)
+    tally.state = rule.start(())
     changed, _ = optimizer.step(State.parse(model).tensors, average, optimizer.start(layout))
     return State.of(changed).serialize()
 
@@ -155,9 +177,7 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
     await grid.blobs.delete(*(report.blob for report in reports))
 
 
-async def _open_next(
-    db: AsyncConnection, process: Process, cycle: Cycle, outcome: Outcome, now: float
-) -> None:
+async def _open_next(db: Db, process: Process, cycle: Cycle, outcome: Outcome, now: float) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one."""
     checkpoint_id = cycle.checkpoint_id
     if outcome.blob is not None:

@@ -3,16 +3,17 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from fedplan.errors import AuthenticationError, NotFoundError
+from fedplan.errors import AuthenticationError
 from fedplan.grid import cycles
 from fedplan.grid.auth import Worker, key_digest, new_request_key
 from fedplan.grid.callers import Caller, obstacles
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, Process
-from fedplan.grid.store import catalogue, participation
+from fedplan.grid.records import Cycle, Hosted, Process
+from fedplan.grid.store import participation
+from fedplan.grid.store.connection import Db
+from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.messages import (
     AuthenticateReply,
     AuthenticateRequest,
@@ -24,19 +25,6 @@ from fedplan.wire.messages import (
 logger = logging.getLogger(__name__)
 
 
-async def find_process(db: AsyncConnection, name: str, version: str | None) -> Process:
-    """The FL process of a name; without a version the one hosted last.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    process = await catalogue.find_process(db, name, version)
-    if process is None:
-        which = f"'{name}'" if version is None else f"'{name}' version '{version}'"
-        raise NotFoundError(f"this grid hosts no model {which}")
-    return process
-
-
 async def authenticate(grid: Grid, request: AuthenticateRequest) -> AuthenticateReply:
     """Makes somebody who may train a model a worker. Nothing is stored; see `WorkerIds`.
 
@@ -45,8 +33,7 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
         AuthenticationError: the token is missing or wrong.
         OverloadedError: the token could not be checked.
     """
-    async with grid.store.reading() as db:
-        process = await find_process(db, request.model_name, request.model_version)
+    process = await grid.known.find(request.model_name, request.model_version)
     subject = await grid.tokens.subject(process.server_config.authentication, request.auth_token)
     return AuthenticateReply(
         worker_id=grid.worker_ids.issue(process.id, subject),
@@ -62,11 +49,15 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
         NotFoundError: there is no such model.
     """
     worker = grid.worker_ids.read(request.worker_id)
+    hosted = await _asked_for(grid, worker, request)
+    process = hosted.process
+    caller = caller.loading(request.receive_operations_as)
+    hosted_as = {name: plan.variants for name, plan in hosted.plans.items()}
+    why_not = obstacles(process, hosted_as, caller.variant, caller.kind)
+    if why_not:
+        _tell_withheld(grid, process, caller, why_not)
     now = grid.clock()
     async with grid.store.writing() as db:
-        process = await _process_asked_for(db, worker, request)
-        variant = request.receive_operations_as or caller.variant
-        why_not = obstacles(process, await catalogue.variants_of(db, process.id), variant, caller.kind)
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         asker = await _asker(db, process, cycle, worker, request, now)
         asker = dataclasses.replace(
@@ -86,8 +77,6 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
         if cycles.keeps_waiting_list(process.server_config):
             until = cycles.waits_until(rejection, now) if rejection and rejection.waits else None
             await participation.note_waiting(db, process.id, request.worker_id, until, now)
-        if why_not:
-            _tell_withheld(grid, process, caller, why_not)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
@@ -96,30 +85,31 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             model=process.name,
             version=process.version,
             request_key=request_key,
-            plans=await catalogue.plan_ids(db, process.id),
-            protocols=await catalogue.protocol_ids(db, process.id),
-            client_config=dict(process.client_config),
+            plans={name: plan.id for name, plan in hosted.plans.items()},
+            protocols={name: protocol.id for name, protocol in hosted.protocols.items()},
+            client_config=_client_config(process),
             model_id=cycle.checkpoint_id,
         )
 
 
-async def _process_asked_for(db: AsyncConnection, worker: Worker, request: CycleRequest) -> Process:
-    """The FL process that a worker wants to train.
+async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Hosted:
+    """What a worker wants to train.
 
     syft.js 0.1.4 authenticates once for all its jobs. So a worker id given for one model opens the others
     too, but for those that ask for a token: its token was checked for its own model only.
     """
-    process = await catalogue.get_process(db, worker.process_id)
+    hosted = await grid.known.hosted(worker.process_id)
+    process = hosted.process
     if request.model == process.name and request.version in (None, process.version):
-        return process
-    process = await find_process(db, request.model, request.version)
+        return hosted
+    process = await grid.known.find(request.model, request.version)
     if process.server_config.authentication is not None:
         raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
-    return process
+    return await grid.known.hosted(process.id)
 
 
 async def _asker(
-    db: AsyncConnection, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
+    db: Db, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
 ) -> cycles.Asker:
     """What the decision needs to know; what it does not need is not looked up."""
     config = process.server_config
@@ -149,7 +139,7 @@ def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[s
 
 
 async def _take_place(
-    db: AsyncConnection, cycle: Cycle, asker: cycles.Asker, worker: Worker, worker_id: str, now: float
+    db: Db, cycle: Cycle, asker: cycles.Asker, worker: Worker, worker_id: str, now: float
 ) -> str:
     """Gives the worker a place, and returns its request key."""
     request_key = new_request_key()
@@ -159,3 +149,9 @@ async def _take_place(
     else:
         await participation.renew_place(db, cycle, asker.place, digest, now)
     return request_key
+
+
+def _client_config(process: Process) -> dict[str, Any]:
+    """What the model's owner tells workers, and in what the model takes their reports."""
+    formats = process.server_config.report_formats
+    return {**process.client_config, **({FORMATS_KEY: list(formats)} if formats else {})}

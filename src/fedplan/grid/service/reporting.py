@@ -1,20 +1,33 @@
 """How a worker's diff comes in: checked, on disk, counted, and only then acknowledged."""
 
 import asyncio
-import binascii
 import logging
+from collections.abc import Collection
 
-from fedplan.aggregate import Layout, Tensors, apply, largest_diff, misfit
+import pybase64
+
+from fedplan.aggregate import Layout, Tensors, apply, is_within, largest_diff, misfit, reach_of
 from fedplan.errors import AggregationError, DiffRefusedError, GridError, ReportConflictError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Assignment, Cycle, Phase, Process
+from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.service.access import find_place
-from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store import participation, rounds
 from fedplan.wire import State
-from fedplan.wire.messages import ReportRequest, Success
+from fedplan.wire.compression import decompress
+from fedplan.wire.messages import ReportKeys, ReportRequest, Success
+from fedplan.wire.protobuf import Buffer
 
 logger = logging.getLogger(__name__)
+
+_QUICK_BYTES = 4 * 1024 * 1024
+_QUICK_TENSORS = 100
+"""Diffs so small are checked in a millisecond: less than a thread takes to get Python's lock a few times
+while others want it too. The bounds below hold for a diff that is made to be slow."""
+
+_VALUES = 1000
+_VALUES_OF_TENSOR = 200
+"""Most ids, tags, extents and so on in a diff. Of a tensor, clients send about twenty."""
 
 
 async def report(grid: Grid, request: ReportRequest) -> Success:
@@ -27,8 +40,17 @@ async def report(grid: Grid, request: ReportRequest) -> Success:
         ReportConflictError: the worker has reported already, or its cycle is over.
         DiffRefusedError: the diff is not base64 of a State that fits the model.
     """
+    return await _answered(grid, request, request.diff)
+
+
+async def report_bytes(grid: Grid, keys: ReportKeys, diff: Buffer) -> Success:
+    """Like `report`, for a diff that came as the State's own bytes."""
+    return await _answered(grid, keys, diff)
+
+
+async def _answered(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> Success:
     try:
-        await _take(grid, request)
+        await _take(grid, keys, diff)
     except GridError as error:
         grid.metrics.reports.labels("refused").inc()
         logger.info("a report was refused: %s", error)
@@ -37,29 +59,37 @@ async def report(grid: Grid, request: ReportRequest) -> Success:
     return Success()
 
 
-async def _take(grid: Grid, request: ReportRequest) -> None:
+async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     async with grid.store.reading() as db:
-        place, cycle = await find_place(db, request.worker_id, request.request_key)
-        _check_open(place, cycle)
-        process = await catalogue.get_process(db, cycle.process_id)
-        start = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
-    async with grid.diff_readers:
-        model = await grid.blobs.get(start.blob)
-        data = await asyncio.to_thread(read_diff, request.diff, process.layout, model)
+        place = await find_place(db, keys.worker_id, keys.request_key)
+        cycle = await participation.get_cycle(db, place.cycle_id)
+    _check_open(place, cycle)
+    process = (await grid.known.hosted(cycle.process_id)).process
+    start = await grid.known.checkpoint(cycle.checkpoint_id)
+    reach = await grid.known.reach(start)
+    layout, formats = process.layout, process.server_config.report_formats
+    if len(diff) <= _QUICK_BYTES and len(layout) <= _QUICK_TENSORS and not formats:
+        data, tensors = read_diff(diff, layout, formats)  # handing it to a thread would take longer
+    else:
+        data, tensors = await asyncio.to_thread(read_diff, diff, layout, formats)
+    if not is_within(reach, reach_of(tensors), layout):  # hardly ever
+        await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
     blob = await grid.blobs.put("diffs", data)
     try:
-        await _count(grid, request, process, cycle.id, blob)
+        report = await _count(grid, keys, process, cycle.id, blob)
     except GridError:
         await grid.blobs.delete(blob)
         raise
+    if process.averaging_plan is None:
+        grid.tallies.add(cycle.id, process.layout, report, tensors)
 
 
-async def _count(grid: Grid, request: ReportRequest, process: Process, cycle_id: int, blob: str) -> None:
+async def _count(grid: Grid, keys: ReportKeys, process: Process, cycle_id: int, blob: str) -> Report:
     """Adds the report to its cycle, and lets the cycle close when it has all it needs."""
     now = grid.clock()
     async with grid.store.writing() as db:
-        await participation.get_cycle(db, cycle_id, lock=True)  # from here on nobody else changes it
-        place, cycle = await find_place(db, request.worker_id, request.request_key)
+        cycle = await participation.get_cycle(db, cycle_id, lock=True)  # from here on nobody else changes it
+        place = await find_place(db, keys.worker_id, keys.request_key)
         _check_open(place, cycle)
         cycle = await participation.add_report(db, place, blob, now)
         complete = cycles.is_complete(process.server_config, cycle, now)
@@ -67,44 +97,63 @@ async def _count(grid: Grid, request: ReportRequest, process: Process, cycle_id:
             await rounds.set_closing(db, cycle.id)
     if complete:
         grid.closable.set()
+    return Report(place.id, blob)
 
 
-def read_diff(text: str, layout: Layout, model: bytes) -> bytes:
-    """The State in a report, checked against the model.
+def read_diff(diff: Buffer | str, layout: Layout, formats: Collection[str] = ()) -> tuple[Buffer, Tensors]:
+    """The State in a report, and its tensors, checked against the model's layout.
 
     Args:
-        text: base64; white space in it is no fault.
+        diff: the State's bytes, or base64 of them; white space in this is no fault.
         layout: the model's.
-        model: the State that the worker trained.
+        formats: in what the model takes diffs besides float32.
 
     Raises:
         DiffRefusedError: it is not base64, not a State, too large, or does not fit the model.
     """
-    if len(text) > 2 * largest_diff(layout):  # with the white space that some clients put in
+    if len(diff) > largest_diff(layout) * (2 if isinstance(diff, str) else 1):  # white space counts too
         raise DiffRefusedError("the diff is far larger than one of this model can be")
+    data = _decoded(diff) if isinstance(diff, str) else diff
     try:
-        data = binascii.a2b_base64("".join(text.split()), strict_mode=True)
-        diff = State.parse(data).tensors
-        reason = misfit(diff, layout) or _overflow(diff, model)
-    except ValueError:  # binascii.Error is one, and so is text that is not ASCII
-        raise DiffRefusedError("the diff is not base64") from None
+        state = State.parse(data, _VALUES + _VALUES_OF_TENSOR * len(layout))
+        reason = _other_dtype(state, layout)
+        tensors = () if reason else decompress(state, [shape for shape, _ in layout], formats)
     except WireError as error:
         raise DiffRefusedError(f"the diff cannot be read: {error}") from None
+    reason = reason or misfit(tensors, layout)
     if reason is not None:
         raise DiffRefusedError(f"the diff does not fit the model: {reason}")
-    return data
+    return data, tensors
 
 
-def _overflow(diff: Tensors, model: bytes) -> str | None:
-    """Why the model that the worker trained cannot exist, if so.
+def _other_dtype(state: State, layout: Layout) -> str | None:
+    """Why a State's tensors are not of the model's dtypes: seen before any time goes into reading them."""
+    for index, (given, (_, dtype)) in enumerate(zip(state.dtypes, layout, strict=False)):
+        if given not in ("", dtype) and (given, dtype) != ("qint8", "float32"):  # a smaller form of it
+            return f"tensor {index} is of {given}, the model's of {dtype}"
+    return None
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one, and so is text that is not ASCII
+        pass
+    try:
+        return pybase64.b64decode("".join(text.split()), validate=True)  # KotlinSyft breaks its lines
+    except ValueError:
+        raise DiffRefusedError("the diff is not base64") from None
+
+
+def _check_result(model: bytes, diff: Tensors) -> None:
+    """Refuses a diff after which the model that the worker trained cannot exist.
 
     The mean of models that can exist is one too: so no single diff makes a cycle's average unusable.
     """
     try:
         apply(State.parse(model).tensors, diff)
     except AggregationError as error:
-        return str(error)
-    return None
+        raise DiffRefusedError(f"the diff does not fit the model: {error}") from None
 
 
 def _check_open(place: Assignment, cycle: Cycle) -> None:

@@ -3,7 +3,6 @@
 from fedplan.errors import NotFoundError
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.downloads import Download, fetch
-from fedplan.grid.service.joining import find_process
 from fedplan.grid.store import catalogue
 from fedplan.wire.messages import RetrieveRequest
 
@@ -15,8 +14,8 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest) -> Download:
         NotFoundError: there is no such model or checkpoint.
     """
     number = None if request.checkpoint == "latest" else _number(request.checkpoint)
+    process = await grid.known.find(request.name, request.version)
     async with grid.store.reading() as db:
-        process = await find_process(db, request.name, request.version)
         found = await catalogue.find_checkpoint(db, process.id, number)
     if found is None:
         raise NotFoundError(

@@ -5,15 +5,23 @@ from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, RowMapping, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fedplan.errors import NameTakenError
-from fedplan.grid.records import Checkpoint, NewProcess, Process
+from fedplan.grid.records import (
+    Checkpoint,
+    Hosted,
+    HostedPlan,
+    HostedProtocol,
+    NewProcess,
+    Process,
+    Variant,
+)
+from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import checkpoints, plan_variants, plans, processes, protocols
 from fedplan.wire.config import ServerConfig
 
 
-async def find_process(db: AsyncConnection, name: str, version: str | None) -> Process | None:
+async def find_process(db: Db, name: str, version: str | None) -> Process | None:
     """The FL process of a name; without a version the one hosted last."""
     query = select(processes).where(processes.c.name == name)
     if version is not None:
@@ -22,12 +30,12 @@ async def find_process(db: AsyncConnection, name: str, version: str | None) -> P
     return None if row is None else read_process(row)
 
 
-async def get_process(db: AsyncConnection, id: int) -> Process:
+async def get_process(db: Db, id: int) -> Process:
     """The FL process of an id that is known to exist."""
     return read_process((await db.execute(select(processes).where(processes.c.id == id))).mappings().one())
 
 
-async def add_process(db: AsyncConnection, new: NewProcess[str], now: float) -> tuple[int, int]:
+async def add_process(db: Db, new: NewProcess[str], now: float) -> tuple[int, int]:
     """Stores an FL process with its Plans, Protocols and first checkpoint.
 
     Returns:
@@ -67,20 +75,28 @@ def name_taken(name: str, version: str) -> NameTakenError:
     return NameTakenError(f"the model '{name}' version '{version}' is hosted already; choose another version")
 
 
-async def plan_ids(db: AsyncConnection, process_id: int) -> dict[str, int]:
-    """The ids of a process's Plans, by name."""
-    query = select(plans.c.name, plans.c.id).where(plans.c.process_id == process_id).order_by(plans.c.id)
-    return {row.name: row.id for row in await db.execute(query)}
-
-
-async def protocol_ids(db: AsyncConnection, process_id: int) -> dict[str, int]:
-    """The ids of a process's Protocols, by name."""
-    query = select(protocols.c.name, protocols.c.id).where(protocols.c.process_id == process_id)
-    return {row.name: row.id for row in await db.execute(query.order_by(protocols.c.id))}
+async def hosted(db: Db, process: Process) -> Hosted:
+    """A process with its Plans and Protocols."""
+    query = (
+        select(plans.c.id, plans.c.name, plan_variants.c.variant, plan_variants.c.blob, plan_variants.c.error)
+        .join(plan_variants, plan_variants.c.plan_id == plans.c.id)
+        .where(plans.c.process_id == process.id)
+        .order_by(plans.c.id)
+    )
+    found: dict[str, HostedPlan] = {}
+    for row in await db.execute(query):
+        forms = found.setdefault(row.name, HostedPlan(row.id, {})).variants
+        found[row.name] = HostedPlan(row.id, {**forms, row.variant: Variant(row.blob, row.error)})
+    those = select(protocols).where(protocols.c.process_id == process.id).order_by(protocols.c.id)
+    return Hosted(
+        process,
+        found,
+        {row.name: HostedProtocol(row.id, row.blob) for row in await db.execute(those)},
+    )
 
 
 async def variants(
-    db: AsyncConnection, *which: ColumnElement[bool]
+    db: Db, *which: ColumnElement[bool]
 ) -> Mapping[int, Mapping[str, Mapping[str, float | None]]]:
     """The errors of the variants of Plans: by process, the Plan's name, and the variant.
 
@@ -100,43 +116,20 @@ async def variants(
     return found
 
 
-async def variants_of(db: AsyncConnection, process_id: int) -> Mapping[str, Mapping[str, float | None]]:
-    """The errors of the variants of a process's Plans."""
-    return (await variants(db, processes.c.id == process_id))[process_id]
-
-
-async def plan_blobs(db: AsyncConnection, process_id: int, plan_id: int) -> dict[str, str]:
-    """The blob of each variant of a process's Plan; empty when it has no such Plan."""
-    query = (
-        select(plan_variants.c.variant, plan_variants.c.blob)
-        .join(plans, plans.c.id == plan_variants.c.plan_id)
-        .where(plans.c.id == plan_id, plans.c.process_id == process_id)
-    )
-    return {row.variant: row.blob for row in await db.execute(query)}
-
-
-async def protocol_blob(db: AsyncConnection, process_id: int, protocol_id: int) -> str | None:
-    """The blob of a process's Protocol."""
-    query = select(protocols.c.blob).where(
-        protocols.c.id == protocol_id, protocols.c.process_id == process_id
-    )
-    return await db.scalar(query)
-
-
-async def add_checkpoint(db: AsyncConnection, process_id: int, number: int, blob: str, now: float) -> int:
+async def add_checkpoint(db: Db, process_id: int, number: int, blob: str, now: float) -> int:
     """Stores a checkpoint and returns its id."""
     values = {"process_id": process_id, "number": number, "blob": blob, "created_at": now}
     id = await db.scalar(checkpoints.insert().returning(checkpoints.c.id), values)
     return int(id)
 
 
-async def get_checkpoint(db: AsyncConnection, id: int) -> Checkpoint:
+async def get_checkpoint(db: Db, id: int) -> Checkpoint:
     """The checkpoint of an id that is known to exist."""
     row = (await db.execute(select(checkpoints).where(checkpoints.c.id == id))).mappings().one()
     return read_checkpoint(row)
 
 
-async def find_checkpoint(db: AsyncConnection, process_id: int, number: int | None) -> Checkpoint | None:
+async def find_checkpoint(db: Db, process_id: int, number: int | None) -> Checkpoint | None:
     """A checkpoint by its number; without one the latest."""
     query = select(checkpoints).where(checkpoints.c.process_id == process_id)
     if number is not None:

@@ -1,22 +1,36 @@
 """The database: opening it, bringing its schema up to date, and its two kinds of transaction."""
 
-import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Protocol, Self
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, event, make_url, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import URL, Connection, Engine, make_url, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from fedplan.errors import OverloadedError
+from fedplan.grid.store.connection import Db
+from fedplan.grid.store.sqlite import SqliteDatabase
 from fedplan.grid.store.tables import keys
 
-_ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-_PATIENCE = 5  # seconds to wait for another writer; clients give up after ten
+_PATIENCE = 5.0  # seconds to wait for another writer; clients give up after ten
 _MIGRATION_LOCK = 0x6665_6470_6C61  # any number that no other program uses on this database
+
+
+class Database(Protocol):
+    """What one kind of database does in its own way; see `Store` for what the methods do."""
+
+    engine: Engine
+
+    def reading(self, *, long: bool) -> contextlib.AbstractAsyncContextManager[Db]:
+        """See `Store.reading`."""
+
+    def writing(self, *, long: bool) -> contextlib.AbstractAsyncContextManager[Db]:
+        """See `Store.writing`."""
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
 
 
 class Store:
@@ -24,11 +38,12 @@ class Store:
 
     Attributes:
         secret: key of this grid, made when its database was made; the same for all replicas.
+        engine: SQLAlchemy's, for those who want to see the statements.
     """
 
-    def __init__(self, engine: AsyncEngine, writer: contextlib.AbstractAsyncContextManager[Any]) -> None:
-        self._engine = engine
-        self._writer = writer
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.engine = database.engine
         self.secret = b""
 
     @classmethod
@@ -36,39 +51,35 @@ class Store:
         """Connects, and creates or upgrades the schema.
 
         Args:
-            url: SQLAlchemy's form; ``sqlite:///path`` and ``postgresql://…`` get the asynchronous driver.
+            url: SQLAlchemy's form: ``sqlite:///path`` or ``postgresql://…``.
         """
         parsed = make_url(url)
-        parsed = parsed.set(drivername=_ASYNC_DRIVERS.get(parsed.drivername, parsed.drivername))
-        if parsed.get_backend_name() != "sqlite":
-            store = cls(_engine(parsed, pool_pre_ping=True), contextlib.nullcontext())
+        if parsed.get_backend_name() == "sqlite":
+            store = cls(SqliteDatabase(parsed.set(drivername="sqlite"), lambda: _PATIENCE))
         else:
-            # Without the driver's own implicit BEGIN: reads take no lock, writes say BEGIN IMMEDIATE.
-            engine = _engine(parsed, connect_args={"isolation_level": None, "timeout": _PATIENCE})
-            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-            # SQLite has one writer at a time. Waiting here is fair; waiting in SQLite is polling.
-            store = cls(engine, _Turns())
+            store = cls(ServerDatabase(parsed))
         await store._prepare()
         return store
 
     async def aclose(self) -> None:
         """Closes all connections."""
-        await self._engine.dispose()
+        await self._database.aclose()
 
-    @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with. Each statement sees what is committed when it runs."""
-        async with self._engine.connect() as connection:
-            yield connection
+    def reading(self, *, long: bool = False) -> contextlib.AbstractAsyncContextManager[Db]:
+        """A connection to read with. Each statement sees what is committed when it runs.
 
-    @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed and on disk at the end of the block, undone when it raises."""
-        async with self._writer, self._engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
-            await connection.commit()
+        Args:
+            long: its statements may take long, so that others should not have to wait for them.
+        """
+        return self._database.reading(long=long)
+
+    def writing(self, *, long: bool = False) -> contextlib.AbstractAsyncContextManager[Db]:
+        """A transaction: committed and on disk at the end of the block, undone when it raises.
+
+        Args:
+            long: as for `reading`.
+        """
+        return self._database.writing(long=long)
 
     async def _prepare(self) -> None:
         async with self.writing() as connection:
@@ -78,26 +89,36 @@ class Store:
             self.secret = await _secret(connection)
 
 
-class _Turns:
-    """One at a time, in the order of asking; who waits too long goes without."""
+class ServerDatabase:
+    """A database that is a server, PostgreSQL: it groups commits itself.
 
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+    Args:
+        url: its address.
+    """
 
-    async def __aenter__(self) -> None:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._lock.acquire()
-        except TimeoutError:
-            raise OverloadedError("the grid's database is busy; try again later") from None
+    def __init__(self, url: URL) -> None:
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+asyncpg")
+        # errors are logged, and should tell statements, but not the keys and ids in them
+        self._engine = create_async_engine(url, hide_parameters=True, pool_pre_ping=True)
+        self.engine = self._engine.sync_engine
 
-    async def __aexit__(self, *_error: object) -> None:
-        self._lock.release()
+    @contextlib.asynccontextmanager
+    async def reading(self, *, long: bool) -> AsyncIterator[Db]:
+        """See `Store.reading`."""
+        async with self._engine.connect() as connection:
+            yield connection
 
+    @contextlib.asynccontextmanager
+    async def writing(self, *, long: bool) -> AsyncIterator[Db]:
+        """See `Store.writing`."""
+        async with self._engine.connect() as connection:
+            yield connection
+            await connection.commit()
 
-def _engine(url: URL, **options: Any) -> AsyncEngine:
-    """An engine whose errors tell statements, but not the keys and ids in them: errors are logged."""
-    return create_async_engine(url, hide_parameters=True, **options)
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        await self._engine.dispose()
 
 
 def migrate(connection: Connection) -> None:
@@ -109,22 +130,10 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-async def _secret(connection: AsyncConnection) -> bytes:
+async def _secret(connection: Db) -> bytes:
     name = "grid"
     found = await connection.scalar(select(keys.c.value).where(keys.c.name == name))
     if found is None:
         found = secrets.token_bytes(32)
         await connection.execute(keys.insert().values(name=name, value=found))
     return bytes(found)
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",  # readers and the writer do not block each other
-        "synchronous=FULL",  # a commit is on disk before it returns
-        "foreign_keys=ON",
-        f"busy_timeout={_PATIENCE * 1000:.0f}",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select, Table, and_, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fedplan.grid.records import Checkpoint, Cycle, Phase, Process
 from fedplan.grid.store import catalogue
 from fedplan.grid.store.catalogue import read_checkpoint, read_process
+from fedplan.grid.store.connection import Db
 from fedplan.grid.store.participation import read_cycle
 from fedplan.grid.store.tables import checkpoints, cycles, processes
 
@@ -36,7 +36,7 @@ class Overview:
     plans: Mapping[int, Mapping[str, Mapping[str, float | None]]]
 
 
-async def overview(db: AsyncConnection, name: str | None) -> Overview:
+async def overview(db: Db, name: str | None) -> Overview:
     """All models, or those of one name."""
     wanted = _only(select(processes), name).order_by(processes.c.name, processes.c.id)
     found = [read_process(row) for row in (await db.execute(wanted)).mappings()]
@@ -66,7 +66,7 @@ def _named(name: str | None) -> Sequence[ColumnElement[bool]]:
 
 
 async def _of_each(
-    db: AsyncConnection, table: Table, condition: ColumnElement[bool], name: str | None
+    db: Db, table: Table, condition: ColumnElement[bool], name: str | None
 ) -> Sequence[RowMapping]:
     """The rows of each process that meet a condition.
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fedplan.grid.records import Phase
+from fedplan.grid.records import Phase, Running
+from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import cycles
 
 
 async def open_cycle(
-    db: AsyncConnection, process_id: int, number: int, checkpoint_id: int, now: float, deadline: float | None
+    db: Db, process_id: int, number: int, checkpoint_id: int, now: float, deadline: float | None
 ) -> None:
     """Opens a cycle that starts from a checkpoint."""
     values = {
@@ -26,7 +26,7 @@ async def open_cycle(
     await db.execute(cycles.insert(), values)
 
 
-async def due(db: AsyncConnection, now: float) -> Sequence[int]:
+async def due(db: Db, now: float) -> Sequence[int]:
     """The ids of the cycles that wait to be closed, or whose deadline has passed."""
     overdue = and_(cycles.c.phase == Phase.OPEN, cycles.c.deadline <= now)
     free = or_(cycles.c.lease_until.is_(None), cycles.c.lease_until <= now)
@@ -34,24 +34,34 @@ async def due(db: AsyncConnection, now: float) -> Sequence[int]:
     return list(await db.scalars(query.order_by(cycles.c.id)))
 
 
-async def next_deadline(db: AsyncConnection, now: float) -> float | None:
+async def running(db: Db) -> Sequence[Running]:
+    """The cycles that have reports and have not ended."""
+    query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported).where(
+        cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING)), cycles.c.reported > 0
+    )
+    return [
+        Running(row.id, row.process_id, Phase(row.phase), row.reported) for row in await db.execute(query)
+    ]
+
+
+async def next_deadline(db: Db, now: float) -> float | None:
     """The earliest deadline that is to come."""
     coming = select(func.min(cycles.c.deadline)).where(cycles.c.phase == Phase.OPEN, cycles.c.deadline > now)
     earliest: float | None = await db.scalar(coming)
     return earliest
 
 
-async def set_closing(db: AsyncConnection, cycle_id: int) -> None:
+async def set_closing(db: Db, cycle_id: int) -> None:
     """Stops a cycle from taking workers and reports."""
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(phase=Phase.CLOSING))
 
 
-async def extend(db: AsyncConnection, cycle_id: int, deadline: float | None) -> None:
+async def extend(db: Db, cycle_id: int, deadline: float | None) -> None:
     """Moves a cycle's deadline."""
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(deadline=deadline))
 
 
-async def take_lease(db: AsyncConnection, cycle_id: int, owner: str, now: float, until: float) -> bool:
+async def take_lease(db: Db, cycle_id: int, owner: str, now: float, until: float) -> bool:
     """Makes one replica the one that closes a cycle; False when another is."""
     free = or_(cycles.c.lease_owner == owner, cycles.c.lease_until.is_(None), cycles.c.lease_until <= now)
     unfinished = cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING))
@@ -63,14 +73,12 @@ async def take_lease(db: AsyncConnection, cycle_id: int, owner: str, now: float,
     return (await db.execute(taken)).rowcount == 1
 
 
-async def drop_lease(db: AsyncConnection, cycle_id: int) -> None:
+async def drop_lease(db: Db, cycle_id: int) -> None:
     """Lets any replica close a cycle."""
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(lease_owner=None, lease_until=None))
 
 
-async def end_cycle(
-    db: AsyncConnection, cycle_id: int, owner: str, phase: Phase, failure: str | None, now: float
-) -> bool:
+async def end_cycle(db: Db, cycle_id: int, owner: str, phase: Phase, failure: str | None, now: float) -> bool:
     """Ends a closing cycle; False when the lease was lost meanwhile, and nothing may be written."""
     ended = (
         update(cycles)

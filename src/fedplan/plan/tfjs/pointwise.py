@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 
 from fedplan.plan.ir import Arg, Node
-from fedplan.plan.tfjs.translation import Operand, Rule, Term, Translation, UnsayableError
+from fedplan.plan.tfjs.emitter import Term
+from fedplan.plan.tfjs.translation import Operand, Rule, Translation, UnsayableError
 
 _UNARY: Mapping[str, str] = {
     **{name: name for name in (

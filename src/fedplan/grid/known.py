@@ -1,0 +1,87 @@
+"""What is hosted, remembered: none of it ever changes, and almost every call needs some."""
+
+import asyncio
+
+from fedplan.aggregate import Reach, reach_of
+from fedplan.errors import NotFoundError
+from fedplan.grid.blobs import Blobs
+from fedplan.grid.memory import Memory
+from fedplan.grid.records import Checkpoint, Hosted, Process
+from fedplan.grid.store import Store, catalogue
+from fedplan.wire import State
+
+_HOSTED_BYTES = 64 * 1024 * 1024
+_COUNT = 10_000
+
+
+class Known:
+    """FL processes and checkpoints, from memory where they were used before.
+
+    Args:
+        store: where they are.
+        blobs: where their models are.
+    """
+
+    def __init__(self, store: Store, blobs: Blobs) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._hosted: Memory[int, Hosted] = Memory(_HOSTED_BYTES)
+        self._ids: Memory[tuple[str, str], int] = Memory(_COUNT)
+        self._checkpoints: Memory[int, Checkpoint] = Memory(_COUNT)
+        self._reaches: Memory[int, Reach] = Memory(_COUNT)
+
+    async def hosted(self, id: int) -> Hosted:
+        """What was hosted as the FL process of an id that is known to exist."""
+        found = self._hosted.get(id)
+        if found is not None:
+            return found
+        async with self._store.reading() as db:
+            found = await catalogue.hosted(db, await catalogue.get_process(db, id))
+        self._hosted.put(id, found, _size(found))
+        return found
+
+    async def find(self, name: str, version: str | None) -> Process:
+        """The FL process of a name; without a version the one hosted last.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        id = None if version is None else self._ids.get((name, version))
+        if id is not None:
+            return (await self.hosted(id)).process
+        async with self._store.reading() as db:
+            process = await catalogue.find_process(db, name, version)
+        if process is None:
+            which = f"'{name}'" if version is None else f"'{name}' version '{version}'"
+            raise NotFoundError(f"this grid hosts no model {which}")
+        self._ids.put((process.name, process.version), process.id)
+        return process
+
+    async def checkpoint(self, id: int) -> Checkpoint:
+        """The checkpoint of an id that is known to exist."""
+        found = self._checkpoints.get(id)
+        if found is None:
+            async with self._store.reading() as db:
+                found = await catalogue.get_checkpoint(db, id)
+            self._checkpoints.put(id, found)
+        return found
+
+    async def reach(self, checkpoint: Checkpoint) -> Reach:
+        """How far the values of a checkpoint's model reach."""
+        found = self._reaches.get(checkpoint.id)
+        if found is None:
+            model = await self._blobs.get(checkpoint.blob)
+            found = await asyncio.to_thread(_reach, model)
+            self._reaches.put(checkpoint.id, found)
+        return found
+
+
+def _reach(model: bytes) -> Reach:
+    return reach_of(State.parse(model).tensors)
+
+
+def _size(hosted: Hosted) -> int:
+    """About how many bytes it takes."""
+    process = hosted.process
+    texts = len(repr(process.client_config)) + len(repr(process.layout))
+    return 10_000 + 4 * texts + 1000 * len(hosted.protocols) + 3000 * len(hosted.plans)
