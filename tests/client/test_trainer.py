@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -179,6 +180,23 @@ async def test_the_original_model_stays_and_the_current_model_is_a_snapshot() ->
     assert trainer.original_model is model
     assert all(torch.equal(a, b) for a, b in zip(model.params, before, strict=True))
     assert len({s.serialize() for s in snapshots}) == 7
+
+
+async def test_what_is_handed_out_are_plain_tensors_that_training_does_not_touch() -> None:
+    trainer = make_trainer(plan=make_plan("Adam"), steps_per_epoch=2)
+    await trainer.start()
+    checkpoint = trainer.create_checkpoint()
+    assert checkpoint.optimizer_state is not None
+    handed = [*trainer.current_model.params, *checkpoint.optimizer_state.params]
+    copies = [tensor.clone() for tensor in handed]
+    again = make_trainer(plan=make_plan("Adam"))
+    again.apply_checkpoint(dataclasses.replace(checkpoint, epochs=3))
+    await again.resume()
+    assert all(torch.equal(a, b) for a, b in zip(handed, copies, strict=True))
+    assert not any(tensor.is_inference() for tensor in handed)
+    weight = trainer.current_model.params[0].requires_grad_()
+    weight.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
 
 
 async def test_other_coroutines_have_their_turn_between_batches() -> None:
