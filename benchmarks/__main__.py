@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import step
+from benchmarks import closing, codec, grid_calls, growth, step
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
+    "grid": grid_calls.run,
+    "closing": closing.run,
+    "codec": codec.run,
+    "growth": growth.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 
