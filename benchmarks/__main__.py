@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import reports, startup, step
+from benchmarks import closing, codec, grid_calls, growth, reports, startup, step
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
     "startup": startup.run,
+    "codec": codec.run,
+    "grid": grid_calls.run,
+    "closing": closing.run,
+    "growth": growth.run,
     "reports": reports.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
