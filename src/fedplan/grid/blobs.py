@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 _CHUNK_BYTES = 1024 * 1024
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_DISK_THREADS = 8  # they wait for the disk, which does better with several requests at once
+_DISK_THREADS = 4  # the disk does better with several requests at once; more delay commits and the loop
 
 
 class Places(Protocol):

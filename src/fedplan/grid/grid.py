@@ -33,6 +33,8 @@ class Grid:
         clock: the time, in seconds since 1970.
         draw: a random number in [0, 1), for lots.
         replica: name of this process among those that share the store.
+        reporting: a few reports at once are checked, written and counted: more would not be faster, but other
+            calls slower, and each needs memory.
         closable: set when a cycle may be waiting to be closed.
         withheld: models (by id) and clients of which the log has told that they do not go together.
     """
@@ -49,6 +51,7 @@ class Grid:
     clock: Callable[[], float]
     draw: Callable[[], float]
     replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
+    reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(6))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 

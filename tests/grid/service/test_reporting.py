@@ -242,6 +242,20 @@ async def test_a_large_diff_is_checked_in_a_thread_and_counts_like_a_small_one(p
     await expect_completion(peer, worker, other)
 
 
+async def test_more_reports_than_can_be_taken_are_told_to_come_again(peer, monkeypatch):
+    monkeypatch.setattr("fedplan.grid.service.reporting._PATIENCE", 0.05)
+    await peer.host()
+    worker = await peer.join()
+    places = peer.app.state.grid.reporting
+    for _ in range(6):
+        await places.acquire()
+    reply = await worker.report(1)
+    assert (reply.status_code, "retry-after" in reply.headers) == (503, True)
+    for _ in range(6):
+        places.release()
+    await expect_completion(peer, worker)
+
+
 class TestAReportOfBytes:
     """What this project's worker sends: the diff itself as the body, the keys in the query."""
 

@@ -1,13 +1,21 @@
 """How a worker's diff comes in: checked, on disk, counted, and only then acknowledged."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 
 import pybase64
 
 from fedplan.aggregate import Layout, Tensors, apply, is_within, largest_diff, misfit, reach_of
-from fedplan.errors import AggregationError, DiffRefusedError, GridError, ReportConflictError, WireError
+from fedplan.errors import (
+    AggregationError,
+    DiffRefusedError,
+    GridError,
+    OverloadedError,
+    ReportConflictError,
+    WireError,
+)
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
@@ -19,6 +27,8 @@ from fedplan.wire.messages import ReportKeys, ReportRequest, Success
 from fedplan.wire.protobuf import Buffer
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE = 8.0  # seconds to wait for one's turn; clients give up after ten
 
 _QUICK_BYTES = 4 * 1024 * 1024
 _QUICK_TENSORS = 100
@@ -39,6 +49,7 @@ async def report(grid: Grid, request: ReportRequest) -> Success:
         AccessDeniedError: the request key was not given to this worker.
         ReportConflictError: the worker has reported already, or its cycle is over.
         DiffRefusedError: the diff is not base64 of a State that fits the model.
+        OverloadedError: more reports came than the grid can take.
     """
     return await _answered(grid, request, request.diff)
 
@@ -50,13 +61,28 @@ async def report_bytes(grid: Grid, keys: ReportKeys, diff: Buffer) -> Success:
 
 async def _answered(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> Success:
     try:
-        await _take(grid, keys, diff)
+        async with _turn(grid):
+            await _take(grid, keys, diff)
     except GridError as error:
         grid.metrics.reports.labels("refused").inc()
         logger.info("a report was refused: %s", error)
         raise
     grid.metrics.reports.labels("accepted").inc()
     return Success()
+
+
+@contextlib.asynccontextmanager
+async def _turn(grid: Grid) -> AsyncIterator[None]:
+    """One of the few places for reports that are being taken."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await grid.reporting.acquire()
+    except TimeoutError:
+        raise OverloadedError("the grid has more reports than it can take; try again later") from None
+    try:
+        yield
+    finally:
+        grid.reporting.release()
 
 
 async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:

@@ -113,7 +113,7 @@ class SqliteDatabase:
                 yield InlineConnection(self._writer, threaded=long)
         finally:
             self._turn.release()
-        await asyncio.shield(group.done)  # others wait for it too
+        await group.wait()
 
     async def _take_turn(self) -> None:
         try:
@@ -158,31 +158,58 @@ class SqliteDatabase:
 
     async def _commit(self, group: "_Group") -> None:
         async with self._turn:
-            if group.done.done():
+            if group.over:
                 return
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.commit)
-            except Exception as error:  # noqa: BLE001  # whatever it is, those who wait must hear of it
+            ended = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def end(error: Exception | None) -> None:
                 self._end(group, error)
-            else:
-                self._end(group, None)
+                ended.set()
+
+            def commit() -> None:
+                try:
+                    self._writer.commit()
+                except Exception as error:  # noqa: BLE001  # whatever it is, those who wait must hear of it
+                    loop.call_soon_threadsafe(end, error)
+                else:
+                    loop.call_soon_threadsafe(end, None)  # those who wait go on in the loop's next turn
+
+            self._disk.submit(commit)
+            await ended.wait()
 
     def _end(self, group: "_Group", error: Exception | None) -> None:
         self._group = None
-        if error is None:
-            group.done.set_result(None)
-            return
-        with contextlib.suppress(DBAPIError):
-            self._writer.rollback()
-        group.done.set_exception(error)
-        group.done.exception()  # everybody may have gone
+        if error is not None:
+            with contextlib.suppress(DBAPIError):
+                self._writer.rollback()
+        group.end(error)
 
 
 class _Group:
-    """Transactions that one commit brings to the disk. `done` is set when they are there, or lost."""
+    """Transactions that one commit brings to the disk."""
 
     def __init__(self) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.over = False
+        self._error: Exception | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        """Waits until they are there; raises when they are lost."""
+        if not self.over:
+            mine = asyncio.get_running_loop().create_future()
+            self._waiting.append(mine)
+            await mine
+        if self._error is not None:
+            raise self._error
+
+    def end(self, error: Exception | None) -> None:
+        """They are there, or lost."""
+        self.over = True
+        self._error = error
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
 
 
 def _is_busy(error: OperationalError) -> bool:
