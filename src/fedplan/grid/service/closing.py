@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
-from fedplan.aggregate import Accumulated, AveragingRule, Layout, averaging_plan, mean, plain
+from fedplan.aggregate import Accumulated, AveragingRule, Layout, Tensors, averaging_plan, mean, plain
 from fedplan.errors import AggregationError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
@@ -112,12 +112,15 @@ async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
             if report.assignment_id not in tally.counted:
                 diff = await grid.blobs.get(report.blob)
                 tally.state = await asyncio.to_thread(_add, rule, tally.state, diff, process.layout)
+        average = await asyncio.to_thread(_finish, rule, tally, process.layout)
         model = await grid.blobs.get(checkpoint.blob)
-        changed = await asyncio.to_thread(_apply, rule, tally, process.layout, model)
+        changed = await asyncio.to_thread(_apply, process.layout, model, average)
+        del model, average  # a large model's memory is free before more is needed
+        data = await asyncio.to_thread(changed.serialize)
     except (AggregationError, PlanError, WireError, FileNotFoundError) as error:
         logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
         return Outcome(failure=_public_reason(error))
-    return Outcome(blob=await grid.blobs.put("models", changed))
+    return Outcome(blob=await grid.blobs.put("models", data))
 
 
 async def catch_up(grid: Grid, running: Running) -> None:
@@ -146,13 +149,18 @@ def _add(rule: AveragingRule, state: Accumulated, diff: bytes, layout: Layout) -
     return rule.add(state, tensors)
 
 
-def _apply(rule: AveragingRule, tally: Tally, layout: Layout, model: bytes) -> bytes:
-    """The model after the cycle, serialized. The tally is used up, and its memory free, on the way."""
-    optimizer = plain()
+def _finish(rule: AveragingRule, tally: Tally, layout: Layout) -> Tensors:
+    """The averaged diff. The tally is used up, and its memory free."""
     average = rule.finish(tally.state, layout)
     tally.state = rule.start(())
+    return average
+
+
+def _apply(layout: Layout, model: bytes, average: Tensors) -> State:
+    """The model after the cycle."""
+    optimizer = plain()
     changed, _ = optimizer.step(State.parse(model).tensors, average, optimizer.start(layout))
-    return State.of(changed).serialize()
+    return State.of(changed)
 
 
 def _public_reason(error: Exception) -> str:
