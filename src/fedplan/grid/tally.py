@@ -16,6 +16,7 @@ from fedplan.aggregate import Accumulated, Layout, Tensors, mean
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.records import Report
 from fedplan.wire import State
+from fedplan.wire.compression import FORMATS, decompress
 
 logger = logging.getLogger(__name__)
 
@@ -147,13 +148,18 @@ class _Sum:
             while self._waiting and self._tally is not None:
                 report, diff = self._waiting.popleft()
                 if diff is None:
-                    diff = State.parse(await self._blobs.get(report.blob)).tensors
+                    diff = read_stored(await self._blobs.get(report.blob), self.layout)
                 else:
                     self._held -= sum(tensor.nbytes for tensor in diff)
                 await asyncio.to_thread(_add, self._tally, report.assignment_id, diff)
         except Exception:  # closing the cycle reads everything again, and says what is wrong
             logger.warning("a sum of diffs is given up", exc_info=True)
             self.stop()
+
+
+def read_stored(diff: bytes, layout: Layout) -> Tensors:
+    """The tensors of a diff that was checked when it came; smaller forms as float32."""
+    return decompress(State.parse(diff), [shape for shape, _ in layout], FORMATS)
 
 
 def _add(tally: Tally, assignment_id: int, diff: Tensors) -> None:

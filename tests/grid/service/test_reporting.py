@@ -333,6 +333,20 @@ class TestSmallerForms:
             np.testing.assert_allclose(new, original - 3.0, atol=1e-6)
 
     @pytest.mark.parametrize("format", FORMATS)
+    async def test_that_came_before_a_restart_count_as_they_should(self, open_grid, format):
+        async with open_grid() as peer:
+            await peer.host(server={"max_diffs": 2, "report_formats": [format]})
+            small, plain = await peer.join(), await peer.join()
+            assert (await small.report(diff=base64_of(compressed(2.0, format)))).status_code == 200
+        async with open_grid() as peer:
+            await asyncio.sleep(0.3)  # what was reported is added up again
+            plain.peer = peer
+            assert (await plain.report(4.0)).status_code == 200
+            await peer.until_checkpoint(2)
+            for new, original in zip(await peer.checkpoint(), MODEL, strict=True):
+                np.testing.assert_allclose(new, original - 3.0, atol=1e-6)
+
+    @pytest.mark.parametrize("format", FORMATS)
     async def test_are_refused_by_a_model_that_does_not_take_them(self, peer, format):
         await peer.host()
         worker = await peer.join()

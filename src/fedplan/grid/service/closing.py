@@ -17,10 +17,9 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process, Running
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.grid.store.connection import Db
-from fedplan.grid.tally import Tally
+from fedplan.grid.tally import Tally, read_stored
 from fedplan.plan import Plan
 from fedplan.wire import State
-from fedplan.wire.compression import FORMATS, decompress
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +144,7 @@ async def _rule(grid: Grid, process: Process) -> AveragingRule:
 
 
 def _add(rule: AveragingRule, state: Accumulated, diff: bytes, layout: Layout) -> Accumulated:
-    tensors = decompress(State.parse(diff), [shape for shape, _ in layout], FORMATS)
-    return rule.add(state, tensors)
+    return rule.add(state, read_stored(diff, layout))
 
 
 def _finish(rule: AveragingRule, tally: Tally, layout: Layout) -> Tensors:
