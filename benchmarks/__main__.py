@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import closing, codec, grid_calls, growth, step
+from benchmarks import closing, codec, grid_calls, growth, reports, startup, step
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
+    "startup": startup.run,
+    "codec": codec.run,
     "grid": grid_calls.run,
     "closing": closing.run,
-    "codec": codec.run,
     "growth": growth.run,
+    "reports": reports.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 
@@ -27,19 +29,22 @@ def main() -> int:
     if not names:
         print("\n".join(BENCHMARKS))
         return 0
-    options = Options(arguments.smoke, arguments.device)
-    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {options.device}")
+    device = arguments.device
+    options = Options(arguments.smoke, device)
+    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {device}")
     lines: list[Line] = []
     for name in names:
         made = BENCHMARKS[name](options)
-        print(f"\n{table(made)}", flush=True)
+        print(f"\n{table(made, judged=not options.smoke)}", flush=True)
         lines += made
     return int(not options.smoke and not all(line.passed for line in lines))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help=", ".join(BENCHMARKS))
+    parser.add_argument(
+        "names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help=", ".join(BENCHMARKS)
+    )
     parser.add_argument("--all", action="store_true", help="run every benchmark")
     parser.add_argument("--smoke", action="store_true", help="run every benchmark as shortly as possible")
     parser.add_argument("--device", default="cpu", help="where the tensors are; cpu by default")

@@ -57,9 +57,7 @@ async def measure(counts: Iterable[int], size: str, rounds: int) -> list[Line]:
             most = 100 if size == "1.25 MB" else 1000
             what = f"{count} diffs of {size}"
             rows += [
-                at_most(
-                    f"last report to checkpoint, {what}", most, 1e3 * statistics.median(took), "ms"
-                ),
+                at_most(f"last report to checkpoint, {what}", most, 1e3 * statistics.median(took), "ms"),
                 at_most(f"memory above idle, {what}", 4, rose, "x model"),
             ]
     return rows

@@ -87,10 +87,10 @@ def grown(models: int, workers: int, each: int) -> Times:
 
 def compare(sizes: Sequence[tuple[str, int, int]], each: int, rounds: int) -> list[Line]:
     """Each size beside the first, which is measured again next to it: the machine is not the same all day."""
-    (_, *small), *others = sizes
+    (_, few_models, few_workers), *others = sizes
     made: list[Line] = []
     for what, models, workers in others:
-        pairs = [(grown(models, workers, each), grown(*small, each)) for _ in range(rounds)]
+        pairs = [(grown(models, workers, each), grown(few_models, few_workers, each)) for _ in range(rounds)]
         for call in CALLS:
             ratios = sorted(large[call] / base[call] for large, base in pairs)
             ours, theirs = (

@@ -7,15 +7,17 @@ Python numbers; both use one thread. Ours hands them to a `batch_end` handler, a
 import asyncio
 import copy
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.line import Line, Options
-from benchmarks.timing import duration, interleave, quartiles
+from benchmarks.timing import Comparison, interleave
 from fedplan import BatchEnd, Plan, PlanTrainer, SyftModel, accuracy, model_parameters, training_plan
+from fedplan.plan import RepeatedPlan
 
 RATE = 0.05
 
@@ -29,10 +31,12 @@ class UnrolledLSTM(nn.Module):
         self.out = nn.Linear(32, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores of pictures (batch, rows, 16)."""
         h = c = x.new_zeros(x.shape[0], 32)
         for step in range(x.shape[1]):
             h, c = self.cell(x[:, step], (h, c))
-        return self.out(h)
+        scores: torch.Tensor = self.out(h)
+        return scores
 
 
 def mlp(*sizes: int) -> nn.Module:
@@ -60,26 +64,28 @@ class Case:
     rows: int
     target: float
     batches: int
+    epochs: int = 1
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD
 
 
 CASES = (
-    Case("MLP 64-32-10, batch 32", lambda: mlp(64, 32, 10), (64,), 32, 0.4, 300),
-    Case("MLP 64-32-10, batch 64", lambda: mlp(64, 32, 10), (64,), 64, 0.4, 300),
-    Case("MLP 784-392-10, batch 64", lambda: mlp(784, 392, 10), (784,), 64, 0.75, 60),
-    Case("CNN of 2 convolutions, batch 32", cnn, (1, 28, 28), 32, 0.95, 20),
-    Case("LSTM cell over 16 steps, batch 32", UnrolledLSTM, (16, 16), 32, 0.8, 20),
+    Case("MLP 64-32-10, batch 32", lambda: mlp(64, 32, 10), (64,), 32, 0.4, 1000),
+    Case("MLP 64-32-10, batch 64", lambda: mlp(64, 32, 10), (64,), 64, 0.4, 1000),
+    Case("MLP 784-392-10, batch 64", lambda: mlp(784, 392, 10), (784,), 64, 0.75, 60, 5),
+    Case("CNN of 2 convolutions, batch 32", cnn, (1, 28, 28), 32, 0.95, 20, 3),
+    Case("LSTM cell over 16 steps, batch 32", UnrolledLSTM, (16, 16), 32, 0.8, 20, 3),
     Case(
-        "MLP 64-32-10, batch 32, Adam", lambda: mlp(64, 32, 10), (64,), 32, 0.6, 200, torch.optim.Adam
+        "MLP 64-32-10, batch 32, Adam", lambda: mlp(64, 32, 10), (64,), 32, 0.6, 500, 1, torch.optim.Adam
     ),
 )  # fmt: skip
 
 
 class Rivals:
-    """Both sides of one case, each a function that trains one epoch."""
+    """Both sides of one case, each a function that trains."""
 
     def __init__(self, case: Case, options: Options) -> None:
         self.batches = 2 if options.smoke else case.batches
+        self.epochs = 1 if options.smoke else case.epochs
         self.device = torch.device(options.device)
         torch.manual_seed(0)
         self.rows = case.rows
@@ -88,7 +94,11 @@ class Rivals:
         self.model = case.model()
         example = (self.x[: case.rows].cpu(), self.y[: case.rows].cpu())
         self.plan = training_plan(
-            self.model, F.cross_entropy, example=example, optimizer=case.optimizer, metrics={"accuracy": accuracy}
+            self.model,
+            F.cross_entropy,
+            example=example,
+            optimizer=case.optimizer,
+            metrics={"accuracy": accuracy},
         )
         self.eager = copy.deepcopy(self.model).to(self.device)
         self.optimizer = case.optimizer(self.eager.parameters(), lr=RATE)
@@ -104,24 +114,43 @@ class Rivals:
             data=self.x,
             target=self.y,
             batch_size=self.rows,
+            epochs=self.epochs,
             client_config={"lr": RATE},
             events={"batch_end": self.seen.append},
         )
 
     def by_plan(self) -> None:
-        """An epoch by `PlanTrainer`."""
+        """The epochs by `PlanTrainer`."""
         self.seen.clear()
         asyncio.run(self.trainer.start())
 
+    def cut(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches of all epochs."""
+        for _ in range(self.epochs):
+            yield from zip(torch.split(self.x, self.rows), torch.split(self.y, self.rows), strict=True)
+
+    def by_executor(self) -> None:
+        """The same runs of the Plan, and nothing else."""
+        parameters = [p.detach().to(self.device, copy=True) for p in model_parameters(self.model)]
+        run = RepeatedPlan(
+            self.plan,
+            [None, None, torch.tensor([RATE], device=self.device), *parameters],
+            varying=[0, 1],
+            carried={3 + k: 2 + k for k in range(len(parameters))},
+            fixed=[2],
+        )
+        for batch in self.cut():
+            run(batch)
+
     def by_hand(self) -> None:
-        """An epoch as one writes it in PyTorch."""
+        """The epochs as one writes them in PyTorch."""
         model, optimizer = self.eager, self.optimizer
         seen = []
-        for x, y in zip(self.x.split(self.rows), self.y.split(self.rows), strict=True):
+        for x, y in self.cut():
             optimizer.zero_grad()
             output = model(x)
             loss = F.cross_entropy(output, y)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             with torch.no_grad():
                 share = (output.argmax(dim=1) == y).float().mean()
@@ -133,12 +162,29 @@ def run(options: Options) -> list[Line]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [_compared(case, options) for case in CASES]
+        return [*(_compared(case, options) for case in CASES), _overhead(CASES[0], options)]
     finally:
         torch.set_num_threads(threads)
 
 
 def _compared(case: Case, options: Options) -> Line:
     rivals = Rivals(case, options)
-    measured = interleave(rivals.by_plan, rivals.by_hand, rounds=options.rounds(30), units=rivals.batches)
-    return measured.line(f"step: {case.what}", case.target)
+    return _interleaved(rivals.by_plan, rivals.by_hand, rivals, options).line(
+        f"step: {case.what}", case.target
+    )
+
+
+def _overhead(case: Case, options: Options) -> Line:
+    """What `PlanTrainer` adds: batches, events, loss and metrics as numbers, turns of other coroutines."""
+    rivals = Rivals(case, options)
+    measured = _interleaved(rivals.by_plan, rivals.by_executor, rivals, options)
+    return measured.excess("PlanTrainer beyond the executor, a batch", 30)
+
+
+def _interleaved(
+    ours: Callable[[], None], theirs: Callable[[], None], rivals: Rivals, options: Options
+) -> Comparison:
+    clock = time.process_time if options.device == "cpu" else time.perf_counter
+    return interleave(
+        ours, theirs, rounds=options.rounds(30), units=rivals.batches * rivals.epochs, clock=clock
+    )

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from fedplan.plan import trace
 from fedplan.wire import State
 from tests.cli.conftest import Invoke, Project, fedplan_process
 
@@ -42,6 +44,15 @@ def status_of(fedplan: Invoke, grid_url: str, name: str) -> dict[str, object]:
     return model
 
 
+def until_finished(fedplan: Invoke, grid_url: str, name: str) -> None:
+    """Waits for the last average, which is made after the last report is acknowledged."""
+    for _ in range(100):
+        if status_of(fedplan, grid_url, name)["phase"] == "finished":
+            return
+        time.sleep(0.1)
+    raise AssertionError("the last cycle is not averaged")
+
+
 # The whole way
 
 
@@ -56,7 +67,7 @@ def test_a_model_is_hosted_trained_and_retrieved(
     assert (result["cycles"], result["refused"]) == (2, 0)
     assert result["loss"] > 0
     assert 0 <= result["metrics"]["accuracy"] <= 1
-    assert status_of(fedplan, grid_url, "whole")["phase"] == "finished"
+    until_finished(fedplan, grid_url, "whole")
 
     fetched = fedplan("retrieve", *where, "--out", tmp_path / "latest.pb")
     assert fetched.exit_code == 0, fetched.output
@@ -125,15 +136,47 @@ def test_status_is_a_table(fedplan: Invoke, grid_url: str, host) -> None:
         assert cell in row
 
 
-def test_status_shows_the_plans_and_who_cannot_run_them(fedplan: Invoke, grid_url: str, host) -> None:
-    host("listed", cycle_length=3600)
-    result = fedplan("status", "--url", grid_url, "--name", "listed")
+def plans_of(fedplan: Invoke, grid_url: str, name: str) -> tuple[list[str], str]:
+    """The cells of the only Plan's row in the table of Plans, and what stands below it."""
+    result = fedplan("status", "--url", grid_url, "--name", name)
     head, row = result.stdout.rstrip().splitlines()[-3::2]
     assert head.split() == ["model", "version", "plan", "list", "torchscript", "tfjs"]
-    assert row.split()[0::3] == ["listed", "yes"]
-    assert row.split()[-2:] == ["–", "–"]
-    assert "listed 1.0: no KotlinSyft: " in result.stderr
-    assert "not hosted as torchscript" in result.stderr
+    return row.split(), result.stderr
+
+
+def test_status_shows_how_near_each_variant_comes(fedplan: Invoke, grid_url: str, host) -> None:
+    host("listed", cycle_length=3600)
+    (model, version, plan, listed, *errors), _ = plans_of(fedplan, grid_url, "listed")
+    assert (model, version, plan, listed) == ("listed", "1.0", "training_plan", "yes")
+    assert all(error.startswith("±") and float(error[1:]) < 1e-5 for error in errors)
+    assert len(errors) == 2
+
+
+def test_status_shows_who_cannot_run_a_plan(
+    fedplan: Invoke, grid_url: str, project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.pb").write_bytes(trace(lambda x: x.sort().values, torch.zeros(4, 3)).serialize())
+    hosting = (
+        "host", "--url", grid_url, "--model", project["model.pb"], "--plan", f"sorts={tmp_path / 'plan.pb'}",
+        *write_configs(tmp_path, "sorted"),
+    )  # fmt: skip
+    refused = fedplan(*hosting, "--variant", "tfjs")
+    assert refused.exit_code == 1
+    assert "'aten.sort" in refused.stderr
+    assert "cannot be said in tfjs" in refused.stderr
+    assert fedplan(*hosting).exit_code == 0
+    row, below = plans_of(fedplan, grid_url, "sorted")
+    assert row[-1] == "–"
+    assert "sorted 1.0: no syft.js: the Plan 'sorts' is not hosted as tfjs" in below
+
+
+def test_an_unknown_variant_is_refused(fedplan: Invoke, project: Project, tmp_path: Path) -> None:
+    result = fedplan(
+        "host", "--url", "http://127.0.0.1:1", "--model", project["model.pb"],
+        "--plan", f"p={project['plan.pb']}", "--variant", "onnx", *write_configs(tmp_path, "x"),
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert "'onnx' is none of torchscript, tfjs, none" in result.stderr
 
 
 def test_the_url_can_come_from_the_environment(

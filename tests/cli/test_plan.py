@@ -122,6 +122,13 @@ def test_show_lists_the_tensors_that_belong_to_a_plan(fedplan: Invoke) -> None:
     assert "constant  1×3" in fedplan("plan", "show", FOLDER / "state_func" / "list.plan.pb").output
 
 
+@needs_fixtures
+def test_show_says_as_what_a_plan_is_held(fedplan: Invoke, project: Project) -> None:
+    whole = FOLDER / "small_mlp_sgd" / "as_sent_by_client.plan.pb"
+    assert "held as list, torchscript, tfjs" in fedplan("plan", "show", whole).output
+    assert "held as" not in fedplan("plan", "show", project["plan.pb"]).output
+
+
 class TestCheck:
     def test_shows_how_near_each_variant_would_come(self, fedplan: Invoke, project: Project) -> None:
         result = fedplan("plan", "check", project["plan.pb"])

@@ -1,3 +1,4 @@
+import base64
 import time
 from typing import Any
 
@@ -6,7 +7,8 @@ import torch
 
 from fedplan.client import BatchEnd, Participation, participate, participate_async
 from fedplan.data import DataLoader, TensorDataset
-from fedplan.errors import CycleRejectedError, GridResponseError, InsecureUrlError
+from fedplan.errors import ConfigError, CycleRejectedError, GridResponseError, InsecureUrlError
+from fedplan.wire import State
 from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import make_data, make_trainer
 
@@ -141,3 +143,19 @@ async def test_an_app_in_this_process_can_be_trained_with(grid: SmallGrid) -> No
     result = await participate_async("http://grid", "m", "1.0", IMAGES, LABELS, app=grid.app)
     assert result.cycles == 1
     assert torch.isfinite(grid.diffs[0].params[0]).all()
+
+
+def test_reports_are_as_the_model_prefers(grid: SmallGrid) -> None:
+    grid.client_config["report_formats"] = ["int8", "topk"]
+    take_part(grid, steps_per_epoch=2)
+    take_part(grid, steps_per_epoch=2, report_format="float32")
+    small, whole = (State.parse(base64.b64decode(data["diff"])) for data in grid.asked("report"))
+    assert {tensor.dtype for tensor in small.tensors} == {"qint8"}
+    assert {tensor.dtype for tensor in whole.tensors} == {"float32"}
+
+
+def test_a_form_that_the_model_does_not_take_is_refused_before_any_training(grid: SmallGrid) -> None:
+    batches: list[BatchEnd] = []
+    with pytest.raises(ConfigError, match="does not take diffs as topk"):
+        take_part(grid, report_format="topk", events={"batch_end": batches.append})
+    assert batches == []

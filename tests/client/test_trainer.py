@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -42,7 +43,8 @@ async def test_the_plan_runs_on_each_batch_and_feeds_the_parameters_back() -> No
     for _ in range(2):
         for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
             params = make_plan()(x, y, lr, *params)[2:]
-    assert all(torch.equal(a, b) for a, b in zip(trainer.current_model.params, params, strict=True))
+    for ours, theirs in zip(trainer.current_model.params, params, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)  # the trainer fuses the update
 
 
 async def test_the_events_come_in_order_with_their_payloads() -> None:
@@ -139,6 +141,34 @@ async def test_explicit_specs_work_as_in_the_reference() -> None:
     assert b.tolist() == [1.0, 1.0, 1.0]
 
 
+async def test_an_input_for_the_batch_size_is_filled_with_each_batchs_own() -> None:
+    spec, out = PlanInputSpec, PlanOutputSpec
+    plan = trace(
+        lambda x, n, w: [(x * w).sum(), n, w + 1],
+        torch.zeros(2, 2),
+        torch.zeros(1),
+        torch.zeros(2),
+        inputs=[spec(spec.TYPE_DATA), spec(spec.TYPE_BATCH_SIZE), spec(spec.TYPE_MODEL_PARAM, index=0)],
+        outputs=[out(out.TYPE_LOSS), out(out.TYPE_METRIC, "rows"), out(out.TYPE_MODEL_PARAM, index=0)],
+    )
+    events: list[BatchEnd] = []
+    trainer = make_trainer(
+        plan=plan, model=SyftModel([torch.zeros(2)]), data=torch.ones(5, 2), target=None, batch_size=2
+    )
+    trainer.on("batch_end", events.append)
+    await trainer.start()
+    assert [event.metrics["rows"] for event in events] == [2.0, 2.0, 1.0]
+
+
+async def test_a_plan_that_takes_the_batch_size_for_phones_trains_as_the_one_that_does_not() -> None:
+    trained = []
+    for plan in (make_plan(), make_plan(batch_size_input=True)):
+        trainer = make_trainer(plan=plan)
+        await trainer.start()
+        trained.append(trainer.current_model.params)
+    assert all(map(torch.equal, *trained))
+
+
 async def test_the_original_model_stays_and_the_current_model_is_a_snapshot() -> None:
     model = make_model()
     before = [p.clone() for p in model.params]
@@ -150,6 +180,23 @@ async def test_the_original_model_stays_and_the_current_model_is_a_snapshot() ->
     assert trainer.original_model is model
     assert all(torch.equal(a, b) for a, b in zip(model.params, before, strict=True))
     assert len({s.serialize() for s in snapshots}) == 7
+
+
+async def test_what_is_handed_out_are_plain_tensors_that_training_does_not_touch() -> None:
+    trainer = make_trainer(plan=make_plan("Adam"), steps_per_epoch=2)
+    await trainer.start()
+    checkpoint = trainer.create_checkpoint()
+    assert checkpoint.optimizer_state is not None
+    handed = [*trainer.current_model.params, *checkpoint.optimizer_state.params]
+    copies = [tensor.clone() for tensor in handed]
+    again = make_trainer(plan=make_plan("Adam"))
+    again.apply_checkpoint(dataclasses.replace(checkpoint, epochs=3))
+    await again.resume()
+    assert all(torch.equal(a, b) for a, b in zip(handed, copies, strict=True))
+    assert not any(tensor.is_inference() for tensor in handed)
+    weight = trainer.current_model.params[0].requires_grad_()
+    weight.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
 
 
 async def test_other_coroutines_have_their_turn_between_batches() -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from fedplan.client import ModelCentricFLClient, Syft, SyftModel, participate, participate_async
+from fedplan.client.http import HttpTransport
+from fedplan.client.transport import GridAnswer, GridRequest
 from fedplan.errors import CycleRejectedError, GridResponseError, PlanLimitError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec, model_parameters
@@ -226,3 +228,32 @@ def test_a_plan_made_by_pysyft_is_hosted_and_trained_with_explicit_specs(
     checkpoint = wait_for_checkpoint(owner, "linreg", 2)
     for ours, expected in zip(checkpoint.params, trained, strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["float16", "int8", "topk"])
+def test_reports_in_fewer_bytes_train_a_model_too(url: str, owner: ModelCentricFLClient, format: str) -> None:
+    host(owner, f"in {format}", num_cycles=3, report_formats=[format])
+    result = participate(url, f"in {format}", "1.0", IMAGES, LABELS, cycles=3, wait=True, verbose=True)
+    assert (result.cycles, result.refused) == (3, 0)
+    trained = wait_for_checkpoint(owner, f"in {format}", 4)
+    start = SyftModel(model_parameters(make_module()))
+    assert any(bool(change.any()) for change in start.diff(trained).params)
+
+
+def test_a_plan_is_downloaded_once_and_not_in_every_cycle(
+    url: str, owner: ModelCentricFLClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host(owner, "kept", num_cycles=3)
+    answers: list[tuple[str, int]] = []
+    send = HttpTransport.send
+
+    async def noted(self: HttpTransport, request: GridRequest) -> GridAnswer:
+        answer = await send(self, request)
+        answers.append((request.endpoint, -1 if answer.content is None else len(answer.content)))
+        return answer
+
+    monkeypatch.setattr(HttpTransport, "send", noted)
+    participate(url, "kept", "1.0", IMAGES, LABELS, cycles=3, wait=True, verbose=True)
+    sizes = [size for endpoint, size in answers if endpoint == "model-centric/get-plan"]
+    assert sizes[0] > 0
+    assert sizes[1:] == [-1, -1]

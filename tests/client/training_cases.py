@@ -33,7 +33,7 @@ def make_model() -> SyftModel:
 
 
 @functools.cache
-def make_plan(optimizer: str = "SGD", pin_batch: bool = False) -> Plan:
+def make_plan(optimizer: str = "SGD", pin_batch: bool = False, batch_size_input: bool = False) -> Plan:
     images, labels = make_data(BATCH)
     return training_plan(
         make_module(),
@@ -42,6 +42,7 @@ def make_plan(optimizer: str = "SGD", pin_batch: bool = False) -> Plan:
         optimizer=getattr(torch.optim, optimizer),
         metrics={"accuracy": accuracy},
         pin_batch=pin_batch,
+        batch_size_input=batch_size_input,
     )
 
 

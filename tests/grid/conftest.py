@@ -67,9 +67,11 @@ def server(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(settings):
-    """A real server, run as `serve` does, in a thread; yields its address."""
+def serving(settings, *, haste=1):
+    """A real server, run as `serve` does, in a thread; yields its address. In haste it pings more often."""
     config = uvicorn_config(settings, create_app(settings))
+    config.ws_ping_interval /= haste
+    config.ws_ping_timeout /= haste
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = uvicorn.Server(config)
         thread = threading.Thread(target=running.run, args=([listener],))

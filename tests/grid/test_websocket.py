@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import time
 
 import pytest
 from websockets.asyncio.client import connect
@@ -184,6 +185,14 @@ async def test_a_worker_may_go_while_it_is_answered(server, name):
             await socket.send(json.dumps({"type": "model-centric/host-training", "data": hosting(name)}))
     async with connect(f"ws://{server}") as socket:
         assert (await say(socket, "socket-ping"))["data"] == {}
+
+
+async def test_a_worker_that_trains_for_minutes_without_a_pause_keeps_its_socket(tmp_path):
+    """syft.js in Node answers no ping meanwhile, and does not report again when its socket is gone."""
+    with serving(Settings(data_dir=tmp_path), haste=100) as address:
+        async with connect(f"ws://{address}") as socket:
+            time.sleep(1.5)  # 150 seconds of training in the loop's own thread
+            assert (await say(socket, "socket-ping"))["data"] == {}
 
 
 async def test_many_workers_talk_at_once(server, http, name):

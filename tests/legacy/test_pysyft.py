@@ -1,4 +1,4 @@
-"""PySyft 0.2.9 works with a grid of fedplan, unchanged: its client hosts, its workers train, its parser reads."""
+"""PySyft 0.2.9, unchanged, and a grid of fedplan: its client hosts, its workers train, its parser reads."""
 
 import base64
 import json
@@ -31,19 +31,21 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def run(script: str, *arguments: str) -> Any:
-    command = [str(PYSYFT), "-W", "ignore", str(Path(__file__).with_name(script)), *arguments]
+    command = [str(PYSYFT), "-W", "ignore", str(Path(__file__).with_name("scripts") / script), *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_pysyft_hosts_its_plan_and_trains_a_cycle(address: str) -> None:
     found = run("pysyft_cycle.py", address)
-    print(f"\nPySyft 0.2.9, torch {found['torch']}: {found}")
     assert found["host"]["data"]["status"] == "success"
     for kind in ("list", "torchscript"):
         assert found[kind]["report"] == {"status": "success"}
         assert found[kind]["losses"][-1] < found[kind]["losses"][0]
+        first, last = (found[kind]["losses"][i] for i in (0, -1))
+        print(f"\nPySyft 0.2.9, torch {found['torch']}, {kind}: loss {first:.2f} to {last:.2f}", end="")
     assert found["apart"] < 1e-6
+    print(f"\nthe next checkpoint is the average to {found['apart']:.1e}")
 
 
 def test_the_package_syft_proto_reads_what_the_grid_serves(address: str) -> None:

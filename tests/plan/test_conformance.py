@@ -1,5 +1,6 @@
 """Variants are compared with the op list; one that differs is refused, with the first operation that does."""
 
+import concurrent.futures
 import copy
 import dataclasses
 import io
@@ -136,6 +137,53 @@ def test_a_broken_torchscript_variant_is_refused_too(before: str, after: str, fi
         check_variants(in_torchscript(before, after))
 
 
+def test_a_variant_that_does_not_train_a_layer_is_refused_however_small_the_step() -> None:
+    plan = in_tfjs(lambda role: None)
+    role = plan.variants.tfjs
+    assert role is not None
+    trained = {
+        o.spec.index: place for place, o in enumerate(plan.outputs) if o.spec and o.spec.type == "modelParam"
+    }
+    given = {
+        i.spec.index: place for place, i in enumerate(plan.inputs) if i.spec and i.spec.type == "modelParam"
+    }
+    role.output_placeholder_ids[trained[0]] = role.input_placeholder_ids[given[0]]
+    inputs = samples(plan.graph, plan.inputs, 5)
+    inputs[2] = torch.tensor([1e-4])  # the learning rate: the parameter itself hardly changes
+    with pytest.raises(VariantError, match="'modelParam 0' in what the step changes of it"):
+        check_variants(plan, inputs=inputs)
+
+
+def test_variants_made_at_the_same_time_do_not_disturb_each_other() -> None:
+    plans = [trace(lambda x, k=k: (x * k).tanh(), torch.zeros(4, 3)) for k in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(with_variants, plans))
+    assert [plan.variants.names() for plan in made] == [["torchscript", "tfjs"]] * 4
+    assert torch.backends.mkldnn.enabled
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.roll(1, 1),
+        lambda x: torch.fmod(x, 0.3),
+        lambda x: F.max_pool2d(x.reshape(-1, 1, 1, 3), (1, 2), return_indices=True),
+        lambda x: (x.half() * 1.001).sum(1),
+    ],
+    ids=["a roll", "fmod", "indices of a pool", "halves"],
+)
+def test_a_plan_that_cannot_be_had_in_a_variant_is_hosted_without_it(
+    function: Callable[[torch.Tensor], object],
+) -> None:
+    plan = with_variants(trace(function, torch.zeros(4, 3)))
+    assert set(plan.variants.errors) == set(plan.variants.names())
+
+
+def test_none_of_the_variants_is_kept_that_is_not_asked_for() -> None:
+    assert with_variants(mlp(), variants=()).variants.names() == []
+    assert with_variants(mlp(), variants=["tfjs"]).variants.names() == ["tfjs"]
+
+
 def test_what_cannot_be_said_is_left_out_with_a_reason(caplog: pytest.LogCaptureFixture) -> None:
     plan = with_variants(trace(lambda x: x.sort().values, torch.zeros(4, 3)))
     assert plan.variants.names() == ["torchscript"]
@@ -182,8 +230,11 @@ class TestDifferences:
         assert difference(torch.zeros(0), torch.zeros(0)) == 0.0
 
     def test_of_integers_and_truth_values_count(self) -> None:
-        assert difference(torch.tensor([1, 2]), torch.tensor([1.0, 2.0])) == 0.0
+        assert difference(torch.tensor([1, 2]), torch.tensor([1, 2], dtype=torch.int32)) == 0.0
         assert difference(torch.tensor([True]), torch.tensor([False])) == 1.0 > TOLERANCE
+
+    def test_of_kinds_are_infinite(self) -> None:
+        assert difference(torch.tensor([1, 2]), torch.tensor([1.0, 2.0])) == float("inf")
 
 
 class TestSamples:
@@ -209,7 +260,11 @@ class TestSamples:
         drawn = samples(plan.graph, plan.inputs, 3, parameters)
         assert all(a is not None and torch.equal(a, b) for a, b in zip(drawn[3:], parameters, strict=True))
 
-    def test_cannot_be_found_for_a_plan_that_never_gives_numbers(self) -> None:
+    def test_need_not_be_finite_where_no_numbers_are(self) -> None:
         plan = trace(lambda x: x / 0 * 0, torch.zeros(4, 3))
-        with pytest.raises(PlanExecutionError, match="no finite numbers"):
+        assert samples(plan.graph, plan.inputs, 3)[0].shape == (3, 3)
+
+    def test_cannot_be_found_for_a_plan_that_runs_with_nothing(self) -> None:
+        plan = trace(lambda x: F.embedding(x - 5000, torch.zeros(3, 2)), torch.zeros(4, dtype=torch.int64))
+        with pytest.raises(PlanExecutionError, match="embedding"):
             samples(plan.graph, plan.inputs, 3)

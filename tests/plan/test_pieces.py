@@ -5,12 +5,13 @@ import torch
 
 from fedplan.errors import PlanFormatError, TensorEncodingError, UnsupportedOpError
 from fedplan.plan import OPS, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace
-from fedplan.plan.compiler import _DIRECT, _IN_PLACE
+from fedplan.plan.aliasing import _IN_PLACE
+from fedplan.plan.compiler import _DIRECT
 from fedplan.plan.guards import GUARDS, RESULT_COUNTS, WITNESSES
 from fedplan.plan.interpreter import interpret
 from fedplan.plan.ir import Graph, Node, Ref, bind, verify
 from fedplan.plan.lower import _RENAMED
-from fedplan.plan.ops import Kind, lookup, overload
+from fedplan.plan.ops import EXECUTOR_OPS, Kind, lookup, overload
 from fedplan.plan.rewrite import prune, simplify
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
 from fedplan.wire import WireTensor
@@ -40,10 +41,16 @@ class TestOpTable:
         assert set(_RENAMED.values()) <= set(OPS)
 
     def test_the_compiler_names_operations_of_the_table(self) -> None:
-        packets = {name.split(".")[1] for name in OPS}
-        assert packets >= _DIRECT | _IN_PLACE
-        assert all(hasattr(torch, name) for name in _DIRECT)
+        packets = {name.split(".")[1] for name in (*OPS, *EXECUTOR_OPS)}
+        assert packets >= _DIRECT.keys() | _IN_PLACE
         assert all(hasattr(torch.Tensor, f"{name}_") for name in _IN_PLACE)
+
+    def test_what_only_executors_use_is_no_row_of_the_table(self) -> None:
+        assert not EXECUTOR_OPS.keys() & OPS.keys()
+        for name in EXECUTOR_OPS:
+            assert callable(EXECUTOR_OPS[name].call)
+            with pytest.raises(UnsupportedOpError):
+                lookup(name)
 
     def test_an_unknown_name_is_refused_with_what_to_do(self) -> None:
         with pytest.raises(

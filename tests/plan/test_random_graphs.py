@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedplan.plan import Plan, trace
+from fedplan.plan import Plan, RepeatedPlan, trace
 from fedplan.plan.interpreter import interpret
 
 Values = list[torch.Tensor]
@@ -79,8 +79,18 @@ def check(function: Callable[..., Values], rows: int) -> None:
     for outputs in (plan(x, w), Plan.parse(plan.serialize())(x, w)):
         for fast, slow in zip(outputs, interpreted, strict=True):
             torch.testing.assert_close(fast, slow, rtol=0, atol=0, equal_nan=True)
+    check_repeated(plan, x, w)
     for ours, eager in zip(interpreted, expected, strict=True):
         torch.testing.assert_close(ours, eager, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def check_repeated(plan: Plan, x: torch.Tensor, w: torch.Tensor) -> None:
+    """With w given up for the last output of its shape, results differ by rounding only."""
+    interpreted = interpret(plan.graph, [x, w])
+    place = next((k for k, v in reversed(list(enumerate(interpreted))) if v.shape == w.shape), None)
+    carried = {} if place is None or interpreted[place].dtype != w.dtype else {1: place}
+    outputs = RepeatedPlan(plan, [x, w.clone()], varying=[], carried=carried, fixed=[0])([])
+    torch.testing.assert_close(outputs, interpreted, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 relaxed = settings(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedplan.plan import errors_from_tags
+from fedplan.plan.variants import errors_from_tags
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,11 @@ def test_an_owners_own_keys_are_kept():
 def test_an_empty_server_config_has_no_limits():
     config = server()
 
-    assert config.model_dump(exclude_none=True) == {"pool_selection": "random", "iterative_plan": False}
+    assert config.model_dump(exclude_none=True) == {
+        "pool_selection": "random",
+        "iterative_plan": False,
+        "report_formats": [],
+    }
 
 
 def test_every_key_of_a_server_config_is_read():
@@ -51,6 +55,7 @@ def test_every_key_of_a_server_config_is_read():
         "minimum_upload_speed": 0.5,
         "minimum_download_speed": 0,
         "iterative_plan": True,
+        "report_formats": ["topk", "int8"],
         "authentication": {"secret": SECRET},
     }
 

@@ -45,9 +45,9 @@ def host(
         list[str] | None,
         typer.Option(
             "--variant",
-            metavar="tfjs|torchscript",
-            help="A variant that the Plans must have: tfjs for browsers, torchscript for phones. May be "
-            "given twice. By default they get what they can have.",
+            metavar="tfjs|torchscript|none",
+            help="A variant that the Plans must have: tfjs for browsers, torchscript for phones, none for "
+            "Python workers alone. May be given twice. By default they get what they can have.",
         ),
     ] = None,
     token: OwnerToken = None,
@@ -82,21 +82,23 @@ def host(
 
     The server config may hold `num_cycles`; `min_workers`, `max_workers`; `min_diffs`, `max_diffs` (reports);
     `cycle_length` (seconds); `pool_selection` (random or iterate); `do_not_reuse_workers_until_cycle`;
-    `minimum_download_speed`, `minimum_upload_speed` (Mbit/s); `iterative_plan`; and `authentication`, an
-    object with `secret`, `pub_key` or `endpoint`. Each key is enforced, and an unknown one is an error.
+    `minimum_download_speed`, `minimum_upload_speed` (Mbit/s); `iterative_plan`; `report_formats`, a list of
+    `float16`, `int8`, `topk`; and `authentication`, an object with `secret`, `pub_key` or `endpoint`. Each
+    key is enforced, and an unknown one is an error.
     """
     from fedplan.client import ModelCentricFLClient
 
-    unknown = set(variant or ()) - {"tfjs", "torchscript"}
-    if unknown:
-        raise typer.BadParameter(f"'{unknown.pop()}' is neither tfjs nor torchscript", param_hint="--variant")
+    known = ("torchscript", "tfjs", "none")
+    if unknown := set(variant or ()) - set(known):
+        raise typer.BadParameter(f"'{unknown.pop()}' is none of {', '.join(known)}", param_hint="--variant")
+    variants = None if variant is None else [name for name in variant if name != "none"]
     state = read_state(model)
     plans = {name: read_plan(path) for name, path in map(_named_file, plan)}
     config = read_object(client_config)
     cycles = read_object(server_config)
     averaging = None if averaging_plan is None else read_plan(averaging_plan)
     with ModelCentricFLClient(url, token, verbose=verbose) as grid:
-        grid.host_federated_training(state, plans, config, cycles, averaging, variants=variant or None)
+        grid.host_federated_training(state, plans, config, cycles, averaging, variants=variants)
     typer.echo(f"{config['name']} {config['version']} is hosted, and its first cycle is open.", err=True)
 
 

@@ -14,6 +14,7 @@ class Listing(TypedDict):
 
     name: str
     bytes: int
+    variants: list[str]
     inputs: list[dict[str, Any]]
     constants: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
@@ -37,6 +38,7 @@ def list_plan(plan: Plan, size: int, batch: int) -> Listing:
     return Listing(
         name=plan.name,
         bytes=size,
+        variants=["list", *plan.variants.names()],
         inputs=[
             _described(number, item.name, item.shape, item.dtype)
             for number, item in zip(plan.graph.inputs, plan.inputs, strict=True)

@@ -106,6 +106,7 @@ def _lines(listing: "Listing") -> list[str]:
     operations = [(item["text"], _results(item)) for item in listing["operations"]]
     return [
         f"Plan '{listing['name']}', {len(operations)} operations, {in_bytes(listing['bytes'])}",
+        *([f"held as {', '.join(listing['variants'])}"] if len(listing["variants"]) > 1 else []),
         "",
         *_section("inputs", [_value(item) for item in listing["inputs"]]),
         *_section("constants", [_value(item) for item in listing["constants"]]),

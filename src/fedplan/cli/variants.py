@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fedplan.errors import PlanFormatError, TranslationError
+from fedplan.errors import PlanFormatError, TranslationError, UnsupportedOpError
 
 if TYPE_CHECKING:
     from fedplan.plan import Plan
@@ -43,21 +43,25 @@ def examine(plan: "Plan", inputs: "Sequence[WireTensor] | None") -> list[Finding
         VariantError: a variant computes something else than the op list.
         PlanFormatError: the Plan does not say what inputs it takes, and none were given.
     """
-    from fedplan.plan import to_torch
+    from fedplan.plan import check_variants, make_variant, to_torch
+    from fedplan.wire.messages import PLAN_VARIANTS
 
-    arguments = None if inputs is None else list(map(to_torch, inputs))
-    return [_find(plan, variant, arguments) for variant in ("torchscript", "tfjs")]
-
-
-def _find(plan: "Plan", variant: str, arguments: list[Any] | None) -> Finding:
-    from fedplan.plan import check_variants, make_variant
-
-    held = variant in plan.variants.names()
-    if not held:
-        try:
-            plan = make_variant(plan, variant)
-        except (TranslationError, PlanFormatError) as reason:
-            return Finding(variant, held, reason=str(reason))
-    (found,) = (r for r in check_variants(plan, inputs=arguments) if r.variant == variant)
-    names = (output.name for output in plan.outputs)
-    return Finding(variant, held, found.greatest, dict(zip(names, found.errors, strict=True)))
+    held, reasons = plan.variants.names(), {}
+    for name in PLAN_VARIANTS[1:]:
+        if name not in held:
+            try:
+                plan = make_variant(plan, name)
+            except (TranslationError, UnsupportedOpError, PlanFormatError) as reason:
+                reasons[name] = str(reason)
+    results = check_variants(plan, inputs=None if inputs is None else list(map(to_torch, inputs)))
+    names = [output.name for output in plan.outputs]
+    found = {
+        result.variant: Finding(
+            result.variant,
+            result.variant in held,
+            result.greatest,
+            dict(zip(names, result.errors, strict=True)),
+        )
+        for result in results
+    }
+    return [found.get(name) or Finding(name, False, reason=reasons[name]) for name in PLAN_VARIANTS[1:]]

@@ -48,9 +48,11 @@ __all__ = [
 ]
 
 
+# The model owner's client translates Plans, which takes PyTorch's tracer; workers need neither.
+_ON_FIRST_USE = {"ModelCentricFLClient": "fedplan.client.owner"}
+
+
 def __getattr__(name: str) -> Any:
-    if (
-        name != "ModelCentricFLClient"
-    ):  # it translates Plans, which takes PyTorch's tracer; workers need neither
+    if name not in _ON_FIRST_USE:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return importlib.import_module("fedplan.client.owner").ModelCentricFLClient
+    return getattr(importlib.import_module(_ON_FIRST_USE[name]), name)

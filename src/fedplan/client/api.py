@@ -12,7 +12,7 @@ import pydantic
 from fedplan.client.events import Rejected
 from fedplan.client.http import HttpTransport, grid_message
 from fedplan.client.speed import ConnectionSpeed, measure_speed
-from fedplan.client.transport import GridRequest, Retry, RetryingTransport, Transport
+from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport
 from fedplan.client.url import GridUrl
 from fedplan.client.websocket import WebSocketTransport
 from fedplan.errors import GridResponseError
@@ -48,6 +48,8 @@ class GridApi:
         self._transport = transport
         self._downloads = downloads
         self._takes_binary = True
+        self._kept: dict[tuple[str, int], GridAnswer] = {}
+        """Plans and Protocols, which are the same in every cycle, by call and id."""
 
     @classmethod
     def connect(
@@ -110,9 +112,10 @@ class GridApi:
         )
 
     async def get_plan(self, worker_id: str, request_key: str, plan_id: int) -> bytes:
-        """Downloads a Plan as a list of operations."""
-        return await self._get(
+        """Downloads a Plan as a list of operations, unless it is here from an earlier cycle."""
+        return await self._get_again(
             messages.GET_PLAN,
+            plan_id,
             worker_id=worker_id,
             request_key=request_key,
             plan_id=plan_id,
@@ -121,8 +124,12 @@ class GridApi:
 
     async def get_protocol(self, worker_id: str, request_key: str, protocol_id: int) -> bytes:
         """Downloads a Protocol."""
-        return await self._get(
-            messages.GET_PROTOCOL, worker_id=worker_id, request_key=request_key, protocol_id=protocol_id
+        return await self._get_again(
+            messages.GET_PROTOCOL,
+            protocol_id,
+            worker_id=worker_id,
+            request_key=request_key,
+            protocol_id=protocol_id,
         )
 
     async def report(self, worker_id: str, request_key: str, diff: bytes) -> None:
@@ -182,7 +189,19 @@ class GridApi:
 
     async def _get(self, endpoint: str, **query: str | int) -> bytes:
         answer = await self._transport.send(GridRequest(endpoint, query, verb="GET", idempotent=True))
-        return answer.content
+        return answer.content or b""
+
+    async def _get_again(self, endpoint: str, id: int, **query: str | int) -> bytes:
+        """Downloads what may be here already."""
+        kept = self._kept.get((endpoint, id), GridAnswer())
+        answer = await self._transport.send(
+            GridRequest(endpoint, query, verb="GET", idempotent=True, kept=kept.tag)
+        )
+        if answer.content is None:
+            answer = kept
+        elif answer.tag is not None:
+            self._kept[endpoint, id] = answer
+        return answer.content or b""
 
 
 def _read(kind: type[_R], data: object, endpoint: str) -> _R:

@@ -68,15 +68,20 @@ class HttpTransport:
                 content = await _read(response)
         except httpx.RequestError as error:
             raise _connection_error(error, self._url, request) from error
+        if request.kept is not None and response.status_code == httpx.codes.NOT_MODIFIED:
+            return GridAnswer(content=None, tag=request.kept)
         if not response.is_success:
             raise _response_error(response, content, request)
         if request.verb == "GET":
-            return GridAnswer(content=content)
+            return GridAnswer(content=content, tag=response.headers.get("ETag"))
         return GridAnswer(data=parse_object(content, request.endpoint))
 
     def _stream(self, request: GridRequest) -> Any:
         if request.verb == "GET":
-            return self.client.stream("GET", f"/{request.endpoint}", params=dict(request.data))
+            headers = {} if request.kept is None else {"If-None-Match": request.kept}
+            return self.client.stream(
+                "GET", f"/{request.endpoint}", params=dict(request.data), headers=headers
+            )
         if request.body is not None:
             return self.client.stream(
                 "POST",

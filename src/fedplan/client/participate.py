@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedplan.client.blocking import blocking_twin
+from fedplan.client.compression import DiffCompressor, negotiate
 from fedplan.client.events import BatchEnd, Handler
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
@@ -67,6 +68,7 @@ async def participate_async(
     epochs: int | None = None,
     batch_size: int | None = None,
     steps_per_epoch: int | None = None,
+    report_format: str | None = None,
     events: Mapping[str, Handler] | None = None,
     app: Any = None,
 ) -> Participation:
@@ -96,6 +98,8 @@ async def participate_async(
         epochs: epochs in a cycle; by default the client config's.
         batch_size: samples in a batch; by default the client config's.
         steps_per_epoch: most batches in an epoch; by default the client config's.
+        report_format: ``float32``, ``float16``, ``int8`` or ``topk``, if the model takes it; by default what
+            its owner prefers. What a smaller form loses goes into the next cycle's report.
         events: handlers of the training's events.
         app: an ASGI app in this process to call instead of a server; see `Syft`.
 
@@ -105,12 +109,13 @@ async def participate_async(
 
     Raises:
         CycleRejectedError: not a single cycle could be joined.
+        ConfigError: the model does not take the `report_format`, or see `Job.train`.
         InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
         GridConnectionError: the grid could not be reached.
         GridResponseError: the grid refused something, such as a report.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
-    result, patience = Participation(), _Patience(wait)
+    result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
     async with Syft(url, verbose, app=app) as syft:
         job = syft.new_job(model_name, model_version, auth_token)  # one for all cycles: it stays one worker
         with TrainingProgress(progress) as bars:
@@ -121,6 +126,7 @@ async def participate_async(
                     if result.cycles == 0:
                         raise
                     break
+                reports.agree(job.client_config)
                 training = job.train(
                     plan,
                     inputs=inputs,
@@ -134,7 +140,7 @@ async def participate_async(
                 )
                 training.on("batch_end", result.add)
                 bars.follow(training, result.cycles + 1)
-                await _report(job, await training.wait(), patience, result)
+                await _report(job, reports, await training.wait(), patience, result)
     return result
 
 
@@ -155,10 +161,37 @@ async def _enter_cycle(job: Job, patience: "_Patience", bars: TrainingProgress) 
         await asyncio.sleep(seconds)
 
 
-async def _report(job: Job, trained: SyftModel, patience: "_Patience", result: Participation) -> None:
+class _Reports:
+    """The bytes of one cycle's report after the other."""
+
+    def __init__(self, wanted: str | None) -> None:
+        self._wanted = wanted
+        self._compressor: DiffCompressor | None = None
+
+    def agree(self, client_config: Mapping[str, Any]) -> None:
+        """Settles the form of the cycle's report, before any training would be lost."""
+        format = negotiate(client_config, self._wanted)
+        if format is None:
+            self._compressor = None
+        elif self._compressor is None or self._compressor.format != format:
+            self._compressor = DiffCompressor(format)
+
+    async def send(self, job: Job, trained: SyftModel) -> None:
+        """Reports what was trained, in the form that was agreed on."""
+        diff = job.model.diff(trained)
+        if self._compressor is None:
+            await job.report(diff.serialize())
+        else:
+            await job.report(self._compressor.compress(diff))
+            self._compressor.sent()
+
+
+async def _report(
+    job: Job, reports: _Reports, trained: SyftModel, patience: "_Patience", result: Participation
+) -> None:
     """Reports what was trained; a refusal is forgiven as often as the patience says."""
     try:
-        await job.report(job.model.diff(trained).serialize())
+        await reports.send(job, trained)
     except GridResponseError as error:
         if not patience.forgives():
             raise

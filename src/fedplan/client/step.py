@@ -1,7 +1,8 @@
 """One training step: a Plan with its arguments in place.
 
-The specs are read once, into an argument list whose fixed places are filled and a few (place, path) pairs for
-the places that change, so that a batch costs a handful of list accesses beyond the Plan itself.
+The specs are read once: what stays the same and what the Plan returns for itself is handed over to it, and a
+batch costs a few list accesses beyond the Plan. The parameters that the Plan works on belong to it alone; it
+writes over them.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from fedplan.client.batch_layout import Path, take
 from fedplan.client.batches import BatchSource
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, ModelMismatchError
-from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec
+from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
 
 
 @dataclasses.dataclass(slots=True)
@@ -50,7 +51,7 @@ class TrainingStep:
             outputs: what the Plan's outputs stand for.
             client_config: values for the inputs that name one.
             batch_size: for a Plan that takes a batch size and no data.
-            params: the model's parameters, before training.
+            params: the model's parameters, before training. They are written over: hand copies over.
 
         Raises:
             ConfigError: a spec lacks its index, or the client_config a key.
@@ -59,12 +60,11 @@ class TrainingStep:
         self._plan = plan
         self._source = source
         self._inputs = inputs
-        self._arguments: list[Any] = [None] * len(inputs)
-        for place, spec in enumerate(inputs):
-            self._fill([place], _fixed(spec, client_config))
-        self._size: int | None = None
+        given = [_fixed(spec, client_config) for spec in inputs]
+        self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
+        self._arguments = [_argument(value, item) for value, item in zip(given, plan.inputs, strict=True)]
+        self._size, self._sizes = batch_size, list[Any]()
         self._size_places = _places(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
-        self._set_size(batch_size)
         self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, params)
         zeros = _zeros(self._inputs, plan.inputs)
         self._optimizer = self._slots(PlanInputSpec.TYPE_OPTIMIZER_STATE, zeros)
@@ -74,34 +74,24 @@ class TrainingStep:
         ]
         self._loss = next(iter(_places(outputs, PlanOutputSpec.TYPE_LOSS)), None)
         self._metrics = [(str(outputs[k].name), k) for k in _places(outputs, PlanOutputSpec.TYPE_METRIC)]
-        self._paths: list[tuple[int, Path]] | None = None  # known once the first batch is seen
-
-    def _fill(self, places: Sequence[int], value: Any) -> None:
-        """Puts a value into the argument list; a number becomes a tensor here, once, and not in each run."""
-        for place in places:
-            self._arguments[place] = _argument(value, self._plan.inputs[place])
-
-    def _set_size(self, size: int | None) -> None:
-        if size != self._size:
-            self._fill(self._size_places, size)
-            self._size = size
+        self._paths: list[Path] = []
+        self._shared: dict[int, _Slot] = {}  # places of what goes to several inputs
+        self._run: RepeatedPlan | None = None  # made when the first batch is seen
 
     def _slots(self, kind: str, tensors: Sequence[Tensor]) -> list[_Slot]:
         slots = [_Slot(tensor, []) for tensor in tensors]
         for place in _places(self._inputs, kind):
             _slot(slots, self._inputs[place]).places.append(place)
-        for slot in slots:
-            self._fill(slot.places, slot.tensor)
         return slots
 
     @property
     def params(self) -> list[Tensor]:
-        """The model's parameters as the last batch left them."""
+        """The model's parameters as the last batch left them; the next one writes over them."""
         return [slot.tensor for slot in self._params]
 
     @property
     def optimizer_state(self) -> list[Tensor]:
-        """The optimizer's tensors as the last batch left them."""
+        """The optimizer's tensors as the last batch left them; the next one writes over them."""
         return [slot.tensor for slot in self._optimizer]
 
     def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
@@ -114,8 +104,8 @@ class TrainingStep:
         if [tuple(tensor.shape) for tensor in tensors] != wanted:
             raise ModelMismatchError(f"the optimizer's state is not that of the Plan '{self._plan.name}'")
         for slot, tensor in zip(self._optimizer, tensors, strict=True):
-            slot.tensor = tensor
-            self._fill(slot.places, tensor)
+            slot.tensor = tensor.clone()
+        self._run = None
 
     def __call__(self, batch: Any) -> list[Tensor]:
         """Trains on one batch.
@@ -127,27 +117,45 @@ class TrainingStep:
             PlanError: the batch does not fit the Plan, or the Plan failed.
             DataError: the first batch does not hold what the specs mean.
         """
-        first = self._paths is None
-        paths = self._locate(batch) if self._paths is None else self._paths
-        arguments = self._arguments
-        for place, path in paths:
-            arguments[place] = take(batch, path)
-        if paths and self._size_places:
-            self._set_size(len(arguments[paths[0][0]]))
-        outputs = self._plan(*arguments)
+        first = self._run is None
+        run = self._begin(batch) if self._run is None else self._run
+        values = [take(batch, path) for path in self._paths]
+        if self._size_places:
+            self._set_size(len(values[0]) if values else self._size)
+            values += self._sizes
+        values += [slot.tensor for slot in self._shared.values()]
+        outputs = run(values)
         if first:
             self._check(outputs)
         for place, slot in self._feedback:
-            slot.tensor = tensor = outputs[place]
-            for argument in slot.places:
-                arguments[argument] = tensor
+            slot.tensor = outputs[place]
         return outputs
 
-    def _locate(self, batch: Any) -> list[tuple[int, Path]]:
+    def _begin(self, batch: Any) -> RepeatedPlan:
+        """Finds the data in the first batch, and hands the tensors over to the Plan that will run."""
         places = _places(self._inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
-        paths = self._source.locate([self._inputs[place] for place in places], batch)
-        self._paths = list(zip(places, paths, strict=True))
-        return self._paths
+        self._paths = self._source.locate([self._inputs[place] for place in places], batch)
+        arguments = list(self._arguments)
+        for slot in (*self._params, *self._optimizer):
+            for place in slot.places:
+                arguments[place] = slot.tensor
+        outputs = {id(slot): place for place, slot in self._feedback}
+        returned = [slot for _, slot in self._feedback]
+        self._shared = {place: slot for slot in returned if len(slot.places) > 1 for place in slot.places}
+        self._run = RepeatedPlan(
+            self._plan,
+            arguments,
+            varying=[*places, *self._size_places, *self._shared],
+            carried={s.places[0]: outputs[id(s)] for s in returned if len(s.places) == 1},
+            fixed=self._fixed,
+        )
+        return self._run
+
+    def _set_size(self, size: int | None) -> None:
+        """A size becomes a tensor when it changes, and not in each run."""
+        if size != self._size or not self._sizes:
+            self._size = size
+            self._sizes = [_argument(size, self._plan.inputs[place]) for place in self._size_places]
 
     def _check(self, outputs: Sequence[Tensor]) -> None:
         """What is wrong with the specs shows in the first outputs."""

@@ -163,7 +163,10 @@ class PlanTrainer:
 
     @property
     def current_model(self) -> SyftModel:
-        """The model as trained so far: a copy, which further batches do not change."""
+        """The model as trained so far: a copy, which further batches do not change.
+
+        Read it in the event loop, where no batch is under way; another thread might see half of an update.
+        """
         return SyftModel([param.clone() for param in self._step.params])
 
     @overload

@@ -23,6 +23,7 @@ class GridRequest:
         body: bytes that a POST sends instead of a JSON object, over HTTP; `data` is the query then.
         verb: a POST is a message, which a WebSocket can carry too. A GET is a download, always over HTTP.
         idempotent: True when doing it twice does no harm, so that it may be sent again after a failure.
+        kept: of a GET, the tag of what is here already; then the answer may be that this is still good.
     """
 
     endpoint: str
@@ -30,6 +31,7 @@ class GridRequest:
     verb: Literal["GET", "POST"] = "POST"
     idempotent: bool = False
     body: bytes | None = dataclasses.field(default=None, repr=False)
+    kept: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,11 +40,13 @@ class GridAnswer:
 
     Attributes:
         data: the JSON object that answers a POST; empty for a GET.
-        content: the bytes that answer a GET; empty for a POST.
+        content: the bytes that answer a GET; empty for a POST, None when those that are kept are still good.
+        tag: tells the content from all others, if the grid gives it one.
     """
 
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
-    content: bytes = dataclasses.field(default=b"", repr=False)
+    content: bytes | None = dataclasses.field(default=b"", repr=False)
+    tag: str | None = None
 
 
 class Transport(Protocol):

@@ -64,10 +64,12 @@ class Caller:
     Attributes:
         token: the bearer token.
         user_agent: what the client calls itself.
+        said: the variant of Plans that it says it loads.
     """
 
     token: str | None = None
     user_agent: str = ""
+    said: str | None = None
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
@@ -76,15 +78,20 @@ class Caller:
         bearer = token.strip() or None if scheme.lower() == "bearer" else None
         return cls(bearer, headers.get("user-agent", ""))
 
+    def loading(self, variant: str | None) -> Self:
+        """The caller, which says what it loads, if it does."""
+        return dataclasses.replace(self, said=variant)
+
     @property
     def kind(self) -> Kind | None:
-        """The client that it is, if that is known."""
-        return next((kind for kind in KINDS if re.match(kind.user_agent, self.user_agent)), None)
+        """The client that it is, if that is known; one that loads something else is another."""
+        found = next((kind for kind in KINDS if re.match(kind.user_agent, self.user_agent)), None)
+        return None if found and self.said not in {None, found.variant} else found
 
     @property
     def variant(self) -> str | None:
         """The variant of Plans that it loads, if that is known."""
-        return self.kind.variant if self.kind else None
+        return self.said or (self.kind.variant if self.kind else None)
 
     def mbits(self, speed: float | None) -> float | None:
         """A speed that it tells, in Mbit/s."""

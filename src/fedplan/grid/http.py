@@ -57,6 +57,9 @@ router = APIRouter()
 
 _PIECE = os.urandom(1024 * 1024)  # random, so that no proxy's compression flatters the speed
 
+_MOST_UPLOADED = SPEED_TEST_BYTES + 1024 * 1024
+"""Bytes of a speed test's upload, in any form. It is not kept, so the limit of messages is not for it."""
+
 _RETRY_AFTER = "5"  # seconds, for clients that know the header
 
 _LINGER_SECONDS = 1.0
@@ -230,7 +233,8 @@ def _add_download(
 
     @answered(type)
     async def handler(request: Request) -> Response:
-        return _send(await run(request.app.state.grid, parse_query(query, request)))
+        download = await run(request.app.state.grid, parse_query(query, request))
+        return _send(download, request.headers.get("if-none-match"))
 
     schema = query.model_json_schema()
     parameters = [
@@ -276,7 +280,7 @@ async def speed_download(
 @answered(SPEED_TEST)
 async def speed_upload(request: Request, worker_id: str, random: str) -> Reply:
     """Takes an upload, in whatever form, and drops it as it comes."""
-    await each_piece(request, request.app.state.grid.settings.max_message_bytes, lambda _piece: None)
+    await each_piece(request, _MOST_UPLOADED, lambda _piece: None)
     return Reply()
 
 
@@ -285,8 +289,12 @@ async def _noise() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-def _send(download: Download) -> Response:
+def _send(download: Download, kept: str | None = None) -> Response:
+    """The bytes, or nothing for a client that has them already: `kept` is its If-None-Match."""
+    headers = {} if download.tag is None else {"etag": f'"{download.tag}"'}
+    if download.tag is not None and download.tag in (kept or ""):
+        return Response(status_code=304, headers=headers)
     if isinstance(download.content, bytes):
-        return Response(download.content, media_type="application/octet-stream")
-    headers = {"content-length": str(download.size)}
-    return StreamingResponse(download.content, headers=headers, media_type="application/octet-stream")
+        return Response(download.content, media_type=BINARY, headers=headers)
+    headers["content-length"] = str(download.size)
+    return StreamingResponse(download.content, headers=headers, media_type=BINARY)

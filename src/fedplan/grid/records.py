@@ -56,7 +56,7 @@ class Variant(Generic[Content]):
 
     Attributes:
         content: its bytes, or the key of their blob.
-        error: the greatest absolute difference of its results from the original's; None when it was not told.
+        error: its greatest error against the op list, as its owner measured it; None when it was not told.
     """
 
     content: Content

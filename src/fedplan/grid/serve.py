@@ -13,6 +13,10 @@ from fedplan.grid.settings import Settings
 
 _GRACE_SECONDS = 10
 
+_SILENCE_SECONDS = 600.0
+"""How long a WebSocket may leave a ping unanswered. A worker that trains in its only thread answers none
+meanwhile, and syft.js does not report again when it finds its socket closed."""
+
 
 def serve(
     settings: Settings | None = None,
@@ -47,7 +51,7 @@ def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         http=BoundedHttp,
         ws_max_size=settings.max_message_bytes,
         ws_per_message_deflate=False,  # numbers hardly shrink; a bomb swells a thousandfold
-        ws_ping_timeout=60.0,  # a phone that trains may be slow to answer
+        ws_ping_timeout=_SILENCE_SECONDS,
         log_config=None,
         access_log=False,  # URLs hold request keys
         server_header=False,

@@ -7,10 +7,11 @@ from fedplan.plan.check import Cost, Limits
 from fedplan.plan.module import model_parameters, module_state
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
+from fedplan.plan.repeated import RepeatedPlan
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tensors import from_torch, to_torch
-from fedplan.plan.variants import Variants, errors_from_tags, split_variants
+from fedplan.plan.variants import Variants, split_variants
 
 if TYPE_CHECKING:
     from fedplan.plan.conformance import Conformance, check_variants
@@ -28,10 +29,10 @@ __all__ = [
     "PlanInputSpec",
     "PlanOutput",
     "PlanOutputSpec",
+    "RepeatedPlan",
     "Variants",
     "accuracy",
     "check_variants",
-    "errors_from_tags",
     "from_torch",
     "make_variant",
     "model_parameters",

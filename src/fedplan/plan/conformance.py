@@ -5,24 +5,36 @@ vocabulary, which tests hold against tfjs itself.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from fedplan.errors import PlanError, VariantError
-from fedplan.plan import torchscript
+from fedplan.errors import PlanError, PlanExecutionError, VariantError
+from fedplan.plan.forms import FORMS
 from fedplan.plan.interpreter import describe, interpret
 from fedplan.plan.ir import Node
 from fedplan.plan.plan import Plan
 from fedplan.plan.samples import samples
-from fedplan.plan.tfjs import interpreter as tfjs
+from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 
 TOLERANCE = 1e-4
 """The greatest error with which a variant still counts as the same."""
 
-_ROWS = (3, 5)
-"""Batch sizes that are tried."""
+_CHANGE_TOLERANCE = 0.01
+"""Of what a step does to a parameter, the share that may differ: it is small beside the parameter itself."""
+
+_ROUNDING = 8 * torch.finfo(torch.float32).eps
+"""Relative to a parameter: what may differ of its change because the parameter was rounded."""
+
+_ROWS = (3, 5, 1)
+"""Batch sizes that are tried; the last one where the op list itself runs with it."""
+
+_CHANGED = {
+    PlanOutputSpec.TYPE_MODEL_PARAM: PlanInputSpec.TYPE_MODEL_PARAM,
+    PlanOutputSpec.TYPE_OPTIMIZER_STATE: PlanInputSpec.TYPE_OPTIMIZER_STATE,
+}
+"""Outputs that are inputs of a step, changed: what kind of output, and of which input."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,30 +62,40 @@ def check_variants(
     plan: Plan,
     model: Sequence[torch.Tensor] | None = None,
     inputs: Sequence[torch.Tensor] | None = None,
+    variants: Iterable[str] | None = None,
 ) -> list[Conformance]:
-    """Runs every variant that a Plan holds, and compares it with the op list.
+    """Runs the variants that a Plan holds, and compares them with the op list.
 
     Args:
         plan: the Plan.
         model: the parameters of the model that it trains; random ones by default.
-        inputs: its arguments; by default seeded random ones, at two batch sizes.
+        inputs: its arguments; by default seeded random ones, at several batch sizes.
+        variants: which of those that it holds; all by default.
 
     Returns:
         One result a variant, in the order of `Variants.names`.
 
     Raises:
-        VariantError: a variant fails or differs by more than 1e-4; names the first operation that differs.
+        VariantError: a variant fails, or differs by more than 1e-4, or changes a parameter by something else;
+            names the first operation that differs.
         PlanFormatError: the Plan does not say what inputs it takes, and none were given.
         PlanExecutionError: the op list itself fails.
     """
-    if not plan.variants.names():
+    names = [name for name in plan.variants.names() if variants is None or name in variants]
+    if not names:
         return []
-    tries = [list(inputs)] if inputs is not None else [_samples(plan, rows, model) for rows in _ROWS]
-    return [_compare(plan, variant, tries) for variant in plan.variants.names()]
+    tries = [list(inputs)] if inputs is not None else _tries(plan, model)
+    return [_compare(plan, variant, tries) for variant in names]
 
 
-def _samples(plan: Plan, rows: int, model: Sequence[torch.Tensor] | None) -> list[torch.Tensor]:
-    return samples(plan.graph, plan.inputs, rows, model)
+def _tries(plan: Plan, model: Sequence[torch.Tensor] | None) -> list[list[torch.Tensor]]:
+    tries = [samples(plan.graph, plan.inputs, rows, model) for rows in _ROWS[:-1]]
+    if any(None in (item.shape or ()) for item in plan.inputs):
+        try:
+            tries.append(samples(plan.graph, plan.inputs, _ROWS[-1], model))
+        except PlanExecutionError:
+            return tries  # a batch norm, for one, has nothing to say of a single sample
+    return tries
 
 
 def _compare(plan: Plan, variant: str, tries: Sequence[Sequence[torch.Tensor]]) -> Conformance:
@@ -81,7 +103,7 @@ def _compare(plan: Plan, variant: str, tries: Sequence[Sequence[torch.Tensor]]) 
     for arguments in tries:
         expected = interpret(plan.graph, arguments)
         try:
-            made = _RUN[variant](plan, arguments)
+            made = FORMS[variant].run(plan, arguments)
         except PlanError as error:
             raise VariantError(f"the {variant} variant of the Plan '{plan.name}' fails: {error}") from error
         if len(made) != len(expected):
@@ -92,13 +114,19 @@ def _compare(plan: Plan, variant: str, tries: Sequence[Sequence[torch.Tensor]]) 
         errors = [difference(ours, theirs) for ours, theirs in zip(expected, made, strict=True)]
         worst = [max(pair) for pair in zip(worst, errors, strict=True)]
         if max(worst, default=0.0) > TOLERANCE:
-            raise VariantError(_explain(plan, variant, arguments, errors))
+            index = max(range(len(errors)), key=errors.__getitem__)
+            _refuse(
+                plan, variant, arguments, index, f"by {errors[index]:.3g}, where {TOLERANCE:g} is allowed"
+            )
+        for index, before in _changed(plan, arguments):
+            if not _changes_alike(before, expected[index], made[index]):
+                _refuse(plan, variant, arguments, index, "in what the step changes of it")
     return Conformance(variant, tuple(worst))
 
 
 def difference(expected: torch.Tensor, made: torch.Tensor) -> float:
-    """The error of an output, as `Conformance` has it; infinite when shapes differ."""
-    if expected.shape != made.shape:
+    """The error of an output, as `Conformance` has it; infinite when shapes or kinds of numbers differ."""
+    if expected.shape != made.shape or _kind(expected) != _kind(made):
         return float("inf")
     ours, theirs = expected.to(torch.float64), made.to(torch.float64)
     apart = (ours - theirs).abs()
@@ -111,15 +139,44 @@ def difference(expected: torch.Tensor, made: torch.Tensor) -> float:
     return float(apart.max()) / max(1.0, scale)
 
 
-def _explain(plan: Plan, variant: str, arguments: Sequence[torch.Tensor], errors: Sequence[float]) -> str:
-    """Which output differs, and which operation is the first that does."""
-    index = max(range(len(errors)), key=errors.__getitem__)
+def _kind(tensor: torch.Tensor) -> str:
+    """Clients differ in the width of numbers, not in their kind."""
+    if tensor.dtype == torch.bool:
+        return "truth values"
+    return "fractions" if tensor.is_floating_point() else "integers"
+
+
+def _changed(plan: Plan, arguments: Sequence[torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
+    """Places of the outputs that are inputs, changed, each with that input."""
+    places = {(i.spec.type, i.spec.index): place for place, i in enumerate(plan.inputs) if i.spec is not None}
+    pairs = [
+        (index, places.get((_CHANGED.get(output.spec.type, ""), output.spec.index)))
+        for index, output in enumerate(plan.outputs)
+        if output.spec is not None
+    ]
+    return [(index, arguments[place]) for index, place in pairs if place is not None]
+
+
+def _changes_alike(before: torch.Tensor, expected: torch.Tensor, made: torch.Tensor) -> bool:
+    if before.shape != expected.shape or not expected.numel():
+        return True
+    start = before.to(torch.float64)
+    ours, theirs = expected.to(torch.float64) - start, made.to(torch.float64) - start
+    rounding = _ROUNDING * max(float(start.abs().max()), float(expected.abs().max()))
+    apart = float((ours - theirs).abs().nan_to_num(0.0).max())
+    return apart <= _CHANGE_TOLERANCE * float(ours.abs().nan_to_num(0.0).max()) + rounding
+
+
+def _refuse(plan: Plan, variant: str, arguments: Sequence[torch.Tensor], index: int, how: str) -> None:
+    """Tells which output differs, and which operation is the first that does."""
     message = (
         f"the {variant} variant of the Plan '{plan.name}' differs from its op list: "
-        f"the output '{plan.outputs[index].name}' by {errors[index]:.3g}, where {TOLERANCE:g} is allowed"
+        f"the output '{plan.outputs[index].name}' {how}"
     )
-    first = _first_difference(plan, _VALUES[variant](plan, arguments), arguments)
-    return message if first is None else f"{message}. The first operation that differs is {describe(first)}"
+    first = _first_difference(plan, FORMS[variant].values(plan, arguments), arguments)
+    if first is not None:
+        message += f". The first operation that differs is {describe(first)}"
+    raise VariantError(message)
 
 
 def _first_difference(
@@ -135,31 +192,3 @@ def _first_difference(
 
     interpret(plan.graph, arguments, observe)
     return found[0] if found else None
-
-
-def _tfjs(plan: Plan, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    assert plan.variants.tfjs is not None
-    return tfjs.execute(plan.variants.tfjs, arguments)
-
-
-def _torchscript(plan: Plan, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    return torchscript.run(plan.variants.torchscript, arguments)
-
-
-def _values_of_tfjs(plan: Plan, arguments: Sequence[torch.Tensor]) -> Mapping[Any, Any]:
-    assert plan.variants.tfjs is not None
-    return tfjs.run(plan.variants.tfjs, arguments)
-
-
-def _values_of_torchscript(plan: Plan, arguments: Sequence[torch.Tensor]) -> Mapping[Any, Any]:
-    return torchscript.values(plan.variants.torchscript, arguments)
-
-
-_RUN: Mapping[str, Callable[[Plan, Sequence[torch.Tensor]], list[torch.Tensor]]] = {
-    "torchscript": _torchscript,
-    "tfjs": _tfjs,
-}
-_VALUES: Mapping[str, Callable[[Plan, Sequence[torch.Tensor]], Mapping[Any, Any]]] = {
-    "torchscript": _values_of_torchscript,
-    "tfjs": _values_of_tfjs,
-}

@@ -12,7 +12,7 @@ import torch
 
 from fedplan.errors import PlanFormatError
 from fedplan.plan.guards import WITNESSES
-from fedplan.plan.ops import DTYPES, Argument, dtype_name, lookup, takes_device
+from fedplan.plan.ops import DTYPES, Argument, dtype_name, lookup, row, takes_device
 
 
 class Ref(NamedTuple):
@@ -162,19 +162,19 @@ def _testimonies(node: Node) -> Iterator[tuple[object, ...]]:
     """What a forward operation vouches for, as a key for each gradient that needs it."""
     for op, witness in WITNESSES.items():
         if witness.forward == node.op and len(node.results) > witness.result[1]:
-            given = _padded(node)
+            given = padded(node)
             yield (op, *(given[there] for _, there in witness.same), Ref(node.results[witness.result[1]]))
 
 
 def _needed_testimony(node: Node) -> tuple[object, ...]:
     witness = WITNESSES[node.op]
-    given = _padded(node)
+    given = padded(node)
     return (node.op, *(given[here] for here, _ in witness.same), given[witness.result[0]])
 
 
-def _padded(node: Node) -> tuple[Arg, ...]:
+def padded(node: Node) -> tuple[Arg, ...]:
     """The arguments with the schema's defaults for those that were left out."""
-    rest = lookup(node.op).arguments[len(node.args) :]
+    rest = row(node.op).arguments[len(node.args) :]
     return (*node.args, *(normal(argument.default) for argument in rest))
 
 
@@ -219,7 +219,7 @@ def bind(node: Node, device: torch.device | None = None) -> tuple[tuple[Bound, .
     Raises:
         PlanFormatError: more or fewer arguments than the operator takes, or an unknown dtype.
     """
-    arguments = lookup(node.op).arguments
+    arguments = row(node.op).arguments
     if len(node.args) > len(arguments) or any(a.required for a in arguments[len(node.args) :]):
         raise PlanFormatError(f"'{node}' has {len(node.args)} arguments, which does not fit the operator")
     positional: list[Bound] = []

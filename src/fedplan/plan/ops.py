@@ -24,6 +24,7 @@ import torch
 
 from fedplan.errors import UnsupportedOpError
 from fedplan.plan.guards import GUARDS, RESULT_COUNTS, Guard
+from fedplan.plan.kernels import KERNELS
 
 
 class Kind(enum.Enum):
@@ -69,6 +70,8 @@ class Op:
         """The function that computes it."""
         if self.kind is Kind.SIZE:
             return _SIZE_FUNCTIONS[self.name]
+        if self.name in KERNELS:
+            return KERNELS[self.name].call
         return _side_by_side(self.name) if self.name in _TRUST_STRIDES else overload(self.name)
 
     @property
@@ -112,6 +115,8 @@ def _arguments(name: str) -> tuple[Argument, ...]:
     if name in _SIZE_FUNCTIONS:
         counts = {"sym.neg": 1, "sym.float": 1, "aten.sym_numel.default": 1}
         return tuple(Argument(f"operand{i}", "number") for i in range(counts.get(name, 2)))
+    if name in KERNELS:
+        return tuple(Argument(argument, "Tensor") for argument in KERNELS[name].arguments)
     return tuple(
         Argument(a.name, str(a.real_type), a.kwarg_only, a.default_value, not a.has_default_value())
         for a in overload(name)._schema.arguments
@@ -126,7 +131,7 @@ def takes_device(name: str) -> bool:
         name.startswith("aten.")
         and name not in _SIZE_FUNCTIONS
         and any(a.name == "device" for a in overload(name)._schema.arguments)
-        and OPS[name].kind is Kind.CREATE
+        and row(name).kind is Kind.CREATE
         and not name.removesuffix(".default").endswith("_like")
     )
 
@@ -280,6 +285,18 @@ DTYPES: Mapping[str, torch.dtype] = {
     )
 }  # fmt: skip
 """The dtypes that a Plan's values may have, by the names that travel."""
+
+
+EXECUTOR_OPS: Mapping[str, Op] = {
+    "aten.addmv.default": Op("aten.addmv.default", Kind.MATMUL),
+    **{name: Op(name, Kind.VIEW if kernel.view else Kind.MATMUL) for name, kernel in KERNELS.items()},
+}
+"""Operations that an executor may put in place of others. No Plan can hold them."""
+
+
+def row(name: str) -> Op:
+    """The row of an operation in a graph that is verified, and maybe rewritten for an executor."""
+    return EXECUTOR_OPS.get(name) or lookup(name)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

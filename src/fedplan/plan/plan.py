@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from fedplan.errors import PlanInputError
 from fedplan.plan import codec
 from fedplan.plan.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
-from fedplan.plan.compiler import Executor, compile_graph
+from fedplan.plan.compiler import Executor, Terms, compile_graph
 from fedplan.plan.ir import Graph
 from fedplan.plan.ops import dtype_name
 from fedplan.plan.signature import PlanInput, PlanOutput
@@ -113,32 +113,56 @@ class Plan:
             PlanLimitError: the run would use more than `limits`.
             PlanExecutionError: an operation failed.
         """
+        tensors = self.arguments(data)
+        run = self.executor(tensors)
+        return self.first_run(tensors)[0] if run is None else run(tensors)
+
+    def arguments(self, data: Sequence[Any]) -> list[torch.Tensor]:
+        """The arguments of a run as tensors that fit the inputs, contiguous and without gradients.
+
+        Raises:
+            PlanInputError: the arguments do not fit the inputs.
+        """
         if len(data) != len(self.inputs):
             names = ", ".join(item.name for item in self.inputs)
             raise PlanInputError(
                 f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not {len(data)}"
             )
-        tensors = [item.tensor(value) for value, item in zip(data, self.inputs, strict=True)]
-        signature = tuple((t.shape, t.dtype, t.device) for t in tensors)
-        run = self._executors.get(signature)
-        if run is not None:
-            return run(tensors)
-        outputs, run = self._first_run(tensors)
-        if len(self._executors) >= _EXECUTORS:
-            self._executors.pop(next(iter(self._executors)))
-        self._executors[signature] = run
-        return outputs
+        return [item.tensor(value) for value, item in zip(data, self.inputs, strict=True)]
 
     @functools.cached_property
-    def _executors(self) -> dict[tuple[tuple[torch.Size, torch.dtype, torch.device], ...], Executor]:
+    def _executors(self) -> dict[Hashable, Executor]:
         return {}
 
-    def _first_run(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Executor]:
-        """Checks the Plan for these shapes, runs it operation by operation and compiles it for them."""
+    def executor(self, tensors: Sequence[torch.Tensor], terms: Terms | None = None) -> Executor | None:
+        """What runs the Plan on arguments like these, if `first_run` has made it."""
+        return self._executors.get(_key(tensors, terms))
+
+    def first_run(
+        self, tensors: Sequence[torch.Tensor], terms: Terms | None = None
+    ) -> tuple[list[torch.Tensor], Executor]:
+        """Checks the Plan for these shapes, runs it operation by operation and compiles it for them.
+
+        This is the only way to an executor, so nothing runs that was not checked.
+
+        Args:
+            tensors: what `arguments` gave; they are not changed.
+            terms: what the caller grants to the executor.
+
+        Returns:
+            The outputs, and the executor for further arguments of these shapes.
+
+        Raises:
+            PlanLimitError: the run would use more than `limits`.
+            PlanExecutionError: an operation failed.
+        """
         shapes = [(tuple(t.shape), dtype_name(t.dtype)) for t in tensors]
         outputs, values = first_run(self.graph, tensors, measure(self.graph, shapes, self.limits))
-        device = tensors[0].device if tensors else torch.device("cpu")
-        return outputs, compile_graph(self.graph, values, device)
+        run = compile_graph(self.graph, values, tensors, terms)
+        if len(self._executors) >= _EXECUTORS:
+            self._executors.pop(next(iter(self._executors)))
+        self._executors[_key(tensors, terms)] = run
+        return outputs, run
 
     def check(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> Cost:
         """Finds out what a run would need, without data.
@@ -201,3 +225,7 @@ class Plan:
                     raise PlanInputError(
                         f"the Plan '{self.name}' returns {made} as parameter {index}; the model has {wanted}"
                     )
+
+
+def _key(tensors: Sequence[torch.Tensor], terms: Terms | None) -> Hashable:
+    return terms, tuple((t.shape, t.dtype, t.device) for t in tensors)

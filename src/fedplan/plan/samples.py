@@ -22,7 +22,7 @@ def samples(
     model: Sequence[torch.Tensor] | None = None,
     seed: int = 0,
 ) -> list[torch.Tensor]:
-    """Arguments for a Plan, with which its op list gives finite results.
+    """Arguments for a Plan, with which its op list gives finite results, if any that are tried do.
 
     Args:
         graph: the Plan's operations.
@@ -36,6 +36,7 @@ def samples(
         PlanExecutionError: the op list runs with none of the inputs that were tried.
     """
     failure: PlanExecutionError | None = None
+    ran: list[torch.Tensor] | None = None
     for positive in (False, True):  # a variance or a second moment must not be negative
         for bound in _BOUNDS:
             arguments = _draw(inputs, rows, model, bound, positive, seed)
@@ -46,8 +47,11 @@ def samples(
                 continue
             if all(bool(torch.isfinite(value).all()) for value in outputs):
                 return arguments
+            ran = ran or arguments
             break  # integers fit; the numbers do not
-    raise failure or PlanExecutionError("the Plan's op list gives no finite numbers for random inputs")
+    if ran is not None:
+        return ran
+    raise failure or PlanExecutionError("the Plan's op list runs with none of the inputs that were tried")
 
 
 def _draw(
@@ -80,9 +84,12 @@ def _one(
         return model[index].detach()
     shape = [rows if extent is None else extent for extent in item.shape]
     dtype = DTYPES[item.dtype]
+    if kind == PlanInputSpec.TYPE_OPTIMIZER_STATE and positive:
+        return torch.zeros(shape, dtype=dtype)  # as at the start of a cycle
     draw: Callable[..., torch.Tensor] | None = _DRAWN.get(kind)
     if draw is not None:
-        return draw(shape, rows, random).to(dtype)
+        drawn = draw(shape, rows, random)
+        return drawn.to(dtype) if dtype.is_floating_point else drawn.ceil().to(dtype)
     if dtype == torch.bool:
         return torch.randint(0, 2, shape, generator=random).to(dtype)
     if not dtype.is_floating_point:
@@ -92,7 +99,7 @@ def _one(
 
 
 def _rate(shape: list[int], rows: int, random: torch.Generator) -> torch.Tensor:
-    return torch.rand(shape, generator=random) * 0.1 + 0.01
+    return torch.rand(shape, generator=random) * 0.1 + 0.1
 
 
 def _size(shape: list[int], rows: int, random: torch.Generator) -> torch.Tensor:

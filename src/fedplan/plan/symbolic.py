@@ -9,6 +9,7 @@ written by hand.
 import contextlib
 import dataclasses
 import operator
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from traceback import FrameSummary
 from typing import Any
@@ -69,12 +70,12 @@ def record(
         TraceError: the function reads values into Python, or takes another path for other sizes.
     """
     first = _Tracer(examples, free)
-    with _understood(), _portable_kernels(), fx_traceback.preserve_node_meta(), _LineNotes():
+    with _tracing(), _LineNotes():
         module = first.run(function)
     _drop_profiling(module)
     constants = _lift_constants(module)
     second = _Tracer([*examples, *constants], [*free, *(False for _ in constants)])
-    with _understood(), _portable_kernels(), fx_traceback.preserve_node_meta():
+    with _tracing():
         replay = Interpreter(module).run
         module = second.run(functionalize(replay), decomposition_table=_decompositions())
     for tracer in (first, second):
@@ -100,7 +101,7 @@ def retrace(
         TraceError: the function fails.
     """
     tracer = _Tracer(examples, free)
-    with _understood(), _portable_kernels(), fx_traceback.preserve_node_meta():
+    with _tracing():
         return tracer.run(functionalize(function), decomposition_table=decompositions)
 
 
@@ -175,6 +176,16 @@ def _context(example: torch.Tensor, any_size: bool) -> StatelessSymbolicContext[
     if any_size:
         kinds[0] = DimDynamic.DYNAMIC
     return StatelessSymbolicContext(dynamic_sizes=kinds)
+
+
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextlib.contextmanager
+def _tracing() -> Iterator[None]:
+    """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
+    with _ONE_AT_A_TIME, _understood(), _portable_kernels(), fx_traceback.preserve_node_meta():
+        yield
 
 
 @contextlib.contextmanager

@@ -2,16 +2,16 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
-from fedplan.errors import PlanFormatError, TranslationError
-from fedplan.plan import torchscript
+from fedplan.errors import PlanError, PlanFormatError
 from fedplan.plan.conformance import check_variants
+from fedplan.plan.forms import FORMS
 from fedplan.plan.plan import Plan
-from fedplan.plan.tfjs.translate import translate
+from fedplan.plan.variants import Variants
 
 logger = logging.getLogger(__name__)
 
@@ -24,32 +24,36 @@ def with_variants(
     """The Plan with its op list translated for other clients, and each translation checked.
 
     Variants that the Plan holds already (one that PySyft made) are kept. All are run on the same seeded
-    inputs as the op list and compared; the greatest error of each then travels with the Plan.
+    inputs as the op list and compared; the greatest error of each then travels with the Plan. What does not
+    say which inputs it takes, as PySyft's Plans do not, cannot be compared.
 
     Args:
         plan: the Plan.
         model: the parameters of the model that it trains, to try it with; random ones by default.
-        variants: which it must have, of ``torchscript`` (phones) and ``tfjs`` (browsers). By default all that
-            it can have; why another cannot be had is logged.
+        variants: exactly those that it shall have, of ``torchscript`` (phones) and ``tfjs`` (browsers). By
+            default all that it can have; why another cannot be had is logged.
 
     Raises:
         TranslationError: an operation cannot be said in a variant that was asked for; names the operation,
             the line in the author's code, and what to do instead.
-        VariantError: a variant computes something else than the op list.
+        VariantError: a variant that the Plan came with, or that was asked for, computes something else than
+            the op list.
         PlanFormatError: a variant that was asked for cannot be made, since the Plan does not say the shapes
             of its inputs.
     """
-    whole = plan
-    for name in MAKERS if variants is None else variants:
+    wanted = FORMS if variants is None else variants
+    whole = dataclasses.replace(plan, variants=_only(plan.variants, wanted))
+    whole = _checked(whole, model, whole.variants.names())
+    for name in wanted:
         if name in plan.variants.names():
             continue
         try:
-            whole = make_variant(whole, name)
-        except (TranslationError, PlanFormatError) as reason:
+            whole = _checked(make_variant(whole, name), model, [name])
+        except PlanError as reason:
             if variants is not None:
                 raise
             logger.warning("the Plan '%s' is hosted without its %s variant: %s", plan.name, name, reason)
-    return _checked(whole, model)
+    return whole
 
 
 def make_variant(plan: Plan, variant: str) -> Plan:
@@ -57,24 +61,26 @@ def make_variant(plan: Plan, variant: str) -> Plan:
 
     Raises:
         TranslationError: an operation cannot be said in it.
+        UnsupportedOpError: an operation's parts cannot be said in it.
         PlanFormatError: there is no such variant, or the Plan does not say the shapes of its inputs.
     """
-    if variant not in MAKERS:
-        raise PlanFormatError(f"a Plan has no variant '{variant}'; there are {', '.join(MAKERS)}")
-    made: dict[str, Any] = {variant: MAKERS[variant](plan)}
+    if variant not in FORMS:
+        raise PlanFormatError(f"a Plan has no variant '{variant}'; there are {', '.join(FORMS)}")
+    made: dict[str, Any] = {variant: FORMS[variant].make(plan)}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, **made))
 
 
-def _checked(plan: Plan, model: Sequence[torch.Tensor] | None) -> Plan:
-    """The Plan with the errors of its variants; unchecked when it does not say what inputs it takes."""
+def _only(held: Variants, wanted: Collection[str]) -> Variants:
+    """Those of the variants that are wanted."""
+    return Variants(
+        held.torchscript if "torchscript" in wanted else b"", held.tfjs if "tfjs" in wanted else None
+    )
+
+
+def _checked(plan: Plan, model: Sequence[torch.Tensor] | None, names: Collection[str]) -> Plan:
+    """The Plan with the errors of these variants; unchecked when it does not say what inputs it takes."""
     if any(item.shape is None or item.dtype is None for item in plan.inputs):
         return plan
-    errors = {result.variant: result.greatest for result in check_variants(plan, model)}
+    errors = {result.variant: result.greatest for result in check_variants(plan, model, variants=names)}
+    errors = {**plan.variants.errors, **errors}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, errors=errors))
-
-
-MAKERS: Mapping[str, Callable[[Plan], Any]] = {
-    "torchscript": torchscript.write,
-    "tfjs": lambda plan: translate(plan.graph, plan.inputs),
-}
-"""How each variant is made, by its name in `Variants`."""

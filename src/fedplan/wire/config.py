@@ -108,6 +108,8 @@ class ServerConfig(BaseModel):
     """Mbit/s that a worker must reach; a speed test is asked for when this is set."""
     iterative_plan: bool = False
     """The averaging plan runs once a diff, with (average so far, diff, number), not once with all diffs."""
+    report_formats: list[Literal["float16", "int8", "topk"]] = Field(default_factory=list)
+    """In what workers may report besides float32, the preferred form first."""
     authentication: AuthenticationConfig | None = None
     """Tokens that workers must show; anybody may train when absent."""
 

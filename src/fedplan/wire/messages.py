@@ -220,7 +220,7 @@ class VariantStatus(Reply):
     variant: str
     """`list`, `torchscript` or `tfjs`."""
     error: float | None = None
-    """Greatest absolute difference of its results from the original's; absent when nobody measured it."""
+    """Greatest error against the op list, relative where numbers exceed 1; absent when unknown."""
 
 
 class PlanStatus(Reply):

@@ -21,6 +21,8 @@ from fedplan.wire.protobuf import (
     message,
 )
 
+SERIALIZER_NUMPY = 2
+"""Value of `TorchTensor.serializer` that says that `contents_bin` holds a NumPy array."""
 SERIALIZER_ALL = 4
 """Value of `TorchTensor.serializer` that says "contents_data, readable by everyone"; syft.js needs it."""
 

@@ -120,3 +120,29 @@ async def test_many_workers_download_at_once(peer):
         *(worker.get("get-model", model_id=worker.accepted["model_id"]) for worker in workers)
     )
     assert {reply.content for reply in replies} == {state(*MODEL)}
+
+
+class TestWhatAClientHasAlready:
+    async def test_is_not_sent_again(self, worker):
+        query = {"plan_id": worker.accepted["plans"]["training_plan"]}
+        first = await worker.get("get-plan", **query)
+        tag = first.headers["etag"]
+        keys = {"worker_id": worker.worker_id, "request_key": worker.request_key}
+        again = await worker.peer.http.get(
+            "/model-centric/get-plan", params=keys | query, headers={"if-none-match": tag}
+        )
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+
+    async def test_is_told_from_other_bytes(self, worker):
+        plan = await worker.get("get-plan", plan_id=worker.accepted["plans"]["training_plan"])
+        model = await worker.get("get-model", model_id=worker.accepted["model_id"])
+        assert plan.headers["etag"] != model.headers["etag"]
+
+    async def test_still_needs_the_key_of_the_cycle(self, worker):
+        query = {"plan_id": worker.accepted["plans"]["training_plan"], "worker_id": worker.worker_id}
+        tag = (await worker.get("get-plan", plan_id=query["plan_id"])).headers["etag"]
+        reply = await worker.peer.http.get(
+            "/model-centric/get-plan", params=query | {"request_key": "x"}, headers={"if-none-match": tag}
+        )
+        assert reply.status_code == 403

@@ -8,8 +8,9 @@ import pytest
 
 from fedplan.errors import DiffRefusedError
 from fedplan.grid.service.reporting import read_diff
-from fedplan.wire import schema
-from tests.grid.models import MODEL, base64_of, diff, state
+from fedplan.wire import State, schema
+from fedplan.wire.compression import FORMATS, compress
+from tests.grid.models import MODEL, base64_of, diff, hosting, state
 
 LAYOUT = (((3, 2), "float32"), ((2,), "float32"))
 
@@ -313,3 +314,53 @@ class TestAReportOfBytes:
         reply = await worker.report(1)
         assert reply.status_code == 200
         assert "accept-post" not in reply.headers
+
+
+def compressed(value: float, format: str) -> bytes:
+    """A diff in a smaller form, in which this one arrives exactly."""
+    return compress(State.parse(diff(value)).tensors, format, fraction=1.0).serialize()
+
+
+class TestSmallerForms:
+    @pytest.mark.parametrize("format", FORMATS)
+    async def test_are_taken_by_a_model_that_says_so_and_mixed_with_float32(self, peer, format):
+        await peer.host(server={"max_diffs": 2, "report_formats": ["topk", "float16", "int8"]})
+        small, plain = await peer.join(), await peer.join()
+        assert (await small.report(diff=base64_of(compressed(2.0, format)))).status_code == 200
+        assert (await plain.report(4.0)).status_code == 200
+        await peer.until_checkpoint(2)
+        for new, original in zip(await peer.checkpoint(), MODEL, strict=True):
+            np.testing.assert_allclose(new, original - 3.0, atol=1e-6)
+
+    @pytest.mark.parametrize("format", FORMATS)
+    async def test_are_refused_by_a_model_that_does_not_take_them(self, peer, format):
+        await peer.host()
+        worker = await peer.join()
+        reply = await worker.report(diff=base64_of(compressed(1.0, format)))
+        assert reply.status_code == 400
+        assert f"it is sent as {format}, which this model does not take" in reply.json()["error"]
+        await expect_completion(peer, worker)
+
+    async def test_cannot_stand_for_another_shape(self, peer):
+        await peer.host(server={"max_diffs": 1, "report_formats": ["topk"]})
+        worker = await peer.join()
+        huge = schema.State.decode(compressed(1.0, "topk"))
+        huge.tensors[0].torch_tensor.contents_data.shape.dims = [2**31 - 1]
+        reply = await worker.report(diff=base64_of(huge.encode()))
+        assert reply.status_code == 400
+        assert "the model's has [3, 2]" in reply.json()["error"]
+        await expect_completion(peer, worker)
+
+    async def test_are_told_to_workers_in_the_client_config(self, peer):
+        await peer.host(server={"report_formats": ["int8", "topk"]})
+        worker = await peer.join()
+        assert worker.accepted["client_config"]["report_formats"] == ["int8", "topk"]
+
+    async def test_are_nothing_that_other_models_workers_hear_of(self, peer):
+        await peer.host()
+        assert "report_formats" not in (await peer.join()).accepted["client_config"]
+
+    async def test_that_do_not_exist_are_refused_at_hosting(self, peer):
+        reply = await peer.post("host-training", **hosting(server={"report_formats": ["int4"]}))
+        assert reply.status_code == 400
+        assert "report_formats" in reply.json()["error"]

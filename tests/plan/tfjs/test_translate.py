@@ -278,7 +278,7 @@ def test_an_output_never_shares_memory_with_an_input() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[torch.Tensor], object], torch.Tensor, str]] = {
-    "sorting": (lambda x: x.sort().values, X, "tfjs has nothing that does the same"),
+    "sorting": (lambda x: x.sort().values, X, "returns several tensors"),
     "bits": (lambda n: n & 1, NUMBERS, "no operations on bits"),
     "groups": (lambda x: F.conv2d(x, torch.ones(2, 1, 2, 2), groups=2), torch.zeros(2, 2, 4, 4), "in groups"),
     "a transposed convolution": (
@@ -327,3 +327,42 @@ def test_the_learning_rate_may_come_as_a_plain_number() -> None:
     with_number = execute(role, [x, y, torch.tensor(0.1), *parameters])
     for made, expected in zip(with_number, with_tensor, strict=True):
         close(made, expected)
+
+
+def test_a_masked_class_is_no_obstacle() -> None:
+    def step(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        masked = torch.where(torch.tensor([True, True, False]), x, -float("inf"))
+        return F.cross_entropy(masked, target.clamp(max=1))
+
+    agrees(step, X, torch.zeros(4, dtype=torch.int64))
+
+
+def test_the_first_samples_are_those_there_are() -> None:
+    agrees(lambda x: x[:2], X, rows=(1, 2, 5))
+
+
+def test_inputs_with_rows_of_their_own_are_told_apart() -> None:
+    plan = trace(lambda x, y: (torch.ones(y.shape[0], 3) * 2, x.new_zeros(x.shape[0])), X, torch.zeros(5, 2))
+    arguments = [torch.zeros(3, 3), torch.zeros(7, 2)]
+    for made, expected in zip(
+        execute(role_of(plan), arguments), interpret(plan.graph, arguments), strict=True
+    ):
+        close(made, expected)
+
+
+def test_numbers_without_dimensions_have_extremes_too() -> None:
+    agrees(lambda x: (x.sum().max(0).values, x.sum().argmax()), X)
+
+
+def test_an_output_without_a_form_is_refused_with_its_operation() -> None:
+    plan = trace(lambda x: F.max_pool2d(x, 2, return_indices=True), torch.zeros(2, 1, 4, 4))
+    with pytest.raises(TranslationError, match="max_pool2d_with_indices"):
+        role_of(plan)
+
+
+def test_products_of_integers_are_integers() -> None:
+    plan = trace(
+        lambda n: torch.cat([n @ n.t()[:, :3], n]), torch.zeros(3, 3, dtype=torch.int64), pin_batch=True
+    )
+    n = torch.randint(0, 5, (3, 3))
+    assert torch.equal(execute(role_of(plan), [n])[0].long(), plan(n)[0])

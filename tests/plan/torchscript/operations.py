@@ -152,7 +152,6 @@ _OTHERS: list[tuple[Any, ...]] = [
     ("var.correction", f(3, 4), (1,), 0, True),
     ("var.correction", f(3, 4, 2), (0, -1), 1),
     ("var.correction", f(3, 4, 2), (0, -1), 2.5),
-    ("var.correction", f(3, 1), (1,), 1),
     ("diagonal.default", f(3, 4, 2)),
     ("diagonal.default", f(3, 4, 2), 1, 0, 2),
     ("expand.default", f(3, 1), (2, -1, 4)),

@@ -7,8 +7,9 @@ from fedplan.errors import PlanFormatError
 from fedplan.plan import OPS
 from fedplan.plan.interpreter import interpret
 from fedplan.plan.ir import Node, Ref
+from fedplan.plan.ops import DTYPES
 from fedplan.plan.torchscript import run, write
-from fedplan.plan.torchscript.literals import literal
+from fedplan.plan.torchscript.literals import DTYPE_NUMBERS, literal
 from fedplan.plan.torchscript.spelling import spell
 from fedplan.plan.torchscript.words import ALIKE, ROWS
 from tests.plan.torchscript.operations import SAMPLES
@@ -17,6 +18,10 @@ from tests.plan.torchscript.operations import SAMPLES
 def test_every_operation_has_one_row() -> None:
     assert sorted(ALIKE | ROWS.keys()) == sorted(OPS)
     assert not ALIKE & ROWS.keys()
+
+
+def test_every_dtype_has_its_number() -> None:
+    assert DTYPE_NUMBERS.keys() == DTYPES.keys()
 
 
 @pytest.mark.parametrize("op", OPS)

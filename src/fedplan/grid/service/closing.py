@@ -20,6 +20,7 @@ from fedplan.grid.store.connection import Db
 from fedplan.grid.tally import Tally
 from fedplan.plan import Plan
 from fedplan.wire import State
+from fedplan.wire.compression import FORMATS, decompress
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
         for report in reports:
             if report.assignment_id not in tally.counted:
                 diff = await grid.blobs.get(report.blob)
-                tally.state = await asyncio.to_thread(_add, rule, tally.state, diff)
+                tally.state = await asyncio.to_thread(_add, rule, tally.state, diff, process.layout)
         average = await asyncio.to_thread(_finish, rule, tally, process.layout)
         model = await grid.blobs.get(checkpoint.blob)
         changed = await asyncio.to_thread(_apply, process.layout, model, average)
@@ -143,8 +144,9 @@ async def _rule(grid: Grid, process: Process) -> AveragingRule:
     return averaging_plan(plan, iterative=process.server_config.iterative_plan)
 
 
-def _add(rule: AveragingRule, state: Accumulated, diff: bytes) -> Accumulated:
-    return rule.add(state, State.parse(diff).tensors)
+def _add(rule: AveragingRule, state: Accumulated, diff: bytes, layout: Layout) -> Accumulated:
+    tensors = decompress(State.parse(diff), [shape for shape, _ in layout], FORMATS)
+    return rule.add(state, tensors)
 
 
 def _finish(rule: AveragingRule, tally: Tally, layout: Layout) -> Tensors:

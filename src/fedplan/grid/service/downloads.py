@@ -1,6 +1,7 @@
 """What a worker in a cycle may download: the model that the cycle starts from, Plans, Protocols."""
 
 import dataclasses
+import hashlib
 from collections.abc import AsyncIterator
 
 from fedplan.errors import AccessDeniedError, NotFoundError
@@ -18,10 +19,12 @@ class Download:
     Attributes:
         size: how many.
         content: the bytes, whole or in pieces.
+        tag: tells these bytes from all others, for clients that keep them; None for what nobody keeps.
     """
 
     size: int
     content: bytes | AsyncIterator[bytes]
+    tag: str | None = None
 
 
 async def get_model(grid: Grid, request: ModelRequest) -> Download:
@@ -75,8 +78,11 @@ async def get_protocol(grid: Grid, request: ProtocolRequest) -> Download:
 
 async def fetch(grid: Grid, blob: str) -> Download:
     """A blob as a download."""
+    tag = hashlib.sha256(blob.encode()).hexdigest()[:32]  # a blob is never written again
     data = await grid.blobs.recall(blob)
-    return Download(*await grid.blobs.stream(blob)) if data is None else Download(len(data), data)
+    if data is None:
+        return Download(*await grid.blobs.stream(blob), tag)
+    return Download(len(data), data, tag)
 
 
 async def _open_cycle(grid: Grid, request: DownloadRequest) -> Cycle:

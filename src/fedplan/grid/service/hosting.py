@@ -11,7 +11,7 @@ from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
-from fedplan.plan import Plan, errors_from_tags, split_variants
+from fedplan.plan import Plan, split_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import HostTrainingRequest, Success
@@ -110,8 +110,9 @@ def _read_model(data: bytes) -> tuple[State, Layout]:
 
 def _read_plan(name: str, data: bytes, layout: Layout) -> Mapping[str, Variant[bytes]]:
     _check_name(name)
-    Plan.parse(data).check_model(layout)
-    errors = errors_from_tags(schema.Plan.decode(data).tags)
+    plan = Plan.parse(data)
+    plan.check_model(layout)
+    errors = plan.variants.errors
     return {kind: Variant(part, errors.get(kind)) for kind, part in split_variants(data).items()}
 
 

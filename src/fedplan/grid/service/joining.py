@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from fedplan.errors import AuthenticationError
 from fedplan.grid import cycles
@@ -12,6 +13,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Hosted, Process
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
+from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.messages import (
     AuthenticateReply,
     AuthenticateRequest,
@@ -49,9 +51,9 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     worker = grid.worker_ids.read(request.worker_id)
     hosted = await _asked_for(grid, worker, request)
     process = hosted.process
-    variant = request.receive_operations_as or caller.variant
+    caller = caller.loading(request.receive_operations_as)
     hosted_as = {name: plan.variants for name, plan in hosted.plans.items()}
-    why_not = obstacles(process, hosted_as, variant, caller.kind)
+    why_not = obstacles(process, hosted_as, caller.variant, caller.kind)
     if why_not:
         _tell_withheld(grid, process, caller, why_not)
     now = grid.clock()
@@ -85,7 +87,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             request_key=request_key,
             plans={name: plan.id for name, plan in hosted.plans.items()},
             protocols={name: protocol.id for name, protocol in hosted.protocols.items()},
-            client_config=dict(process.client_config),
+            client_config=_client_config(process),
             model_id=cycle.checkpoint_id,
         )
 
@@ -147,3 +149,9 @@ async def _take_place(
     else:
         await participation.renew_place(db, cycle, asker.place, digest, now)
     return request_key
+
+
+def _client_config(process: Process) -> dict[str, Any]:
+    """What the model's owner tells workers, and in what the model takes their reports."""
+    formats = process.server_config.report_formats
+    return {**process.client_config, **({FORMATS_KEY: list(formats)} if formats else {})}

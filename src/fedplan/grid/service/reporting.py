@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pybase64
 
@@ -22,6 +22,7 @@ from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.service.access import find_place
 from fedplan.grid.store import participation, rounds
 from fedplan.wire import State
+from fedplan.wire.compression import decompress
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
 from fedplan.wire.protobuf import Buffer
 
@@ -92,11 +93,11 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     process = (await grid.known.hosted(cycle.process_id)).process
     start = await grid.known.checkpoint(cycle.checkpoint_id)
     reach = await grid.known.reach(start)
-    layout = process.layout
-    if len(diff) <= _QUICK_BYTES and len(layout) <= _QUICK_TENSORS:
-        data, tensors = read_diff(diff, layout)  # handing it to a thread would take longer
+    layout, formats = process.layout, process.server_config.report_formats
+    if len(diff) <= _QUICK_BYTES and len(layout) <= _QUICK_TENSORS and not formats:
+        data, tensors = read_diff(diff, layout, formats)  # handing it to a thread would take longer
     else:
-        data, tensors = await asyncio.to_thread(read_diff, diff, layout)
+        data, tensors = await asyncio.to_thread(read_diff, diff, layout, formats)
     if not is_within(reach, reach_of(tensors), layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
     blob = await grid.blobs.put("diffs", data)
@@ -125,12 +126,13 @@ async def _count(grid: Grid, keys: ReportKeys, process: Process, cycle_id: int, 
     return Report(place.id, blob)
 
 
-def read_diff(diff: Buffer | str, layout: Layout) -> tuple[Buffer, Tensors]:
+def read_diff(diff: Buffer | str, layout: Layout, formats: Collection[str] = ()) -> tuple[Buffer, Tensors]:
     """The State in a report, and its tensors, checked against the model's layout.
 
     Args:
         diff: the State's bytes, or base64 of them; white space in this is no fault.
         layout: the model's.
+        formats: in what the model takes diffs besides float32.
 
     Raises:
         DiffRefusedError: it is not base64, not a State, too large, or does not fit the model.
@@ -141,7 +143,7 @@ def read_diff(diff: Buffer | str, layout: Layout) -> tuple[Buffer, Tensors]:
     try:
         state = State.parse(data, _VALUES + _VALUES_OF_TENSOR * len(layout))
         reason = _other_dtype(state, layout)
-        tensors = () if reason else state.tensors
+        tensors = () if reason else decompress(state, [shape for shape, _ in layout], formats)
     except WireError as error:
         raise DiffRefusedError(f"the diff cannot be read: {error}") from None
     reason = reason or misfit(tensors, layout)
@@ -153,7 +155,7 @@ def read_diff(diff: Buffer | str, layout: Layout) -> tuple[Buffer, Tensors]:
 def _other_dtype(state: State, layout: Layout) -> str | None:
     """Why a State's tensors are not of the model's dtypes: seen before any time goes into reading them."""
     for index, (given, (_, dtype)) in enumerate(zip(state.dtypes, layout, strict=False)):
-        if given not in ("", dtype):
+        if given not in ("", dtype) and (given, dtype) != ("qint8", "float32"):  # a smaller form of it
             return f"tensor {index} is of {given}, the model's of {dtype}"
     return None
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from fedplan.plan.ir import Arg, Node
+from fedplan.plan.tfjs.emitter import Term
 from fedplan.plan.tfjs.pointwise import arithmetic
-from fedplan.plan.tfjs.translation import Operand, Rule, Term, Translation, UnsayableError, Varying, integer
+from fedplan.plan.tfjs.translation import Operand, Rule, Translation, UnsayableError, Varying, integer
 
 
 def _factor(t: Translation, term: Term) -> tuple[Term, bool]:
@@ -25,7 +26,8 @@ def product(t: Translation, left: Term, right: Term) -> Term:
 
 def _matmul(t: Translation, node: Node) -> Term:
     left, right = (t.tensor(arg, "float32") for arg in node.args[:2])
-    return product(t, left, right)
+    result = product(t, left, right)
+    return result if t.result_dtype(node) == "float32" else t.call("cast", result, t.result_dtype(node))
 
 
 def _addmm(t: Translation, node: Node) -> Term:
@@ -43,7 +45,8 @@ def one_hot(t: Translation, indices: Term, depth: int) -> Term:
     """A row for each index, with a one there; an index out of range gives a row of zeros."""
     if depth < 2:
         raise UnsayableError("There is only one class or row to choose from, and tfjs needs two at least.")
-    return t.call("oneHot", t.call("reshape", indices, (-1,)), depth)
+    rows = t.call("oneHot", t.call("reshape", indices, (-1,)), depth)
+    return t.call("cast", rows, "float32")  # versions differ in its dtype
 
 
 def _without(t: Translation, indices: Term, depth: int, ignored: int) -> Term:
@@ -90,7 +93,9 @@ def _likelihood(t: Translation, node: Node) -> tuple[Term, Term]:
     scores, target, weight, reduction, ignored = t.arguments(node)
     chosen = _weights(t, scores, target, weight, ignored)
     total = t.call("sum", chosen)
-    product = t.call("neg", t.call("mul", chosen, t.tensor(scores)))
+    given = t.tensor(scores)
+    taken = t.call("where", t.call("cast", chosen, "bool"), given, t.call("zerosLike", given))  # no 0 · −∞
+    product = t.call("neg", t.call("mul", chosen, taken))
     if reduction not in {_MEAN, _SUM}:
         return t.call("sum", product, (1,)), total
     loss = t.call("sum", product)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 
 from fedplan.plan.ir import Arg, Node
-from fedplan.plan.tfjs.translation import Operand, Rule, Term, Translation, UnsayableError
+from fedplan.plan.tfjs.emitter import Term
+from fedplan.plan.tfjs.translation import Operand, Rule, Translation, UnsayableError
 
 _UNARY: Mapping[str, str] = {
     **{name: name for name in (
@@ -79,28 +80,18 @@ def _number(t: Translation, node: Node) -> str:
     return dtype
 
 
-def _sum(command: str) -> Rule:
-    """``a ± alpha · b``."""
+def _sum(command: str, base: int = 0) -> Rule:
+    """``a ± alpha · b``; with a base of 1, ``b ± alpha · a``."""
 
     def rule(t: Translation, node: Node) -> Term:
         dtype = _number(t, node)
-        left, right, alpha = t.arguments(node)
-        scaled = t.operand(right, dtype)
+        *pair, alpha = t.arguments(node)
+        scaled = t.operand(pair[1 - base], dtype)
         if alpha != 1:
             scaled = arithmetic(t, "mul", scaled, t.operand(alpha, dtype), dtype)
-        return arithmetic(t, command, t.operand(left, dtype), scaled, dtype)
+        return arithmetic(t, command, t.operand(pair[base], dtype), scaled, dtype)
 
     return rule
-
-
-def _reversed_difference(t: Translation, node: Node) -> Term:
-    """``b − alpha · a``."""
-    dtype = _number(t, node)
-    left, right, alpha = t.arguments(node)
-    scaled = t.operand(left, dtype)
-    if alpha != 1:
-        scaled = arithmetic(t, "mul", scaled, t.operand(alpha, dtype), dtype)
-    return arithmetic(t, "sub", t.operand(right, dtype), scaled, dtype)
 
 
 def _added_product(t: Translation, node: Node) -> Term:
@@ -222,8 +213,8 @@ RULES: Mapping[str, Rule] = {
     "aten.add.Tensor": _sum("add"),
     "aten.sub.Scalar": _sum("sub"),
     "aten.sub.Tensor": _sum("sub"),
-    "aten.rsub.Scalar": _reversed_difference,
-    "aten.rsub.Tensor": _reversed_difference,
+    "aten.rsub.Scalar": _sum("sub", base=1),
+    "aten.rsub.Tensor": _sum("sub", base=1),
     "aten.addcmul.default": _added_product,
     "aten.div.Scalar_mode": _rounded_quotient,
     "aten.div.Tensor_mode": _rounded_quotient,

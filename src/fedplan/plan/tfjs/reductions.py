@@ -3,15 +3,8 @@
 from collections.abc import Mapping
 
 from fedplan.plan.ir import Node
-from fedplan.plan.tfjs.translation import (
-    Operand,
-    Rule,
-    Term,
-    Translation,
-    UnsayableError,
-    axes_of,
-    integer,
-)
+from fedplan.plan.tfjs.emitter import Term
+from fedplan.plan.tfjs.translation import Operand, Rule, Translation, UnsayableError, axes_of, integer
 
 
 def _whole(command: str, *, dtype: str | None = None) -> Rule:
@@ -41,6 +34,8 @@ def _position(command: str) -> Rule:
     def rule(t: Translation, node: Node) -> Term:
         value, dim, keep = t.arguments(node)
         term, shape = t.tensor(value), t.shape(value)
+        if not shape:
+            return t.call("scalar", 0, "int32")
         if dim is None:
             term = t.call(command, t.call("reshape", term, (-1,)), 0)
         else:
@@ -54,7 +49,9 @@ def _extreme_and_position(extreme: str, position: str) -> Rule:
     def rule(t: Translation, node: Node) -> tuple[Term, Term]:
         value, dim, keep = t.arguments(node)
         term = t.tensor(value)
-        axis = integer(dim) % max(len(t.shape(value)), 1)
+        if not t.shape(value):
+            return term, t.call("scalar", 0, "int32")
+        axis = integer(dim) % len(t.shape(value))
         place = t.call(position, term, axis)
         found = t.call(extreme, term, (axis,), bool(keep))
         return found, t.reshape(place, t.result_shape(node, 1)) if keep else place

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from fedplan.plan.ir import Arg, Node, Ref
+from fedplan.plan.tfjs.emitter import Term
 from fedplan.plan.tfjs.translation import (
     Extent,
     Rule,
-    Term,
     Translation,
     UnsayableError,
     Varying,
@@ -91,7 +91,7 @@ def _slice(t: Translation, node: Node) -> Term:
     shape, term = t.shape(value), t.tensor(value)
     axis, stride = _axis(dim, shape), integer(step)
     begin, reach = _bounds(start, end, shape[axis], t.result_shape(node)[axis])
-    if stride == 1:
+    if stride == 1 and (reach < 0 or not isinstance(shape[axis], Varying)):
         return _part(t, term, len(shape), axis, begin, reach)
     if reach < 0:
         raise UnsayableError("It takes every n-th sample of a batch whose size tfjs does not know.")
@@ -137,7 +137,7 @@ def _cat(t: Translation, node: Node) -> Term:
     values, dim = t.arguments(node)
     if not isinstance(values, tuple) or isinstance(values, Ref):
         raise UnsayableError("It joins something that is no list.")
-    full = [value for value in values if t.shape(value) != (0,)]  # PyTorch skips what is empty
+    full = [value for value in values if t.shape(value) != (0,)] or values[:1]  # PyTorch skips what is empty
     dtype = t.result_dtype(node)
     return join(t, [t.tensor(value, dtype) for value in full], _axis(dim, t.result_shape(node)))
 

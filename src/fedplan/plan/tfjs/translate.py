@@ -1,16 +1,17 @@
 """A Plan's graph in the vocabulary of tfjs, as the role that browsers run."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from fedplan.errors import TranslationError
+from fedplan.errors import PlanExecutionError, TranslationError
 from fedplan.plan.check import ShapeAndDType, measure
 from fedplan.plan.expand import expand
 from fedplan.plan.ir import Graph, Node, Ref
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.tensors import from_torch
-from fedplan.plan.tfjs import layers, pointwise, reductions, shapes, windows
+from fedplan.plan.tfjs import convolutions, layers, pointwise, pools, reductions, shapes
 from fedplan.plan.tfjs.emitter import Action, Argument, Term, needed
 from fedplan.plan.tfjs.translation import Rule, Translation, UnsayableError
 from fedplan.wire import schema, write_tensor
@@ -20,9 +21,22 @@ RULES: Mapping[str, Rule] = {
     **reductions.RULES,
     **shapes.RULES,
     **layers.RULES,
-    **windows.RULES,
+    **convolutions.RULES,
+    **pools.RULES,
 }
 """Every operation that can be said in tfjs; the others are first decomposed into these."""
+
+_INSTEAD: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("gather", "index", "scatter", "scatter_add", "index_put"),
+        "Choose elements by a product with one-hot rows, and whole rows by an embedding.",
+    ),
+    **dict.fromkeys(("sort", "topk"), "tfjs returns several tensors there, of which syft.js takes none."),
+    **dict.fromkeys(("adaptive_avg_pool1d", "avg_pool1d"), "Add a dimension and use the form for pictures."),
+    "fmod": "tfjs has the remainder with the sign of the divisor: `torch.remainder`.",
+    "diagonal": "Multiply by `torch.eye` and sum.",
+}
+"""What to write in place of an operation that has no rule, by its name."""
 
 _SMALL, _LARGE = 6, 10
 """Batch sizes at which shapes are compared to find what depends on them."""
@@ -40,10 +54,11 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
 
     Raises:
         TranslationError: an operation cannot be said; names it, the author's line, and what to do instead.
+        UnsupportedOpError: PyTorch decomposes an operation into one that no Plan may hold.
         PlanFormatError: an input does not say its shape or dtype.
     """
     expanded = expand(graph, inputs, RULES.keys())
-    small, large = (measure(expanded.graph, _shapes(inputs, rows)).values for rows in (_SMALL, _LARGE))
+    small, large = _measured(expanded.graph, inputs)
     t = Translation(small, large)
     given = [t.new() for _ in expanded.graph.inputs]
     held = [t.new() for _ in expanded.graph.constants]
@@ -68,19 +83,33 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
     )
 
 
-def _shapes(inputs: Sequence[PlanInput], rows: int) -> list[ShapeAndDType]:
+def _measured(graph: Graph, inputs: Sequence[PlanInput]) -> list[Mapping[int, Any]]:
+    """Every value for a small and for a large batch.
+
+    Inputs that may differ in their number of rows do so here: what has the rows of one is then not taken for
+    what has those of another.
+    """
+    try:
+        return [measure(graph, _shapes(inputs, rows, 1)).values for rows in (_SMALL, _LARGE)]
+    except PlanExecutionError:
+        return [measure(graph, _shapes(inputs, rows, 0)).values for rows in (_SMALL, _LARGE)]
+
+
+def _shapes(inputs: Sequence[PlanInput], rows: int, apart: int) -> list[ShapeAndDType]:
+    """Shapes for a batch; each input has `apart` more rows than the one before."""
     return [
-        (tuple(rows if extent is None else extent for extent in item.shape or ()), item.dtype or "")
-        for item in inputs
+        (tuple(rows + apart * place if e is None else e for e in item.shape or ()), item.dtype or "")
+        for place, item in enumerate(inputs)
     ]
 
 
 def _apply(t: Translation, node: Node) -> None:
     rule = RULES.get(node.op)
     if rule is None:
-        raise TranslationError(
-            node.op, "tfjs", source=node.source, why="tfjs has nothing that does the same."
+        why = _INSTEAD.get(
+            node.op.split(".")[1], "There is no rule for it; compute it from other operations."
         )
+        raise TranslationError(node.op, "tfjs", source=node.source, why=why)
     try:
         made = rule(t, node)
     except UnsayableError as reason:
@@ -93,7 +122,11 @@ def _outputs(t: Translation, graph: Graph, taken: set[Term]) -> list[Term]:
     """Terms of the outputs, each with memory of its own: clients free their old parameters after a step."""
     outputs = []
     for number in graph.outputs:
-        term = t.tensor(Ref(number))
+        try:
+            term = t.tensor(Ref(number))
+        except UnsayableError as reason:
+            maker = next(node for node in graph.nodes if number in node.results)
+            raise reason.error(maker) from None
         outputs.append(t.copy(term) if term in taken else term)
         taken.add(term)
     return outputs

@@ -8,7 +8,7 @@ import torch
 from fedplan.errors import TranslationError
 from fedplan.plan.ir import Arg, Node, Ref
 from fedplan.plan.ops import lookup
-from fedplan.plan.tfjs.emitter import Argument, Emitter, Term
+from fedplan.plan.tfjs.emitter import Emitter, Term
 
 
 class Varying(NamedTuple):
@@ -200,14 +200,14 @@ def axes_of(dims: Arg, rank: int) -> tuple[int, ...]:
 def integer(arg: Arg) -> int:
     """An argument that must be a number that stands in the Plan."""
     if not isinstance(arg, int):
-        raise UnsayableError(f"It has {arg!r} where tfjs needs a number that does not depend on the batch.")
+        raise UnsayableError("It has a size that depends on the batch where tfjs needs a number.")
     return arg
 
 
 def integers(arg: Arg) -> tuple[int, ...]:
     """An argument that must be a list of numbers."""
     if not isinstance(arg, tuple) or isinstance(arg, Ref):
-        raise UnsayableError(f"It has {arg!r} where tfjs needs a list of numbers.")
+        raise UnsayableError("It has something else where tfjs needs a list of numbers.")
     return tuple(map(integer, arg))
 
 
@@ -215,9 +215,3 @@ def _plain(default: object) -> Arg:
     if isinstance(default, list | tuple):
         return tuple(map(_plain, default))
     return default if isinstance(default, bool | int | float | str) else None
-
-
-__all__ = [
-    "Argument", "Extent", "Operand", "Rule", "Term", "Translation", "UnsayableError", "Varying", "axes_of",
-    "integer", "integers",
-]  # fmt: skip

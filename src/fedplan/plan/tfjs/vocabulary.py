@@ -187,7 +187,7 @@ def _one_hot(indices: Tensor, depth: int, on: float = 1, off: float = 0) -> Tens
     if depth < 2 or indices.dtype != torch.int32:
         raise ValueError("tfjs makes one-hot rows of int32 indices, two classes at least")
     hit = indices.unsqueeze(-1) == torch.arange(depth, dtype=torch.int32)
-    return torch.where(hit, float(on), float(off))
+    return torch.where(hit, on, off).to(torch.int32)
 
 
 def _matmul(left: Value, right: Value, turn_left: bool = False, turn_right: bool = False) -> Tensor:

@@ -3,9 +3,8 @@
 import math
 
 from fedplan.plan.ir import Arg, Ref
-from fedplan.plan.ops import DTYPES
 
-_DTYPE_NUMBERS = {
+DTYPE_NUMBERS = {
     "uint8": 0,
     "int8": 1,
     "int16": 2,
@@ -18,8 +17,6 @@ _DTYPE_NUMBERS = {
     "bfloat16": 15,
 }
 """A dtype is a number in TorchScript, the same one in every version."""
-
-assert _DTYPE_NUMBERS.keys() == DTYPES.keys()
 
 
 def literal(value: Arg, type: str, *, number_allowed: bool = False) -> str:
@@ -38,7 +35,7 @@ def literal(value: Arg, type: str, *, number_allowed: bool = False) -> str:
     if value is None:
         return "None"
     if isinstance(value, str):
-        return str(_DTYPE_NUMBERS[value]) if inner == "ScalarType" else repr(value)
+        return str(DTYPE_NUMBERS[value]) if inner == "ScalarType" else repr(value)
     if isinstance(value, tuple):
         return _list(value, "List[int]")
     if inner == "bool":
@@ -60,11 +57,11 @@ def number(value: float) -> str:
 def _tensor(value: float, number_allowed: bool) -> str:
     """A number where the operator takes a tensor."""
     if isinstance(value, bool):
-        return f"torch.scalar_tensor({number(value)}, dtype={_DTYPE_NUMBERS['bool']})"
+        return f"torch.scalar_tensor({number(value)}, dtype={DTYPE_NUMBERS['bool']})"
     if number_allowed:
         return number(value)
     kind = "float64" if isinstance(value, float) else "int64"
-    return f"torch.scalar_tensor({number(value)}, dtype={_DTYPE_NUMBERS[kind]})"
+    return f"torch.scalar_tensor({number(value)}, dtype={DTYPE_NUMBERS[kind]})"
 
 
 def _list(value: Arg, type: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedplan.errors import PlanExecutionError, PlanFormatError, PlanInputError
 from fedplan.plan.interpreter import KERNEL_ERRORS
+from fedplan.plan.torchscript.safety import check_operators, check_source
 
 _VALUE = re.compile(r"v(\d+)(?:\.\d+)?")
 """The name of a value of the Plan; torch numbers the variables of a name."""
@@ -18,6 +19,9 @@ _VALUE = re.compile(r"v(\d+)(?:\.\d+)?")
 
 def run(data: bytes, arguments: Sequence[Tensor]) -> list[Tensor]:
     """Loads a TorchScript archive in this process and runs it.
+
+    It may use the operators of the op table and no others. Their arguments are not checked as those of an op
+    list are, and some kernels trust them: give it no archives of strangers in a process that holds secrets.
 
     Args:
         data: an archive of `write`, or one that PySyft made (the field `torchscript` of its message).
@@ -69,11 +73,14 @@ def values(data: bytes, arguments: Sequence[Tensor]) -> dict[int, Tensor]:
 
 
 def load(data: bytes) -> Any:
-    """An archive as a module of this process.
+    """An archive as a module of this process, if it only computes.
 
     Raises:
-        PlanFormatError: `data` is not a TorchScript archive, or its source does not compile.
+        PlanFormatError: `data` is not a TorchScript archive, its source does not compile, or it has code that
+            runs when it is loaded.
+        UnsupportedOpError: it uses an operator that no Plan may use.
     """
+    check_source(data)
     try:
         with warnings.catch_warnings():  # today's torch has TorchScript's successor in mind; phones do not
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -82,6 +89,9 @@ def load(data: bytes) -> Any:
             )
     except KERNEL_ERRORS as error:
         raise PlanFormatError(f"the TorchScript archive cannot be loaded: {error}") from error
+    inlined = module._c._get_method("forward").graph.copy()
+    torch._C._jit_pass_inline(inlined)
+    check_operators(inlined)
     return module
 
 

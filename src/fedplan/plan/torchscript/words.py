@@ -76,10 +76,30 @@ ROWS: Mapping[str, Row] = {
     # arguments that one of the two does not take
     "aten._to_copy.default": "torch.to({self}, {dtype})",
     "aten.arange.start_step": "torch.arange({start}, {end}, {step}, dtype={dtype})",
-    # functions of the library
-    "aten.clamp.Tensor": "@clamp({self}, {min}, {max})",
     "aten.div.Scalar_mode": lambda given: _division(given["rounding_mode"]),
     "aten.div.Tensor_mode": lambda given: _division(given["rounding_mode"]),
+    "aten._native_batch_norm_legit.no_stats": (
+        "torch.native_batch_norm({input}, {weight}, {bias}, None, None, {training}, {momentum}, {eps})"
+    ),
+    # these kernels read tensors as if they lay side by side in memory, today's or those of 1.8
+    "aten.native_layer_norm_backward.default": (
+        "torch.native_layer_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
+        "{normalized_shape}, {mean}, {rstd}, {weight}, {bias}, {output_mask})"
+    ),
+    "aten.max_pool2d_with_indices_backward.default": (
+        "torch.max_pool2d_with_indices_backward(torch.contiguous({grad_output}), torch.contiguous({self}), "
+        "{kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, torch.contiguous({indices}))"
+    ),
+    "aten.native_group_norm.default": (
+        "torch.native_group_norm(torch.contiguous({input}), {weight}, {bias}, {N}, {C}, {HxW}, {group}, "
+        "{eps})"
+    ),
+    "aten.native_group_norm_backward.default": (
+        "torch.native_group_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
+        "{mean}, {rstd}, {weight}, {N}, {C}, {HxW}, {group}, {output_mask})"
+    ),
+    # functions of the library
+    "aten.clamp.Tensor": "@clamp({self}, {min}, {max})",
     "aten.gelu.default": "@gelu({self}, {approximate})",
     "aten.gelu_backward.default": "@gelu_backward({grad_output}, {self}, {approximate})",
     "aten.where.self": "@where({condition}, {self}, {other})",
@@ -100,31 +120,14 @@ ROWS: Mapping[str, Row] = {
     "aten._native_batch_norm_legit_functional.default": (
         "@batch_norm({input}, {weight}, {bias}, {running_mean}, {running_var}, {training}, {momentum}, {eps})"
     ),
-    "aten._native_batch_norm_legit.no_stats": (
-        "torch.native_batch_norm({input}, {weight}, {bias}, None, None, {training}, {momentum}, {eps})"
-    ),
     "aten._native_batch_norm_legit_no_training.default": (
         "@batch_norm_no_training({input}, {weight}, {bias}, {running_mean}, {running_var}, {momentum}, {eps})"
-    ),
-    # these kernels read tensors as if they lay side by side in memory, today's or those of 1.8
-    "aten.native_layer_norm_backward.default": (
-        "torch.native_layer_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
-        "{normalized_shape}, {mean}, {rstd}, {weight}, {bias}, {output_mask})"
-    ),
-    "aten.max_pool2d_with_indices_backward.default": (
-        "torch.max_pool2d_with_indices_backward(torch.contiguous({grad_output}), torch.contiguous({self}), "
-        "{kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, torch.contiguous({indices}))"
-    ),
-    "aten.native_group_norm.default": (
-        "torch.native_group_norm(torch.contiguous({input}), {weight}, {bias}, {N}, {C}, {HxW}, {group}, "
-        "{eps})"
-    ),
-    "aten.native_group_norm_backward.default": (
-        "torch.native_group_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
-        "{mean}, {rstd}, {weight}, {N}, {C}, {HxW}, {group}, {output_mask})"
     ),
     "aten.select_scatter.default": "@select_scatter({self}, {src}, {dim}, {index})",
     "aten.slice_scatter.default": "@slice_scatter({self}, {src}, {dim}, {start}, {end}, {step})",
     "aten.cross_entropy_loss.default": lambda given: _cross_entropy(given["label_smoothing"]),
 }
 """Operations that one of the two lacks, or takes other arguments for."""
+
+TEMPLATES = [row for row in ROWS.values() if isinstance(row, str)]
+"""The texts among the rows."""

@@ -3,8 +3,8 @@
     python run_archives.py FOLDER
 
 Each folder in FOLDER holds ``archive.pt``, ``arguments.npz`` and ``expected.npz`` with the Plan's flat
-arguments and outputs, and ``places.json`` with the places of the arguments that `forward` takes: a number for a
-tensor, a list for a list of tensors. What came out of each is printed as one JSON object, by folder.
+arguments and outputs, and ``places.json`` with the places of the arguments that `forward` takes: a number for
+a tensor, a list for a list of tensors. What came out of each is printed as one JSON object, by folder.
 """
 
 import json
@@ -34,7 +34,7 @@ def compare(ours, theirs):
     if not torch.allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
         raise ValueError("%s instead of %s" % (ours, theirs))
     apart = (ours - theirs).abs()
-    apart = apart[apart == apart]  # infinite or undefined in both
+    apart = apart[~torch.isnan(apart)]  # infinite or undefined in both
     return apart.max().item() if apart.numel() else 0.0
 
 

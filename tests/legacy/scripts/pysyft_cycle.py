@@ -2,8 +2,8 @@
 
     python pysyft_cycle.py HOST:PORT
 
-Hosts a linear regression, trains one cycle with PySyft's own worker, once with the Plan's op list and once with
-its TorchScript, waits for the next checkpoint and prints what came out as one JSON object.
+Hosts a linear regression, trains one cycle with PySyft's own worker, once with the Plan's op list and once
+with its TorchScript, waits for the next checkpoint and prints what came out as one JSON object.
 """
 
 import json
@@ -85,13 +85,30 @@ def host(address):
     return client, answer
 
 
-def participate(address, kind, seed):
-    """One worker's cycle; returns its answers, its losses and its difference."""
-    worker = ModelCentricFLWorker(id=kind, address=address)
-    who = worker.authenticate(None, NAME, VERSION)["data"]
-    speed = worker.get_connection_speed(who["worker_id"]) if who.get("requires_speed_test") else {}
-    cycle = worker.cycle_request(who["worker_id"], NAME, VERSION, speed)["data"]
-    keys = who["worker_id"], cycle["request_key"]
+def join(address):
+    """Two workers of a cycle that begins with two: each asks until it is accepted, as the answers say."""
+    workers = [ModelCentricFLWorker(id=str(i), address=address) for i in range(2)]
+    joined = {}
+    for worker in workers:
+        worker.known = worker.authenticate(None, NAME, VERSION)["data"]
+        worker.speed = {}
+        if worker.known.get("requires_speed_test"):
+            worker.speed = worker.get_connection_speed(worker.known["worker_id"])
+    for _ in range(20):
+        for worker in workers:
+            if worker not in joined:
+                cycle = worker.cycle_request(worker.known["worker_id"], NAME, VERSION, worker.speed)["data"]
+                if cycle["status"] == worker.CYCLE_STATUS_ACCEPTED:
+                    joined[worker] = cycle
+        if len(joined) == len(workers):
+            return [(worker, joined[worker]) for worker in workers]
+        time.sleep(cycle.get("timeout", 1))
+    raise SystemExit("the workers are not accepted: %s" % cycle)
+
+
+def train(worker, cycle, kind, seed):
+    """One worker's training; returns its answers and losses, and its difference."""
+    keys = worker.known["worker_id"], cycle["request_key"]
     before = worker.get_model(*keys, cycle["model_id"]).tensors()
     plan = worker.get_plan(*keys, cycle["plans"]["training_plan"], receive_operations_as=kind)
     params, losses = [p.clone() for p in before], []
@@ -106,12 +123,7 @@ def participate(address, kind, seed):
     difference = [b - p for b, p in zip(before, params)]
     report = worker.report(*keys, state_of(difference))["data"]
     worker.close()
-    return {
-        "authenticate": sorted(who),
-        "cycle": sorted(cycle),
-        "report": report,
-        "losses": losses,
-    }, difference
+    return {"cycle": sorted(cycle), "report": report, "losses": losses}, difference
 
 
 def next_checkpoint(client):
@@ -126,17 +138,13 @@ def next_checkpoint(client):
 def main():
     address = sys.argv[1]
     client, answer = host(address)
-    (first, a), (second, b) = (
-        participate(address, kind, seed) for seed, kind in enumerate(("list", "torchscript"))
-    )
+    kinds = (ModelCentricFLWorker.PLAN_TYPE_LIST, ModelCentricFLWorker.PLAN_TYPE_TORCHSCRIPT)
+    trained = [train(*joined, kind, seed) for seed, (joined, kind) in enumerate(zip(join(address), kinds))]
+    (first, a), (second, b) = trained
     expected = [s - (x + y) / 2 for s, x, y in zip(start(), a, b)]
-    trained = next_checkpoint(client)
-    apart = max((t - e).abs().max().item() for t, e in zip(trained, expected))
-    print(
-        json.dumps(
-            {"host": answer, "list": first, "torchscript": second, "apart": apart, "torch": torch.__version__}
-        )
-    )
+    apart = max((t - e).abs().max().item() for t, e in zip(next_checkpoint(client), expected))
+    found = {"host": answer, "list": first, "torchscript": second, "apart": apart}
+    print(json.dumps(dict(found, torch=torch.__version__)))
 
 
 if __name__ == "__main__":

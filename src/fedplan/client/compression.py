@@ -1,0 +1,94 @@
+"""Reports in fewer bytes, without losing what did not fit in: it goes into the next report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedplan.client.model import SyftModel
+from fedplan.errors import ConfigError
+from fedplan.plan import from_torch, to_torch
+from fedplan.wire.compression import FORMATS, FORMATS_KEY, TOP_FRACTION, compress, decompress
+
+
+class DiffCompressor:
+    """Writes diffs in a smaller form, and keeps what each lost for the next one.
+
+    That is error feedback (Seide et al. 2014, "1-bit stochastic gradient descent"; Stich et al. 2018,
+    "Sparsified SGD with memory"): without it, changes that are too small to be sent would never be.
+
+    Keep one compressor for all cycles of a model. A diff counts as sent when `sent` is called::
+
+        data = compressor.compress(job.model.diff(trained))
+        await job.report(data)
+        compressor.sent()
+
+    Attributes:
+        format: one of ``float16``, ``int8``, ``topk``.
+    """
+
+    def __init__(self, format: str, *, fraction: float = TOP_FRACTION) -> None:
+        """A compressor with nothing kept.
+
+        Args:
+            format: ``float16`` (half of the bytes), ``int8`` (a quarter) or ``topk`` (the largest changes).
+            fraction: for ``topk``, the share of elements that is sent; 0.01 by default.
+
+        Raises:
+            ConfigError: there is no such format, or the fraction is not in (0, 1].
+        """
+        if format not in FORMATS:
+            raise ConfigError(f"there is no report format '{format}'; there are {', '.join(FORMATS)}")
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"the fraction of elements that is sent is {fraction}; it must be in (0, 1]")
+        self.format = format
+        self._fraction = fraction
+        self._kept: list[Tensor] = []
+        self._next: list[Tensor] = []
+
+    def compress(self, diff: SyftModel) -> bytes:
+        """A diff, with what earlier ones lost, as the bytes that `Job.report` takes.
+
+        Args:
+            diff: original − trained, of the same model each time.
+        """
+        whole = diff.params
+        if [kept.shape for kept in self._kept] == [param.shape for param in whole]:
+            whole = [param + kept for param, kept in zip(whole, self._kept, strict=True)]
+        state = compress([from_torch(param) for param in whole], self.format, self._fraction)
+        arrived = decompress(state, [tuple(param.shape) for param in whole], [self.format])
+        lost = [param - to_torch(part) for param, part in zip(whole, arrived, strict=True)]
+        self._next = [torch.nan_to_num(part, 0.0, 0.0, 0.0) for part in lost]  # an exploded diff is no debt
+        return state.serialize()
+
+    def sent(self) -> None:
+        """The last diff has been reported: what it lost goes into the next."""
+        self._kept = self._next
+
+
+def negotiate(client_config: Mapping[str, Any], wanted: str | None) -> str | None:
+    """In what a worker reports: what it wants, if the model takes that.
+
+    Args:
+        client_config: what the grid told.
+        wanted: a format, ``float32``, or None for what the model's owner prefers.
+
+    Returns:
+        A format, or None for float32.
+
+    Raises:
+        ConfigError: the model does not take what is wanted.
+    """
+    offered = client_config.get(FORMATS_KEY)
+    taken = [format for format in offered if format in FORMATS] if isinstance(offered, list) else []
+    if wanted is None:
+        return taken[0] if taken else None
+    if wanted == "float32":
+        return None
+    if wanted not in taken:
+        raise ConfigError(
+            f"this model does not take diffs as {wanted}; it takes {', '.join(['float32', *taken])}. Leave "
+            "report_format out for what its owner prefers."
+        )
+    return wanted
