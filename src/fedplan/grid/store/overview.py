@@ -43,11 +43,11 @@ async def overview(db: Db, name: str | None) -> Overview:
     newest = cycles.c.number == _greatest(cycles)
     failed = cycles.c.number == _greatest(cycles, phase=Phase.FAILED)
     shown = checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN
+    listed: dict[int, list[Checkpoint]] = {process.id: [] for process in found}
+    for row in await _of_each(db, checkpoints, shown, name):  # first: a checkpoint is seen with its cycle
+        listed.setdefault(row["process_id"], []).append(read_checkpoint(row))
     latest = [read_cycle(row) for row in await _of_each(db, cycles, newest, name)]
     failures = [read_cycle(row) for row in await _of_each(db, cycles, failed, name)]
-    listed: dict[int, list[Checkpoint]] = {process.id: [] for process in found}
-    for row in await _of_each(db, checkpoints, shown, name):
-        listed.setdefault(row["process_id"], []).append(read_checkpoint(row))
     return Overview(
         found,
         {cycle.process_id: cycle for cycle in latest},
