@@ -80,7 +80,7 @@ def _example(item: PlanInput) -> torch.Tensor:
 
 
 def _any_rows(item: PlanInput) -> bool:
-    return bool(item.shape) and item.shape is not None and item.shape[0] is None
+    return item.shape is not None and item.shape[:1] == (None,)
 
 
 def _tensors(graph: Graph, given: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:

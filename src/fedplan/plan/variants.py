@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from fedplan.wire import schema
 
 _ERROR_TAG = "#fedplan-error"
-_ERROR = re.compile(r"#fedplan-error:([a-z]+):(\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)", re.ASCII)
+_ERROR = re.compile(rf"{_ERROR_TAG}:([a-z]+):(\d{{1,20}}(?:\.\d{{1,20}})?(?:e[+-]?\d{{1,3}})?)", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

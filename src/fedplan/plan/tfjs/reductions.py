@@ -39,7 +39,7 @@ def _position(command: str) -> Rule:
         if dim is None:
             term = t.call(command, t.call("reshape", term, (-1,)), 0)
         else:
-            term = t.call(command, term, integer(dim) % max(len(shape), 1))
+            term = t.call(command, term, integer(dim) % len(shape))
         return t.reshape(term, t.result_shape(node)) if keep else term
 
     return rule
