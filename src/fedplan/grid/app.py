@@ -77,8 +77,8 @@ async def running(
     """A grid with its store open and its closer at work."""
     if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-    blobs = Blobs.open(settings.blobs, settings.remembered_bytes)
     async with (
+        contextlib.aclosing(Blobs.open(settings.blobs, settings.remembered_bytes)) as blobs,
         contextlib.aclosing(await Store.open(settings.database)) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):

@@ -115,8 +115,8 @@ class TestAnAverageThatIsNotUsable:
         async with open_grid() as peer:
             await peer.host(server={"max_diffs": 2})
             await (await peer.join()).report(1)
-        (blob,) = (tmp_path / "blobs" / "diffs").iterdir()
-        blob.unlink()
+        (written,) = (tmp_path / "blobs" / "diffs" / "1").iterdir()
+        written.unlink()
         async with open_grid() as peer:
             await (await peer.join()).report(1)
             model = await peer.until(lambda model: model["cycle"]["number"] == 2)

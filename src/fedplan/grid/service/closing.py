@@ -173,14 +173,16 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
         ended = await rounds.end_cycle(db, cycle.id, grid.replica, phase, outcome.failure, now)
         if ended:
             await _open_next(db, process, cycle, outcome, now)
-            reports = [] if grid.settings.keep_diffs else await participation.forget_diffs(db, cycle.id)
+            if not grid.settings.keep_diffs:
+                await participation.forget_diffs(db, cycle.id)
     if not ended:
         logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
         await grid.blobs.delete(*filter(None, [outcome.blob]))
         return
     grid.metrics.cycles.labels(phase.value).inc()
     logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    await grid.blobs.delete(*(report.blob for report in reports))
+    if not grid.settings.keep_diffs:
+        await grid.blobs.drop(cycle.diffs)
 
 
 async def _open_next(db: Db, process: Process, cycle: Cycle, outcome: Outcome, now: float) -> None:

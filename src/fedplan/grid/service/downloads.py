@@ -8,7 +8,6 @@ from fedplan.errors import AccessDeniedError, NotFoundError
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase
 from fedplan.grid.service.access import find_place
-from fedplan.grid.store import participation
 from fedplan.wire.messages import DownloadRequest, ModelRequest, PlanRequest, ProtocolRequest
 
 
@@ -87,8 +86,7 @@ async def fetch(grid: Grid, blob: str) -> Download:
 
 async def _open_cycle(grid: Grid, request: DownloadRequest) -> Cycle:
     async with grid.store.reading() as db:
-        place = await find_place(db, request.worker_id, request.request_key)
-        cycle = await participation.get_cycle(db, place.cycle_id)
+        _, cycle = await find_place(db, request.worker_id, request.request_key)
     if cycle.phase is not Phase.OPEN:
         raise AccessDeniedError("the worker's cycle is over; ask for the next one")
     return cycle

@@ -17,8 +17,9 @@ from fedplan.errors import (
     WireError,
 )
 from fedplan.grid import cycles
+from fedplan.grid.auth import key_digest
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
+from fedplan.grid.records import Assignment, Phase, Process, Report
 from fedplan.grid.service.access import find_place
 from fedplan.grid.store import participation, rounds
 from fedplan.wire import State
@@ -87,9 +88,9 @@ async def _turn(grid: Grid) -> AsyncIterator[None]:
 
 async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     async with grid.store.reading() as db:
-        place = await find_place(db, keys.worker_id, keys.request_key)
-        cycle = await participation.get_cycle(db, place.cycle_id)
-    _check_open(place, cycle)
+        place, cycle = await find_place(db, keys.worker_id, keys.request_key)
+    if place.reported or cycle.phase is not Phase.OPEN:
+        raise _conflict(place)
     process = (await grid.known.hosted(cycle.process_id)).process
     start = await grid.known.checkpoint(cycle.checkpoint_id)
     reach = await grid.known.reach(start)
@@ -100,30 +101,32 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         data, tensors = await asyncio.to_thread(read_diff, diff, layout, formats)
     if not is_within(reach, reach_of(tensors), layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
-    blob = await grid.blobs.put("diffs", data)
-    try:
-        report = await _count(grid, keys, process, cycle.id, blob)
-    except GridError:
-        await grid.blobs.delete(blob)
-        raise
-    if process.averaging_plan is None:
-        grid.tallies.add(cycle.id, process.layout, report, tensors)
+    report = Report(place.id, await grid.blobs.add(cycle.diffs, data))
+    async with _counted(grid, keys, process, place, report):
+        if process.averaging_plan is None:
+            grid.tallies.add(cycle.id, layout, report, tensors)
 
 
-async def _count(grid: Grid, keys: ReportKeys, process: Process, cycle_id: int, blob: str) -> Report:
-    """Adds the report to its cycle, and lets the cycle close when it has all it needs."""
+@contextlib.asynccontextmanager
+async def _counted(
+    grid: Grid, keys: ReportKeys, process: Process, place: Assignment, report: Report
+) -> AsyncIterator[None]:
+    """Adds the report to its cycle, and lets the cycle close when it has all it needs.
+
+    In the block the report is counted, but nobody else knows it yet.
+    """
     now = grid.clock()
     async with grid.store.writing() as db:
-        cycle = await participation.get_cycle(db, cycle_id, lock=True)  # from here on nobody else changes it
-        place = await find_place(db, keys.worker_id, keys.request_key)
-        _check_open(place, cycle)
-        cycle = await participation.add_report(db, place, blob, now)
+        cycle = await participation.add_report(db, place, key_digest(keys.request_key), report.blob, now)
+        if cycle is None:  # something changed since the place was found
+            place, _ = await find_place(db, keys.worker_id, keys.request_key)
+            raise _conflict(place)
         complete = cycles.is_complete(process.server_config, cycle, now)
         if complete:
             await rounds.set_closing(db, cycle.id)
+        yield
     if complete:
         grid.closable.set()
-    return Report(place.id, blob)
 
 
 def read_diff(diff: Buffer | str, layout: Layout, formats: Collection[str] = ()) -> tuple[Buffer, Tensors]:
@@ -182,8 +185,7 @@ def _check_result(model: bytes, diff: Tensors) -> None:
         raise DiffRefusedError(f"the diff does not fit the model: {error}") from None
 
 
-def _check_open(place: Assignment, cycle: Cycle) -> None:
+def _conflict(place: Assignment) -> ReportConflictError:
     if place.reported:
-        raise ReportConflictError("this worker has reported in this cycle already; ask for the next one")
-    if cycle.phase is not Phase.OPEN:
-        raise ReportConflictError("the report comes too late: its cycle is over; ask for the next one")
+        return ReportConflictError("this worker has reported in this cycle already; ask for the next one")
+    return ReportConflictError("the report comes too late: its cycle is over; ask for the next one")

@@ -24,7 +24,17 @@ _LOCKED = {query: query.with_for_update() for query in (_LATEST_CYCLE, _CYCLE)}
 _PLACE_IN_CYCLE = select(assignments).where(
     assignments.c.cycle_id == bindparam("cycle_id"), assignments.c.worker_id == bindparam("worker_id")
 )
-_PLACE_OF_KEY = select(assignments).where(assignments.c.key_digest == bindparam("key_digest"))
+_PLACE_OF_KEY = (
+    select(
+        assignments.c.id.label("place_id"),
+        assignments.c.worker_id,
+        assignments.c.reported_at,
+        assignments.c.released,
+        *cycles.c,
+    )
+    .join(cycles, cycles.c.id == assignments.c.cycle_id)
+    .where(assignments.c.key_digest == bindparam("key_digest"))
+)
 
 _ADD_PLACE = assignments.insert().values(
     {
@@ -33,16 +43,21 @@ _ADD_PLACE = assignments.insert().values(
     }
 )
 _OCCUPY = update(cycles).where(cycles.c.id == bindparam("which")).values(occupied=cycles.c.occupied + 1)
-_ADD_DIFF = (
-    update(assignments)
-    .where(assignments.c.id == bindparam("which"))
-    .values(reported_at=bindparam("now"), diff=bindparam("blob"), released=False)
-)
 _COUNT_REPORT = (
     update(cycles)
-    .where(cycles.c.id == bindparam("which"))
-    .values(reported=cycles.c.reported + 1, occupied=cycles.c.occupied + bindparam("occupies"))
+    .where(cycles.c.id == bindparam("which"), cycles.c.phase == Phase.OPEN)
+    .values(reported=cycles.c.reported + 1)
     .returning(*cycles.c)
+)
+_ADD_DIFF = (
+    update(assignments)
+    .where(
+        assignments.c.id == bindparam("which"),
+        assignments.c.key_digest == bindparam("digest"),
+        assignments.c.reported_at.is_(None),
+    )
+    .values(reported_at=bindparam("now"), diff=bindparam("blob"))
+    .returning(assignments.c.released)
 )
 
 
@@ -68,13 +83,13 @@ async def find_place(db: Db, cycle_id: int, worker_id: str) -> Assignment | None
     """A worker's place in a cycle."""
     values = {"cycle_id": cycle_id, "worker_id": worker_id}
     row = (await db.execute(_PLACE_IN_CYCLE, values)).mappings().first()
-    return None if row is None else _assignment(row)
+    return None if row is None else _assignment(row, row["id"], cycle_id)
 
 
-async def find_by_key(db: Db, key_digest: str) -> Assignment | None:
-    """The place that a request key opens."""
+async def find_by_key(db: Db, key_digest: str) -> tuple[Assignment, Cycle] | None:
+    """The place that a request key opens, and its cycle."""
     row = (await db.execute(_PLACE_OF_KEY, {"key_digest": key_digest})).mappings().first()
-    return None if row is None else _assignment(row)
+    return None if row is None else (_assignment(row, row["place_id"], row["id"]), read_cycle(row))
 
 
 async def last_cycle_of(db: Db, identity: str, before: Cycle) -> int | None:
@@ -115,11 +130,22 @@ async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, 
     await db.execute(_OCCUPY, {"which": cycle.id})
 
 
-async def add_report(db: Db, place: Assignment, blob: str, now: float) -> Cycle:
-    """Stores a worker's report, and returns its cycle as it is then."""
-    await db.execute(_ADD_DIFF, {"which": place.id, "now": now, "blob": blob})
-    values = {"which": place.cycle_id, "occupies": int(place.released)}
-    return read_cycle((await db.execute(_COUNT_REPORT, values)).mappings().one())
+async def add_report(db: Db, place: Assignment, key_digest: str, blob: str, now: float) -> Cycle | None:
+    """Stores a worker's report, and returns its cycle as it is then.
+
+    None when the cycle, the place or its key is not any more what it was when the place was found; then what
+    was written must be undone. The cycle comes first: from there on nobody else changes it.
+    """
+    row = (await db.execute(_COUNT_REPORT, {"which": place.cycle_id})).mappings().first()
+    if row is None:
+        return None
+    values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob}
+    released: bool | None = await db.scalar(_ADD_DIFF, values)
+    if released is None:
+        return None
+    if released:
+        await db.execute(_OCCUPY, {"which": place.cycle_id})
+    return read_cycle(row)
 
 
 async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
@@ -132,11 +158,9 @@ async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
     return [Report(row.id, row.diff) for row in await db.execute(query)]
 
 
-async def forget_diffs(db: Db, cycle_id: int) -> Sequence[Report]:
-    """Takes the diffs out of a cycle's reports, and returns them as they were."""
-    found = await reports(db, cycle_id)
+async def forget_diffs(db: Db, cycle_id: int) -> None:
+    """Takes the diffs out of a cycle's reports."""
     await db.execute(update(assignments).where(assignments.c.cycle_id == cycle_id).values(diff=None))
-    return found
 
 
 async def release_places(db: Db, cycle_id: int) -> None:
@@ -180,10 +204,10 @@ def read_cycle(row: RowMapping) -> Cycle:
     )
 
 
-def _assignment(row: RowMapping) -> Assignment:
+def _assignment(row: RowMapping, id: int, cycle_id: int) -> Assignment:
     return Assignment(
-        id=row["id"],
-        cycle_id=row["cycle_id"],
+        id=id,
+        cycle_id=cycle_id,
         worker_id=row["worker_id"],
         reported=row["reported_at"] is not None,
         released=row["released"],

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from fedplan.grid.blobs import Blobs
@@ -6,9 +8,11 @@ DATA = bytes(range(256)) * 20_000  # 5 MB
 
 
 @pytest.fixture(params=["folder", "memory"])
-def blobs(request, tmp_path):
+async def blobs(request, tmp_path):
     """Every kind of blob store that needs no network; all must do the same."""
-    return Blobs.open((tmp_path / "new" / "blobs").as_uri() if request.param == "folder" else "memory:///")
+    url = (tmp_path / "new" / "blobs").as_uri() if request.param == "folder" else "memory:///"
+    async with contextlib.aclosing(Blobs.open(url)) as opened:
+        yield opened
 
 
 async def test_what_was_put_can_be_got(blobs):
@@ -50,6 +54,29 @@ async def test_a_deleted_blob_is_gone_and_may_be_deleted_again(blobs):
         await blobs.stream(key)
 
 
+@pytest.mark.parametrize("size", [0, 1, 4096, 1_000_000, 5_000_000])
+async def test_what_was_added_to_a_group_can_be_got(blobs, size):
+    first, second = DATA[:size], DATA[:100]
+    keys = [await blobs.add("diffs/7", data) for data in (first, second)]
+    assert all(key.startswith("diffs/7/") for key in keys)
+    assert [await blobs.get(key) for key in keys] == [first, second]
+    streamed, pieces = await blobs.stream(keys[0])
+    assert streamed == size
+    assert b"".join([piece async for piece in pieces]) == first
+
+
+async def test_a_group_is_dropped_whole_and_others_stay(blobs):
+    gone = [await blobs.add("diffs/7", data) for data in (DATA, DATA[:100])]
+    other = await blobs.add("diffs/77", DATA[:100])
+    await blobs.drop("diffs/7")
+    for key in gone:
+        with pytest.raises(FileNotFoundError):
+            await blobs.get(key)
+    assert await blobs.get(other) == DATA[:100]
+    await blobs.drop("diffs/7")
+    assert await blobs.get(await blobs.add("diffs/7", DATA[:50])) == DATA[:50]
+
+
 async def test_a_folder_keeps_blobs_as_files_that_outlive_the_store(tmp_path):
     key = await Blobs.open(tmp_path.as_uri()).put("models", DATA)
     assert (tmp_path / key).read_bytes() == DATA
@@ -78,10 +105,13 @@ async def test_what_is_too_large_to_be_remembered_is_not(tmp_path):
 
 
 async def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    blobs = Blobs.open(tmp_path.as_uri())
+    key = await blobs.put("models", DATA)
+
     def fail(_descriptor):
         raise OSError("no space left")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="no space"):
-        await Blobs.open(tmp_path.as_uri()).put("models", DATA)
-    assert not list(tmp_path.glob("models/*"))
+        await blobs.put("models", DATA)
+    assert [f"models/{path.name}" for path in tmp_path.glob("models/*")] == [key]

@@ -1,0 +1,117 @@
+"""Blobs: models, Plans and diffs as bytes under keys, in a folder or an object store.
+
+A blob is written before the row that refers to it, and never changed. After a crash a blob may be left,
+whole or in part, to which no row refers; it does no harm.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from obstore.store import from_url
+
+from fedplan.grid.blobs.bucket import Bucket
+from fedplan.grid.blobs.folder import Folder
+from fedplan.grid.blobs.places import Places
+from fedplan.grid.memory import Memory
+from fedplan.wire.protobuf import Buffer
+
+
+class Blobs:
+    """A blob store. Use `open`.
+
+    Args:
+        places: where they are kept.
+        remembered: bytes of those kept in memory that are sent again and again.
+    """
+
+    def __init__(self, places: Places, remembered: int) -> None:
+        self._places = places
+        self._remembered: Memory[str, bytes] = Memory(remembered)
+
+    @classmethod
+    def open(cls, url: str, remembered: int = 0) -> "Blobs":
+        """Opens the blob store at an obstore URL.
+
+        Args:
+            url: ``file:///path`` (made when missing), ``memory://`` or an object store's.
+            remembered: see above.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "file":
+            return cls(Bucket(from_url(url)), remembered)
+        folder = Path(unquote(parts.path))
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(Folder(folder), remembered)
+
+    async def put(self, kind: str, data: Buffer) -> str:
+        """Stores bytes, on disk before it returns.
+
+        Args:
+            kind: what they are, such as ``diffs``: the first part of the key.
+            data: the bytes.
+
+        Returns:
+            The new key.
+        """
+        key = f"{kind}/{secrets.token_hex(16)}"
+        await self._places.put(key, data)
+        return key
+
+    async def add(self, group: str, data: Buffer) -> str:
+        """Stores bytes with others that will be deleted together, on disk before it returns.
+
+        Args:
+            group: which others, such as ``diffs/7``: the first part of the key.
+            data: the bytes.
+
+        Returns:
+            The new key.
+        """
+        return await self._places.add(group, data)
+
+    async def get(self, key: str) -> bytes:
+        """All bytes of a blob.
+
+        Raises:
+            FileNotFoundError: there is none of that key.
+        """
+        return self._remembered.get(key) or await self._places.get(key)
+
+    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+        """A blob's size, and its bytes in pieces.
+
+        Raises:
+            FileNotFoundError: there is none of that key.
+        """
+        return await self._places.stream(key)
+
+    async def recall(self, key: str) -> bytes | None:
+        """All bytes of a blob that is asked for again and again; None when it is too large to be remembered.
+
+        Raises:
+            FileNotFoundError: there is none of that key.
+        """
+        data = self._remembered.get(key)
+        if data is None:
+            size, pieces = await self._places.stream(key)
+            if not self._remembered.takes(size):
+                return None
+            data = b"".join([piece async for piece in pieces])
+            self._remembered.put(key, data, size)
+        return data
+
+    async def drop(self, group: str) -> None:
+        """Deletes all blobs of a group, whoever added them."""
+        await self._places.drop(group)
+
+    async def aclose(self) -> None:
+        """Ends all work."""
+        await self._places.aclose()
+
+    async def delete(self, *keys: str) -> None:
+        """Deletes blobs that were put; one that is gone already is no error."""
+        for key in keys:
+            self._remembered.forget(key)
+        await self._places.delete(keys)

@@ -1,0 +1,62 @@
+"""Blobs in an object store, or in memory."""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+
+from obstore.exceptions import NotFoundError
+from obstore.store import ObjectStore
+
+from fedplan.wire.protobuf import Buffer
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class Bucket:
+    """Blobs in an object store, or in memory: one object each.
+
+    Args:
+        store: where.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """See `Places`."""
+        await self._store.put_async(key, data)
+
+    async def add(self, group: str, data: Buffer) -> str:
+        """See `Places`."""
+        key = f"{group}/{secrets.token_hex(16)}"
+        await self.put(key, data)
+        return key
+
+    async def get(self, key: str) -> bytes:
+        """See `Places`."""
+        found = await self._store.get_async(key)
+        return (await found.bytes_async()).to_bytes()
+
+    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+        """See `Places`."""
+        found = await self._store.get_async(key)
+        return found.meta["size"], _views(found.stream(min_chunk_size=_CHUNK_BYTES))
+
+    async def delete(self, keys: tuple[str, ...]) -> None:
+        """See `Places`."""
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError, NotFoundError):
+                await self._store.delete_async(key)
+
+    async def drop(self, group: str) -> None:
+        """See `Places`."""
+        async for page in self._store.list(f"{group}/"):
+            await self.delete(tuple(found["path"] for found in page))
+
+    async def aclose(self) -> None:
+        """See `Places`; nothing is held."""
+
+
+async def _views(stream: AsyncIterator[object]) -> AsyncIterator[bytes]:
+    async for piece in stream:
+        yield bytes(memoryview(piece))  # type: ignore[arg-type]  # obstore's Bytes is a buffer

@@ -1,0 +1,102 @@
+"""Blobs in a folder: a file each, or many small ones of a group one after the other in one file."""
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from fedplan.grid.blobs.disk import write_file
+from fedplan.grid.blobs.logs import MOST_BYTES, Logs
+from fedplan.wire.protobuf import Buffer
+
+_T = TypeVar("_T")
+
+_CHUNK_BYTES = 1024 * 1024
+_DISK_THREADS = 4  # the disk does better with several requests at once; more delay commits and the loop
+
+_PART = re.compile(r"(?P<file>.+)@(?P<start>\d+)\+(?P<size>\d+)")
+"""The key of a blob that is a part of a file."""
+
+
+class Folder:
+    """Blobs as files and parts of files.
+
+    Args:
+        folder: where.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._disk = ThreadPoolExecutor(_DISK_THREADS, "fedplan-disk")
+        self._logs = Logs(folder)
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """See `Places`."""
+        await self._do(lambda: write_file(str(self._folder / key), data))
+
+    async def add(self, group: str, data: Buffer) -> str:
+        """See `Places`."""
+        if len(data) <= MOST_BYTES:
+            file, start = await self._logs.append(group, data)
+            return f"{file}@{start}+{len(data)}"
+        key = f"{group}/{secrets.token_hex(16)}"
+        await self.put(key, data)
+        return key
+
+    async def get(self, key: str) -> bytes:
+        """See `Places`."""
+        part = _PART.fullmatch(key)
+        if part is None:
+            return await self._do((self._folder / key).read_bytes)
+        path, start, size = self._folder / part["file"], int(part["start"]), int(part["size"])
+        return await self._do(lambda: _read_part(path, start, size))
+
+    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+        """See `Places`."""
+        if _PART.fullmatch(key):
+            data = await self.get(key)
+            return len(data), _once(data)
+        path = self._folder / key
+        size = (await self._do(path.stat)).st_size
+        return size, self._pieces(path)
+
+    async def delete(self, keys: tuple[str, ...]) -> None:
+        """See `Places`."""
+
+        def unlink() -> None:
+            for key in keys:
+                (self._folder / key).unlink(missing_ok=True)
+
+        await self._do(unlink)
+
+    async def drop(self, group: str) -> None:
+        """See `Places`."""
+        await self._logs.close(group)
+        await self._do(lambda: shutil.rmtree(self._folder / group, ignore_errors=True))
+
+    async def aclose(self) -> None:
+        """See `Places`."""
+        await self._logs.aclose()
+        self._disk.shutdown()
+
+    async def _pieces(self, path: Path) -> AsyncIterator[bytes]:
+        with await self._do(lambda: path.open("rb", buffering=0)) as file:
+            while piece := await self._do(lambda: file.read(_CHUNK_BYTES)):
+                yield piece
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _read_part(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), size, start)

@@ -1,0 +1,31 @@
+"""What a blob store must be able to do."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from fedplan.wire.protobuf import Buffer
+
+
+class Places(Protocol):
+    """Where blobs are kept. What reads one raises FileNotFoundError when there is none of that key."""
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """Stores bytes, on disk before it returns."""
+
+    async def add(self, group: str, data: Buffer) -> str:
+        """Stores bytes with others of a group, on disk before it returns; gives their key."""
+
+    async def get(self, key: str) -> bytes:
+        """All bytes of a blob."""
+
+    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+        """A blob's size, and its bytes in pieces."""
+
+    async def delete(self, keys: tuple[str, ...]) -> None:
+        """Deletes blobs that were put; one that is gone already is no error."""
+
+    async def drop(self, group: str) -> None:
+        """Deletes all blobs of a group, whoever added them."""
+
+    async def aclose(self) -> None:
+        """Ends all work."""
