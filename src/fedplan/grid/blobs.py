@@ -17,12 +17,15 @@ from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore, from_url
 
 from fedplan.grid.memory import Memory
+from fedplan.wire.encoding import ZSTD, to_zstd
 from fedplan.wire.protobuf import Buffer
 
 _T = TypeVar("_T")
 
 _CHUNK_BYTES = 1024 * 1024
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more than that
+_MUST_SAVE = 0.05  # of a blob's bytes; else every reader would decompress for next to nothing
 _DISK_THREADS = 4  # the disk does better with several requests at once; more delay commits and the loop
 
 
@@ -53,6 +56,7 @@ class Blobs:
     def __init__(self, places: Places, remembered: int) -> None:
         self._places = places
         self._remembered: Memory[str, bytes] = Memory(remembered)
+        self._compressing = asyncio.Lock()
 
     @classmethod
     def open(cls, url: str, remembered: int = 0) -> "Blobs":
@@ -114,11 +118,42 @@ class Blobs:
             self._remembered.put(key, data, size)
         return data
 
+    async def recall_zstd(self, key: str, data: bytes) -> bytes | None:
+        """A blob as zstd, compressed when it is first asked for; None when that saves next to nothing.
+
+        Args:
+            key: of the blob.
+            data: all its bytes, as recalled.
+        """
+        if len(data) < _LEAST_BYTES:
+            return None
+        name = _zstd_name(key)
+        smaller = self._remembered.get(name)
+        if smaller is None:
+            async with self._compressing:  # one at a time, and whoever waits for the same one finds it then
+                smaller = self._remembered.get(name)
+                if smaller is None:
+                    smaller = await asyncio.to_thread(_compress, data)
+                    self._remembered.put(name, smaller, len(smaller))
+        return smaller or None
+
     async def delete(self, *keys: str) -> None:
         """Deletes blobs; one that is gone already is no error."""
         for key in keys:
             self._remembered.forget(key)
+            self._remembered.forget(_zstd_name(key))
         await self._places.delete(keys)
+
+
+def _zstd_name(key: str) -> str:
+    """What a blob's compressed bytes are remembered as."""
+    return f"{key}.{ZSTD}"
+
+
+def _compress(data: bytes) -> bytes:
+    """The bytes as zstd; none when that saves next to nothing."""
+    smaller = to_zstd(data)
+    return smaller if len(smaller) <= (1 - _MUST_SAVE) * len(data) else b""
 
 
 class Folder:
