@@ -48,6 +48,7 @@ ONLY_IN = {
     "sqlalchemy": SERVER,
     "starlette": SERVER,
     "uvicorn": SERVER,
+    "backports": {"wire"},
     "rich": TERMINAL,
     "typer": {"cli"},
 }

@@ -1,8 +1,10 @@
 import asyncio
 import contextlib
+import dataclasses
 import email.utils
 import logging
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,10 +12,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 
 from fedplan.client import http
 from fedplan.client.http import HttpTransport
-from fedplan.client.transport import GridRequest
+from fedplan.client.transport import GridAnswer, GridRequest
 from fedplan.client.url import GridUrl
-from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, MessageTooLargeError
+from fedplan.errors import (
+    GridConnectionError,
+    GridResponseError,
+    GridTimeoutError,
+    MessageTooLargeError,
+    WireError,
+)
 from fedplan.version import __version__
+from fedplan.wire.encoding import PIECE_BYTES, to_zstd
 from tests.client.small_grid import SmallGrid
 
 REPORT = GridRequest("model-centric/report", {"worker_id": "w", "request_key": "secret-key", "diff": ""})
@@ -154,6 +163,68 @@ async def test_an_answer_beyond_the_limit_is_refused_while_it_arrives(
         await transport.send(MODEL)
 
 
+class TestCompressedAnswers:
+    HEADERS = {"content-encoding": "zstd"}  # noqa: RUF012  # never changed
+
+    async def test_are_asked_for_and_read(self, grid: SmallGrid, transport: HttpTransport) -> None:
+        data = bytes(range(256)) * 1000
+        grid.answer("get-model", Response(to_zstd(data), headers=self.HEADERS | {"etag": '"x-zstd"'}))
+        assert await transport.send(MODEL) == GridAnswer(content=data, tag='"x-zstd"')
+        assert grid.headers[0]["accept-encoding"] == "zstd"
+
+    async def test_of_errors_are_read_too(self, grid: SmallGrid, transport: HttpTransport) -> None:
+        body = to_zstd(b'{"error": "the cycle is over"}')
+        grid.answer("get-model", Response(body, 409, self.HEADERS))
+        with pytest.raises(GridResponseError, match="the cycle is over"):
+            await transport.send(MODEL)
+
+    async def test_without_a_body_are_empty(self, grid: SmallGrid, transport: HttpTransport) -> None:
+        grid.answer("get-model", Response(status_code=304, headers=self.HEADERS))
+        asked = dataclasses.replace(MODEL, kept='"x"')
+        assert await transport.send(asked) == GridAnswer(content=None, tag='"x"')
+
+    async def test_that_would_fill_the_memory_are_refused_before_they_do(
+        self, grid: SmallGrid, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 4 * PIECE_BYTES)
+        bomb = to_zstd(bytes(256 * PIECE_BYTES))
+        assert len(bomb) < 64 * 1024  # it comes at once
+        grid.answer("get-model", Response(bomb, headers=self.HEADERS))
+        tracemalloc.start()
+        with pytest.raises(MessageTooLargeError, match="larger than"):
+            await transport.send(MODEL)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 10 * PIECE_BYTES
+
+    async def test_that_hold_nothing_without_end_are_refused(
+        self, grid: SmallGrid, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
+        grid.answer("get-model", Response(to_zstd(b"") * 200, headers=self.HEADERS))
+        with pytest.raises(MessageTooLargeError):
+            await transport.send(MODEL)
+
+    @pytest.mark.parametrize("damage", ["cut", "changed", "no zstd"])
+    async def test_that_are_damaged_are_refused(
+        self, grid: SmallGrid, transport: HttpTransport, damage: str
+    ) -> None:
+        data = to_zstd(bytes(range(256)))
+        body = {"cut": data[:-1], "changed": b"x" + data[1:], "no zstd": b"hello"}[damage]
+        grid.answer("get-model", Response(body, headers=self.HEADERS))
+        with pytest.raises(WireError, match="zstd"):
+            await transport.send(MODEL)
+
+    @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd, zstd"])
+    async def test_in_a_way_that_nobody_asked_for_are_refused(
+        self, grid: SmallGrid, transport: HttpTransport, encoding: str
+    ) -> None:
+        grid.answer("get-model", Response(b"some", 502, headers={"content-encoding": encoding}))
+        with pytest.raises(GridResponseError, match=f"'{encoding}', which nobody had asked for") as error:
+            await transport.send(MODEL)
+        assert error.value.status == 502
+
+
 async def test_keys_stay_out_of_the_log(
     grid: SmallGrid, transport: HttpTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -168,6 +239,7 @@ async def test_an_app_in_this_process_is_called_without_a_socket(grid: SmallGrid
     transport = HttpTransport(GridUrl.parse("http://in-process"), timeout=5, app=grid.app)
     assert (await transport.send(REPORT)).data == {"status": "success"}
     await transport.aclose()
+    assert grid.headers[0]["accept-encoding"] == "identity"  # there is no line to save
 
 
 async def test_an_app_that_fails_answers_500_as_over_a_socket() -> None:

@@ -245,11 +245,13 @@ def test_a_plan_is_downloaded_once_and_not_in_every_cycle(
 ) -> None:
     host(owner, "kept", num_cycles=3)
     answers: list[tuple[str, int]] = []
+    tags: set[str | None] = set()
     send = HttpTransport.send
 
     async def noted(self: HttpTransport, request: GridRequest) -> GridAnswer:
         answer = await send(self, request)
         answers.append((request.endpoint, -1 if answer.content is None else len(answer.content)))
+        tags.add(answer.tag)
         return answer
 
     monkeypatch.setattr(HttpTransport, "send", noted)
@@ -257,3 +259,4 @@ def test_a_plan_is_downloaded_once_and_not_in_every_cycle(
     sizes = [size for endpoint, size in answers if endpoint == "model-centric/get-plan"]
     assert sizes[0] > 0
     assert sizes[1:] == [-1, -1]
+    assert any(tag is not None and "-zstd" in tag for tag in tags)

@@ -14,10 +14,12 @@ from fedplan.client.transport import GridAnswer, GridRequest
 from fedplan.client.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, MessageTooLargeError
 from fedplan.version import __version__
+from fedplan.wire.encoding import ZSTD, ZstdReader
 from fedplan.wire.messages import ACCEPT_POST, BINARY
 
 MAX_ANSWER_BYTES = 4 * 1024**3
-"""Larger answers are refused while they arrive, so that a broken grid cannot fill the worker's memory."""
+"""Answers that are larger, as they come or decompressed, are refused while they arrive, so that a broken grid
+cannot fill the worker's memory."""
 
 KEEP_ALIVE_SECONDS = 3.0
 """Idle connections are dropped after this: before common servers (5 s) drop them, which could happen in the
@@ -40,7 +42,10 @@ class HttpTransport:
         """
         self._url = url
         self._timeout = timeout
-        self._headers = {"User-Agent": f"fedplan/{__version__}"}
+        self._headers = {
+            "User-Agent": f"fedplan/{__version__}",
+            "Accept-Encoding": ZSTD if app is None else "identity",  # no line in between, nothing to save
+        }
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._app = app
@@ -65,7 +70,7 @@ class HttpTransport:
         """See `Transport.send`."""
         try:
             async with self._stream(request) as response:
-                content = await _read(response)
+                content = await _read(response, request)
         except httpx.RequestError as error:
             raise _connection_error(error, self._url, request) from error
         if request.kept is not None and response.status_code == httpx.codes.NOT_MODIFIED:
@@ -104,14 +109,32 @@ class HttpTransport:
             await client.aclose()
 
 
-async def _read(response: httpx.Response) -> bytes:
-    chunks, size = [], 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise MessageTooLargeError(f"the grid's answer is larger than {MAX_ANSWER_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+async def _read(response: httpx.Response, request: GridRequest) -> bytes:
+    """The whole answer, decompressed here: httpx makes gigabytes of a few bytes before anybody counts them.
+
+    Raises:
+        MessageTooLargeError: it is too large, as it came or decompressed.
+        WireError: it is not the zstd that it claims to be.
+        GridResponseError: it is compressed in another way.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", ZSTD):
+        raise GridResponseError(
+            f"the answer to {request.endpoint} came with the Content-Encoding '{encoding}', which nobody had "
+            "asked for. Is there a proxy in between?",
+            status=response.status_code,
+        )
+    reader = ZstdReader() if encoding == ZSTD else None
+    pieces, size = [], 0
+    async for chunk in response.aiter_raw():
+        for piece in (chunk,) if reader is None else reader.pieces(chunk):
+            size += len(piece)
+            if max(size, response.num_bytes_downloaded) > MAX_ANSWER_BYTES:
+                raise MessageTooLargeError(f"the grid's answer is larger than {MAX_ANSWER_BYTES} bytes")
+            pieces.append(piece)
+    if reader is not None:
+        reader.end()
+    return b"".join(pieces)
 
 
 def parse_object(content: bytes | str, endpoint: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from pydantic_core import to_json
+from starlette.datastructures import Headers
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.callers import Caller
@@ -21,10 +22,11 @@ from fedplan.grid.calls import CALLS, Call, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
-from fedplan.grid.service.downloads import Download
+from fedplan.grid.service.downloads import fetch, tag_of
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.wire import messages
+from fedplan.wire.encoding import ZSTD, takes_zstd
 from fedplan.wire.messages import (
     ACCEPT_POST,
     BINARY,
@@ -217,24 +219,24 @@ async def each_piece(request: Request, limit: float, keep: Callable[[bytes], obj
     raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
 
 
-DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[Download]]]] = {
+DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[str]]]] = {
     GET_MODEL: (messages.ModelRequest, downloads.get_model),
     GET_PLAN: (messages.PlanRequest, downloads.get_plan),
     GET_PROTOCOL: (messages.ProtocolRequest, downloads.get_protocol),
     RETRIEVE_MODEL: (messages.RetrieveRequest, retrieve_model),
 }
-"""By message type, which is also the path: what the query holds, and the use case."""
+"""By message type, which is also the path: what the query holds, and the use case, which finds the blob."""
 
 
 def _add_download(
-    type: str, query: type[messages.Request], run: Callable[[Grid, Any], Awaitable[Download]]
+    type: str, query: type[messages.Request], run: Callable[[Grid, Any], Awaitable[str]]
 ) -> None:
     """Serves a download of the table under its type as the path."""
 
     @answered(type)
     async def handler(request: Request) -> Response:
-        download = await run(request.app.state.grid, parse_query(query, request))
-        return _send(download, request.headers.get("if-none-match"))
+        grid: Grid = request.app.state.grid
+        return await _send(grid, await run(grid, parse_query(query, request)), request.headers)
 
     schema = query.model_json_schema()
     parameters = [
@@ -273,7 +275,7 @@ async def speed_download(
     """64 MiB to measure the download with, or nothing (`is_ping`) to measure the round trip."""
     if is_ping is not None:
         return to_response(Reply())
-    return _send(Download(SPEED_TEST_BYTES, _noise()))
+    return _stream(SPEED_TEST_BYTES, _noise(), {})
 
 
 @router.post(f"/{SPEED_TEST}", response_model=None)
@@ -289,12 +291,28 @@ async def _noise() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-def _send(download: Download, kept: str | None = None) -> Response:
-    """The bytes, or nothing for a client that has them already: `kept` is its If-None-Match."""
-    headers = {} if download.tag is None else {"etag": f'"{download.tag}"'}
-    if download.tag is not None and download.tag in (kept or ""):
-        return Response(status_code=304, headers=headers)
+async def _send(grid: Grid, blob: str, asked: Headers) -> Response:
+    """A blob, in the form that is asked for, or nothing to a client that has it in a form that it takes."""
+    zstd = takes_zstd(asked.get("accept-encoding", ""))
+    kept = asked.get("if-none-match")
+    if kept is not None:
+        for encoding in (ZSTD, None) if zstd else (None,):
+            headers = _described(blob, encoding)
+            if headers["etag"] in kept:
+                return Response(status_code=304, headers=headers)
+    download = await fetch(grid, blob, zstd=zstd)
+    headers = _described(blob, download.encoding)
+    if download.encoding is not None:
+        headers["content-encoding"] = download.encoding
     if isinstance(download.content, bytes):
         return Response(download.content, media_type=BINARY, headers=headers)
-    headers["content-length"] = str(download.size)
-    return StreamingResponse(download.content, headers=headers, media_type=BINARY)
+    return _stream(download.size, download.content, headers)
+
+
+def _described(blob: str, encoding: str | None) -> dict[str, str]:
+    """What caches need to know: each form has a tag of its own (RFC 9110, 8.8.3.3)."""
+    return {"etag": f'"{tag_of(blob, encoding)}"', "vary": "Accept-Encoding"}
+
+
+def _stream(size: int, pieces: AsyncIterator[bytes], headers: dict[str, str]) -> Response:
+    return StreamingResponse(pieces, headers=headers | {"content-length": str(size)}, media_type=BINARY)

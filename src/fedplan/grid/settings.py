@@ -43,8 +43,9 @@ class Settings(BaseSettings):
     remembered_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=0,
-        description="Bytes of models and Plans kept in memory, since they are sent again and again. One that "
-        "takes more than a quarter of it is always read from its blob.",
+        description="Bytes of models and Plans kept in memory, plain and compressed, since they are sent "
+        "again and again. One that takes more than a quarter of it is read from its blob each time, and sent "
+        "plain.",
     )
     sums_bytes: int = Field(
         default=1024 * 1024 * 1024,

@@ -104,6 +104,22 @@ async def test_what_is_too_large_to_be_remembered_is_not(tmp_path):
     assert await blobs.recall(await blobs.put("models", DATA)) is None
 
 
+async def test_what_is_remembered_as_zstd_is_forgotten_with_its_blob(tmp_path):
+    blobs = Blobs.open(tmp_path.as_uri(), remembered=4 * len(DATA))
+    key = await blobs.put("models", DATA)
+    packed = await blobs.recall_zstd(key, DATA)
+    assert len(packed) < len(DATA)
+    assert await blobs.recall_zstd(key, bytes(len(DATA))) is packed
+    await blobs.delete(key)
+    assert await blobs.recall_zstd(key, bytes(len(DATA))) != packed
+
+
+async def test_without_memory_nothing_is_remembered_as_zstd(tmp_path):
+    blobs = Blobs.open(tmp_path.as_uri())
+    packed = await blobs.recall_zstd("models/x", DATA)
+    assert await blobs.recall_zstd("models/x", DATA) is not packed
+
+
 async def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     blobs = Blobs.open(tmp_path.as_uri())
     key = await blobs.put("models", DATA)

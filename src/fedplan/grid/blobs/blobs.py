@@ -4,6 +4,7 @@ A blob is written before the row that refers to it, and never changed. After a c
 whole or in part, to which no row refers; it does no harm.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,11 @@ from fedplan.grid.blobs.bucket import Bucket
 from fedplan.grid.blobs.folder import Folder
 from fedplan.grid.blobs.places import Places
 from fedplan.grid.memory import Memory
+from fedplan.wire.encoding import ZSTD, to_zstd
 from fedplan.wire.protobuf import Buffer
+
+_LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more than that
+_MUST_SAVE = 0.05  # of a blob's bytes; else every reader would decompress for next to nothing
 
 
 class Blobs:
@@ -29,6 +34,7 @@ class Blobs:
     def __init__(self, places: Places, remembered: int) -> None:
         self._places = places
         self._remembered: Memory[str, bytes] = Memory(remembered)
+        self._compressing = asyncio.Lock()
 
     @classmethod
     def open(cls, url: str, remembered: int = 0) -> "Blobs":
@@ -102,6 +108,32 @@ class Blobs:
             self._remembered.put(key, data, size)
         return data
 
+    async def recall_zstd(self, key: str, data: bytes) -> bytes | None:
+        """A blob as zstd, compressed when it is first asked for; None when that saves next to nothing.
+
+        Args:
+            key: of the blob.
+            data: all its bytes, as recalled.
+        """
+        if len(data) < _LEAST_BYTES:
+            return None
+        name = _zstd_name(key)
+        smaller = self._remembered.get(name)
+        if smaller is None:
+            async with self._compressing:  # one at a time, and whoever waits for the same one finds it then
+                smaller = self._remembered.get(name)
+                if smaller is None:
+                    smaller = await asyncio.to_thread(_compress, data)
+                    self._remembered.put(name, smaller, max(len(smaller), _LEAST_BYTES))
+        return smaller or None
+
+    async def delete(self, *keys: str) -> None:
+        """Deletes blobs that were put; one that is gone already is no error."""
+        for key in keys:
+            self._remembered.forget(key)
+            self._remembered.forget(_zstd_name(key))
+        await self._places.delete(keys)
+
     async def drop(self, group: str) -> None:
         """Deletes all blobs of a group, whoever added them."""
         await self._places.drop(group)
@@ -110,8 +142,13 @@ class Blobs:
         """Ends all work."""
         await self._places.aclose()
 
-    async def delete(self, *keys: str) -> None:
-        """Deletes blobs that were put; one that is gone already is no error."""
-        for key in keys:
-            self._remembered.forget(key)
-        await self._places.delete(keys)
+
+def _zstd_name(key: str) -> str:
+    """What a blob's compressed bytes are remembered as."""
+    return f"{key}.{ZSTD}"
+
+
+def _compress(data: bytes) -> bytes:
+    """The bytes as zstd; none when that saves next to nothing."""
+    smaller = to_zstd(data)
+    return smaller if len(smaller) <= (1 - _MUST_SAVE) * len(data) else b""

@@ -8,6 +8,7 @@ from fedplan.errors import AccessDeniedError, NotFoundError
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase
 from fedplan.grid.service.access import find_place
+from fedplan.wire.encoding import ZSTD
 from fedplan.wire.messages import DownloadRequest, ModelRequest, PlanRequest, ProtocolRequest
 
 
@@ -18,16 +19,19 @@ class Download:
     Attributes:
         size: how many.
         content: the bytes, whole or in pieces.
-        tag: tells these bytes from all others, for clients that keep them; None for what nobody keeps.
+        encoding: the content coding that they are in; None when they are plain.
     """
 
     size: int
     content: bytes | AsyncIterator[bytes]
-    tag: str | None = None
+    encoding: str | None = None
 
 
-async def get_model(grid: Grid, request: ModelRequest) -> Download:
+async def get_model(grid: Grid, request: ModelRequest) -> str:
     """The State that the worker's cycle starts from.
+
+    Returns:
+        The key of its blob.
 
     Raises:
         AccessDeniedError: the key is not the worker's, or its cycle is over.
@@ -37,11 +41,14 @@ async def get_model(grid: Grid, request: ModelRequest) -> Download:
     if cycle.checkpoint_id != request.model_id:
         raise NotFoundError(f"the cycle has no model {request.model_id}")
     checkpoint = await grid.known.checkpoint(request.model_id)
-    return await fetch(grid, checkpoint.blob)
+    return checkpoint.blob
 
 
-async def get_plan(grid: Grid, request: PlanRequest) -> Download:
+async def get_plan(grid: Grid, request: PlanRequest) -> str:
     """A Plan of the worker's cycle, in one of its variants.
+
+    Returns:
+        The key of its blob.
 
     Raises:
         AccessDeniedError: the key is not the worker's, or its cycle is over.
@@ -57,11 +64,14 @@ async def get_plan(grid: Grid, request: PlanRequest) -> Download:
         raise NotFoundError(
             f"the Plan {request.plan_id} was not hosted as {variant}; it is there as {', '.join(forms)}"
         )
-    return await fetch(grid, forms[variant].content)
+    return forms[variant].content
 
 
-async def get_protocol(grid: Grid, request: ProtocolRequest) -> Download:
+async def get_protocol(grid: Grid, request: ProtocolRequest) -> str:
     """A Protocol of the worker's cycle.
+
+    Returns:
+        The key of its blob.
 
     Raises:
         AccessDeniedError: the key is not the worker's, or its cycle is over.
@@ -72,16 +82,31 @@ async def get_protocol(grid: Grid, request: ProtocolRequest) -> Download:
     blob = next((one.blob for one in hosted.protocols.values() if one.id == request.protocol_id), None)
     if blob is None:
         raise NotFoundError(f"the cycle has no Protocol {request.protocol_id}")
-    return await fetch(grid, blob)
+    return blob
 
 
-async def fetch(grid: Grid, blob: str) -> Download:
-    """A blob as a download."""
-    tag = hashlib.sha256(blob.encode()).hexdigest()[:32]  # a blob is never written again
+def tag_of(blob: str, encoding: str | None = None) -> str:
+    """Tells a blob's bytes, plain or in a content coding, from all others, for clients that keep them."""
+    digest = hashlib.sha256(blob.encode()).hexdigest()[:32]  # a blob is never written again
+    return digest if encoding is None else f"{digest}-{encoding}"
+
+
+async def fetch(grid: Grid, blob: str, *, zstd: bool) -> Download:
+    """A blob as a download.
+
+    Args:
+        grid: where it is.
+        blob: its key.
+        zstd: whether it may be sent as zstd. That is done where it pays, and the blob is small enough to be
+            remembered: larger ones would have to be compressed again for each download.
+    """
     data = await grid.blobs.recall(blob)
     if data is None:
-        return Download(*await grid.blobs.stream(blob), tag)
-    return Download(len(data), data, tag)
+        return Download(*await grid.blobs.stream(blob))
+    smaller = await grid.blobs.recall_zstd(blob, data) if zstd else None
+    if smaller is None:
+        return Download(len(data), data)
+    return Download(len(smaller), smaller, ZSTD)
 
 
 async def _open_cycle(grid: Grid, request: DownloadRequest) -> Cycle:

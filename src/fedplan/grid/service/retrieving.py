@@ -2,13 +2,15 @@
 
 from fedplan.errors import NotFoundError
 from fedplan.grid.grid import Grid
-from fedplan.grid.service.downloads import Download, fetch
 from fedplan.grid.store import catalogue
 from fedplan.wire.messages import RetrieveRequest
 
 
-async def retrieve_model(grid: Grid, request: RetrieveRequest) -> Download:
+async def retrieve_model(grid: Grid, request: RetrieveRequest) -> str:
     """A checkpoint of a model; without a version, of the one hosted last.
+
+    Returns:
+        The key of its blob.
 
     Raises:
         NotFoundError: there is no such model or checkpoint.
@@ -21,7 +23,7 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest) -> Download:
         raise NotFoundError(
             f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; numbers and 'latest' exist"
         )
-    return await fetch(grid, found.blob)
+    return found.blob
 
 
 def _number(checkpoint: str) -> int:
