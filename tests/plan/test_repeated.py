@@ -102,6 +102,24 @@ def test_large_products_agree_too() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("classes", [1, 10, 32, 33])
+def test_a_softmax_over_few_classes_agrees_on_few_and_many_rows(classes: int, smoothing: float) -> None:
+    model = torch.nn.Linear(5, classes)
+    x, y = torch.randn(100, 5), torch.randint(0, classes, (100,))
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(output, target, label_smoothing=smoothing)
+
+    plan = training_plan(model, loss, example=(x, y))
+    expected = model_parameters(model)
+    run = repeated(plan, expected)
+    for rows in (63, 64, 100, 3):
+        outputs = run([x[:rows], y[:rows]])
+        value, *expected = plan(x[:rows], y[:rows], RATE, *expected)
+        torch.testing.assert_close(outputs, [value, *expected], rtol=1e-5, atol=1e-6)
+
+
 Two = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], list[torch.Tensor]]
 
 SHARING: dict[str, Two] = {

@@ -12,6 +12,7 @@ from fedplan.plan.kernels import ONEDNN_LINEAR, ONEDNN_PRODUCT, SIDE_BY_SIDE
 from fedplan.plan.patterns import Anything, Call, Match, Number, PatternRule, call
 
 _A, _B, _X, _Y, _W, _V = (Anything(name) for name in "abxywv")
+_DTYPE = Anything("dtype")
 _RATE, _FACTOR = Number("rate"), Number("factor")
 _TRANSPOSED = (1, 0)
 _END = 2**63 - 1
@@ -110,6 +111,14 @@ def _log_softmax(m: Match) -> Call | None:
     return Call(SIDE_BY_SIDE, (_transpose(below),))
 
 
+def _log_softmax_backward(m: Match) -> Call | None:
+    """The gradient of one that `_log_softmax` has turned, in the same order."""
+    if len(m.shape("a")) != 2 or not m.floats("a", "b"):
+        return None
+    dtype = m["dtype"]
+    return _transpose(call("_log_softmax_backward_data.default", _transpose(m["a"]), m["b"], 0, dtype))
+
+
 _LARGE = 2**21
 """Multiplications of a product from which on oneDNN is quicker than BLAS, in spite of its 10 µs a call."""
 
@@ -178,7 +187,11 @@ ROUNDING: Sequence[PatternRule] = (
 
 ON_CPU: Sequence[PatternRule] = (
     (call("_log_softmax.default", _X, 1, False), _log_softmax),
-    (call("mean.default", _X, Anything("dtype")), _mean),
+    (
+        call("_log_softmax_backward_data.default", _A, Call(SIDE_BY_SIDE, (_transpose(_B),)), 1, _DTYPE),
+        _log_softmax_backward,
+    ),
+    (call("mean.default", _X, _DTYPE), _mean),
 )
 """What rounds differently too, and is quicker on a CPU only; after the other rules."""
 
