@@ -1,6 +1,7 @@
-"""What the grid answers a second, beside a bare ASGI app under the same uvicorn on the same cores.
+"""What the grid answers a second, beside two bare ASGI apps under the same uvicorn on the same cores.
 
-The floor reads the same body, or sends the same bytes, and does nothing else.
+The floor reads the same body, or sends the same bytes, and does nothing else. The other app does with a
+report what no grid can do without, and nothing else: see `benchmarks.servers.necessary`.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from benchmarks import load
 from benchmarks.line import Line, Options
 from benchmarks.load import HOST, Taken, base64_of, get, join, lines, say, sent, spread
 from benchmarks.models import FLOATS, host, state
-from benchmarks.rows import at_least, at_most, of_floor
+from benchmarks.rows import at_least, at_most, of_other
 from benchmarks.servers import Server, running
 
 Rate = Callable[[], Awaitable[float]]
@@ -45,36 +46,31 @@ async def _rate(port: int, requests: Sequence[bytes]) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Turns:
-    """Rates of both sides, measured in turns."""
+class Servers:
+    """What is measured side by side."""
 
-    ours: list[float]
-    floor: list[float]
-
-    @property
-    def rate(self) -> float:
-        """Our median."""
-        return statistics.median(self.ours)
-
-    def line(self, what: str, least: float) -> Line:
-        """Our rate beside the floor's."""
-        median = statistics.median(b / a for a, b in zip(self.ours, self.floor, strict=True))
-        return of_floor(what, least, self.ours, self.floor, median)
+    grid: Server
+    floor: Server
+    necessary: Server
 
 
-async def _alternate(ours: Rate, floor: Rate, options: Options) -> Turns:
-    turns = Turns([], [])
+async def _alternate(options: Options, *sides: Rate) -> list[list[float]]:
+    """Rates of each side, measured in turns."""
+    rates: list[list[float]] = [[] for _ in sides]
     for _ in range(options.rounds(ROUNDS)):
-        turns.ours.append(await ours())
-        turns.floor.append(await floor())
-    return turns
+        for side, measured in zip(sides, rates, strict=True):
+            measured.append(await side())
+    return rates
+
+
+BARE, NECESSARY = "a bare app", "an app that only stores and adds up"
 
 
 def _few(options: Options, count: int) -> int:
     return CLIENTS if options.smoke else count
 
 
-async def reports(grid: Server, floor: Server, diff: bytes, options: Options, *, binary: bool) -> list[Line]:
+async def reports(servers: Servers, diff: bytes, options: Options, *, binary: bool) -> list[Line]:
     """Reports of fresh workers."""
     encoded, each = base64_of(diff), _few(options, 100)
 
@@ -82,21 +78,23 @@ async def reports(grid: Server, floor: Server, diff: bytes, options: Options, *,
         return worker.binary_report(diff) if binary else worker.json_report(encoded)
 
     async def ours() -> float:
-        workers = await joined(grid.port, "open", each)
-        return await _rate(grid.port, [request(worker) for worker in workers])
+        workers = await joined(servers.grid.port, "open", each)
+        return await _rate(servers.grid.port, [request(worker) for worker in workers])
 
-    async def bare() -> float:
-        return await _rate(floor.port, [request(NOBODY)] * each)
+    def theirs(server: Server) -> Rate:
+        return lambda: _rate(server.port, [request(NOBODY)] * each)
 
-    turns = await _alternate(ours, bare, options)
-    kind, least, wanted = ("binary", 0.6, 350) if binary else ("JSON", 0.5, 220)
+    measured = await _alternate(options, ours, theirs(servers.floor), theirs(servers.necessary))
+    rates, floor, necessary = measured
+    kind, least, wanted = ("bytes", 0.6, 350) if binary else ("JSON", 0.5, 220)
     return [
-        turns.line(f"report as {kind}", least),
-        at_least(f"report as {kind}, alone", wanted, turns.rate, "1/s"),
+        of_other(f"report as {kind}", least, rates, floor, BARE),
+        of_other(f"report as {kind}, beside what it needs", least, rates, necessary, NECESSARY),
+        at_least(f"report as {kind}, alone", wanted, statistics.median(rates), "1/s"),
     ]
 
 
-async def reports_over_sockets(grid: Server, floor: Server, diff: bytes, options: Options) -> list[Line]:
+async def reports_over_sockets(servers: Servers, diff: bytes, options: Options) -> list[Line]:
     """Reports over WebSockets, beside the bare app's JSON bodies over HTTP."""
     encoded, each = base64_of(diff), _few(options, 60)
 
@@ -121,32 +119,43 @@ async def reports_over_sockets(grid: Server, floor: Server, diff: bytes, options
         return len(frames) / (time.perf_counter() - started)
 
     async def ours() -> float:
-        return await talk(grid.port, [frame(worker) for worker in await joined(grid.port, "open", each)])
+        workers = await joined(servers.grid.port, "open", each)
+        return await talk(servers.grid.port, [frame(worker) for worker in workers])
 
     async def over_http() -> float:
-        return await _rate(floor.port, [NOBODY.json_report(encoded)] * each)
+        return await _rate(servers.floor.port, [NOBODY.json_report(encoded)] * each)
 
-    async def over_socket() -> float:
-        return await talk(floor.port, [frame(NOBODY)] * each)
+    def over_socket(server: Server) -> Rate:
+        return lambda: talk(server.port, [frame(NOBODY)] * each)
 
+    measured = await _alternate(
+        options, ours, over_http, over_socket(servers.floor), over_socket(servers.necessary)
+    )
+    rates, http, socket, necessary = measured
+    what = "report over WebSocket"
     return [
-        (await _alternate(ours, over_http, options)).line("report over WebSocket, beside HTTP", 0.35),
-        (await _alternate(ours, over_socket, options)).line("report over WebSocket, beside WebSocket", 0.35),
+        of_other(what, 0.35, rates, http, f"{BARE} over HTTP"),
+        of_other(what, 0.35, rates, socket, f"{BARE} over WebSocket"),
+        of_other(f"{what}, beside what it needs", 0.35, rates, necessary, NECESSARY),
     ]
 
 
-async def downloads(grid: Server, floor: Server, size: int, options: Options) -> list[Line]:
+async def downloads(servers: Servers, size: int, options: Options) -> list[Line]:
     """The model, again and again."""
-    worker, each = (await joined(grid.port, "open", 1))[0], _few(options, 400)
+    worker, each = (await joined(servers.grid.port, "open", 1))[0], _few(options, 400)
 
     async def ours() -> float:
-        return await _rate(grid.port, [worker.get_model()] * each)
+        return await _rate(servers.grid.port, [worker.get_model()] * each)
 
     async def bare() -> float:
-        return await _rate(floor.port, [get("/model")] * each)
+        return await _rate(servers.floor.port, [get("/model")] * each)
 
-    turns = await _alternate(ours, bare, options)
-    return [turns.line("get-model", 0.6), at_least("get-model, alone", 1.0, turns.rate * size / 1e9, "GB/s")]
+    rates, floor = await _alternate(options, ours, bare)
+    bandwidth = statistics.median(rates) * size / 1e9
+    return [
+        of_other("get-model", 0.6, rates, floor, BARE),
+        at_least("get-model, alone", 1.0, bandwidth, "GB/s"),
+    ]
 
 
 async def joining(grid: Server, options: Options) -> list[Line]:
@@ -220,13 +229,15 @@ async def measure(options: Options, only: Sequence[str] = ()) -> list[Line]:
     """All of it, or the named parts."""
     model, diff = state(MODEL), state(MODEL, 0.001)
     rows: list[Line] = []
-    with running("grid") as grid, running("floor", str(len(model))) as floor:
+    size = str(len(model))
+    with running("grid") as grid, running("floor", size) as floor, running("necessary", size) as necessary:
+        servers = Servers(grid, floor, necessary)
         host(grid.port, "open", model, max_diffs=1_000_000)
         parts: dict[str, Callable[[], Awaitable[list[Line]]]] = {
-            "json": lambda: reports(grid, floor, diff, options, binary=False),
-            "binary": lambda: reports(grid, floor, diff, options, binary=True),
-            "socket": lambda: reports_over_sockets(grid, floor, diff, options),
-            "model": lambda: downloads(grid, floor, len(model), options),
+            "json": lambda: reports(servers, diff, options, binary=False),
+            "binary": lambda: reports(servers, diff, options, binary=True),
+            "socket": lambda: reports_over_sockets(servers, diff, options),
+            "model": lambda: downloads(servers, len(model), options),
             "joining": lambda: joining(grid, options),
             "sessions": lambda: sessions(grid, diff, options, binary=False),
             "binary-sessions": lambda: sessions(grid, diff, options, binary=True),

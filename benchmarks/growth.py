@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.line import Line, Options
 from benchmarks.load import get, join, lines, say, sent
 from benchmarks.models import host, state
+from benchmarks.queries import explained
 from benchmarks.servers import running
 
 MODELS = (1, 10, 100, 1000)
@@ -102,11 +103,22 @@ def compare(sizes: Sequence[tuple[str, int, int]], each: int, rounds: int) -> li
     return made
 
 
+def plans(workers: int) -> list[Line]:
+    """How the queries are answered on a grid with so many workers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with running("grid", folder=folder) as grid:
+            host(grid.port, "m-0", state(FLOATS), max_diffs=10**7, do_not_reuse_workers_until_cycle=1)
+        fill(folder, workers)
+        return explained(folder, "m-0", FLOATS, f"{workers:.0e} workers")
+
+
 def run(options: Options) -> list[Line]:
-    """The table's lines; the plans of the queries are a test's business (no call scans a table)."""
+    """The table's lines."""
     models, workers = (MODELS[:2], WORKERS[:2]) if options.smoke else (MODELS, WORKERS)
     each, rounds = (3, 1) if options.smoke else (60, 3)
     return [
         *compare([(f"{n} models", n, 1000) for n in models], each, rounds),
         *compare([(f"{n:.0e} workers", 1, n) for n in workers], each, rounds),
+        *plans(workers[-1]),
     ]

@@ -1,6 +1,10 @@
 """Lines of the table from what is at least, or at most, to be reached."""
 
+import statistics
+from collections.abc import Sequence
+
 from benchmarks.line import Line
+from benchmarks.timing import quartiles
 
 
 def at_least(what: str, least: float, measured: float, unit: str) -> Line:
@@ -9,14 +13,12 @@ def at_least(what: str, least: float, measured: float, unit: str) -> Line:
     return Line(what, ours, "", 1e3 / measured, (1e3 / measured,) * 2, 1e3 / least, "ms")
 
 
-def of_floor(what: str, least: float, ours: list[float], floor: list[float], median: float) -> Line:
-    """A rate beside its floor's, in turns: as floor / ours, for `ours >= least * floor`."""
-    ratios = sorted(theirs / mine for mine, theirs in zip(ours, floor, strict=True))
-    quarter = len(ratios) // 4
-    spread = ratios[quarter], ratios[-1 - quarter]
-    rates = (sorted(side)[len(side) // 2] for side in (ours, floor))
-    mine, theirs = (f"{rate:.4g}/s" for rate in rates)
-    return Line(what, mine, f"{theirs}, a bare app", median, spread, 1 / least)
+def of_other(what: str, least: float, ours: Sequence[float], other: Sequence[float], name: str) -> Line:
+    """A rate beside another's, measured in turns: as other / ours, for `ours >= least * other`."""
+    ratios = [theirs / mine for mine, theirs in zip(ours, other, strict=True)]
+    mine, theirs = (f"{statistics.median(side):.4g}/s" for side in (ours, other))
+    against = f"{theirs}, {name}"
+    return Line(what, mine, against, statistics.median(ratios), quartiles(ratios), 1 / least)
 
 
 def at_most(what: str, most: float, measured: float, unit: str) -> Line:

@@ -1,4 +1,4 @@
-"""The two servers of the measurements, each a process of its own: a grid, and the floor under it."""
+"""The servers of the measurements, each a process of its own: a grid, and two bare apps beside it."""
 
 import argparse
 import contextlib
@@ -6,14 +6,19 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pybase64
 import uvicorn
+from pydantic_core import from_json
 
 from fedplan.grid import Settings, serve
+from fedplan.grid.blobs.logs import Logs
 from fedplan.grid.serve import uvicorn_config
+from fedplan.wire import State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Server:
 
 @contextlib.contextmanager
 def running(kind: str, *arguments: str, folder: Path | None = None) -> Iterator[Server]:
-    """A server in a process of its own: `grid`, or `floor` and how many bytes it sends."""
+    """A server in a process of its own: `grid`, or `floor` or `necessary` and how many bytes it sends."""
     with contextlib.ExitStack() as stack:
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         command = [sys.executable, "-m", "benchmarks.servers", kind, str(where), *arguments]
@@ -43,8 +48,37 @@ def running(kind: str, *arguments: str, folder: Path | None = None) -> Iterator[
         yield Server(int(process.stdout.readline()), process.pid, where)
 
 
-def bare(size: int) -> Any:
-    """An ASGI app that reads any body, or any message, and answers: a GET with that many bytes."""
+async def nothing(_body: bytes) -> None:
+    """What the floor does with a body."""
+
+
+def necessary(folder: Path) -> Callable[[bytes], Awaitable[None]]:
+    """What no grid can do without: a report is read, checked, brought to the disk and added up."""
+    logs = Logs(folder)
+    sums: list[Any] = []
+
+    async def take(body: bytes) -> None:
+        if body[:1] == b"{":
+            message = from_json(body)
+            body = pybase64.b64decode(message.get("data", message)["diff"])  # over WebSocket, or over HTTP
+        tensors = [tensor.array for tensor in State.parse(body).tensors]
+        if not all(np.isfinite(tensor).all() for tensor in tensors):
+            raise ValueError("NaN")
+        await logs.append("diffs", body)
+        sums.extend(np.zeros(tensor.shape) for tensor in tensors[len(sums) :])
+        for total, tensor in zip(sums, tensors, strict=True):
+            np.add(total, tensor, out=total)
+
+    return take
+
+
+def bare(size: int, work: Callable[[bytes], Awaitable[None]] = nothing) -> Any:
+    """An ASGI app that reads any body, or any message, and answers: a GET with that many bytes.
+
+    Args:
+        size: how many.
+        work: what it does with a body first.
+    """
     payload = bytes(size)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -56,7 +90,8 @@ def bare(size: int) -> Any:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
-            while (await receive())["type"] == "websocket.receive":
+            while (message := await receive())["type"] == "websocket.receive":
+                await work(message["text"].encode() if work is not nothing else b"")
                 await send({"type": "websocket.send", "text": "{}"})
             return
         pieces = []
@@ -65,6 +100,8 @@ def bare(size: int) -> Any:
             pieces.append(message.get("body", b""))
             if not message.get("more_body"):
                 break
+        if scope["method"] == "POST":
+            await work(b"".join(pieces) if work is not nothing else b"")
         body = payload if scope["method"] == "GET" else b'{"status":"success"}'
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -77,8 +114,8 @@ def _tell(port: int) -> None:
     print(port, flush=True)
 
 
-def _floor(settings: Settings, size: int) -> None:
-    config = uvicorn_config(settings, bare(size))
+def _bare(settings: Settings, app: Any) -> None:
+    config = uvicorn_config(settings, app)
 
     class Told(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -92,13 +129,15 @@ def _floor(settings: Settings, size: int) -> None:
 def main() -> None:
     """Serves until it is killed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("grid", "floor"))
+    parser.add_argument("kind", choices=("grid", "floor", "necessary"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("size", type=int, nargs="?", default=0)
     given = parser.parse_args()
     settings = Settings(data_dir=given.folder)
     if given.kind == "floor":
-        _floor(settings, given.size)
+        _bare(settings, bare(given.size))
+    elif given.kind == "necessary":
+        _bare(settings, bare(given.size, necessary(given.folder)))
     else:
         serve(settings, port=0, on_ready=_tell)
 

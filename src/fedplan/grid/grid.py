@@ -51,7 +51,7 @@ class Grid:
     clock: Callable[[], float]
     draw: Callable[[], float]
     replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
-    reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(6))
+    reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(8))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
