@@ -71,7 +71,7 @@ async def _explained(folder: Path, name: str, floats: int) -> tuple[Asked, dict[
             for sql, values in (query for found in asked.values() for query in found.items()):
                 if sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")):
                     rows = await db.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
-                    plans[sql] = [row[3] for row in rows]
+                    plans[sql] = [row.detail for row in rows]
     return asked, plans
 
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import math
 import secrets
 
 import httpx
+import numpy as np
 import pytest
 
 from fedplan.wire.messages import SPEED_TEST_BYTES
-from tests.grid.models import base64_of, diff, hosting
+from tests.grid.models import base64_of, diff, hosting, state
 from tests.grid.peers import Peer
 
 
@@ -201,29 +203,32 @@ class TestLargeMessages:
             assert reply.json() == {"error": "the body is larger than 10000 bytes, the limit of this call"}
             await peer.host()
 
-    async def test_of_a_real_model_come_in_pieces(self, http, peer, name):
-        shapes = ((1000, 300), (300,))
+    @pytest.mark.parametrize("rows", [1000, 8000])
+    async def test_of_a_real_model_come_in_pieces(self, http, peer, name, rows):
+        shapes = ((rows, 300), (300,))
         await peer.host(
             name, model=diff(0.5, shapes), plans={"p": plan_of_nothing()}, server={"max_diffs": 1}
         )
         worker = await peer.join(name)
+        changes = [np.arange(math.prod(shape), dtype="float32").reshape(shape) for shape in shapes]
 
         async def pieces():
             body = json.dumps(
                 {
                     "worker_id": worker.worker_id,
                     "request_key": worker.request_key,
-                    "diff": base64_of(diff(0.25, shapes)),
+                    "diff": base64_of(state(*changes)),
                 }
             ).encode()
-            assert len(body) > 1_600_000
+            assert len(body) > 1600 * rows
             for at in range(0, len(body), 50_000):
                 yield body[at : at + 50_000]
 
         reply = await http.post("/model-centric/report", content=pieces())
         assert reply.status_code == 200
         await peer.until_checkpoint(2, name)
-        assert (await peer.checkpoint(name))[1][0] == 0.25
+        for trained, change in zip(await peer.checkpoint(name), changes, strict=True):
+            np.testing.assert_array_equal(trained, np.float32(0.5) - change)
 
 
 def plan_of_nothing():

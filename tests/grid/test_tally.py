@@ -71,6 +71,18 @@ class TestASum:
         assert sum(tensors is not None for _, tensors in tallies._sums[7]._waiting) == 1
         assert (await tallies.take(7)).state.count == 20
 
+    @pytest.mark.parametrize(("limit", "settled"), [(31, {0}), (32, set())])
+    async def test_settles_when_little_enough_waits_to_be_added(
+        self, tallies, blobs, monkeypatch, limit, settled
+    ):
+        monkeypatch.setattr("fedplan.grid.tally._QUEUED_BYTES", limit)  # a diff takes 32
+        monkeypatch.setattr("fedplan.grid.tally._QUICK_BYTES", 0)
+        ((report, tensors),) = await given(blobs, 1)
+        tallies.add(7, LAYOUT, report, tensors)
+        await tallies.settle(7)
+        await tallies.settle(8)
+        assert tallies._sums[7]._tally.counted == settled
+
     async def test_is_not_formed_where_there_is_no_room(self, tallies, blobs):
         ((report, tensors),) = await given(blobs, 1)
         for cycle_id in range(12):

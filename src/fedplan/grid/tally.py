@@ -72,6 +72,12 @@ class Tallies:
             found = self._sums[cycle_id] = _Sum(layout, self._blobs)
         found.add(report, diff)
 
+    async def settle(self, cycle_id: int) -> None:
+        """Waits while more of a cycle's diffs are in memory, to be added, than should be."""
+        found = self._sums.get(cycle_id)
+        if found is not None:
+            await found.settle()
+
     def has_room(self, layout: Layout) -> bool:
         """Whether there is room for one more sum."""
         return _bytes_of(layout) <= self._room
@@ -122,7 +128,7 @@ class _Sum:
         if report.assignment_id in self.known:
             return
         self.known.add(report.assignment_id)
-        size = 0 if diff is None else sum(tensor.nbytes for tensor in diff)
+        size = _held(diff)
         idle = self._task is None or self._task.done()
         if diff is not None and size <= _QUICK_BYTES and idle and self._tally is not None:
             _add(self._tally, report.assignment_id, diff)
@@ -134,6 +140,10 @@ class _Sum:
         if idle:
             self._task = asyncio.create_task(self._work())
 
+    async def settle(self) -> None:
+        if self._held > _QUEUED_BYTES and self._task is not None:
+            await asyncio.wait([self._task])
+
     async def result(self) -> Tally | None:
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -141,17 +151,18 @@ class _Sum:
 
     def stop(self) -> None:
         self._waiting.clear()
+        self._held = 0
         self._tally = None
 
     async def _work(self) -> None:
         try:
             while self._waiting and self._tally is not None:
                 report, diff = self._waiting.popleft()
+                held = _held(diff)
                 if diff is None:
                     diff = read_stored(await self._blobs.get(report.blob), self.layout)
-                else:
-                    self._held -= sum(tensor.nbytes for tensor in diff)
                 await asyncio.to_thread(_add, self._tally, report.assignment_id, diff)
+                self._held -= held
         except Exception:  # closing the cycle reads everything again, and says what is wrong
             logger.warning("a sum of diffs is given up", exc_info=True)
             self.stop()
@@ -165,6 +176,11 @@ def read_stored(diff: bytes, layout: Layout) -> Tensors:
 def _add(tally: Tally, assignment_id: int, diff: Tensors) -> None:
     tally.state = mean().add(tally.state, diff)
     tally.counted.add(assignment_id)
+
+
+def _held(diff: Tensors | None) -> int:
+    """Bytes that a diff takes while it waits."""
+    return 0 if diff is None else sum(tensor.nbytes for tensor in diff)
 
 
 def _bytes_of(layout: Layout) -> int:

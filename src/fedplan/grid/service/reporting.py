@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection
 
 import pybase64
 
-from fedplan.aggregate import Layout, Tensors, apply, is_within, largest_diff, misfit, reach_of
+from fedplan.aggregate import Layout, Reach, Tensors, apply, is_within, largest_diff, misfit, reach_of
 from fedplan.errors import (
     AggregationError,
     DiffRefusedError,
@@ -96,15 +96,16 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     reach = await grid.known.reach(start)
     layout, formats = process.layout, process.server_config.report_formats
     if len(diff) <= _QUICK_BYTES and len(layout) <= _QUICK_TENSORS and not formats:
-        data, tensors = read_diff(diff, layout, formats)  # handing it to a thread would take longer
+        data, tensors, diff_reach = _examine(diff, layout, formats)  # to a thread would take longer
     else:
-        data, tensors = await asyncio.to_thread(read_diff, diff, layout, formats)
-    if not is_within(reach, reach_of(tensors), layout):  # hardly ever
+        data, tensors, diff_reach = await asyncio.to_thread(_examine, diff, layout, formats)
+    if not is_within(reach, diff_reach, layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
     report = Report(place.id, await grid.blobs.add(cycle.diffs, data))
     async with _counted(grid, keys, process, place, report):
         if process.averaging_plan is None:
             grid.tallies.add(cycle.id, layout, report, tensors)
+    await grid.tallies.settle(cycle.id)
 
 
 @contextlib.asynccontextmanager
@@ -127,6 +128,11 @@ async def _counted(
         yield
     if complete:
         grid.closable.set()
+
+
+def _examine(diff: Buffer | str, layout: Layout, formats: Collection[str]) -> tuple[Buffer, Tensors, Reach]:
+    data, tensors = read_diff(diff, layout, formats)
+    return data, tensors, reach_of(tensors)
 
 
 def read_diff(diff: Buffer | str, layout: Layout, formats: Collection[str] = ()) -> tuple[Buffer, Tensors]:
