@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.closing import attend, catch_up
+from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.store import rounds
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Closer:
 
     async def run(self) -> None:
         """Works until it is cancelled; then lets what it has begun come to its end."""
+        self._begin(forget_left(self._grid))
         try:
             while True:
                 looking = self._begin(self._look())

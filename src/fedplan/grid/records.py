@@ -156,11 +156,6 @@ class Cycle:
     closed_at: float | None = None
     failure: str | None = None
 
-    @property
-    def diffs(self) -> str:
-        """The group of blobs that its diffs are in."""
-        return f"diffs/{self.id}"
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Assignment:

@@ -65,6 +65,14 @@ async def test_what_was_added_to_a_group_can_be_got(blobs, size):
     assert b"".join([piece async for piece in pieces]) == first
 
 
+async def test_groups_are_listed_below_another(blobs):
+    for group in ("diffs/a/7", "diffs/a/12", "diffs/b/7"):
+        await blobs.add(group, DATA[:100])
+    await blobs.put("diffs/a", DATA[:100])
+    assert sorted(await blobs.groups("diffs/a")) == ["12", "7"]
+    assert await blobs.groups("diffs/c") == []
+
+
 async def test_a_group_is_dropped_whole_and_others_stay(blobs):
     gone = [await blobs.add("diffs/7", data) for data in (DATA, DATA[:100])]
     other = await blobs.add("diffs/77", DATA[:100])

@@ -102,27 +102,43 @@ async def test_a_file_that_cannot_be_written_is_left_and_others_go_on(opened, tm
 
 
 async def test_a_file_system_without_direct_access_is_written_to_all_the_same(opened, tmp_path, monkeypatch):
-    whole, refused = disk.new_file, []
+    whole, refused = disk.open_file, []
 
-    def refuse(path, flags=0):
+    def refuse(path, flags):
         if flags & os.O_DIRECT:
             refused.append(path)
             raise OSError(errno.EINVAL, "invalid argument")
         return whole(path, flags)
 
-    monkeypatch.setattr(logs, "new_file", refuse)
-    assert at(tmp_path, await opened.append("7", b"data"), 4) == b"data"
-    assert refused
+    monkeypatch.setattr(logs, "open_file", refuse)
+    places = [await opened.append("7", data) for data in (b"data", b"more")]
+    assert [at(tmp_path, place, 4) for place in places] == [b"data", b"more"]
+    assert len(refused) == 2
 
 
-async def test_few_files_are_open_at_once(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr(logs, "_OPEN_FILES", 3)
+async def test_no_file_stays_open(opened):
     already = len(os.listdir("/proc/self/fd"))
     for group in map(str, range(20)):
         await opened.append(group, b"data")
-    assert len(os.listdir("/proc/self/fd")) <= already + 3
-    await opened.append("0", b"more")
-    assert len(files(tmp_path, "0")) == 2
+    assert len(os.listdir("/proc/self/fd")) == already
+
+
+async def test_few_files_are_remembered_and_the_others_left(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "_KNOWN_FILES", 3)
+    first = await opened.append("0", b"data")
+    for group in ("1", "2", "3", "0"):
+        last = await opened.append(group, b"more")
+    assert last[0] != first[0]
+    assert at(tmp_path, first, 4) == b"data"
+
+
+async def test_a_file_that_another_process_deleted_is_made_anew(opened, tmp_path):
+    gone, _ = await opened.append("7", b"data")
+    (tmp_path / gone).unlink()
+    assert at(tmp_path, await opened.append("7", b"more"), 4) == b"more"
+    (tmp_path / "7").joinpath(*files(tmp_path, "7")).unlink()
+    (tmp_path / "7").rmdir()
+    assert at(tmp_path, await opened.append("7", b"again"), 5) == b"again"
 
 
 async def test_who_stops_waiting_does_not_disturb_the_others(opened, tmp_path):

@@ -134,6 +134,10 @@ class Blobs:
             self._remembered.forget(_zstd_name(key))
         await self._places.delete(keys)
 
+    async def groups(self, parent: str) -> list[str]:
+        """The last parts of the names of the groups below another: ``7`` of ``diffs/7`` for ``diffs``."""
+        return await self._places.groups(parent)
+
     async def drop(self, group: str) -> None:
         """Deletes all blobs of a group, whoever added them."""
         await self._places.drop(group)

@@ -48,6 +48,11 @@ class Bucket:
             with contextlib.suppress(FileNotFoundError, NotFoundError):
                 await self._store.delete_async(key)
 
+    async def groups(self, parent: str) -> list[str]:
+        """See `Places`."""
+        found = await self._store.list_with_delimiter_async(f"{parent}/")
+        return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
+
     async def drop(self, group: str) -> None:
         """See `Places`."""
         async for page in self._store.list(f"{group}/"):

@@ -3,27 +3,48 @@
 In bare system calls: after each one a thread must wait for Python's lock again.
 """
 
+import contextlib
 import os
 
 from fedplan.wire.protobuf import Buffer
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+NEW = os.O_CREAT | os.O_EXCL
+"""The flags for a file that must not be there yet."""
 
 
-def new_file(path: str, flags: int = 0) -> int:
-    """Makes and opens a file for writing, and its folder where that is missing; gives the descriptor."""
+def open_file(path: str, flags: int) -> int:
+    """Opens a file for writing; a new one is made, and its folder where that is missing.
+
+    Args:
+        path: of the file.
+        flags: how, besides; with `NEW` for a new file.
+
+    Returns:
+        The descriptor.
+    """
+    flags |= os.O_WRONLY | os.O_CLOEXEC
     try:
-        return os.open(path, _NEW_FILE | flags, 0o666)
+        return os.open(path, flags, 0o666)
     except FileNotFoundError:
-        folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
-        sync_names(os.path.dirname(folder))
-        return os.open(path, _NEW_FILE | flags, 0o666)
+        if not flags & os.O_CREAT:
+            raise
+        _make_folder(os.path.dirname(path))
+        return os.open(path, flags, 0o666)
+
+
+def _make_folder(folder: str) -> None:
+    """Makes a folder, and those above it, and brings their names to the disk."""
+    if not os.path.isdir(folder):
+        above = os.path.dirname(folder)
+        _make_folder(above)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        sync_names(above)
 
 
 def write_file(path: str, data: Buffer) -> None:
     """Makes a file, and brings it and its name in the folder to the disk."""
-    file = new_file(path)
+    file = open_file(path, NEW)
     try:
         write_all(file, data)
         os.fsync(file)

@@ -74,9 +74,18 @@ class Folder:
 
         await self._do(unlink)
 
+    async def groups(self, parent: str) -> list[str]:
+        """See `Places`."""
+        folder = self._folder / parent
+
+        def names() -> list[str]:
+            return [path.name for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
+
+        return await self._do(names)
+
     async def drop(self, group: str) -> None:
         """See `Places`."""
-        await self._logs.close(group)
+        await self._logs.forget(group)
         await self._do(lambda: shutil.rmtree(self._folder / group, ignore_errors=True))
 
     async def aclose(self) -> None:

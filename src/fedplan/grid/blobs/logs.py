@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from fedplan.grid.blobs.disk import new_file, sync_names, write_all
+from fedplan.grid.blobs.disk import NEW, open_file, sync_names, write_all
 from fedplan.wire.protobuf import Buffer
 
 _T = TypeVar("_T")
@@ -28,11 +28,9 @@ MOST_BYTES = 4 * 1024 * 1024
 
 _BLOCK = 4096
 _BUFFER_BYTES = 2 * MOST_BYTES
-_OPEN_FILES = 64
+_KNOWN_FILES = 1000
 
 _PAST_THE_CACHE = getattr(os, "O_DIRECT", 0)
-_TO_THE_DISK = os.O_DSYNC
-"""A write returns when it is there."""
 
 Place = tuple[str, int]
 """A file's name under the folder, and where in it a blob starts."""
@@ -47,10 +45,9 @@ class _Waiting:
 
 @dataclasses.dataclass(slots=True)
 class _Log:
-    """An open file, and how much was written to it."""
+    """A file, and how much was written to it."""
 
     name: str
-    file: int
     size: int = 0
 
 
@@ -75,15 +72,14 @@ class Logs:
             self._task = asyncio.create_task(self._work())
         return await waiting.place
 
-    async def close(self, group: str) -> None:
-        """Closes a group's file; what is appended later goes into a new one."""
-        await self._do(lambda: self._files.close(group))
+    async def forget(self, group: str) -> None:
+        """Lets a group's file be, once what comes before is written; what comes later goes into a new one."""
+        await self._do(lambda: self._files.forget(group))
 
     async def aclose(self) -> None:
-        """Closes all files, once everything is written."""
+        """Ends once everything is written."""
         if self._task is not None:
             await asyncio.wait([self._task])
-        await self._do(self._files.close_all)
         self._thread.shutdown()
 
     async def _work(self) -> None:
@@ -117,69 +113,80 @@ class Logs:
 
 
 class _Files:
-    """The open files, and the memory that is written to them."""
+    """The files, and the memory that is written to them.
+
+    A file is open only while it is written to: another replica may delete it, and its bytes with it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open: OrderedDict[str, _Log] = OrderedDict()
+        self._logs: OrderedDict[str, _Log] = OrderedDict()
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES))  # starts at a page
 
     def append(self, group: str, blobs: Sequence[Buffer]) -> list[Place]:
         """Appends blobs to a group's file. When that fails, the file is not written to any more."""
+        log, file = self._open(group)
+        try:
+            return self._append(log, file, blobs)
+        except OSError:
+            self.forget(group)
+            raise
+        finally:
+            os.close(file)
+
+    def forget(self, group: str) -> None:
+        """Lets a group's file be: what is appended later goes into a new one."""
+        self._logs.pop(group, None)
+
+    def _append(self, log: _Log, file: int, blobs: Sequence[Buffer]) -> list[Place]:
         places = []
         filled = 0
-        try:
-            log = self._log(group)
-            for blob in blobs:
-                end = -(-(filled + len(blob)) // _BLOCK) * _BLOCK
-                if end > len(self._buffer):
-                    self._write(log, filled)
-                    filled, end = 0, end - filled
-                places.append((log.name, log.size + filled))
-                self._buffer[filled : filled + len(blob)] = blob
-                self._buffer[filled + len(blob) : end] = bytes(end - filled - len(blob))
-                filled = end
-            self._write(log, filled)
-        except OSError:
-            self.close(group)
-            raise
+        for blob in blobs:
+            end = _whole_blocks(filled + len(blob))
+            if end > len(self._buffer):
+                self._write(log, file, filled)
+                filled, end = 0, _whole_blocks(len(blob))
+            places.append((log.name, log.size + filled))
+            self._buffer[filled : filled + len(blob)] = blob
+            self._buffer[filled + len(blob) : end] = bytes(end - filled - len(blob))
+            filled = end
+        self._write(log, file, filled)
         return places
 
-    def close(self, group: str) -> None:
-        """Closes a group's file, if it is open."""
-        log = self._open.pop(group, None)
-        if log is not None:
-            os.close(log.file)
-
-    def close_all(self) -> None:
-        """Closes all files."""
-        for group in list(self._open):
-            self.close(group)
-
-    def _write(self, log: _Log, filled: int) -> None:
+    def _write(self, log: _Log, file: int, filled: int) -> None:
         try:
-            write_all(log.file, self._buffer[:filled])
+            write_all(file, self._buffer[:filled])
         except OSError:
-            os.ftruncate(log.file, log.size)  # a full disk has better use for it
+            os.ftruncate(file, log.size)  # a full disk has better use for it
             raise
         log.size += filled
 
-    def _log(self, group: str) -> _Log:
-        """The open file of a group; a new one, where there is none."""
-        if group not in self._open:
-            name = f"{group}/{secrets.token_hex(8)}"
-            self._open[group] = _Log(name, _new_file(str(self._folder / name)))
-            sync_names(str(self._folder / group))
-            if len(self._open) > _OPEN_FILES:
-                self.close(next(iter(self._open)))
-        self._open.move_to_end(group)
-        return self._open[group]
+    def _open(self, group: str) -> tuple[_Log, int]:
+        """The file of a group, at its end; a new one where there is none."""
+        log = self._logs.get(group)
+        if log is not None:
+            try:
+                return log, _past_the_cache(str(self._folder / log.name), os.O_APPEND)
+            except FileNotFoundError:
+                self.forget(group)
+        log = _Log(f"{group}/{secrets.token_hex(8)}")
+        file = _past_the_cache(str(self._folder / log.name), NEW)
+        sync_names(str(self._folder / group))
+        self._logs[group] = log
+        if len(self._logs) > _KNOWN_FILES:
+            self._logs.popitem(last=False)
+        return log, file
 
 
-def _new_file(path: str) -> int:
+def _whole_blocks(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _past_the_cache(path: str, flags: int) -> int:
+    """Opens a file so that a write returns when it is on the disk."""
     try:
-        return new_file(path, _TO_THE_DISK | _PAST_THE_CACHE)
+        return open_file(path, flags | os.O_DSYNC | _PAST_THE_CACHE)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return new_file(path, _TO_THE_DISK)  # a file system that has nothing but its cache
+        return open_file(path, flags | os.O_DSYNC)  # a file system that has nothing but its cache

@@ -24,6 +24,9 @@ class Places(Protocol):
     async def delete(self, keys: tuple[str, ...]) -> None:
         """Deletes blobs that were put; one that is gone already is no error."""
 
+    async def groups(self, parent: str) -> list[str]:
+        """The last parts of the names of the groups below another."""
+
     async def drop(self, group: str) -> None:
         """Deletes all blobs of a group, whoever added them."""
 

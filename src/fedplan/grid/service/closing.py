@@ -15,6 +15,7 @@ from fedplan.errors import AggregationError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process, Running
+from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.grid.tally import Tally, read_stored
@@ -181,8 +182,7 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
         return
     grid.metrics.cycles.labels(phase.value).inc()
     logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    if not grid.settings.keep_diffs:
-        await grid.blobs.drop(cycle.diffs)
+    await diffs.forget(grid, cycle.id)
 
 
 async def _open_next(db: Db, process: Process, cycle: Cycle, outcome: Outcome, now: float) -> None:

@@ -21,6 +21,7 @@ from fedplan.grid.auth import key_digest
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Phase, Process, Report
 from fedplan.grid.service.access import find_place
+from fedplan.grid.service.diffs import forget, group_of
 from fedplan.grid.store import participation, rounds
 from fedplan.wire import State
 from fedplan.wire.compression import decompress
@@ -101,10 +102,14 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         data, tensors, diff_reach = await asyncio.to_thread(_examine, diff, layout, formats)
     if not is_within(reach, diff_reach, layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
-    report = Report(place.id, await grid.blobs.add(cycle.diffs, data))
-    async with _counted(grid, keys, process, place, report):
-        if process.averaging_plan is None:
-            grid.tallies.add(cycle.id, layout, report, tensors)
+    report = Report(place.id, await grid.blobs.add(group_of(grid, cycle.id), data))
+    try:
+        async with _counted(grid, keys, process, place, report):
+            if process.averaging_plan is None:
+                grid.tallies.add(cycle.id, layout, report, tensors)
+    except ReportConflictError:
+        await _forget_late(grid, cycle.id)
+        raise
     await grid.tallies.settle(cycle.id)
 
 
@@ -128,6 +133,14 @@ async def _counted(
         yield
     if complete:
         grid.closable.set()
+
+
+async def _forget_late(grid: Grid, cycle_id: int) -> None:
+    """Deletes a diff that came after the others of its cycle were deleted."""
+    async with grid.store.reading() as db:
+        cycle = await participation.get_cycle(db, cycle_id)
+    if cycle.phase in (Phase.DONE, Phase.FAILED):
+        await forget(grid, cycle_id)
 
 
 def _examine(diff: Buffer | str, layout: Layout, formats: Collection[str]) -> tuple[Buffer, Tensors, Reach]:

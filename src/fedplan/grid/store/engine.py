@@ -1,6 +1,7 @@
 """The database: opening it, bringing its schema up to date, and its two kinds of transaction."""
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from typing import Protocol, Self
@@ -38,6 +39,7 @@ class Store:
 
     Attributes:
         secret: key of this grid, made when its database was made; the same for all replicas.
+        id: tells this database from others that may use the same blob store.
         engine: SQLAlchemy's, for those who want to see the statements.
     """
 
@@ -45,6 +47,7 @@ class Store:
         self._database = database
         self.engine = database.engine
         self.secret = b""
+        self.id = ""
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -87,6 +90,7 @@ class Store:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             await connection.run_sync(migrate)
             self.secret = await _secret(connection)
+        self.id = hashlib.sha256(b"id" + self.secret).hexdigest()[:8]
 
 
 class ServerDatabase:

@@ -44,6 +44,11 @@ async def running(db: Db) -> Sequence[Running]:
     ]
 
 
+async def unfinished(db: Db) -> Sequence[int]:
+    """The ids of the cycles that have not ended."""
+    return list(await db.scalars(select(cycles.c.id).where(cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING)))))
+
+
 async def next_deadline(db: Db, now: float) -> float | None:
     """The earliest deadline that is to come."""
     coming = select(func.min(cycles.c.deadline)).where(cycles.c.phase == Phase.OPEN, cycles.c.deadline > now)
