@@ -1,11 +1,13 @@
 """Sums that are formed while reports come: they are only ever a head start, never what is believed."""
 
 import asyncio
+import contextlib
 
 import numpy as np
 import pytest
 
 from fedplan.grid.blobs import Blobs
+from fedplan.grid.closer import Closer
 from fedplan.grid.records import Report
 from fedplan.grid.tally import Tallies
 from fedplan.wire import State
@@ -96,7 +98,7 @@ class TestASum:
         ((report, tensors),) = await given(blobs, 1)
         for cycle_id in range(10):
             tallies.add(cycle_id, LAYOUT, report, tensors)
-        tallies.keep([3])
+        tallies.forget([number for number in range(10) if number != 3])
         assert [cycle_id for cycle_id in range(10) if await tallies.take(cycle_id)] == [3]
         assert tallies.has_room((((80,), "float32"),))
 
@@ -123,6 +125,32 @@ async def test_a_cycle_closes_without_reading_a_diff_again(peer, monkeypatch):
         assert (await worker.report(value)).status_code == 200
     await peer.until_checkpoint(2)
     np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
+    assert not [key for key in read if key.startswith("diffs/")]
+
+
+async def test_a_look_at_the_cycles_while_a_report_is_committed_forgets_no_sum(peer, monkeypatch):
+    grid = peer.app.state.grid
+    await peer.host(server={"max_diffs": 3})
+    workers = [await peer.join() for _ in range(3)]
+    closer, writing, read, get = Closer(grid), grid.store.writing, [], Blobs.get
+
+    @contextlib.asynccontextmanager
+    async def writing_under_observation(**options):
+        async with writing(**options) as db:
+            yield db
+            await closer._look()
+
+    def noted(self, key):
+        read.append(key)
+        return get(self, key)
+
+    monkeypatch.setattr(Blobs, "get", noted)
+    with monkeypatch.context() as observed:
+        observed.setattr(grid.store, "writing", writing_under_observation)
+        for worker in workers[1:]:
+            assert (await worker.report(1)).status_code == 200
+    assert (await workers[0].report(1)).status_code == 200
+    await peer.until_checkpoint(2)
     assert not [key for key in read if key.startswith("diffs/")]
 
 

@@ -48,7 +48,8 @@ class Closer:
             due = await rounds.due(db, now)
             deadline = await rounds.next_deadline(db, now)
             running = await rounds.running(db)
-        self._grid.tallies.keep(cycle.id for cycle in running)
+            ended = await rounds.ended(db, self._grid.tallies.cycles())
+        self._grid.tallies.forget(ended)
         for cycle_id in set(due) - self._closing:
             self._closing.add(cycle_id)
             self._begin(self._close(cycle_id))

@@ -92,9 +92,13 @@ class Tallies:
         found = self._forget(cycle_id)
         return None if found is None else await found.result()
 
-    def keep(self, cycle_ids: Iterable[int]) -> None:
-        """Forgets the sums of all other cycles: another replica has closed them."""
-        for cycle_id in self._sums.keys() - set(cycle_ids):
+    def cycles(self) -> list[int]:
+        """The ids of the cycles that have a sum."""
+        return list(self._sums)
+
+    def forget(self, cycle_ids: Iterable[int]) -> None:
+        """Forgets the sums of cycles: another replica has closed them."""
+        for cycle_id in cycle_ids:
             found = self._forget(cycle_id)
             if found is not None:
                 found.stop()
@@ -102,7 +106,7 @@ class Tallies:
     async def aclose(self) -> None:
         """Forgets everything."""
         left = list(self._sums.values())
-        self.keep(())
+        self.forget(self.cycles())
         await asyncio.gather(*(found.result() for found in left), return_exceptions=True)
 
     def _forget(self, cycle_id: int) -> "_Sum | None":

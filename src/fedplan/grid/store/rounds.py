@@ -49,6 +49,14 @@ async def unfinished(db: Db) -> Sequence[int]:
     return list(await db.scalars(select(cycles.c.id).where(cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING)))))
 
 
+async def ended(db: Db, cycle_ids: Sequence[int]) -> Sequence[int]:
+    """Those of some cycles that have ended."""
+    if not cycle_ids:
+        return []
+    over = cycles.c.phase.in_((Phase.DONE, Phase.FAILED))
+    return list(await db.scalars(select(cycles.c.id).where(cycles.c.id.in_(cycle_ids), over)))
+
+
 async def next_deadline(db: Db, now: float) -> float | None:
     """The earliest deadline that is to come."""
     coming = select(func.min(cycles.c.deadline)).where(cycles.c.phase == Phase.OPEN, cycles.c.deadline > now)
