@@ -177,19 +177,6 @@ class Assignment:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Report:
-    """A diff that a cycle received.
-
-    Attributes:
-        assignment_id: whose it is.
-        blob: key of its State.
-    """
-
-    assignment_id: int
-    blob: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Running:
     """A cycle that has reports and has not ended.
 

@@ -44,8 +44,8 @@ class Settings(BaseSettings):
         default=256 * 1024 * 1024,
         ge=0,
         description="Bytes of models and Plans kept in memory, plain and compressed, since they are sent "
-        "again and again. One that takes more than a quarter of it is read from its blob each time, and sent "
-        "plain.",
+        "again and again. One that takes more than a quarter of it is read from its blob each time; one that "
+        "takes more than a sixteenth is sent plain.",
     )
     sums_bytes: int = Field(
         default=1024 * 1024 * 1024,

@@ -1,8 +1,9 @@
 """The sums of open cycles' diffs, formed while the reports come: closing a cycle has little left to do.
 
-A sum holds only what the store holds too: a report is added once its row is committed. So it may be lost
-at any time, by a kill or for want of room, and what is missing in it is read from the blobs: in the
-background after a start, and for reports that other replicas took; at the latest when the cycle closes.
+A sum is a head start, never what is believed. It may be lost at any time, by a kill or for want of room, and
+what is missing in it is read from the blobs: in the background after a start, and for reports that other
+replicas took; at the latest when the cycle closes. A report is added while its row is being committed, so one
+whose commit fails makes the sum useless: it knows what it holds by the blobs, which are never written again.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ from collections.abc import Iterable
 
 from fedplan.aggregate import Accumulated, Layout, Tensors, mean
 from fedplan.grid.blobs import Blobs
-from fedplan.grid.records import Report
 from fedplan.wire import State
 from fedplan.wire.compression import FORMATS, decompress
 
@@ -35,11 +35,11 @@ class Tally:
 
     Attributes:
         state: the sum, as the rule `mean` has it.
-        counted: ids of the assignments whose diffs are in it.
+        counted: keys of the blobs whose diffs are in it.
     """
 
     state: Accumulated
-    counted: set[int]
+    counted: set[str]
 
 
 class Tallies:
@@ -55,13 +55,13 @@ class Tallies:
         self._room = room
         self._sums: dict[int, _Sum] = {}
 
-    def add(self, cycle_id: int, layout: Layout, report: Report, diff: Tensors | None = None) -> None:
-        """Adds a report that the store holds, in the background; nothing happens when it is known already.
+    def add(self, cycle_id: int, layout: Layout, blob: str, diff: Tensors | None = None) -> None:
+        """Adds a report, a large one in the background; nothing happens when it is known already.
 
         Args:
             cycle_id: its cycle.
             layout: the model's.
-            report: the report.
+            blob: key of its diff.
             diff: its tensors, when they are at hand.
         """
         found = self._sums.get(cycle_id)
@@ -70,7 +70,7 @@ class Tallies:
                 return
             self._room -= _bytes_of(layout)
             found = self._sums[cycle_id] = _Sum(layout, self._blobs)
-        found.add(report, diff)
+        found.add(blob, diff)
 
     async def settle(self, cycle_id: int) -> None:
         """Waits while more of a cycle's diffs are in memory, to be added, than should be."""
@@ -121,32 +121,36 @@ class _Sum:
 
     def __init__(self, layout: Layout, blobs: Blobs) -> None:
         self.layout = layout
-        self.known: set[int] = set()
+        self.known: set[str] = set()
         self._blobs = blobs
         self._tally: Tally | None = Tally(mean().start(layout), set())
-        self._waiting: deque[tuple[Report, Tensors | None]] = deque()
+        self._waiting: deque[tuple[str, Tensors | None]] = deque()
         self._held = 0
         self._task: asyncio.Task[None] | None = None
+        self._released = asyncio.Condition()
 
-    def add(self, report: Report, diff: Tensors | None) -> None:
-        if report.assignment_id in self.known:
+    def add(self, blob: str, diff: Tensors | None) -> None:
+        if self._tally is None or blob in self.known:
             return
-        self.known.add(report.assignment_id)
-        size = _held(diff)
+        self.known.add(blob)
+        size = _size(diff)
         idle = self._task is None or self._task.done()
-        if diff is not None and size <= _QUICK_BYTES and idle and self._tally is not None:
-            _add(self._tally, report.assignment_id, diff)
+        if diff is not None and size <= _QUICK_BYTES and idle:
+            _add(self._tally, blob, diff)
             return
         if self._held and self._held + size > _QUEUED_BYTES:
             diff, size = None, 0
         self._held += size
-        self._waiting.append((report, diff))
+        if diff is None:
+            self._waiting.append((blob, None))
+        else:
+            self._waiting.appendleft((blob, diff))  # whoever sent it waits for it
         if idle:
             self._task = asyncio.create_task(self._work())
 
     async def settle(self) -> None:
-        if self._held > _QUEUED_BYTES and self._task is not None:
-            await asyncio.wait([self._task])
+        async with self._released:
+            await self._released.wait_for(lambda: self._held <= _QUEUED_BYTES)
 
     async def result(self) -> Tally | None:
         if self._task is not None:
@@ -161,15 +165,22 @@ class _Sum:
     async def _work(self) -> None:
         try:
             while self._waiting and self._tally is not None:
-                report, diff = self._waiting.popleft()
-                held = _held(diff)
+                blob, diff = self._waiting.popleft()
+                size = _size(diff)
                 if diff is None:
-                    diff = read_stored(await self._blobs.get(report.blob), self.layout)
-                await asyncio.to_thread(_add, self._tally, report.assignment_id, diff)
-                self._held -= held
+                    diff = read_stored(await self._blobs.get(blob), self.layout)
+                await asyncio.to_thread(_add, self._tally, blob, diff)
+                await self._release(size)
         except Exception:  # closing the cycle reads everything again, and says what is wrong
             logger.warning("a sum of diffs is given up", exc_info=True)
             self.stop()
+            await self._release(0)
+
+    async def _release(self, size: int) -> None:
+        """So much less is held; whoever waits for that hears of it."""
+        async with self._released:
+            self._held -= size
+            self._released.notify_all()
 
 
 def read_stored(diff: bytes, layout: Layout) -> Tensors:
@@ -177,12 +188,12 @@ def read_stored(diff: bytes, layout: Layout) -> Tensors:
     return decompress(State.parse(diff), [shape for shape, _ in layout], FORMATS)
 
 
-def _add(tally: Tally, assignment_id: int, diff: Tensors) -> None:
+def _add(tally: Tally, blob: str, diff: Tensors) -> None:
     tally.state = mean().add(tally.state, diff)
-    tally.counted.add(assignment_id)
+    tally.counted.add(blob)
 
 
-def _held(diff: Tensors | None) -> int:
+def _size(diff: Tensors | None) -> int:
     """Bytes that a diff takes while it waits."""
     return 0 if diff is None else sum(tensor.nbytes for tensor in diff)
 

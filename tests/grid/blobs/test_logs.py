@@ -101,19 +101,64 @@ async def test_a_file_that_cannot_be_written_is_left_and_others_go_on(opened, tm
     assert at(tmp_path, before, 6) == b"before"
 
 
-async def test_a_file_system_without_direct_access_is_written_to_all_the_same(opened, tmp_path, monkeypatch):
-    whole, refused = disk.open_file, []
+@pytest.mark.parametrize("call", ["open_file", "write_all"])
+async def test_a_file_system_without_direct_access_is_written_to_all_the_same(
+    opened, tmp_path, monkeypatch, call
+):
+    whole, refused, flags_of = getattr(disk, call), [], {}
 
-    def refuse(path, flags):
-        if flags & os.O_DIRECT:
+    def open_or_refuse(path, flags):
+        if call == "open_file" and flags & os.O_DIRECT:
             refused.append(path)
             raise OSError(errno.EINVAL, "invalid argument")
-        return whole(path, flags)
+        file = disk_open(path, flags)
+        flags_of[file] = flags
+        return file
 
-    monkeypatch.setattr(logs, "open_file", refuse)
+    def write_or_refuse(file, data):
+        if flags_of[file] & os.O_DIRECT:
+            refused.append(file)
+            raise OSError(errno.EINVAL, "invalid argument")
+        whole(file, data)
+
+    disk_open = disk.open_file
+    monkeypatch.setattr(logs, "open_file", open_or_refuse)
+    if call == "write_all":
+        monkeypatch.setattr(logs, "write_all", write_or_refuse)
     places = [await opened.append("7", data) for data in (b"data", b"more")]
     assert [at(tmp_path, place, 4) for place in places] == [b"data", b"more"]
-    assert len(refused) == 2
+    assert len(refused) == 1
+    assert len(files(tmp_path, "7")) == 1
+
+
+async def test_any_error_reaches_who_waits_and_stops_nobody_else(opened, tmp_path, monkeypatch):
+    def fail(_file, _data):
+        raise MemoryError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(logs, "write_all", fail)
+        with pytest.raises(MemoryError):
+            await opened.append("7", b"lost")
+    assert at(tmp_path, await opened.append("8", b"kept"), 4) == b"kept"
+
+
+async def test_a_full_disk_is_left_without_empty_files(opened, tmp_path, monkeypatch):
+    def fail(_file, _data):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(logs, "write_all", fail)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no space"):
+            await opened.append("7", b"lost")
+    assert files(tmp_path, "7") == []
+
+
+async def test_after_the_end_nothing_is_taken(tmp_path):
+    opened = Logs(tmp_path)
+    await opened.append("7", b"data")
+    await opened.aclose()
+    with pytest.raises(RuntimeError):
+        await opened.append("7", b"late")
 
 
 async def test_no_file_stays_open(opened):

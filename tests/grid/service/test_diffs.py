@@ -1,7 +1,9 @@
 """Workers' diffs: on disk before they are acknowledged, and gone with their cycle."""
 
 import asyncio
+import threading
 
+from fedplan.grid.blobs import disk, folder
 from fedplan.grid.service.diffs import forget_left, group_of
 from tests.grid.models import diff
 from tests.grid.test_serve import continued
@@ -55,6 +57,50 @@ async def test_a_diff_that_comes_while_its_cycle_ends_is_forgotten(peer, tmp_pat
     ended.set()
     assert (await reporting).status_code == 409
     assert kept(tmp_path) == []
+
+
+async def test_a_large_diff_whose_cycle_ends_while_it_is_written_comes_too_late(peer, tmp_path, monkeypatch):
+    await peer.host()
+    late, worker = await peer.join(), await peer.join()
+    reached, ended = threading.Event(), threading.Event()
+    write = disk.write_all
+
+    def write_after_the_end(file, data):
+        reached.set()
+        ended.wait(5)
+        write(file, data)
+
+    with monkeypatch.context() as large:
+        large.setattr(folder, "MOST_BYTES", 0)
+        large.setattr(disk, "write_all", write_after_the_end)
+        reporting = asyncio.create_task(late.report(1))
+        await asyncio.to_thread(reached.wait, 5)
+    assert (await worker.report(1)).status_code == 200
+    await peer.until_checkpoint(2)
+    await until_gone(tmp_path)
+    ended.set()
+    assert (await reporting).status_code == 409
+    assert kept(tmp_path) == []
+
+
+async def test_diffs_that_cannot_be_deleted_are_told_of_and_tried_again(
+    open_grid, tmp_path, monkeypatch, caplog
+):
+    def refuse(_folder):
+        raise PermissionError("operation not permitted")
+
+    async with open_grid() as peer:
+        await peer.host()
+        with monkeypatch.context() as refusing:
+            refusing.setattr(folder, "_delete", refuse)
+            await (await peer.join()).report(1)
+            await peer.until_checkpoint(2)
+            async with asyncio.timeout(5):
+                while "the diffs of cycle 1 are not deleted" not in caplog.text:
+                    await asyncio.sleep(0.01)
+        assert kept(tmp_path) == [diff(1)]
+    async with open_grid():
+        await until_gone(tmp_path)
 
 
 async def test_diffs_are_kept_where_the_operator_wants_it(open_grid, tmp_path):

@@ -1,7 +1,7 @@
 """Blobs: models, Plans and diffs as bytes under keys, in a folder or an object store.
 
 A blob is written before the row that refers to it, and never changed. After a crash a blob may be left,
-whole or in part, to which no row refers; it does no harm.
+whole or in part, to which no row refers; a group's go with the group.
 """
 
 import asyncio
@@ -14,12 +14,13 @@ from obstore.store import from_url
 
 from fedplan.grid.blobs.bucket import Bucket
 from fedplan.grid.blobs.folder import Folder
-from fedplan.grid.blobs.places import Places
+from fedplan.grid.blobs.storage import Storage
 from fedplan.grid.memory import Memory
 from fedplan.wire.encoding import ZSTD, to_zstd
 from fedplan.wire.protobuf import Buffer
 
 _LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more than that
+_MOST_SHARE = 16  # of what is remembered, for a blob that is: both its forms are, beside many others
 _MUST_SAVE = 0.05  # of a blob's bytes; else every reader would decompress for next to nothing
 
 
@@ -27,12 +28,13 @@ class Blobs:
     """A blob store. Use `open`.
 
     Args:
-        places: where they are kept.
+        storage: where they are kept.
         remembered: bytes of those kept in memory that are sent again and again.
     """
 
-    def __init__(self, places: Places, remembered: int) -> None:
-        self._places = places
+    def __init__(self, storage: Storage, remembered: int) -> None:
+        self._storage = storage
+        self._limit = remembered
         self._remembered: Memory[str, bytes] = Memory(remembered)
         self._compressing = asyncio.Lock()
 
@@ -62,7 +64,7 @@ class Blobs:
             The new key.
         """
         key = f"{kind}/{secrets.token_hex(16)}"
-        await self._places.put(key, data)
+        await self._storage.put(key, data)
         return key
 
     async def add(self, group: str, data: Buffer) -> str:
@@ -75,7 +77,7 @@ class Blobs:
         Returns:
             The new key.
         """
-        return await self._places.add(group, data)
+        return await self._storage.add(group, data)
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob.
@@ -83,7 +85,7 @@ class Blobs:
         Raises:
             FileNotFoundError: there is none of that key.
         """
-        return self._remembered.get(key) or await self._places.get(key)
+        return self._remembered.get(key) or await self._storage.get(key)
 
     async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
         """A blob's size, and its bytes in pieces.
@@ -91,7 +93,7 @@ class Blobs:
         Raises:
             FileNotFoundError: there is none of that key.
         """
-        return await self._places.stream(key)
+        return await self._storage.stream(key)
 
     async def recall(self, key: str) -> bytes | None:
         """All bytes of a blob that is asked for again and again; None when it is too large to be remembered.
@@ -101,7 +103,7 @@ class Blobs:
         """
         data = self._remembered.get(key)
         if data is None:
-            size, pieces = await self._places.stream(key)
+            size, pieces = await self._storage.stream(key)
             if not self._remembered.takes(size):
                 return None
             data = b"".join([piece async for piece in pieces])
@@ -115,7 +117,7 @@ class Blobs:
             key: of the blob.
             data: all its bytes, as recalled.
         """
-        if len(data) < _LEAST_BYTES:
+        if len(data) < _LEAST_BYTES or len(data) * _MOST_SHARE > self._limit:
             return None
         name = _zstd_name(key)
         smaller = self._remembered.get(name)
@@ -132,19 +134,19 @@ class Blobs:
         for key in keys:
             self._remembered.forget(key)
             self._remembered.forget(_zstd_name(key))
-        await self._places.delete(keys)
+        await self._storage.delete(keys)
 
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another: ``7`` of ``diffs/7`` for ``diffs``."""
-        return await self._places.groups(parent)
+        return await self._storage.groups(parent)
 
     async def drop(self, group: str) -> None:
         """Deletes all blobs of a group, whoever added them."""
-        await self._places.drop(group)
+        await self._storage.drop(group)
 
     async def aclose(self) -> None:
         """Ends all work."""
-        await self._places.aclose()
+        await self._storage.aclose()
 
 
 def _zstd_name(key: str) -> str:

@@ -23,43 +23,43 @@ class Bucket:
         self._store = store
 
     async def put(self, key: str, data: Buffer) -> None:
-        """See `Places`."""
+        """See `Storage`."""
         await self._store.put_async(key, data)
 
     async def add(self, group: str, data: Buffer) -> str:
-        """See `Places`."""
+        """See `Storage`."""
         key = f"{group}/{secrets.token_hex(16)}"
         await self.put(key, data)
         return key
 
     async def get(self, key: str) -> bytes:
-        """See `Places`."""
+        """See `Storage`."""
         found = await self._store.get_async(key)
         return (await found.bytes_async()).to_bytes()
 
     async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
-        """See `Places`."""
+        """See `Storage`."""
         found = await self._store.get_async(key)
         return found.meta["size"], _views(found.stream(min_chunk_size=_CHUNK_BYTES))
 
     async def delete(self, keys: tuple[str, ...]) -> None:
-        """See `Places`."""
+        """See `Storage`."""
         for key in keys:
             with contextlib.suppress(FileNotFoundError, NotFoundError):
                 await self._store.delete_async(key)
 
     async def groups(self, parent: str) -> list[str]:
-        """See `Places`."""
+        """See `Storage`."""
         found = await self._store.list_with_delimiter_async(f"{parent}/")
         return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
 
     async def drop(self, group: str) -> None:
-        """See `Places`."""
+        """See `Storage`."""
         async for page in self._store.list(f"{group}/"):
             await self.delete(tuple(found["path"] for found in page))
 
     async def aclose(self) -> None:
-        """See `Places`; nothing is held."""
+        """See `Storage`; nothing is held."""
 
 
 async def _views(stream: AsyncIterator[object]) -> AsyncIterator[bytes]:

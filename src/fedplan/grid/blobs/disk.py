@@ -49,7 +49,8 @@ def write_file(path: str, data: Buffer) -> None:
         write_all(file, data)
         os.fsync(file)
     except OSError:
-        os.unlink(path)  # a full disk has better use for it
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # a full disk has better use for it
         raise
     finally:
         os.close(file)

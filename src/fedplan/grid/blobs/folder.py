@@ -1,10 +1,11 @@
 """Blobs in a folder: a file each, or many small ones of a group one after the other in one file."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import re
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,11 +37,11 @@ class Folder:
         self._logs = Logs(folder)
 
     async def put(self, key: str, data: Buffer) -> None:
-        """See `Places`."""
+        """See `Storage`."""
         await self._do(lambda: write_file(str(self._folder / key), data))
 
     async def add(self, group: str, data: Buffer) -> str:
-        """See `Places`."""
+        """See `Storage`."""
         if len(data) <= MOST_BYTES:
             file, start = await self._logs.append(group, data)
             return f"{file}@{start}+{len(data)}"
@@ -49,7 +50,7 @@ class Folder:
         return key
 
     async def get(self, key: str) -> bytes:
-        """See `Places`."""
+        """See `Storage`."""
         part = _PART.fullmatch(key)
         if part is None:
             return await self._do((self._folder / key).read_bytes)
@@ -57,16 +58,13 @@ class Folder:
         return await self._do(lambda: _read_part(path, start, size))
 
     async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
-        """See `Places`."""
-        if _PART.fullmatch(key):
-            data = await self.get(key)
-            return len(data), _once(data)
+        """See `Storage`."""
         path = self._folder / key
         size = (await self._do(path.stat)).st_size
         return size, self._pieces(path)
 
     async def delete(self, keys: tuple[str, ...]) -> None:
-        """See `Places`."""
+        """See `Storage`."""
 
         def unlink() -> None:
             for key in keys:
@@ -75,7 +73,7 @@ class Folder:
         await self._do(unlink)
 
     async def groups(self, parent: str) -> list[str]:
-        """See `Places`."""
+        """See `Storage`."""
         folder = self._folder / parent
 
         def names() -> list[str]:
@@ -84,12 +82,12 @@ class Folder:
         return await self._do(names)
 
     async def drop(self, group: str) -> None:
-        """See `Places`."""
+        """See `Storage`."""
         await self._logs.forget(group)
-        await self._do(lambda: shutil.rmtree(self._folder / group, ignore_errors=True))
+        await self._do(lambda: _delete(self._folder / group))
 
     async def aclose(self) -> None:
-        """See `Places`."""
+        """See `Storage`."""
         await self._logs.aclose()
         self._disk.shutdown()
 
@@ -102,10 +100,21 @@ class Folder:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
 def _read_part(path: Path, start: int, size: int) -> bytes:
     with path.open("rb", buffering=0) as file:
-        return os.pread(file.fileno(), size, start)
+        part = os.pread(file.fileno(), size, start)
+    if len(part) != size:
+        raise FileNotFoundError(f"{path} was cut short: {size} bytes from byte {start} on are not there")
+    return part
+
+
+def _delete(folder: Path) -> None:
+    """Deletes a folder of files. One that comes meanwhile stays, and the folder with it."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in list(folder.iterdir()):
+            path.unlink(missing_ok=True)
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise

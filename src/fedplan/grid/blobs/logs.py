@@ -32,7 +32,7 @@ _KNOWN_FILES = 1000
 
 _PAST_THE_CACHE = getattr(os, "O_DIRECT", 0)
 
-Place = tuple[str, int]
+Spot = tuple[str, int]
 """A file's name under the folder, and where in it a blob starts."""
 
 
@@ -40,19 +40,11 @@ Place = tuple[str, int]
 class _Waiting:
     group: str
     data: Buffer
-    place: asyncio.Future[Place]
-
-
-@dataclasses.dataclass(slots=True)
-class _Log:
-    """A file, and how much was written to it."""
-
-    name: str
-    size: int = 0
+    spot: asyncio.Future[Spot]
 
 
 class Logs:
-    """The files of a folder: for each group one that is being appended to.
+    """Appends blobs to the files of a folder. What comes while a write is under way is written by the next.
 
     Args:
         folder: where. Each group has a folder of its own there.
@@ -64,13 +56,13 @@ class Logs:
         self._thread = ThreadPoolExecutor(1, "fedplan-log")
         self._files = _Files(folder)  # the thread's alone
 
-    async def append(self, group: str, data: Buffer) -> Place:
+    async def append(self, group: str, data: Buffer) -> Spot:
         """Appends a blob of at most `MOST_BYTES` to a file of its group, on disk before it returns."""
         waiting = _Waiting(group, data, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._task is None:
             self._task = asyncio.create_task(self._work())
-        return await waiting.place
+        return await waiting.spot
 
     async def forget(self, group: str) -> None:
         """Lets a group's file be, once what comes before is written; what comes later goes into a new one."""
@@ -83,33 +75,37 @@ class Logs:
         self._thread.shutdown()
 
     async def _work(self) -> None:
-        """Writes what waits, and what comes meanwhile."""
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            places = await self._do(functools.partial(self._write, batch))
-            for waiting, place in zip(batch, places, strict=True):
-                if waiting.place.done():  # cancelled
-                    continue
-                if isinstance(place, OSError):
-                    waiting.place.set_exception(place)
-                else:
-                    waiting.place.set_result(place)
-        self._task = None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                for group in dict.fromkeys(waiting.group for waiting in batch):
+                    await self._write(group, [waiting for waiting in batch if waiting.group == group])
+        finally:
+            self._task = None
 
-    def _write(self, batch: Sequence[_Waiting]) -> list[Place | OSError]:
-        places: dict[int, Place | OSError] = {}
-        for group in dict.fromkeys(waiting.group for waiting in batch):
-            mine = [index for index, waiting in enumerate(batch) if waiting.group == group]
-            try:
-                written = self._files.append(group, [batch[index].data for index in mine])
-            except OSError as error:
-                places |= dict.fromkeys(mine, error)
-            else:
-                places |= zip(mine, written, strict=True)
-        return [places[index] for index in range(len(batch))]
+    async def _write(self, group: str, batch: Sequence[_Waiting]) -> None:
+        blobs = [waiting.data for waiting in batch]
+        try:
+            spots = await self._do(functools.partial(self._files.append, group, blobs))
+        except Exception as error:  # noqa: BLE001  # whatever it is, those who wait must hear of it
+            for waiting in batch:
+                if not waiting.spot.done():
+                    waiting.spot.set_exception(error)
+            return
+        for waiting, spot in zip(batch, spots, strict=True):
+            if not waiting.spot.done():  # else who waited was cancelled
+                waiting.spot.set_result(spot)
 
     async def _do(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+@dataclasses.dataclass(slots=True)
+class _Log:
+    """A file, and how much was written to it."""
+
+    name: str
+    size: int = 0
 
 
 class _Files:
@@ -120,44 +116,52 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._flags = os.O_DSYNC | _PAST_THE_CACHE  # a write returns when it is on the disk
         self._logs: OrderedDict[str, _Log] = OrderedDict()
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES))  # starts at a page
 
-    def append(self, group: str, blobs: Sequence[Buffer]) -> list[Place]:
+    def append(self, group: str, blobs: Sequence[Buffer]) -> list[Spot]:
         """Appends blobs to a group's file. When that fails, the file is not written to any more."""
-        log, file = self._open(group)
         try:
-            return self._append(log, file, blobs)
-        except OSError:
+            log, file = self._open(group)
+            try:
+                return self._fill(log, file, blobs)
+            finally:
+                os.close(file)
+        except OSError as error:
             self.forget(group)
-            raise
-        finally:
-            os.close(file)
+            if error.errno != errno.EINVAL or not self._flags & _PAST_THE_CACHE:
+                raise
+        self._flags &= ~_PAST_THE_CACHE  # the file system has nothing but its cache, or larger blocks
+        return self.append(group, blobs)
 
     def forget(self, group: str) -> None:
         """Lets a group's file be: what is appended later goes into a new one."""
         self._logs.pop(group, None)
 
-    def _append(self, log: _Log, file: int, blobs: Sequence[Buffer]) -> list[Place]:
-        places = []
+    def _fill(self, log: _Log, file: int, blobs: Sequence[Buffer]) -> list[Spot]:
+        spots = []
         filled = 0
         for blob in blobs:
             end = _whole_blocks(filled + len(blob))
             if end > len(self._buffer):
                 self._write(log, file, filled)
                 filled, end = 0, _whole_blocks(len(blob))
-            places.append((log.name, log.size + filled))
+            spots.append((log.name, log.size + filled))
             self._buffer[filled : filled + len(blob)] = blob
             self._buffer[filled + len(blob) : end] = bytes(end - filled - len(blob))
             filled = end
         self._write(log, file, filled)
-        return places
+        return spots
 
     def _write(self, log: _Log, file: int, filled: int) -> None:
         try:
             write_all(file, self._buffer[:filled])
-        except OSError:
-            os.ftruncate(file, log.size)  # a full disk has better use for it
+        except OSError:  # a full disk has better use for what was written
+            if log.size:
+                os.ftruncate(file, log.size)
+            else:
+                (self._folder / log.name).unlink(missing_ok=True)
             raise
         log.size += filled
 
@@ -166,12 +170,16 @@ class _Files:
         log = self._logs.get(group)
         if log is not None:
             try:
-                return log, _past_the_cache(str(self._folder / log.name), os.O_APPEND)
+                return log, open_file(str(self._folder / log.name), self._flags | os.O_APPEND)
             except FileNotFoundError:
                 self.forget(group)
         log = _Log(f"{group}/{secrets.token_hex(8)}")
-        file = _past_the_cache(str(self._folder / log.name), NEW)
-        sync_names(str(self._folder / group))
+        file = open_file(str(self._folder / log.name), self._flags | NEW)
+        try:
+            sync_names(str(self._folder / group))
+        except OSError:
+            os.close(file)
+            raise
         self._logs[group] = log
         if len(self._logs) > _KNOWN_FILES:
             self._logs.popitem(last=False)
@@ -180,13 +188,3 @@ class _Files:
 
 def _whole_blocks(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
-
-
-def _past_the_cache(path: str, flags: int) -> int:
-    """Opens a file so that a write returns when it is on the disk."""
-    try:
-        return open_file(path, flags | os.O_DSYNC | _PAST_THE_CACHE)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return open_file(path, flags | os.O_DSYNC)  # a file system that has nothing but its cache

@@ -101,16 +101,16 @@ async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
     Most diffs are in the cycle's sum already; the others are read, one at a time.
     """
     async with grid.store.reading() as db:
-        reports = await participation.reports(db, cycle.id)
+        received = await participation.diffs(db, cycle.id)
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     try:
         rule = await _rule(grid, process)
         tally = await grid.tallies.take(cycle.id)
-        if tally is None or not tally.counted <= {report.assignment_id for report in reports}:
+        if tally is None or not tally.counted <= set(received):
             tally = Tally(rule.start(process.layout), set())
-        for report in reports:
-            if report.assignment_id not in tally.counted:
-                diff = await grid.blobs.get(report.blob)
+        for blob in received:
+            if blob not in tally.counted:
+                diff = await grid.blobs.get(blob)
                 tally.state = await asyncio.to_thread(_add, rule, tally.state, diff, process.layout)
         average = await asyncio.to_thread(_finish, rule, tally, process.layout)
         model = await grid.blobs.get(checkpoint.blob)
@@ -131,9 +131,9 @@ async def catch_up(grid: Grid, running: Running) -> None:
     if not grid.tallies.lacks(running.id, process.layout, running.reported):
         return
     async with grid.store.reading() as db:
-        reports = await participation.reports(db, running.id)
-    for report in reports:
-        grid.tallies.add(running.id, process.layout, report)
+        received = await participation.diffs(db, running.id)
+    for blob in received:
+        grid.tallies.add(running.id, process.layout, blob)
 
 
 async def _rule(grid: Grid, process: Process) -> AveragingRule:

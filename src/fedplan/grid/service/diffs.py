@@ -1,7 +1,11 @@
 """Where workers' diffs are kept, and until when."""
 
+import logging
+
 from fedplan.grid.grid import Grid
 from fedplan.grid.store import rounds
+
+logger = logging.getLogger(__name__)
 
 
 def group_of(grid: Grid, cycle_id: int) -> str:
@@ -11,8 +15,12 @@ def group_of(grid: Grid, cycle_id: int) -> str:
 
 async def forget(grid: Grid, cycle_id: int) -> None:
     """Deletes the diffs of a cycle that has ended, unless they are to be kept."""
-    if not grid.settings.keep_diffs:
+    if grid.settings.keep_diffs:
+        return
+    try:
         await grid.blobs.drop(group_of(grid, cycle_id))
+    except Exception:
+        logger.exception("the diffs of cycle %d are not deleted; the next start tries again", cycle_id)
 
 
 async def forget_left(grid: Grid) -> None:

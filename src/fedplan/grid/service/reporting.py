@@ -19,7 +19,7 @@ from fedplan.errors import (
 from fedplan.grid import cycles
 from fedplan.grid.auth import key_digest
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Assignment, Phase, Process, Report
+from fedplan.grid.records import Assignment, Phase, Process
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of
 from fedplan.grid.store import participation, rounds
@@ -102,45 +102,53 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         data, tensors, diff_reach = await asyncio.to_thread(_examine, diff, layout, formats)
     if not is_within(reach, diff_reach, layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
-    report = Report(place.id, await grid.blobs.add(group_of(grid, cycle.id), data))
+    blob = await _store(grid, place, data)
     try:
-        async with _counted(grid, keys, process, place, report):
-            if process.averaging_plan is None:
-                grid.tallies.add(cycle.id, layout, report, tensors)
+        await _count(grid, keys, process, place, blob, tensors)
     except ReportConflictError:
         await _forget_late(grid, cycle.id)
         raise
     await grid.tallies.settle(cycle.id)
 
 
-@contextlib.asynccontextmanager
-async def _counted(
-    grid: Grid, keys: ReportKeys, process: Process, place: Assignment, report: Report
-) -> AsyncIterator[None]:
-    """Adds the report to its cycle, and lets the cycle close when it has all it needs.
+async def _store(grid: Grid, place: Assignment, data: Buffer) -> str:
+    try:
+        return await grid.blobs.add(group_of(grid, place.cycle_id), data)
+    except (
+        FileNotFoundError
+    ):  # deleted with its cycle's others while it was written, or a fault of the storage
+        if await _forget_late(grid, place.cycle_id):
+            raise _conflict(place) from None
+        raise
 
-    In the block the report is counted, but nobody else knows it yet.
-    """
+
+async def _count(
+    grid: Grid, keys: ReportKeys, process: Process, place: Assignment, blob: str, diff: Tensors
+) -> None:
+    """Adds the report to its cycle, and lets the cycle close when it has all it needs."""
     now = grid.clock()
     async with grid.store.writing() as db:
-        cycle = await participation.add_report(db, place, key_digest(keys.request_key), report.blob, now)
+        cycle = await participation.add_report(db, place, key_digest(keys.request_key), blob, now)
         if cycle is None:  # something changed since the place was found
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
             raise _conflict(place)
         complete = cycles.is_complete(process.server_config, cycle, now)
         if complete:
             await rounds.set_closing(db, cycle.id)
-        yield
+        if process.averaging_plan is None:  # before anybody else can know of the report
+            grid.tallies.add(cycle.id, process.layout, blob, diff)
     if complete:
         grid.closable.set()
 
 
-async def _forget_late(grid: Grid, cycle_id: int) -> None:
-    """Deletes a diff that came after the others of its cycle were deleted."""
+async def _forget_late(grid: Grid, cycle_id: int) -> bool:
+    """Whether a cycle has ended; then a diff that came after its others were deleted is deleted too."""
     async with grid.store.reading() as db:
         cycle = await participation.get_cycle(db, cycle_id)
-    if cycle.phase in (Phase.DONE, Phase.FAILED):
+    ended = cycle.phase in (Phase.DONE, Phase.FAILED)
+    if ended:
         await forget(grid, cycle_id)
+    return ended
 
 
 def _examine(diff: Buffer | str, layout: Layout, formats: Collection[str]) -> tuple[Buffer, Tensors, Reach]:

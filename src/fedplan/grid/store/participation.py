@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import RowMapping, and_, bindparam, delete, func, or_, select, update
 
-from fedplan.grid.records import Assignment, Cycle, Phase, Report
+from fedplan.grid.records import Assignment, Cycle, Phase
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, cycles, waiting
 
@@ -131,10 +131,10 @@ async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, 
 
 
 async def add_report(db: Db, place: Assignment, key_digest: str, blob: str, now: float) -> Cycle | None:
-    """Stores a worker's report, and returns its cycle as it is then.
+    """Stores a worker's report, and returns its cycle with it.
 
-    None when the cycle, the place or its key is not any more what it was when the place was found; then what
-    was written must be undone. The cycle comes first: from there on nobody else changes it.
+    None when the cycle, the place or its key is not any more what it was when the place was found: then the
+    caller must raise, so that nothing stays. The cycle comes first: from there on nobody else changes it.
     """
     row = (await db.execute(_COUNT_REPORT, {"which": place.cycle_id})).mappings().first()
     if row is None:
@@ -143,19 +143,19 @@ async def add_report(db: Db, place: Assignment, key_digest: str, blob: str, now:
     released: bool | None = await db.scalar(_ADD_DIFF, values)
     if released is None:
         return None
-    if released:
+    if released:  # only in cycles that time closes, which do not look at `occupied`
         await db.execute(_OCCUPY, {"which": place.cycle_id})
     return read_cycle(row)
 
 
-async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
-    """The reports of a cycle, in the order in which the workers joined."""
+async def diffs(db: Db, cycle_id: int) -> Sequence[str]:
+    """The keys of the diffs that a cycle received, in the order in which the workers joined."""
     query = (
-        select(assignments.c.id, assignments.c.diff)
+        select(assignments.c.diff)
         .where(assignments.c.cycle_id == cycle_id, assignments.c.diff.is_not(None))
         .order_by(assignments.c.id)
     )
-    return [Report(row.id, row.diff) for row in await db.execute(query)]
+    return list(await db.scalars(query))
 
 
 async def forget_diffs(db: Db, cycle_id: int) -> None:

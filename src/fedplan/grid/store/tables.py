@@ -129,7 +129,7 @@ assignments = Table(
     Column("accepted_at", Double, nullable=False),
     Column("released", Boolean, nullable=False),
     Column("reported_at", Double),
-    Column("diff", String(80)),
+    Column("diff", String(80)),  # the longest key has 79: see `service.diffs`
     UniqueConstraint("cycle_id", "worker_id"),
     UniqueConstraint("key_digest"),
     Index(None, "identity", "cycle_id"),

@@ -6,7 +6,7 @@ from typing import Protocol
 from fedplan.wire.protobuf import Buffer
 
 
-class Places(Protocol):
+class Storage(Protocol):
     """Where blobs are kept. What reads one raises FileNotFoundError when there is none of that key."""
 
     async def put(self, key: str, data: Buffer) -> None:
@@ -19,7 +19,7 @@ class Places(Protocol):
         """All bytes of a blob."""
 
     async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
-        """A blob's size, and its bytes in pieces."""
+        """The size of a blob that was put, and its bytes in pieces."""
 
     async def delete(self, keys: tuple[str, ...]) -> None:
         """Deletes blobs that were put; one that is gone already is no error."""
