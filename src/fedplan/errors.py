@@ -194,6 +194,7 @@ class GridResponseError(WorkerError):
         status: HTTP status of the answer; None when it came over a WebSocket.
         retry_after: seconds after which the grid wants the request again; None when it did not say.
         accepts: content types of bodies that the grid says it knows; "" when it did not say.
+        damaged: True when the answer was damaged on its way, so that another may come whole.
     """
 
     def __init__(
@@ -203,10 +204,12 @@ class GridResponseError(WorkerError):
         status: int | None = None,
         retry_after: float | None = None,
         accepts: str = "",
+        damaged: bool = False,
     ) -> None:
         self.status = status
         self.retry_after = retry_after
         self.accepts = accepts
+        self.damaged = damaged
         super().__init__(message)
 
 

@@ -102,6 +102,41 @@ def test_each_worker_has_one_place_in_a_cycle_whoever_comes_first(
     assert [c["number"] for c in status_of(fedplan, grid_url, "sockets")["checkpoints"]] == [3, 2, 1]
 
 
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_a_worker_outlasts_a_grid_that_is_killed_and_started_again(
+    fedplan: Invoke, project: Project, tmp_path: Path, scheme: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    serve = ("serve", "--port", port, "--data", tmp_path / "grid")
+    where = ("--url", f"{scheme}://127.0.0.1:{port}", "--model", "lasting", "--version", "1.0")
+    with contextlib.ExitStack() as stack:
+        grid = stack.enter_context(fedplan_process(*serve))
+        grid.stdout.readline()
+        configs = write_configs(tmp_path, "lasting", max_workers=2, max_diffs=2, num_cycles=2)
+        hosted = fedplan(
+            "host", "--url", url, "--model", project["model.pb"], "--plan",
+            f"training_plan={project['plan.pb']}", *configs,
+        )  # fmt: skip
+        assert hosted.exit_code == 0, hosted.output
+        data = ("--data", project["data.npz"])
+        first = stack.enter_context(fedplan_process("worker", *where, *data, "--json"))
+        while status_of(fedplan, url, "lasting")["cycle"]["reported"] == 0:
+            assert first.poll() is None, first.stderr.read()
+            time.sleep(0.1)
+        time.sleep(1.2)  # by now it has asked for the next cycle
+        grid.kill()
+        time.sleep(6)  # more than the repetitions of one call take
+        assert first.poll() is None
+        stack.enter_context(fedplan_process(*serve)).stdout.readline()
+        second = stack.enter_context(fedplan_process("worker", *where, *data, "--json"))
+        for worker in (first, second):
+            output, errors = worker.communicate(timeout=60)
+            assert worker.returncode == 0, errors
+            assert json.loads(output)["cycles"] == 2
+
+
 def test_a_worker_trains_as_many_cycles_and_batches_as_it_was_told(
     fedplan: Invoke, grid_url: str, project: Project, host
 ) -> None:

@@ -26,7 +26,12 @@ from fedplan.wire.encoding import PIECE_BYTES, to_zstd
 from tests.client.small_grid import SmallGrid
 
 REPORT = GridRequest("model-centric/report", {"worker_id": "w", "request_key": "secret-key", "diff": ""})
-MODEL = GridRequest("model-centric/get-model", {"worker_id": "w", "request_key": "secret-key"}, verb="GET")
+MODEL = GridRequest(
+    "model-centric/get-model", {"worker_id": "w", "request_key": "secret-key"}, "GET", "bytes"
+)
+STATUS = GridRequest("model-centric/status", {}, "GET")
+BOMB = to_zstd(bytes(256 * PIECE_BYTES))
+NESTED = "[" * 100_000
 
 
 @pytest.fixture
@@ -96,13 +101,42 @@ async def test_a_moved_grid_is_not_followed_but_named(grid: SmallGrid, transport
         await transport.send(REPORT)
 
 
-@pytest.mark.parametrize("body", ["hello", "[1]"])
+@pytest.mark.parametrize("request_", [REPORT, STATUS], ids=["post", "get"])
+@pytest.mark.parametrize("body", ["hello", "[1]", NESTED, '{"error": ' + NESTED], ids=lambda body: body[:12])
 async def test_an_answer_that_is_no_object_is_an_error(
-    grid: SmallGrid, transport: HttpTransport, body: str
+    grid: SmallGrid, transport: HttpTransport, request_: GridRequest, body: str
 ) -> None:
-    grid.answer("report", Response(body))
+    grid.answer(request_.endpoint.removeprefix("model-centric/"), Response(body))
     with pytest.raises(GridResponseError, match="not a JSON object"):
+        await transport.send(request_)
+
+
+async def test_an_error_that_is_nested_too_deeply_gives_the_status(
+    grid: SmallGrid, transport: HttpTransport
+) -> None:
+    grid.answer("report", Response('{"error": ' + NESTED, 500))
+    with pytest.raises(GridResponseError, match=r"500 Internal Server Error$"):
         await transport.send(REPORT)
+
+
+async def test_the_grids_words_steer_no_terminal_and_fill_none(
+    grid: SmallGrid, transport: HttpTransport
+) -> None:
+    grid.answer("report", JSONResponse({"error": "\x1b]0;title\x07\nfedplan: fine" + 3000 * "x"}, 409))
+    with pytest.raises(GridResponseError) as error:
+        await transport.send(REPORT)
+    assert r"report: \x1b]0;title\x07\nfedplan: finexxx" in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 600
+
+
+async def test_the_name_of_a_status_steers_no_terminal() -> None:
+    reply = b"HTTP/1.1 502 \x1b[2J\r\nContent-Length: 0\r\n\r\n"
+    async with raw_server(reply) as url:
+        transport = HttpTransport(GridUrl.parse(url), timeout=5)
+        with pytest.raises(GridResponseError, match=r"502 \\x1b\[2J$"):
+            await transport.send(REPORT)
+        await transport.aclose()
 
 
 @pytest.mark.parametrize(
@@ -159,8 +193,32 @@ async def test_an_answer_beyond_the_limit_is_refused_while_it_arrives(
 ) -> None:
     monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
     grid.answer("get-model", Response(bytes(1001)))
-    with pytest.raises(MessageTooLargeError, match="1000 bytes"):
+    with pytest.raises(GridResponseError, match="1000 bytes") as error:
         await transport.send(MODEL)
+    assert isinstance(error.value.__cause__, MessageTooLargeError)
+    assert not error.value.damaged
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+@pytest.mark.parametrize("request_", [REPORT, STATUS], ids=["post", "get"])
+async def test_an_object_is_small_whatever_it_says_that_it_is(
+    grid: SmallGrid, transport: HttpTransport, request_: GridRequest, kind: str
+) -> None:
+    call = request_.endpoint.removeprefix("model-centric/")
+    grid.answer(call, Response(BOMB, headers={"content-encoding": "zstd", "content-type": kind}))
+    with pytest.raises(GridResponseError, match="larger than 33554432 bytes"):
+        await transport.send(request_)
+
+
+@pytest.mark.parametrize("request_", [REPORT, MODEL], ids=["object", "bytes"])
+async def test_of_an_error_too_large_to_be_one_only_the_status_is_told(
+    grid: SmallGrid, transport: HttpTransport, request_: GridRequest
+) -> None:
+    call = request_.endpoint.removeprefix("model-centric/")
+    grid.answer(call, JSONResponse({"error": "x" * (2 << 20)}, 503, {"Retry-After": "7"}))
+    with pytest.raises(GridResponseError, match=r"503 Service Unavailable$") as error:
+        await transport.send(request_)
+    assert error.value.retry_after == 7
 
 
 class TestCompressedAnswers:
@@ -187,11 +245,10 @@ class TestCompressedAnswers:
         self, grid: SmallGrid, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 4 * PIECE_BYTES)
-        bomb = to_zstd(bytes(256 * PIECE_BYTES))
-        assert len(bomb) < 64 * 1024  # it comes at once
-        grid.answer("get-model", Response(bomb, headers=self.HEADERS))
+        assert len(BOMB) < 64 * 1024  # it comes at once
+        grid.answer("get-model", Response(BOMB, headers=self.HEADERS))
         tracemalloc.start()
-        with pytest.raises(MessageTooLargeError, match="larger than"):
+        with pytest.raises(GridResponseError, match="larger than"):
             await transport.send(MODEL)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -202,7 +259,7 @@ class TestCompressedAnswers:
     ) -> None:
         monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1000)
         grid.answer("get-model", Response(to_zstd(b"") * 200, headers=self.HEADERS))
-        with pytest.raises(MessageTooLargeError):
+        with pytest.raises(GridResponseError, match="larger than"):
             await transport.send(MODEL)
 
     @pytest.mark.parametrize("damage", ["cut", "changed", "no zstd"])
@@ -212,17 +269,39 @@ class TestCompressedAnswers:
         data = to_zstd(bytes(range(256)))
         body = {"cut": data[:-1], "changed": b"x" + data[1:], "no zstd": b"hello"}[damage]
         grid.answer("get-model", Response(body, headers=self.HEADERS))
-        with pytest.raises(WireError, match="zstd"):
+        with pytest.raises(GridResponseError, match="zstd") as error:
             await transport.send(MODEL)
+        assert isinstance(error.value.__cause__, WireError)
+        assert error.value.damaged
 
     @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd, zstd"])
     async def test_in_a_way_that_nobody_asked_for_are_refused(
         self, grid: SmallGrid, transport: HttpTransport, encoding: str
     ) -> None:
-        grid.answer("get-model", Response(b"some", 502, headers={"content-encoding": encoding}))
+        grid.answer("get-model", Response(b"some", headers={"content-encoding": encoding}))
         with pytest.raises(GridResponseError, match=f"'{encoding}', which nobody had asked for") as error:
             await transport.send(MODEL)
-        assert error.value.status == 502
+        assert error.value.status == 200
+        assert not error.value.damaged
+
+    @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+    async def test_of_errors_that_cannot_be_read_leave_the_status(
+        self, grid: SmallGrid, transport: HttpTransport, encoding: str
+    ) -> None:
+        headers = {"content-encoding": encoding, "retry-after": "7"}
+        grid.answer("report", Response(b"some", 503, headers))
+        with pytest.raises(GridResponseError, match=r"503 Service Unavailable$") as error:
+            await transport.send(REPORT)
+        assert (error.value.status, error.value.retry_after) == (503, 7)
+
+    async def test_of_errors_that_break_off_leave_the_status(self) -> None:
+        head = b"HTTP/1.1 503 Later\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\n"
+        async with raw_server(head + b"abc") as url:
+            transport = HttpTransport(GridUrl.parse(url), timeout=5)
+            with pytest.raises(GridResponseError, match="503 Later") as error:
+                await transport.send(REPORT)
+            assert error.value.retry_after == 7
+            await transport.aclose()
 
 
 async def test_keys_stay_out_of_the_log(

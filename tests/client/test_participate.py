@@ -1,17 +1,27 @@
 import base64
+import importlib
 import time
+from collections import deque
 from typing import Any
 
 import pytest
 import torch
+from starlette.responses import Response
 
-from fedplan.client import BatchEnd, Participation, participate, participate_async
+from fedplan.client import BatchEnd, Job, Participation, participate, participate_async
 from fedplan.data import DataLoader, TensorDataset
-from fedplan.errors import ConfigError, CycleRejectedError, GridResponseError, InsecureUrlError
+from fedplan.errors import (
+    ConfigError,
+    CycleRejectedError,
+    GridConnectionError,
+    GridResponseError,
+    InsecureUrlError,
+)
 from fedplan.wire import State
 from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import make_data, make_trainer
 
+participating = importlib.import_module("fedplan.client.participate")  # the package has the function there
 IMAGES, LABELS = make_data()
 REJECTED = {"status": "rejected"}
 LATER = {"status": "rejected", "timeout": 0}
@@ -75,6 +85,67 @@ def test_a_worker_that_waits_for_some_seconds_gives_up_then(grid: SmallGrid) -> 
         take_part(grid, wait=0.3)
     assert 0.3 <= time.monotonic() - began < 5
     assert len(grid.asked("cycle-request")) == 2  # once more when the patience ends
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(participating, "_AWAY", (0.01, 0.01, 0.01))
+
+
+AWAY = Response(status_code=502)
+
+
+@pytest.mark.usefixtures("short_pauses")
+class TestAGridThatIsAway:
+    def test_is_asked_again_by_a_worker_that_waits(self, grid: SmallGrid) -> None:
+        grid.answer("cycle-request", LATER, *[AWAY] * 3, LATER, *[AWAY] * 3)
+        assert take_part(grid, wait=True).cycles == 1
+        assert len(grid.asked("authenticate")) == 1  # it stays one worker
+        assert grid.next["cycle-request"] == deque()
+
+    def test_is_given_up_when_it_stays_away(self, grid: SmallGrid) -> None:
+        grid.answer("cycle-request", LATER, *[AWAY] * 9)
+        with pytest.raises(GridResponseError, match="502"):
+            take_part(grid, wait=True)
+        assert len(grid.asked("cycle-request")) == 1 + 4
+
+    def test_is_not_waited_for_if_it_never_answered(self, grid: SmallGrid) -> None:
+        grid.answer("cycle-request", AWAY)
+        with pytest.raises(GridResponseError, match="502"):
+            take_part(grid, wait=True)
+
+    def test_is_not_waited_for_longer_than_the_caller_likes(self, grid: SmallGrid) -> None:
+        grid.answer("cycle-request", LATER, *[AWAY] * 9)
+        with pytest.raises(GridResponseError, match="502"):
+            take_part(grid, wait=0.505)
+        assert len(grid.asked("cycle-request")) <= 3
+
+    def test_gets_a_report_that_could_not_be_sent_when_it_is_back(
+        self, grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.fail_reports(monkeypatch, GridConnectionError("away", sent=False), times=2)
+        result = take_part(grid, wait=True)
+        assert (result.cycles, result.refused, len(grid.diffs)) == (1, 0, 1)
+        assert len(grid.asked("cycle-request")) == 1
+
+    def test_does_not_get_a_report_twice_that_may_have_arrived(
+        self, grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.fail_reports(monkeypatch, GridConnectionError("broke"), times=1)
+        result = take_part(grid, wait=True)
+        assert (result.cycles, result.refused, len(grid.diffs)) == (1, 1, 1)
+        assert len(grid.asked("cycle-request")) == 2
+
+    @staticmethod
+    def fail_reports(monkeypatch: pytest.MonkeyPatch, error: GridConnectionError, times: int) -> None:
+        report, left = Job.report, [error] * times
+
+        async def fail(self: Job, diff: bytes) -> None:
+            if left:
+                raise left.pop()
+            await report(self, diff)
+
+        monkeypatch.setattr(Job, "report", fail)
 
 
 def test_a_finished_model_is_not_waited_for(grid: SmallGrid) -> None:

@@ -3,7 +3,7 @@ import pytest
 from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, may_repeat
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, WorkerError
 
-GET = GridRequest("model-centric/get-model", {}, verb="GET", idempotent=True)
+GET = GridRequest("model-centric/get-model", {}, "GET", "bytes", idempotent=True)
 REPORT = GridRequest("model-centric/report", {"diff": "x", "request_key": "secret"})
 
 
@@ -41,6 +41,8 @@ def fast(attempts: int = 3) -> Retry:
         (GridResponseError("", status=500), False, False),
         (GridResponseError("", status=409, retry_after=1), False, False),
         (GridResponseError(""), False, False),
+        (GridResponseError("", status=200), False, False),
+        (GridResponseError("", status=200, damaged=True), True, False),
     ],
 )
 def test_what_may_be_sent_again(

@@ -18,7 +18,7 @@ from tests.client.small_grid import SmallGrid
 
 REPORT = GridRequest("model-centric/report", {"request_key": "secret-key", "diff": "x"})
 AUTHENTICATE = GridRequest("model-centric/authenticate", {"model_name": "m"})
-MODEL = GridRequest("model-centric/get-model", {}, verb="GET")
+MODEL = GridRequest("model-centric/get-model", {}, "GET", "bytes")
 
 
 def connect(url: str, timeout: float = 5.0) -> WebSocketTransport:
@@ -89,12 +89,22 @@ async def test_answers_without_a_request_id_are_matched_by_type(
 async def test_a_bare_error_answers_the_oldest_message_and_noise_answers_none() -> None:
     async def bare(socket: ServerConnection) -> None:
         await socket.recv()
-        for noise in ("no json", "[1]", "{}", '{"type": "other", "data": {}}', '{"request_id": "?"}'):
+        nested = "[" * 100_000
+        deep = "[" * 900 + "]" * 900
+        for noise in (
+            nested,
+            f'{{"request_id": {deep}}}',
+            "no json",
+            "[1]",
+            "{}",
+            '{"type": "other", "data": {}}',
+            '{"request_id": "?"}',
+        ):
             await socket.send(noise)
-        await socket.send('{"error": "what is that?"}')
+        await socket.send('{"error": "what is\\u0007 that?"}')
 
     async with listening(bare) as transport:
-        with pytest.raises(GridResponseError, match="what is that"):
+        with pytest.raises(GridResponseError, match=r"what is\\x07 that"):
             await transport.send(REPORT)
 
 

@@ -31,6 +31,7 @@ def status(
     ```
     """
     from fedplan.client import ModelCentricFLClient
+    from fedplan.client.answers import shown
 
     with ModelCentricFLClient(url, token, verbose=verbose) as grid:
         reply = grid.status(name)
@@ -44,9 +45,10 @@ def status(
         _print_plans(reply.models)
         for model in reply.models:
             for withheld in model.withheld:
-                typer.echo(f"{model.name} {model.version}: no {withheld}", err=True)
+                typer.echo(shown(f"{model.name} {model.version}: no {withheld}"), err=True)
             if model.last_failure is not None:
-                typer.echo(f"{model.name} {model.version}: a cycle failed: {model.last_failure}", err=True)
+                failure = f"{model.name} {model.version}: a cycle failed: {model.last_failure}"
+                typer.echo(shown(failure), err=True)
 
 
 def _print_plans(models: "Sequence[ModelStatus]") -> None:

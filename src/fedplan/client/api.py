@@ -1,7 +1,6 @@
 """The calls that a grid answers, typed. How they travel is the transport's business."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
@@ -9,8 +8,9 @@ from typing import Any, Self, TypeVar
 import pybase64
 import pydantic
 
+from fedplan.client.answers import grid_message
 from fedplan.client.events import Rejected
-from fedplan.client.http import HttpTransport, grid_message
+from fedplan.client.http import HttpTransport
 from fedplan.client.speed import ConnectionSpeed, measure_speed
 from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport
 from fedplan.client.url import GridUrl
@@ -162,10 +162,7 @@ class GridApi:
     async def status(self, name: str | None) -> StatusReply:
         """Asks how the hosted models are doing; `name` picks those of one name."""
         query = {} if name is None else {"name": name}
-        try:
-            data = json.loads(await self._get(messages.STATUS, **query))
-        except ValueError:
-            data = None
+        data = await self._send(GridRequest(messages.STATUS, query, verb="GET", idempotent=True))
         return _read(StatusReply, data, messages.STATUS)
 
     async def aclose(self) -> None:
@@ -188,20 +185,22 @@ class GridApi:
         return reply
 
     async def _get(self, endpoint: str, **query: str | int) -> bytes:
-        answer = await self._transport.send(GridRequest(endpoint, query, verb="GET", idempotent=True))
+        answer = await self._transport.send(_download(endpoint, query))
         return answer.content or b""
 
     async def _get_again(self, endpoint: str, id: int, **query: str | int) -> bytes:
         """Downloads what may be here already."""
         kept = self._kept.get((endpoint, id), GridAnswer())
-        answer = await self._transport.send(
-            GridRequest(endpoint, query, verb="GET", idempotent=True, kept=kept.tag)
-        )
+        answer = await self._transport.send(_download(endpoint, query, kept.tag))
         if answer.content is None:
             answer = kept
         elif answer.tag is not None:
             self._kept[endpoint, id] = answer
         return answer.content or b""
+
+
+def _download(endpoint: str, query: Mapping[str, Any], kept: str | None = None) -> GridRequest:
+    return GridRequest(endpoint, query, verb="GET", answer="bytes", idempotent=True, kept=kept)
 
 
 def _read(kind: type[_R], data: object, endpoint: str) -> _R:
@@ -224,7 +223,7 @@ def parse_timeout(value: object) -> float | None:
     """
     if value is None:
         return None
-    match = _DURATION.fullmatch(str(value))
+    match = _DURATION.fullmatch(str(value)) if isinstance(value, str | int | float) else None
     if match is None:
         raise GridResponseError("the timeout of the grid's rejection is not a time")
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())

@@ -9,17 +9,27 @@ from typing import Any
 
 import httpx
 
+from fedplan.client.answers import MAX_OBJECT_BYTES, grid_message, parse_object, read_json, shown
 from fedplan.client.per_loop import PerLoop
 from fedplan.client.transport import GridAnswer, GridRequest
 from fedplan.client.url import GridUrl
-from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, MessageTooLargeError
+from fedplan.errors import (
+    GridConnectionError,
+    GridResponseError,
+    GridTimeoutError,
+    MessageTooLargeError,
+    WireError,
+)
 from fedplan.version import __version__
 from fedplan.wire.encoding import ZSTD, ZstdReader
 from fedplan.wire.messages import ACCEPT_POST, BINARY
 
 MAX_ANSWER_BYTES = 4 * 1024**3
-"""Answers that are larger, as they come or decompressed, are refused while they arrive, so that a broken grid
-cannot fill the worker's memory."""
+"""Downloads that are larger, as they come or decompressed, are refused while they arrive, so that a broken
+grid cannot fill the worker's memory. Objects may be `MAX_OBJECT_BYTES` large."""
+
+MAX_ERROR_BYTES = 1024**2
+"""Of an error whose body is larger only the status is told."""
 
 KEEP_ALIVE_SECONDS = 3.0
 """Idle connections are dropped after this: before common servers (5 s) drop them, which could happen in the
@@ -70,14 +80,18 @@ class HttpTransport:
         """See `Transport.send`."""
         try:
             async with self._stream(request) as response:
-                content = await _read(response, request)
+                if response.is_success:
+                    most = MAX_OBJECT_BYTES if request.answer == "object" else MAX_ANSWER_BYTES
+                    content = await _read(response, request, most)
+                else:
+                    content = await _read_error(response, request)
         except httpx.RequestError as error:
             raise _connection_error(error, self._url, request) from error
         if request.kept is not None and response.status_code == httpx.codes.NOT_MODIFIED:
             return GridAnswer(content=None, tag=request.kept)
         if not response.is_success:
             raise _response_error(response, content, request)
-        if request.verb == "GET":
+        if request.answer == "bytes":
             return GridAnswer(content=content, tag=response.headers.get("ETag"))
         return GridAnswer(data=parse_object(content, request.endpoint))
 
@@ -109,53 +123,53 @@ class HttpTransport:
             await client.aclose()
 
 
-async def _read(response: httpx.Response, request: GridRequest) -> bytes:
-    """The whole answer, decompressed here: httpx makes gigabytes of a few bytes before anybody counts them.
+async def _read(response: httpx.Response, request: GridRequest, most: int) -> bytes:
+    """The whole body, decompressed here: httpx makes gigabytes of a few bytes before anybody counts them.
 
     Raises:
-        MessageTooLargeError: it is too large, as it came or decompressed.
-        WireError: it is not the zstd that it claims to be.
-        GridResponseError: it is compressed in another way.
+        GridResponseError: it is larger than `most` bytes, as it came or decompressed; it is not the zstd that
+            it claims to be; or it is compressed in another way.
     """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", ZSTD):
         raise GridResponseError(
-            f"the answer to {request.endpoint} came with the Content-Encoding '{encoding}', which nobody had "
-            "asked for. Is there a proxy in between?",
+            f"the answer to {request.endpoint} came with the Content-Encoding '{shown(encoding)}', which "
+            "nobody had asked for. Is there a proxy in between?",
             status=response.status_code,
         )
-    reader = ZstdReader() if encoding == ZSTD else None
+    try:
+        return await _decompressed(response, ZstdReader() if encoding == ZSTD else None, most)
+    except WireError as error:
+        raise GridResponseError(
+            f"the grid's answer to {request.endpoint} cannot be read: {error}",
+            status=response.status_code,
+            damaged=not isinstance(error, MessageTooLargeError),
+        ) from error
+
+
+async def _decompressed(response: httpx.Response, reader: ZstdReader | None, most: int) -> bytes:
     pieces, size = [], 0
     async for chunk in response.aiter_raw():
         for piece in (chunk,) if reader is None else reader.pieces(chunk):
             size += len(piece)
-            if max(size, response.num_bytes_downloaded) > MAX_ANSWER_BYTES:
-                raise MessageTooLargeError(f"the grid's answer is larger than {MAX_ANSWER_BYTES} bytes")
+            if max(size, response.num_bytes_downloaded) > most:
+                raise MessageTooLargeError(f"it is larger than {most} bytes")
             pieces.append(piece)
     if reader is not None:
         reader.end()
     return b"".join(pieces)
 
 
-def parse_object(content: bytes | str, endpoint: str) -> dict[str, Any]:
-    """The JSON object that an answer holds.
-
-    Raises:
-        GridResponseError: it does not hold one.
-    """
+async def _read_error(response: httpx.Response, request: GridRequest) -> bytes:
+    """The body of an error; b"" if it cannot be read, for status and headers say enough."""
     try:
-        data = json.loads(content)
-    except ValueError:
-        data = None
-    if not isinstance(data, dict):
-        raise GridResponseError(
-            f"the grid's answer to {endpoint} is not a JSON object. Is the URL that of a grid?"
-        )
-    return data
+        return await _read(response, request, MAX_ERROR_BYTES)
+    except (GridResponseError, httpx.RequestError):
+        return b""
 
 
 def _connection_error(error: httpx.RequestError, url: GridUrl, request: GridRequest) -> GridConnectionError:
-    reason = str(error) or type(error).__name__
+    reason = shown(str(error)) or type(error).__name__
     unsent = isinstance(
         error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
     )
@@ -171,24 +185,18 @@ def _connection_error(error: httpx.RequestError, url: GridUrl, request: GridRequ
 
 
 def _response_error(response: httpx.Response, content: bytes, request: GridRequest) -> GridResponseError:
-    message = f"{response.status_code} {response.reason_phrase}".rstrip()
-    try:
-        message = grid_message(json.loads(content)) or message
-    except ValueError:  # not JSON, so not written by a grid
+    message = grid_message(read_json(content))
+    if message is None:  # not written by a grid
+        message = f"{response.status_code} {shown(response.reason_phrase)}".rstrip()
         if response.is_redirect:
-            message += f"; it has moved to {response.headers.get('Location', 'somewhere else')}: use that URL"
+            where = shown(response.headers.get("Location", "somewhere else"))
+            message += f"; it has moved to {where}: use that URL"
     return GridResponseError(
         f"the grid refused {request.endpoint}: {message}",
         status=response.status_code,
         retry_after=_retry_after(response.headers),
         accepts=response.headers.get(ACCEPT_POST, ""),
     )
-
-
-def grid_message(data: object) -> str | None:
-    """The grid's own words in an answer that is an error; None when it is none."""
-    error = data.get("error") if isinstance(data, dict) else None
-    return str(error) if error else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

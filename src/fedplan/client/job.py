@@ -13,6 +13,7 @@ from fedplan.client.events import Accepted, Events, H, Handler, Rejected
 from fedplan.client.model import SyftModel
 from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.trainer import PlanTrainer
+from fedplan.client.transport import passes
 from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.check import DEFAULT_LIMITS
@@ -155,6 +156,8 @@ class Job:
             try:
                 return self.worker_id, await self._ask_as(self.worker_id)
             except GridResponseError as error:
+                if passes(error):
+                    raise
                 _log.info("the grid takes this worker no more (%s): becoming another", error)
         worker_id = await self._authenticate()
         return worker_id, await self._ask_as(worker_id)

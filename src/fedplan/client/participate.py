@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedplan.client.blocking import blocking_twin
@@ -14,7 +14,8 @@ from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
 from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
-from fedplan.errors import CycleRejectedError, GridResponseError
+from fedplan.client.transport import passes
+from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
 from fedplan.plan import PlanInputSpec, PlanOutputSpec
 
 _log = logging.getLogger("fedplan.client")
@@ -25,6 +26,9 @@ _REFUSALS = 2
 _SHORTEST_WAIT = 0.5
 """Seconds between two requests, even if the grid names less."""
 
+_AWAY = (1.0, 2.0, 4.0, 8.0, 16.0, *[30.0] * 9)
+"""Seconds between two requests to a grid that is away, as while it is started again: five minutes in all."""
+
 
 @dataclasses.dataclass(slots=True)
 class Participation:
@@ -32,7 +36,8 @@ class Participation:
 
     Attributes:
         cycles: cycles that it trained in and reported to.
-        refused: reports that the grid refused, as it does with one that comes after its cycle.
+        refused: reports that the grid refused, as it does with one that comes after its cycle, or that may
+            have been lost because the connection broke.
         losses: loss of each batch, over all cycles; empty when the Plan returns none.
         metrics: by name, the metric of each batch, over all cycles.
     """
@@ -90,7 +95,8 @@ async def participate_async(
         cycles: how many cycles to train in; None for as many as the model has.
         wait: what to do when the grid says "not now": False gives up, True asks again when the grid says,
             as often as it takes, a number does so for that many seconds of waiting in all. A worker that
-            waits also goes on when its report was refused, unless it is the third in succession.
+            waits also goes on when its report was refused or lost, unless it is the third in succession; and
+            when a grid that had answered its requests is away, it asks again for five minutes.
         progress: show a progress bar; by default when there is a terminal.
         verbose: log, and allow connections that are not encrypted; see `Syft`.
         inputs: what the Plan's inputs stand for; see `Job.train`.
@@ -111,7 +117,7 @@ async def participate_async(
         CycleRejectedError: not a single cycle could be joined.
         ConfigError: the model does not take the `report_format`, or see `Job.train`.
         InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
-        GridConnectionError: the grid could not be reached.
+        GridConnectionError: the grid could not be reached, or stayed away.
         GridResponseError: the grid refused something, such as a report.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
@@ -152,11 +158,18 @@ async def _enter_cycle(job: Job, patience: "_Patience", bars: TrainingProgress) 
     while True:
         try:
             await job.start()
-            return
         except CycleRejectedError as rejected:
+            patience.answered()
             seconds = patience.wait(rejected)
             if seconds is None:
                 raise
+        except (GridConnectionError, GridResponseError) as error:
+            seconds = patience.outlast(error)
+            if seconds is None:
+                raise
+        else:
+            patience.answered()
+            return
         bars.wait(seconds)
         await asyncio.sleep(seconds)
 
@@ -189,17 +202,27 @@ class _Reports:
 async def _report(
     job: Job, reports: _Reports, trained: SyftModel, patience: "_Patience", result: Participation
 ) -> None:
-    """Reports what was trained; a refusal is forgiven as often as the patience says."""
-    try:
-        await reports.send(job, trained)
-    except GridResponseError as error:
-        if not patience.forgives():
-            raise
-        _log.warning("%s", error)
-        result.refused += 1
-    else:
-        patience.renew()
-        result.cycles += 1
+    """Reports what was trained; a refusal is forgiven as often as the patience says.
+
+    A report that may have arrived is not repeated: it is one that may have been refused.
+    """
+    while True:
+        try:
+            await reports.send(job, trained)
+        except (GridConnectionError, GridResponseError) as error:
+            unsent = isinstance(error, GridConnectionError) and not error.sent
+            seconds = patience.outlast(error) if unsent else None
+            if seconds is None:
+                if unsent or not patience.forgives():
+                    raise
+                _log.warning("%s", error)
+                result.refused += 1
+                return
+        else:
+            patience.renew()
+            result.cycles += 1
+            return
+        await asyncio.sleep(seconds)
 
 
 class _Patience:
@@ -208,6 +231,7 @@ class _Patience:
     def __init__(self, wait: bool | float) -> None:
         self._left = float("inf") if wait is True else float(wait)
         self._forgiven = self._most_forgiven = _REFUSALS if wait else 0
+        self._away: Iterator[float] = iter(())
 
     def forgives(self) -> bool:
         """Whether the worker goes on after one more refused report."""
@@ -218,12 +242,26 @@ class _Patience:
         """A report was taken: earlier refusals are forgotten."""
         self._forgiven = self._most_forgiven
 
+    def answered(self) -> None:
+        """The grid is there: if it goes away, it is waited for. One that never was may have another URL."""
+        self._away = iter(_AWAY)
+
+    def outlast(self, error: GridConnectionError | GridResponseError) -> float | None:
+        """Seconds until the next request to a grid that is away; None when there is to be none."""
+        seconds = self._take(next(self._away, None)) if passes(error) else None
+        if seconds is not None:
+            _log.warning("%s: asking again in %.0f s", error, seconds)
+        return seconds
+
     def wait(self, rejected: CycleRejectedError) -> float | None:
-        """Seconds until the next request; None when there is to be none."""
-        if rejected.timeout is None or self._left <= 0:
+        """Seconds until the next request after a rejection; None when there is to be none."""
+        return self._take(None if rejected.timeout is None else max(_SHORTEST_WAIT, rejected.timeout))
+
+    def _take(self, seconds: float | None) -> float | None:
+        """What the patience has left of a wait."""
+        if seconds is None or self._left <= 0:
             return None
-        # a tenth at random, so that those who were rejected together do not come back together
-        seconds = max(_SHORTEST_WAIT, rejected.timeout) * random.uniform(1.0, 1.1)
-        seconds = min(seconds, self._left)
+        # a tenth at random, so that those who were turned away together do not come back together
+        seconds = min(seconds * random.uniform(1.0, 1.1), self._left)
         self._left -= seconds
         return seconds

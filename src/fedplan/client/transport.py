@@ -21,7 +21,8 @@ class GridRequest:
         endpoint: name of the call, such as ``model-centric/report``.
         data: the JSON object of a POST, the query of a GET. It holds keys and tokens, so it is not shown.
         body: bytes that a POST sends instead of a JSON object, over HTTP; `data` is the query then.
-        verb: a POST is a message, which a WebSocket can carry too. A GET is a download, always over HTTP.
+        verb: a POST is a message, which a WebSocket can carry too. A GET always goes over HTTP.
+        answer: what answers it: a JSON object, which is small, or bytes, such as a model's.
         idempotent: True when doing it twice does no harm, so that it may be sent again after a failure.
         kept: of a GET, the tag of what is here already; then the answer may be that this is still good.
     """
@@ -29,6 +30,7 @@ class GridRequest:
     endpoint: str
     data: Mapping[str, Any] = dataclasses.field(repr=False)
     verb: Literal["GET", "POST"] = "POST"
+    answer: Literal["object", "bytes"] = "object"
     idempotent: bool = False
     body: bytes | None = dataclasses.field(default=None, repr=False)
     kept: str | None = None
@@ -39,8 +41,9 @@ class GridAnswer:
     """What came back.
 
     Attributes:
-        data: the JSON object that answers a POST; empty for a GET.
-        content: the bytes that answer a GET; empty for a POST, None when those that are kept are still good.
+        data: the JSON object, where one was asked for; else empty.
+        content: the bytes, where they were asked for, or None when those that are kept are still good; else
+            empty.
         tag: tells the content from all others, if the grid gives it one.
     """
 
@@ -58,7 +61,7 @@ class Transport(Protocol):
         Raises:
             GridConnectionError: the grid could not be reached, or the connection broke.
             GridTimeoutError: no answer came in time.
-            GridResponseError: the grid answered with an error.
+            GridResponseError: the grid answered with an error, or with something unreadable.
         """
 
     async def aclose(self) -> None:
@@ -98,11 +101,16 @@ _PASSING = (408, 425, 429, 502, 503, 504)
 """HTTP statuses that may be gone a moment later."""
 
 
+def passes(error: GridConnectionError | GridResponseError) -> bool:
+    """Whether the failure may be gone a moment later."""
+    return isinstance(error, GridConnectionError) or error.damaged or error.status in _PASSING
+
+
 def may_repeat(request: GridRequest, error: GridConnectionError | GridResponseError) -> bool:
     """Whether the request may be sent again: it does no harm, or the grid certainly did nothing with it."""
     if isinstance(error, GridConnectionError):
         return request.idempotent or not error.sent
-    if error.status not in _PASSING:
+    if not passes(error):
         return False
     return request.idempotent or error.retry_after is not None  # "not now, come again": nothing was done
 

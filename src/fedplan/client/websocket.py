@@ -11,15 +11,13 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from fedplan.client.http import CONNECT_SECONDS, grid_message
+from fedplan.client.answers import MAX_OBJECT_BYTES, grid_message, read_json, shown
+from fedplan.client.http import CONNECT_SECONDS
 from fedplan.client.per_loop import PerLoop
 from fedplan.client.transport import GridAnswer, GridRequest, Transport
 from fedplan.client.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError
 from fedplan.version import __version__
-
-MAX_FRAME_BYTES = 64 * 1024**2
-"""Largest message that is taken. Answers are small; models are downloaded over HTTP."""
 
 PING_SECONDS = 20.0
 """The connection is kept alive, and a dead one noticed, by a ping this often."""
@@ -75,7 +73,7 @@ class WebSocketTransport:
             return await connect(
                 self._url.websocket,
                 compression=None,  # weights do not compress, and trying costs more than sending them
-                max_size=MAX_FRAME_BYTES,
+                max_size=MAX_OBJECT_BYTES,
                 open_timeout=min(CONNECT_SECONDS, self._timeout),
                 ping_interval=PING_SECONDS,
                 close_timeout=1.0,
@@ -86,8 +84,8 @@ class WebSocketTransport:
             raise GridTimeoutError(f"{self._url.origin} could not be reached in time", sent=False) from None
         except (OSError, WebSocketException) as error:
             raise GridConnectionError(
-                f"no WebSocket to {self._url.origin} could be opened ({error}). Is the grid running, and the "
-                "URL right?",
+                f"no WebSocket to {self._url.origin} could be opened ({shown(str(error))}). Is the grid "
+                "running, and the URL right?",
                 sent=False,
             ) from error
 
@@ -153,14 +151,11 @@ class _Channel:
                 pending.answer.set_exception(self._broken(reason))
 
     def _broken(self, reason: Exception | None) -> GridConnectionError:
-        why = reason or "the grid closed it"
+        why = "the grid closed it" if reason is None else shown(str(reason))
         return GridConnectionError(f"the WebSocket to {self._url.origin} broke ({why})")
 
     def _deliver(self, frame: str | bytes) -> None:
-        try:
-            message = json.loads(frame)
-        except ValueError:
-            message = None
+        message = read_json(frame)
         if not isinstance(message, dict):
             return  # not of this protocol
         pending = self._match(message)
@@ -171,7 +166,7 @@ class _Channel:
     def _match(self, message: Mapping[str, Any]) -> _Pending | None:
         request_id = message.get("request_id")
         if request_id is not None:
-            return self._pending.get(str(request_id))
+            return self._pending.get(request_id) if isinstance(request_id, str) else None
         waiting = [p for p in self._pending.values() if not p.answer.done()]
         if "type" not in message:
             return waiting[0] if "error" in message and waiting else None
