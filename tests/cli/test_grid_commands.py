@@ -102,15 +102,14 @@ def test_each_worker_has_one_place_in_a_cycle_whoever_comes_first(
     assert [c["number"] for c in status_of(fedplan, grid_url, "sockets")["checkpoints"]] == [3, 2, 1]
 
 
-@pytest.mark.parametrize("scheme", ["http", "ws"])
 def test_a_worker_outlasts_a_grid_that_is_killed_and_started_again(
-    fedplan: Invoke, project: Project, tmp_path: Path, scheme: str
+    fedplan: Invoke, project: Project, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     serve = ("serve", "--port", port, "--data", tmp_path / "grid")
-    where = ("--url", f"{scheme}://127.0.0.1:{port}", "--model", "lasting", "--version", "1.0")
+    where = ("--url", f"ws://127.0.0.1:{port}", "--model", "lasting", "--version", "1.0")
     with contextlib.ExitStack() as stack:
         grid = stack.enter_context(fedplan_process(*serve))
         grid.stdout.readline()
