@@ -6,6 +6,7 @@ import struct
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as GoogleMessage
+from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import strategies as st
 
 from fedplan.wire.protobuf import Message
@@ -78,9 +79,15 @@ def _is_map(field):
 
 
 def assert_same(ours: Message, theirs: GoogleMessage) -> None:
-    """Fails unless both hold the same values in all fields that fedplan knows."""
+    """Fails unless both hold the same values in all fields that fedplan knows.
+
+    A map with an entry that holds an unknown field is not compared. By the format's description an entry is a
+    message, whose unknown fields are skipped; so fedplan reads it, as Google's libraries for Python alone and
+    Go do. Google's C library puts the whole entry among the unknown fields of the message that has the map.
+    """
+    unknown = {field.field_number for field in UnknownFieldSet(theirs)}
     for field in theirs.DESCRIPTOR.fields:
-        if field.name in google.NOT_OURS:
+        if field.name in google.NOT_OURS or (_is_map(field) and field.number in unknown):
             continue
         mine, value = getattr(ours, field.name), getattr(theirs, field.name)
         where = f"{theirs.DESCRIPTOR.name}.{field.name}"
