@@ -1,10 +1,13 @@
 import asyncio
 import logging
+import sqlite3
 
 import pytest
+from obstore.exceptions import BaseError as StorageError
+from sqlalchemy.exc import OperationalError
 
 from fedplan import errors
-from fedplan.grid.replies import INTERNAL_ERROR, STATUS, outcome, refusal
+from fedplan.grid.replies import INTERNAL_ERROR, STATUS, STORAGE_FAULT, outcome, refusal
 from fedplan.wire.messages import ErrorReply, Success
 
 
@@ -23,6 +26,25 @@ def test_the_message_of_any_other_error_is_for_the_log(error, caplog):
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (
+            OperationalError("INSERT INTO reports", {}, sqlite3.OperationalError("database or disk is full")),
+            "OperationalError: database or disk is full",
+        ),
+        (StorageError("timed out\n\nDebug source:\nGeneric {"), "BaseError: timed out"),
+    ],
+)
+def test_a_fault_of_the_storage_is_one_line_of_the_log(error, line, caplog):
+    assert refusal(error) == (503, ErrorReply(error=STORAGE_FAULT))
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is None
+    assert record.getMessage() == f"a request failed: {line}"
 
 
 async def test_the_outcome_of_work_is_its_result_or_a_refusal():

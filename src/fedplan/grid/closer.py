@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from fedplan.grid.grid import Grid
+from fedplan.grid.replies import log_failure
 from fedplan.grid.service.closing import attend, catch_up
 from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.store import rounds
@@ -82,5 +83,5 @@ class Closer:
 
     def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("closing cycles failed; it is tried again", exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log_failure(logger, "closing cycles failed; it is tried again", error)

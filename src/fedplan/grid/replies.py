@@ -49,10 +49,26 @@ def refusal(error: Exception) -> tuple[int, ErrorReply]:
         if status is not None:
             logger.debug("refused with %d: %s", status, error)
             return status, ErrorReply(error=str(error))
-    logger.error("a request failed", exc_info=error)
+    log_failure(logger, "a request failed", error)
     if isinstance(error, STORAGE_FAULTS):
         return 503, ErrorReply(error=STORAGE_FAULT)
     return 500, ErrorReply(error=INTERNAL_ERROR)
+
+
+def log_failure(log: logging.Logger, what: str, error: BaseException) -> None:
+    """Logs an error that is not expected with its traceback; one of the storage, which may come with every
+    request until somebody makes room, in a line."""
+    if isinstance(error, STORAGE_FAULTS):
+        log.error("%s: %s", what, in_a_line(error))
+    else:
+        log.error(what, exc_info=error)
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error of the storage says, without the statement or the internals that follow it."""
+    said = getattr(error, "orig", None) or error  # SQLAlchemy's holds the database's
+    first, _, _ = str(said).partition("\n")
+    return f"{type(said).__name__}: {first}"
 
 
 async def outcome(work: Awaitable[_T]) -> _T | tuple[int, ErrorReply]:
