@@ -330,6 +330,49 @@ def test_a_port_in_use_is_one_line(fedplan: Invoke, tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+def in_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("no folder")
+    return folder / "file" / "data"
+
+
+def without_a_database(folder: Path) -> Path:
+    (folder / "grid.db").write_text("a text, where SQLite looks for its header, and finds none")
+    return folder
+
+
+def with_a_folder_of_its_name(folder: Path) -> Path:
+    (folder / "grid.db").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("made", "what", "why"),
+    [
+        (in_a_file, "blobs", "Not a directory"),
+        (without_a_database, "grid.db", "file is not a database"),
+        (with_a_folder_of_its_name, "grid.db", "unable to open database file"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path, made, what: str, why: str) -> None:
+    data = made(tmp_path)
+    with fedplan_process("serve", "--port", 0, "--data", data) as process:
+        output, errors = process.communicate(timeout=20)
+    assert (process.returncode, output) == (1, "")
+    (line,) = errors.splitlines()
+    assert line.startswith(f"fedplan: '{data / what}' cannot be opened: ")
+    assert why in line
+    assert line.endswith("choose another place with FEDPLAN_DATA_DIR (--data).")
+
+
+def test_a_database_url_that_cannot_be_used_is_named_by_its_variable(tmp_path: Path) -> None:
+    wrong = {"FEDPLAN_DATABASE_URL": "s3cret"}
+    with fedplan_process("serve", "--port", 0, "--data", tmp_path, **wrong) as process:
+        errors = process.communicate(timeout=20)[1]
+    assert errors.startswith("fedplan: what FEDPLAN_DATABASE_URL names cannot be opened: ")
+    assert len(errors.splitlines()) == 1
+    assert "s3cret" not in errors
+
+
 def test_an_owner_token_is_needed_where_the_grid_has_one(fedplan: Invoke, tmp_path: Path) -> None:
     arguments = ("serve", "--port", 0, "--data", tmp_path)
     with fedplan_process(*arguments, FEDPLAN_OWNER_TOKEN="s3cret") as process:

@@ -12,7 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from fedplan.grid import serve
+from fedplan.errors import ConfigError
+from fedplan.grid import Settings, serve
 from tests.grid.models import MODEL
 from tests.grid.peers import Peer
 
@@ -116,3 +117,10 @@ async def expect_end(running, number):
 def test_an_address_that_is_taken_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         serve(port=taken.getsockname()[1])
+
+
+def test_a_store_that_cannot_be_opened_is_an_error(tmp_path, caplog):
+    (tmp_path / "grid.db").write_text("a text, where SQLite looks for its header, and finds none")
+    with pytest.raises(ConfigError, match=r"grid\.db' cannot be opened: .*not a database.*FEDPLAN_DATA_DIR"):
+        serve(Settings(data_dir=tmp_path), port=0)
+    assert not caplog.records

@@ -19,7 +19,7 @@ from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError
 from fedplan.version import __version__
 
-_EXTRAS = {"matplotlib": "demo", "sklearn": "demo"}
+_EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres"}
 """Which extra of the package brings a library; all others that may be missing come with `grid`."""
 
 

@@ -5,15 +5,17 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fedplan.errors import ConfigError
 from fedplan.grid import dashboard, http, operation, websocket
 from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.blobs import Blobs
@@ -22,7 +24,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.intake import Intake
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
-from fedplan.grid.replies import refusal
+from fedplan.grid.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.tally import Tallies
@@ -39,7 +41,8 @@ def create_app(
     """The grid as an ASGI app.
 
     Its store is opened, and its cycles are closed, between the start and the end of the app's lifespan.
-    In-process, without a server: ``async with app.router.lifespan_context(app)``.
+    In-process, without a server: ``async with app.router.lifespan_context(app)``. It raises a `ConfigError`
+    when the store cannot be opened.
 
     Args:
         settings: how it runs; read from the environment when None.
@@ -74,12 +77,14 @@ def create_app(
 async def running(
     settings: Settings, clock: Callable[[], float], draw: Callable[[], float]
 ) -> AsyncIterator[Grid]:
-    """A grid with its store open and its closer at work."""
-    if settings.database_url is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """A grid with its store open and its closer at work.
+
+    Raises:
+        ConfigError: the database or the blobs cannot be opened.
+    """
     async with (
-        contextlib.aclosing(Blobs.open(settings.blobs, settings.remembered_bytes)) as blobs,
-        contextlib.aclosing(await Store.open(settings.database)) as store,
+        contextlib.aclosing(_blobs(settings)) as blobs,
+        contextlib.aclosing(await _store(settings)) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
         tallies = Tallies(blobs, settings.sums_bytes)
@@ -103,6 +108,34 @@ async def running(
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
             await tallies.aclose()
+
+
+def _blobs(settings: Settings) -> Blobs:
+    with _opening("blobs", settings, settings.blob_url, "FEDPLAN_BLOB_URL"):
+        return Blobs.open(settings.blobs, settings.remembered_bytes)
+
+
+async def _store(settings: Settings) -> Store:
+    with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
+        if settings.database_url is None:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return await Store.open(settings.database)
+
+
+@contextlib.contextmanager
+def _opening(name: str, settings: Settings, url: str | None, variable: str) -> Iterator[None]:
+    """Says what could not be opened, and which setting chooses it; no URL, which may hold a password."""
+    try:
+        yield
+    except (*STORAGE_FAULTS, SQLAlchemyError) as error:
+        what, setting = (
+            (f"'{settings.data_dir.absolute() / name}'", "FEDPLAN_DATA_DIR (--data)")
+            if url is None
+            else (f"what {variable} names", variable)
+        )
+        raise ConfigError(
+            f"{what} cannot be opened: {in_a_line(error)}. Mend that, or choose another place with {setting}."
+        ) from error
 
 
 class MergeSlashes:

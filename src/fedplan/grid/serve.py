@@ -35,11 +35,14 @@ def serve(
 
     Raises:
         OSError: the address cannot be listened on.
+        ConfigError: the database or the blobs cannot be opened.
     """
     used = settings or Settings()
-    config = uvicorn_config(used, create_app(used))
+    app = create_app(used)
+    config = uvicorn_config(used, app)
+    config.lifespan = "off"  # the server below runs it; uvicorn would log why it fails, and raise nothing
     with socket.create_server((host, port), family=_family(host), backlog=config.backlog) as listener:
-        server = _Server(config, lambda: on_ready and on_ready(listener.getsockname()[1]))
+        server = _Server(config, app, lambda: on_ready and on_ready(listener.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
             server.run(sockets=[listener])
 
@@ -64,13 +67,20 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it has started."""
+    """uvicorn's server, which runs the app's lifespan itself, and says when it has started."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
+        self._lifespan = app.router.lifespan_context(app)
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._lifespan.__aenter__()
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if not self.force_exit:  # a second Ctrl-C waits for nothing
+            await self._lifespan.__aexit__(None, None, None)
