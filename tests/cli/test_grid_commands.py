@@ -171,11 +171,12 @@ def test_status_is_a_table(fedplan: Invoke, grid_url: str, host) -> None:
 
 
 def plans_of(fedplan: Invoke, grid_url: str, name: str) -> tuple[list[str], str]:
-    """The cells of the only Plan's row in the table of Plans, and what stands below it."""
+    """The cells of the only Plan's row in the table of Plans, and all that is printed."""
     result = fedplan("status", "--url", grid_url, "--name", name)
-    head, row = result.stdout.rstrip().splitlines()[-3::2]
-    assert head.split() == ["model", "version", "plan", "list", "torchscript", "tfjs"]
-    return row.split(), result.stderr
+    assert result.stderr == ""
+    lines = [line.split() for line in result.stdout.splitlines()]
+    at = lines.index(["model", "version", "plan", "list", "torchscript", "tfjs"])
+    return lines[at + 2], result.stdout
 
 
 def test_status_shows_how_near_each_variant_comes(fedplan: Invoke, grid_url: str, host) -> None:
@@ -202,6 +203,16 @@ def test_status_shows_who_cannot_run_a_plan(
     row, below = plans_of(fedplan, grid_url, "sorted")
     assert row[-1] == "–"
     assert "sorted 1.0: no syft.js: the Plan 'sorts' is not hosted as tfjs" in below
+
+
+def test_status_says_once_what_holds_for_several_models(fedplan: Invoke, grid_url: str, host) -> None:
+    host("twin-a", cycle_length=3600)
+    host("twin-b", cycle_length=3600)
+    lines = fedplan("status", "--url", grid_url).stdout.splitlines()
+    (named,) = (
+        line for line in lines if line.endswith("no KotlinSyft: the client_config has no max_updates")
+    )
+    assert "twin-a 1.0, twin-b 1.0" in named
 
 
 def test_an_unknown_variant_is_refused(fedplan: Invoke, project: Project, tmp_path: Path) -> None:

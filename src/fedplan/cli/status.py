@@ -31,7 +31,6 @@ def status(
     ```
     """
     from fedplan.client import ModelCentricFLClient
-    from fedplan.client.answers import shown
 
     with ModelCentricFLClient(url, token, verbose=verbose) as grid:
         reply = grid.status(name)
@@ -43,12 +42,7 @@ def status(
         columns = ("model", "version", "phase", "cycle", "workers", "reports", "checkpoint", "closes")
         print_table(columns, [_row(model) for model in reply.models], numbers=("workers", "checkpoint"))
         _print_plans(reply.models)
-        for model in reply.models:
-            for withheld in model.withheld:
-                typer.echo(shown(f"{model.name} {model.version}: no {withheld}"), err=True)
-            if model.last_failure is not None:
-                failure = f"{model.name} {model.version}: a cycle failed: {model.last_failure}"
-                typer.echo(shown(failure), err=True)
+        _print_notes(reply.models)
 
 
 def _print_plans(models: "Sequence[ModelStatus]") -> None:
@@ -63,6 +57,21 @@ def _print_plans(models: "Sequence[ModelStatus]") -> None:
             rows.append([model.name, model.version, plan.name, *cells])
     if rows:
         print_table(("model", "version", "plan", *PLAN_VARIANTS), rows)
+
+
+def _print_notes(models: "Sequence[ModelStatus]") -> None:
+    """Who cannot take part in which models, and what went wrong in them: each note once."""
+    from fedplan.client.answers import shown
+
+    notes: dict[str, list[str]] = {}
+    for model in models:
+        said = [f"no {withheld}" for withheld in model.withheld]
+        if model.last_failure is not None:
+            said.append(f"a cycle failed: {model.last_failure}")
+        for note in said:
+            notes.setdefault(note, []).append(f"{model.name} {model.version}")
+    for note, named in notes.items():
+        typer.echo(f"{', '.join(map(shown, named))}: {shown(note)}")
 
 
 def _hosted(errors: "Mapping[str, float | None]", variant: str) -> str:
