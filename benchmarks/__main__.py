@@ -24,10 +24,11 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
 
 def main() -> int:
     """Runs what the command line asks for; 1 when a target is missed (never in a smoke run)."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
     names = list(BENCHMARKS) if arguments.all or arguments.smoke else arguments.names
     if not names:
-        print("\n".join(BENCHMARKS))
+        parser.print_help()
         return 0
     device = arguments.device
     options = Options(arguments.smoke, device)
@@ -37,18 +38,29 @@ def main() -> int:
         made = BENCHMARKS[name](options)
         print(f"\n{table(made, judged=not options.smoke)}", flush=True)
         lines += made
+    if options.smoke:
+        print("\nran: as little as possible, to see that it works; these figures tell nothing of speed.")
     return int(not options.smoke and not all(line.passed for line in lines))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help=", ".join(BENCHMARKS)
+    told = [f"  {name:8}  {_first_line(run)}" for name, run in BENCHMARKS.items()]
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=__doc__,
+        epilog="\n".join(["benchmarks:", *told]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help="those to run")
     parser.add_argument("--all", action="store_true", help="run every benchmark")
     parser.add_argument("--smoke", action="store_true", help="run every benchmark as shortly as possible")
     parser.add_argument("--device", default="cpu", help="where the tensors are; cpu by default")
     return parser
+
+
+def _first_line(run: Callable[[Options], list[Line]]) -> str:
+    """What a benchmark's module says of itself."""
+    return str(sys.modules[run.__module__].__doc__).partition("\n")[0]
 
 
 if __name__ == "__main__":

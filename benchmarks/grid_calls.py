@@ -89,7 +89,7 @@ async def reports(servers: Servers, diff: bytes, options: Options, *, binary: bo
     kind, least, wanted = ("bytes", 0.6, 350) if binary else ("JSON", 0.5, 220)
     return [
         of_other(f"report as {kind}", least, rates, floor, BARE),
-        of_other(f"report as {kind}, beside what it needs", least, rates, necessary, NECESSARY),
+        of_other(f"report as {kind}, beside what it needs", 0, rates, necessary, NECESSARY),
         at_least(f"report as {kind}, alone", wanted, statistics.median(rates), "1/s"),
     ]
 
@@ -134,9 +134,9 @@ async def reports_over_sockets(servers: Servers, diff: bytes, options: Options) 
     rates, http, socket, necessary = measured
     what = "report over WebSocket"
     return [
-        of_other(what, 0.35, rates, http, f"{BARE} over HTTP"),
-        of_other(what, 0.35, rates, socket, f"{BARE} over WebSocket"),
-        of_other(f"{what}, beside what it needs", 0.35, rates, necessary, NECESSARY),
+        of_other(f"{what}, beside HTTP", 0.35, rates, http, BARE),
+        of_other(f"{what}, beside WebSocket", 0.35, rates, socket, BARE),
+        of_other(f"{what}, beside what it needs", 0, rates, necessary, NECESSARY),
     ]
 
 

@@ -1,6 +1,7 @@
 """What a benchmark is asked for, and what it answers: lines of a table."""
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Line:
         theirs: figure of what it is compared with; "" where the claim is an absolute one.
         value: what the target is for: a ratio ours / theirs, or a figure.
         spread: lower and upper quartile of `value` over the rounds.
-        target: the most that `value` may be.
+        target: the most that `value` may be; infinite where it is information, and no claim.
         unit: of `value`; "" for a ratio.
     """
 
@@ -49,8 +50,8 @@ class Line:
 
 
 def table(lines: list[Line], judged: bool = True) -> str:
-    """The lines as a table in Markdown; without a verdict where the figures mean nothing."""
-    head = ("", "ours", "against", "ratio or figure", "quartiles", "target", "")
+    """The lines as a table in Markdown; without targets and verdicts where the figures mean nothing."""
+    head = ("", "ours", "against", "ratio or figure", "quartiles", "target", "verdict")
     rows = [head, *(_cells(line, judged) for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     texts = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
@@ -61,12 +62,22 @@ def table(lines: list[Line], judged: bool = True) -> str:
 def _cells(line: Line, judged: bool) -> tuple[str, ...]:
     unit = f" {line.unit}" if line.unit else ""
     low, high = line.spread
+    target, verdict = f"<= {_digits(line.target)}{unit}", "pass" if line.passed else "FAIL"
+    if math.isinf(line.target):
+        target, verdict = "–", "–"
+    if not judged:
+        target, verdict = "–", "ran"
     return (
         line.what,
         line.ours,
         line.theirs,
-        f"{line.value:.2f}{unit}",
-        f"{low:.2f} to {high:.2f}",
-        f"<= {line.target:g}{unit}",
-        ("pass" if line.passed else "FAIL") if judged else "ran",
+        f"{_digits(line.value)}{unit}",
+        f"{_digits(low)} to {_digits(high)}",
+        target,
+        verdict,
     )
+
+
+def _digits(number: float) -> str:
+    """A number with three digits, or with all that stand before its point."""
+    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"

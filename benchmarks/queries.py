@@ -91,7 +91,7 @@ def explained(folder: Path, name: str, floats: int, size: str) -> list[Line]:
         for sql in found.keys() & plans.keys():
             print(f"    {_short(sql)}\n      {'; '.join(plans[sql]) or 'searches nothing'}")
     scans = sum(step.startswith("SCAN") for steps in plans.values() for step in steps)
-    return [at_most(f"queries that read a whole table, of {len(plans)}, {size}", 0, scans, "of them")]
+    return [at_most(f"queries that read a whole table, of {len(plans)}, {size}", 0, scans, "queries")]
 
 
 def _short(sql: str) -> str:

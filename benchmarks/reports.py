@@ -129,13 +129,13 @@ def _compare(federation: Federation) -> list[Line]:
                 MOST_BYTES[format],
             ),
             Line(
-                f"accuracy lost by {format}",
+                f"accuracy with {format}",
                 f"{reached:.2f} %",
                 f"{exact:.2f} %",
                 lost,
                 (lost, lost),
                 MOST_LOST,
-                "points",
+                "points lost",
             ),
         ]
     return lines

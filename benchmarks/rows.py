@@ -1,5 +1,6 @@
 """Lines of the table from what is at least, or at most, to be reached."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -14,11 +15,14 @@ def at_least(what: str, least: float, measured: float, unit: str) -> Line:
 
 
 def of_other(what: str, least: float, ours: Sequence[float], other: Sequence[float], name: str) -> Line:
-    """A rate beside another's, measured in turns: as other / ours, for `ours >= least * other`."""
+    """A rate beside another's, measured in turns: as other / ours, for `ours >= least * other`.
+
+    With 0 as `least` it is information.
+    """
     ratios = [theirs / mine for mine, theirs in zip(ours, other, strict=True)]
     mine, theirs = (f"{statistics.median(side):.4g}/s" for side in (ours, other))
-    against = f"{theirs}, {name}"
-    return Line(what, mine, against, statistics.median(ratios), quartiles(ratios), 1 / least)
+    against, target = f"{theirs}, {name}", 1 / least if least else math.inf
+    return Line(what, mine, against, statistics.median(ratios), quartiles(ratios), target)
 
 
 def at_most(what: str, most: float, measured: float, unit: str) -> Line:

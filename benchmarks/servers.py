@@ -48,10 +48,6 @@ def running(kind: str, *arguments: str, folder: Path | None = None) -> Iterator[
         yield Server(int(process.stdout.readline()), process.pid, where)
 
 
-async def nothing(_body: bytes) -> None:
-    """What the floor does with a body."""
-
-
 def necessary(folder: Path) -> Callable[[bytes], Awaitable[None]]:
     """What no grid can do without: a report is read, checked, brought to the disk and added up."""
     logs = Logs(folder)
@@ -72,12 +68,12 @@ def necessary(folder: Path) -> Callable[[bytes], Awaitable[None]]:
     return take
 
 
-def bare(size: int, work: Callable[[bytes], Awaitable[None]] = nothing) -> Any:
+def bare(size: int, work: Callable[[bytes], Awaitable[None]] | None = None) -> Any:
     """An ASGI app that reads any body, or any message, and answers: a GET with that many bytes.
 
     Args:
         size: how many.
-        work: what it does with a body first.
+        work: what it does with a body first, if anything.
     """
     payload = bytes(size)
 
@@ -91,7 +87,8 @@ def bare(size: int, work: Callable[[bytes], Awaitable[None]] = nothing) -> Any:
             await receive()
             await send({"type": "websocket.accept"})
             while (message := await receive())["type"] == "websocket.receive":
-                await work(message["text"].encode() if work is not nothing else b"")
+                if work is not None:
+                    await work(message["text"].encode())
                 await send({"type": "websocket.send", "text": "{}"})
             return
         pieces = []
@@ -100,8 +97,8 @@ def bare(size: int, work: Callable[[bytes], Awaitable[None]] = nothing) -> Any:
             pieces.append(message.get("body", b""))
             if not message.get("more_body"):
                 break
-        if scope["method"] == "POST":
-            await work(b"".join(pieces) if work is not nothing else b"")
+        if scope["method"] == "POST" and work is not None:
+            await work(b"".join(pieces))
         body = payload if scope["method"] == "GET" else b'{"status":"success"}'
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
