@@ -21,6 +21,16 @@ async def until_gone(folder):
             await asyncio.sleep(0.01)
 
 
+async def expect_too_late(reporting, ended, peer, worker, folder):
+    """A worker ends the cycle while another's report is held up until `ended` is set."""
+    assert (await worker.report(1)).status_code == 200
+    await peer.until_checkpoint(2)
+    await until_gone(folder)
+    ended.set()
+    assert (await reporting).status_code == 409
+    assert kept(folder) == []
+
+
 async def test_a_diff_is_on_disk_before_its_report_is_acknowledged(peer, tmp_path):
     await peer.host(server={"max_diffs": 2})
     await (await peer.join()).report(1)
@@ -51,12 +61,7 @@ async def test_a_diff_that_comes_while_its_cycle_ends_is_forgotten(peer, tmp_pat
     reporting = asyncio.create_task(late.report(1))
     await reached.wait()
     monkeypatch.setattr(peer.app.state.grid.blobs, "add", add)
-    assert (await worker.report(1)).status_code == 200
-    await peer.until_checkpoint(2)
-    await until_gone(tmp_path)
-    ended.set()
-    assert (await reporting).status_code == 409
-    assert kept(tmp_path) == []
+    await expect_too_late(reporting, ended, peer, worker, tmp_path)
 
 
 async def test_a_large_diff_whose_cycle_ends_while_it_is_written_comes_too_late(peer, tmp_path, monkeypatch):
@@ -75,12 +80,7 @@ async def test_a_large_diff_whose_cycle_ends_while_it_is_written_comes_too_late(
         large.setattr(disk, "write_all", write_after_the_end)
         reporting = asyncio.create_task(late.report(1))
         await asyncio.to_thread(reached.wait, 5)
-    assert (await worker.report(1)).status_code == 200
-    await peer.until_checkpoint(2)
-    await until_gone(tmp_path)
-    ended.set()
-    assert (await reporting).status_code == 409
-    assert kept(tmp_path) == []
+    await expect_too_late(reporting, ended, peer, worker, tmp_path)
 
 
 async def test_diffs_that_cannot_be_deleted_are_told_of_and_tried_again(

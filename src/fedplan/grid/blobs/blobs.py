@@ -20,7 +20,7 @@ from fedplan.wire.encoding import ZSTD, to_zstd
 from fedplan.wire.protobuf import Buffer
 
 _LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more than that
-_MOST_SHARE = 16  # of what is remembered, for a blob that is: both its forms are, beside many others
+_ROOM = 4  # times a blob's bytes, to compress it: both its forms are remembered, beside many others
 _MUST_SAVE = 0.05  # of a blob's bytes; else every reader would decompress for next to nothing
 
 
@@ -34,7 +34,6 @@ class Blobs:
 
     def __init__(self, storage: Storage, remembered: int) -> None:
         self._storage = storage
-        self._limit = remembered
         self._remembered: Memory[str, bytes] = Memory(remembered)
         self._compressing = asyncio.Lock()
 
@@ -117,7 +116,7 @@ class Blobs:
             key: of the blob.
             data: all its bytes, as recalled.
         """
-        if len(data) < _LEAST_BYTES or len(data) * _MOST_SHARE > self._limit:
+        if len(data) < _LEAST_BYTES or not self._remembered.takes(_ROOM * len(data)):
             return None
         name = _zstd_name(key)
         smaller = self._remembered.get(name)

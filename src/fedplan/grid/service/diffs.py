@@ -3,6 +3,7 @@
 import logging
 
 from fedplan.grid.grid import Grid
+from fedplan.grid.replies import log_failure
 from fedplan.grid.store import rounds
 
 logger = logging.getLogger(__name__)
@@ -19,8 +20,10 @@ async def forget(grid: Grid, cycle_id: int) -> None:
         return
     try:
         await grid.blobs.drop(group_of(grid, cycle_id))
-    except Exception:
-        logger.exception("the diffs of cycle %d are not deleted; the next start tries again", cycle_id)
+    except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
+        log_failure(
+            logger, f"the diffs of cycle {cycle_id} are not deleted; the next start tries again", error
+        )
 
 
 async def forget_left(grid: Grid) -> None:

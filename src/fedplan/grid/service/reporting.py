@@ -102,24 +102,15 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         data, tensors, diff_reach = await asyncio.to_thread(_examine, diff, layout, formats)
     if not is_within(reach, diff_reach, layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
-    blob = await _store(grid, place, data)
     try:
+        blob = await grid.blobs.add(group_of(grid, cycle.id), data)
         await _count(grid, keys, process, place, blob, tensors)
-    except ReportConflictError:
-        await _forget_late(grid, cycle.id)
-        raise
-    await grid.tallies.settle(cycle.id)
-
-
-async def _store(grid: Grid, place: Assignment, data: Buffer) -> str:
-    try:
-        return await grid.blobs.add(group_of(grid, place.cycle_id), data)
-    except (
-        FileNotFoundError
-    ):  # deleted with its cycle's others while it was written, or a fault of the storage
-        if await _forget_late(grid, place.cycle_id):
+    except (FileNotFoundError, ReportConflictError) as error:
+        ended = await _forget_late(grid, cycle.id)
+        if ended and isinstance(error, FileNotFoundError):  # deleted, while it was written, with the others
             raise _conflict(place) from None
         raise
+    await grid.tallies.settle(cycle.id)
 
 
 async def _count(

@@ -8,6 +8,8 @@ from fedplan.grid.records import Phase, Running
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import cycles
 
+_UNFINISHED = cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING))
+
 
 async def open_cycle(
     db: Db, process_id: int, number: int, checkpoint_id: int, now: float, deadline: float | None
@@ -37,7 +39,7 @@ async def due(db: Db, now: float) -> Sequence[int]:
 async def running(db: Db) -> Sequence[Running]:
     """The cycles that have reports and have not ended."""
     query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported).where(
-        cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING)), cycles.c.reported > 0
+        _UNFINISHED, cycles.c.reported > 0
     )
     return [
         Running(row.id, row.process_id, Phase(row.phase), row.reported) for row in await db.execute(query)
@@ -46,15 +48,14 @@ async def running(db: Db) -> Sequence[Running]:
 
 async def unfinished(db: Db) -> Sequence[int]:
     """The ids of the cycles that have not ended."""
-    return list(await db.scalars(select(cycles.c.id).where(cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING)))))
+    return list(await db.scalars(select(cycles.c.id).where(_UNFINISHED)))
 
 
 async def ended(db: Db, cycle_ids: Sequence[int]) -> Sequence[int]:
     """Those of some cycles that have ended."""
     if not cycle_ids:
         return []
-    over = cycles.c.phase.in_((Phase.DONE, Phase.FAILED))
-    return list(await db.scalars(select(cycles.c.id).where(cycles.c.id.in_(cycle_ids), over)))
+    return list(await db.scalars(select(cycles.c.id).where(cycles.c.id.in_(cycle_ids), ~_UNFINISHED)))
 
 
 async def next_deadline(db: Db, now: float) -> float | None:
@@ -77,10 +78,9 @@ async def extend(db: Db, cycle_id: int, deadline: float | None) -> None:
 async def take_lease(db: Db, cycle_id: int, owner: str, now: float, until: float) -> bool:
     """Makes one replica the one that closes a cycle; False when another is."""
     free = or_(cycles.c.lease_owner == owner, cycles.c.lease_until.is_(None), cycles.c.lease_until <= now)
-    unfinished = cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING))
     taken = (
         update(cycles)
-        .where(cycles.c.id == cycle_id, unfinished, free)
+        .where(cycles.c.id == cycle_id, _UNFINISHED, free)
         .values(lease_owner=owner, lease_until=until)
     )
     return (await db.execute(taken)).rowcount == 1
