@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from fedplan.plan import Plan, model_parameters, split_variants, trace
-from fedplan.plan.interpreter import interpret
-from fedplan.plan.translation import make_variant
+from fedplan.plan.run.interpreter import interpret
+from fedplan.plan.variants.make import make_variant
 from tests.plan.families import FAMILIES
-from tests.plan.test_training import optimizer_state, traced
-from tests.plan.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX, POOLS, UNEVEN, gradients
+from tests.plan.tracing.test_training import optimizer_state, traced
+from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX, POOLS, UNEVEN, gradients
 
 from .tfjs import PROGRAMS, Result, TfjsError, run_plans
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fedplan.errors import PlanError
-from fedplan.plan.tfjs import interpreter
-from fedplan.plan.tfjs.vocabulary import DTYPES, FUNCTIONS, METHODS
+from fedplan.plan.variants.tfjs import interpreter
+from fedplan.plan.variants.tfjs.vocabulary import DTYPES, FUNCTIONS, METHODS
 from fedplan.wire import State, schema
-from tests.plan.tfjs.test_interpreter import BROKEN
+from tests.plan.variants.tfjs.test_interpreter import BROKEN
 
 from .actions import Action, Array, plan_of_action
 from .tfjs import Result, TfjsError, run_actions, run_plans

@@ -13,11 +13,11 @@ import torch
 
 from fedplan.client import SyftModel
 from fedplan.plan import model_parameters
-from fedplan.plan.torchscript import write
+from fedplan.plan.variants.torchscript import write
 from fedplan.wire import schema
 from tests.cli.conftest import fedplan_process
 from tests.legacy.environments import PYSYFT, wanted
-from tests.plan.test_training import traced
+from tests.plan.tracing.test_training import traced
 
 pytestmark = [wanted, pytest.mark.timeout(300)]
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from fedplan.plan import OPS, Plan, PlanOutput, model_parameters, training_plan
-from fedplan.plan.interpreter import interpret
-from fedplan.plan.ir import Graph, Node, Ref
+from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ops import DTYPES
-from fedplan.plan.torchscript import write
-from fedplan.plan.torchscript.arguments import arguments
+from fedplan.plan.run.interpreter import interpret
+from fedplan.plan.variants.torchscript import write
+from fedplan.plan.variants.torchscript.arguments import arguments
 from tests.legacy.environments import TORCH_1_8, wanted
 from tests.plan.families import FAMILIES, images
-from tests.plan.test_training import optimizer_state, traced
-from tests.plan.torchscript.operations import SAMPLES
+from tests.plan.tracing.test_training import optimizer_state, traced
+from tests.plan.variants.torchscript.operations import SAMPLES
 
 pytestmark = wanted
 

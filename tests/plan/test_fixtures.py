@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedplan.plan import Plan, split_variants
-from fedplan.plan.interpreter import interpret
+from fedplan.plan.run.interpreter import interpret
 from fedplan.wire import schema
 from tests.plan.fixtures import FOLDER, cases, manifest, needs_fixtures, state
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from fedplan.errors import FedplanError, PlanExecutionError, PlanFormatError, PlanInputError, PlanLimitError
 from fedplan.plan import OPS, Plan, PlanInput, PlanInputSpec, PlanOutput, model_parameters, training_plan
-from fedplan.plan.check import measure
-from fedplan.plan.ir import Arg, Graph, Node, Ref
+from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
 from fedplan.plan.ops import Argument
+from fedplan.plan.run.check import measure
 from fedplan.plan.spec import input_from_tags
 from fedplan.wire import schema
 

@@ -5,14 +5,12 @@ import torch
 
 from fedplan.errors import PlanFormatError, TensorEncodingError, UnsupportedOpError
 from fedplan.plan import OPS, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace
-from fedplan.plan.aliasing import _IN_PLACE
-from fedplan.plan.compiler import _DIRECT
-from fedplan.plan.guards import GUARDS, RESULT_COUNTS, WITNESSES
-from fedplan.plan.interpreter import interpret
-from fedplan.plan.ir import Graph, Node, Ref, bind, verify
-from fedplan.plan.lower import _RENAMED
-from fedplan.plan.ops import EXECUTOR_OPS, Kind, lookup, overload
-from fedplan.plan.rewrite import prune, simplify
+from fedplan.plan.ir.arguments import bind
+from fedplan.plan.ir.graph import Graph, Node, Ref
+from fedplan.plan.ir.rewrite import prune, simplify
+from fedplan.plan.ir.verify import verify
+from fedplan.plan.ops import EXECUTOR_OPS, Kind, Trait, lookup, overload
+from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
 from fedplan.wire import WireTensor
 
@@ -33,17 +31,26 @@ class TestOpTable:
                 dynamic = torch.Tag.dynamic_output_shape in tags
                 assert not dynamic or name in {"aten.index.Tensor", "aten.one_hot.default"}, name
 
-    def test_guards_witnesses_and_counts_are_for_rows_of_the_table(self) -> None:
-        assert {*GUARDS, *WITNESSES, *RESULT_COUNTS} <= set(OPS)
-        assert {witness.forward for witness in WITNESSES.values()} <= set(OPS)
+    @pytest.mark.parametrize(
+        "op", [op for op in OPS.values() if op.witness is not None], ids=lambda o: o.name
+    )
+    def test_what_vouches_for_an_operation_is_a_row_and_has_the_arguments_that_are_compared(self, op) -> None:
+        forward = OPS[op.witness.forward]
+        assert all(
+            op.arguments[here].type == forward.arguments[there].type for here, there in op.witness.same
+        )
 
-    def test_tracing_renames_operations_to_rows_of_the_table(self) -> None:
-        assert set(_RENAMED.values()) <= set(OPS)
+    def test_the_tracer_records_no_row_under_the_name_of_another(self) -> None:
+        aliases = [alias for op in OPS.values() for alias in op.traced_as]
+        assert len(set(aliases)) == len(aliases)
+        assert not [alias for alias in aliases if alias in OPS and OPS[alias].traced is False]
 
-    def test_the_compiler_names_operations_of_the_table(self) -> None:
-        packets = {name.split(".")[1] for name in (*OPS, *EXECUTOR_OPS)}
-        assert packets >= _DIRECT.keys() | _IN_PLACE
-        assert all(hasattr(torch.Tensor, f"{name}_") for name in _IN_PLACE)
+    @pytest.mark.parametrize("op", [*OPS.values(), *EXECUTOR_OPS.values()], ids=lambda op: op.name)
+    def test_the_compiler_finds_the_quicker_forms_that_a_row_names(self, op) -> None:
+        if Trait.IN_PLACE in op.traits:
+            assert callable(getattr(torch.Tensor, f"{op.packet}_"))
+        if Trait.DIRECT in op.traits:
+            assert callable(getattr(torch, op.packet, None) or getattr(torch.nn.functional, op.packet))
 
     def test_what_only_executors_use_is_no_row_of_the_table(self) -> None:
         assert not EXECUTOR_OPS.keys() & OPS.keys()

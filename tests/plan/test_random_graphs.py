@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedplan.plan import Plan, RepeatedPlan, trace
-from fedplan.plan.interpreter import interpret
+from fedplan.plan.run.interpreter import interpret
 
 Values = list[torch.Tensor]
 

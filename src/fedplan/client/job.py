@@ -16,7 +16,7 @@ from fedplan.client.trainer import PlanTrainer
 from fedplan.client.transport import passes
 from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
-from fedplan.plan.check import DEFAULT_LIMITS
+from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire import schema
 from fedplan.wire.messages import CycleAccepted
 

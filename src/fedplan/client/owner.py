@@ -14,7 +14,7 @@ from fedplan.client.syft import ANSWER_SECONDS, show_log
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
 from fedplan.plan import Plan, from_torch, model_parameters, to_torch
-from fedplan.plan.translation import with_variants
+from fedplan.plan.variants.make import with_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
 from fedplan.wire.messages import HostTrainingRequest, StatusReply

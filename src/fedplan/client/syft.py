@@ -9,7 +9,7 @@ from fedplan.client.job import Job
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
 from fedplan.plan import Limits
-from fedplan.plan.check import DEFAULT_LIMITS
+from fedplan.plan.run.check import DEFAULT_LIMITS
 
 ANSWER_SECONDS = 30.0
 """How long an answer is waited for by default."""

@@ -3,21 +3,21 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fedplan.plan.check import Cost, Limits
-from fedplan.plan.module import model_parameters, module_state
+from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
-from fedplan.plan.repeated import RepeatedPlan
+from fedplan.plan.run.check import Cost, Limits
+from fedplan.plan.run.repeated import RepeatedPlan
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
-from fedplan.plan.tensors import from_torch, to_torch
-from fedplan.plan.variants import Variants, split_variants
+from fedplan.plan.tracing.module import model_parameters, module_state
+from fedplan.plan.variants.variants import Variants, split_variants
 
 if TYPE_CHECKING:
-    from fedplan.plan.conformance import Conformance, check_variants
-    from fedplan.plan.tracing import trace
-    from fedplan.plan.training import accuracy, training_plan
-    from fedplan.plan.translation import make_variant, with_variants
+    from fedplan.plan.tracing.function import trace
+    from fedplan.plan.tracing.training import accuracy, training_plan
+    from fedplan.plan.variants.conformance import Conformance, check_variants
+    from fedplan.plan.variants.make import make_variant, with_variants
 
 __all__ = [
     "OPS",
@@ -46,13 +46,13 @@ __all__ = [
 
 # PyTorch's tracer takes a third of a second to import; workers and grids never need it and what stands on it.
 _ON_FIRST_USE = {
-    "Conformance": "fedplan.plan.conformance",
-    "check_variants": "fedplan.plan.conformance",
-    "trace": "fedplan.plan.tracing",
-    "accuracy": "fedplan.plan.training",
-    "training_plan": "fedplan.plan.training",
-    "make_variant": "fedplan.plan.translation",
-    "with_variants": "fedplan.plan.translation",
+    "Conformance": "fedplan.plan.variants.conformance",
+    "check_variants": "fedplan.plan.variants.conformance",
+    "trace": "fedplan.plan.tracing.function",
+    "accuracy": "fedplan.plan.tracing.training",
+    "training_plan": "fedplan.plan.tracing.training",
+    "make_variant": "fedplan.plan.variants.make",
+    "with_variants": "fedplan.plan.variants.make",
 }
 
 

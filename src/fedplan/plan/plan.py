@@ -8,14 +8,14 @@ from typing import Any, Self
 import torch
 
 from fedplan.errors import PlanInputError
-from fedplan.plan import codec
-from fedplan.plan.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
-from fedplan.plan.compiler import Executor, Terms, compile_graph
-from fedplan.plan.ir import Graph
+from fedplan.plan.ir.graph import Graph
+from fedplan.plan.message import codec
 from fedplan.plan.ops import dtype_name
+from fedplan.plan.run.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
+from fedplan.plan.run.compiler import Executor, Repetition, compile_graph
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
-from fedplan.plan.variants import Variants
+from fedplan.plan.variants.variants import Variants
 
 _EXECUTORS = 16
 """Sets of shapes for which a Plan keeps an executor: whole batches, the last one, and some to spare."""
@@ -134,12 +134,14 @@ class Plan:
     def _executors(self) -> dict[Hashable, Executor]:
         return {}
 
-    def executor(self, tensors: Sequence[torch.Tensor], terms: Terms | None = None) -> Executor | None:
+    def executor(
+        self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
+    ) -> Executor | None:
         """What runs the Plan on arguments like these, if `first_run` has made it."""
-        return self._executors.get(_key(tensors, terms))
+        return self._executors.get(_key(tensors, repetition))
 
     def first_run(
-        self, tensors: Sequence[torch.Tensor], terms: Terms | None = None
+        self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
     ) -> tuple[list[torch.Tensor], Executor]:
         """Checks the Plan for these shapes, runs it operation by operation and compiles it for them.
 
@@ -147,7 +149,7 @@ class Plan:
 
         Args:
             tensors: what `arguments` gave; they are not changed.
-            terms: what the caller grants to the executor.
+            repetition: what the caller grants to the executor.
 
         Returns:
             The outputs, and the executor for further arguments of these shapes.
@@ -158,10 +160,10 @@ class Plan:
         """
         shapes = [(tuple(t.shape), dtype_name(t.dtype)) for t in tensors]
         outputs, values = first_run(self.graph, tensors, measure(self.graph, shapes, self.limits))
-        run = compile_graph(self.graph, values, tensors, terms)
+        run = compile_graph(self.graph, values, tensors, repetition)
         if len(self._executors) >= _EXECUTORS:
             self._executors.pop(next(iter(self._executors)))
-        self._executors[_key(tensors, terms)] = run
+        self._executors[_key(tensors, repetition)] = run
         return outputs, run
 
     def check(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> Cost:
@@ -227,5 +229,5 @@ class Plan:
                     )
 
 
-def _key(tensors: Sequence[torch.Tensor], terms: Terms | None) -> Hashable:
-    return terms, tuple((t.shape, t.dtype, t.device) for t in tensors)
+def _key(tensors: Sequence[torch.Tensor], repetition: Repetition | None) -> Hashable:
+    return repetition, tuple((t.shape, t.dtype, t.device) for t in tensors)

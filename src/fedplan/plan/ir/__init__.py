@@ -1,0 +1,1 @@
+"""Graphs of operations on numbered values, and what is done to them."""

@@ -1,0 +1,1 @@
+"""Plans and tensors as messages: their own, and those that PySyft makes."""

@@ -1,0 +1,27 @@
+"""Rows for elements that are chosen by numbers."""
+
+import functools
+
+from fedplan.plan.ops import guards
+from fedplan.plan.ops.op import Kind, Trait, op
+
+_row = functools.partial(op, Kind.INDEX)
+
+COMPOSITE, DIRECT = Trait.COMPOSITE, Trait.DIRECT
+
+ROWS = (
+    _row("embedding.default", DIRECT),
+    _row("embedding_dense_backward.default", guard=guards.embedding_backward),
+    _row("gather.default", DIRECT),
+    _row("index.Tensor"),
+    _row("index_put.default"),
+    _row("index_select.default", DIRECT),
+    _row("nll_loss_backward.default", witness=guards.LIKELIHOOD),
+    _row("one_hot.default", COMPOSITE),
+    _row("scatter.src", DIRECT),
+    _row("scatter.value", DIRECT),
+    _row("scatter_add.default"),
+    _row("select_scatter.default", torchscript="@select_scatter({self}, {src}, {dim}, {index})"),
+    _row("slice_scatter.default", torchscript="@slice_scatter({self}, {src}, {dim}, {start}, {end}, {step})"),
+)
+"""All of them."""

@@ -1,0 +1,119 @@
+"""Rows for the layers of networks: products, convolutions, normalisations, pools."""
+
+import functools
+
+from fedplan.plan.ops import guards
+from fedplan.plan.ops.op import Kind, Trait, op
+
+_product = functools.partial(op, Kind.MATMUL)
+_convolution = functools.partial(op, Kind.CONVOLUTION)
+_normalisation = functools.partial(op, Kind.NORMALISATION)
+_pool = functools.partial(op, Kind.POOL)
+
+COMPOSITE, IN_PLACE, DIRECT, CONTIGUOUS = Trait.COMPOSITE, Trait.IN_PLACE, Trait.DIRECT, Trait.CONTIGUOUS
+
+# `torch.contiguous` in the words of TorchScript stands where a kernel of torch 1.8 reads tensors as if their
+# elements lay side by side in memory.
+ROWS = (
+    _product("addmm.default", IN_PLACE | DIRECT),
+    _product("bmm.default", DIRECT),
+    _product("linear.default", COMPOSITE | DIRECT),
+    _product("matmul.default", COMPOSITE, pysyft="__matmul__"),
+    _product("mm.default", DIRECT),
+    _convolution("conv2d.default", COMPOSITE),
+    _convolution("convolution.default", DIRECT),
+    _convolution(
+        "convolution_backward.default",
+        guard=guards.convolution_backward,
+        torchscript=(
+            "@convolution_backward({grad_output}, {input}, {weight}, {stride}, {padding}, {dilation}, "
+            "{transposed}, {groups}, {output_mask})"
+        ),
+    ),
+    _normalisation("_log_softmax.default", DIRECT),
+    _normalisation(
+        "_log_softmax_backward_data.default",
+        DIRECT,
+        guard=guards.same_shape(0, 1),
+        torchscript="@log_softmax_backward({grad_output}, {output}, {dim}, {input_dtype})",
+    ),
+    _normalisation(
+        "_native_batch_norm_legit.no_stats",
+        guard=guards.batch_norm(1, 2),
+        torchscript=(
+            "torch.native_batch_norm({input}, {weight}, {bias}, None, None, {training}, {momentum}, {eps})"
+        ),
+    ),
+    _normalisation(
+        "_native_batch_norm_legit_functional.default",
+        guard=guards.batch_norm(1, 2, 3, 4),
+        torchscript=(
+            "@batch_norm({input}, {weight}, {bias}, {running_mean}, {running_var}, {training}, "
+            "{momentum}, {eps})"
+        ),
+    ),
+    _normalisation(
+        "_native_batch_norm_legit_no_training.default",
+        guard=guards.batch_norm(1, 2, 3, 4),
+        torchscript=(
+            "@batch_norm_no_training({input}, {weight}, {bias}, {running_mean}, {running_var}, "
+            "{momentum}, {eps})"
+        ),
+    ),
+    _normalisation("_softmax.default", DIRECT),
+    _normalisation(
+        "_softmax_backward_data.default",
+        DIRECT,
+        guard=guards.same_shape(0, 1),
+        torchscript="@softmax_backward({grad_output}, {output}, {dim}, {input_dtype})",
+    ),
+    _normalisation("log_softmax.int", COMPOSITE),
+    _normalisation("native_batch_norm_backward.default", guard=guards.batch_norm_backward),
+    _normalisation(
+        "native_group_norm.default",
+        CONTIGUOUS,
+        guard=guards.group_norm,
+        torchscript=(
+            "torch.native_group_norm(torch.contiguous({input}), {weight}, {bias}, {N}, {C}, {HxW}, "
+            "{group}, {eps})"
+        ),
+    ),
+    _normalisation(
+        "native_group_norm_backward.default",
+        CONTIGUOUS,
+        guard=guards.group_norm_backward,
+        torchscript=(
+            "torch.native_group_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
+            "{mean}, {rstd}, {weight}, {N}, {C}, {HxW}, {group}, {output_mask})"
+        ),
+    ),
+    _normalisation("native_layer_norm.default", DIRECT),
+    _normalisation(
+        "native_layer_norm_backward.default",
+        guard=guards.layer_norm_backward,
+        torchscript=(
+            "torch.native_layer_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
+            "{normalized_shape}, {mean}, {rstd}, {weight}, {bias}, {output_mask})"
+        ),
+    ),
+    _normalisation("softmax.int", COMPOSITE),
+    _pool("_adaptive_avg_pool2d.default"),
+    _pool("_adaptive_avg_pool2d_backward.default", guard=guards.average_pool_backward),
+    _pool("adaptive_avg_pool1d.default"),
+    _pool("avg_pool1d.default"),
+    _pool("avg_pool2d.default"),
+    _pool("avg_pool2d_backward.default", guard=guards.average_pool_backward),
+    _pool("max_pool2d.default", COMPOSITE),
+    _pool("max_pool2d_with_indices.default", guard=guards.max_pool),
+    _pool(
+        "max_pool2d_with_indices_backward.default",
+        guard=guards.same_shape(0, 7),
+        witness=guards.LARGEST,
+        torchscript=(
+            "torch.max_pool2d_with_indices_backward(torch.contiguous({grad_output}), "
+            "torch.contiguous({self}), {kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, "
+            "torch.contiguous({indices}))"
+        ),
+    ),
+)
+"""All of them."""

@@ -1,0 +1,67 @@
+"""Rows for what makes one element of many."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from fedplan.plan.ops.op import Kind, Trait, op
+
+_row = functools.partial(op, Kind.REDUCTION)
+
+COMPOSITE, DIRECT = Trait.COMPOSITE, Trait.DIRECT
+CHECKS_VALUES, HOLDS_TERMS, ORDERS = Trait.CHECKS_VALUES, Trait.HOLDS_TERMS, Trait.ORDERS
+
+
+def _variance(given: Mapping[str, Any]) -> str:
+    correction = "1." if given["correction"] is None else "float({correction})"
+    return f"@variance({{self}}, {{dim}}, {correction}, {{keepdim}})"
+
+
+def _cross_entropy(given: Mapping[str, Any]) -> str | None:
+    if given["label_smoothing"]:
+        return None
+    return "@cross_entropy({self}, {target}, {weight}, {reduction}, {ignore_index})"
+
+
+ROWS = (
+    _row("all.default"),
+    _row("all.dim"),
+    _row("amax.default", DIRECT),
+    _row("amin.default", DIRECT),
+    _row("any.default"),
+    _row("any.dim"),
+    _row("any.dims", torchscript="@any({self}, {dim}, {keepdim})"),
+    _row("argmax.default", DIRECT),
+    _row("argmin.default", DIRECT),
+    _row("binary_cross_entropy_with_logits.default", COMPOSITE | HOLDS_TERMS),
+    _row(
+        "cross_entropy_loss.default",
+        COMPOSITE | CHECKS_VALUES,
+        pysyft="cross_entropy",
+        torchscript=_cross_entropy,
+    ),
+    _row("cumsum.default", DIRECT),
+    _row("dot.default", COMPOSITE),
+    _row(
+        "linalg_vector_norm.default",
+        torchscript="@vector_norm({self}, float({ord}), {dim}, {keepdim}, {dtype})",
+    ),
+    _row("max.default"),
+    _row("max.dim"),
+    _row("mean.default", DIRECT),
+    _row("mean.dim", DIRECT),
+    _row("min.default"),
+    _row("min.dim"),
+    _row("mse_loss.default", HOLDS_TERMS),
+    _row("nll_loss_forward.default", CHECKS_VALUES),
+    _row("norm.Scalar", COMPOSITE),
+    _row("norm.ScalarOpt_dim", COMPOSITE),
+    _row("prod.default", DIRECT),
+    _row("prod.dim_int", DIRECT),
+    _row("sort.default", ORDERS),
+    _row("sum.default", DIRECT),
+    _row("sum.dim_IntList", DIRECT),
+    _row("topk.default", ORDERS),
+    _row("var.correction", torchscript=_variance),
+)
+"""All of them."""

@@ -1,0 +1,35 @@
+"""What to do in place of operations that no Plan may hold."""
+
+from collections.abc import Mapping
+
+_READS_VALUE = "aten._local_scalar_dense"
+"""The operation that moves a tensor's value into Python."""
+
+DEPENDS_ON_VALUES = (
+    "Its result, or the shape of its result, depends on values read into Python, which a Plan cannot do. "
+    "Use `torch.where` or a product with a mask."
+)
+
+_CHANCE = (
+    "A Plan gives the same result for the same inputs. Leave dropout out of the traced model "
+    "(`model.eval()`, or p=0), or pass the random numbers in as an input."
+)
+
+INSTEAD: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("aten.native_dropout", "aten.bernoulli", "aten.rand", "aten.randn", "aten.rand_like",
+         "aten.randn_like", "aten.randint", "aten.randperm", "aten.multinomial", "aten.normal",
+         "aten.uniform", "aten.exponential"),
+        _CHANCE,
+    ),
+    **dict.fromkeys(
+        ("aten.nonzero", "aten.masked_select", "aten._unique2", "aten.unique_dim"), DEPENDS_ON_VALUES
+    ),
+    _READS_VALUE: (
+        "It reads a tensor's value into Python (`.item()`, `float(t)`, `if t > 0`), and a Plan has no "
+        "Python. Keep it a tensor: `torch.where` in place of `if`."
+    ),
+    "aten.as_strided": "It reads memory under another layout. Use reshape, permute or slicing.",
+    "aten.mkldnn_rnn_layer": "Unroll the recurrence with nn.LSTMCell or nn.GRUCell.",
+}  # fmt: skip
+"""Advice, by the operator's name without its overload."""

@@ -1,0 +1,1 @@
+"""Running a Plan: what it will need, the reference interpreter, and the fast executor."""

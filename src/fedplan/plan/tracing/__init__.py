@@ -1,0 +1,1 @@
+"""From a function of tensors, or a training step of an `nn.Module`, to a Plan."""

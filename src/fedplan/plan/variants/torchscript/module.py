@@ -1,0 +1,69 @@
+"""A Plan as the source of a TorchScript module, and the archive of it."""
+
+from collections.abc import Iterator
+
+from fedplan.plan.ir.graph import Graph, Node
+from fedplan.plan.ops import Trait, lookup
+from fedplan.plan.plan import Plan
+from fedplan.plan.variants.torchscript import library
+from fedplan.plan.variants.torchscript.archive import archive
+from fedplan.plan.variants.torchscript.arguments import Argument, arguments
+from fedplan.plan.variants.torchscript.spelling import spell
+
+_KIND = "Plan"
+"""Name of the module's class."""
+
+
+def write(plan: Plan) -> bytes:
+    """A Plan as a TorchScript archive, which torch 1.8 and later load and compute the same with.
+
+    The module's `forward` takes the Plan's inputs in order, with the model's parameters that follow one
+    another as one `List[Tensor]`, the optimizer's tensors likewise, and returns the outputs as one
+    `List[Tensor]`. The Plan's state is in its buffers. Value n of the Plan's graph is the variable ``v{n}``.
+
+    Args:
+        plan: any Plan; its sizes stay symbols, so the archive works for the batch sizes that the Plan does.
+
+    Returns:
+        The archive's bytes: for `torch.jit.load`, `torch::jit::load`, `org.pytorch.Module.load`.
+
+    Raises:
+        TranslationError: an operation cannot be said in the words of torch 1.8.
+    """
+    tensors = [(f"v{number}", tensor) for number, tensor in plan.graph.constants]
+    return archive(_KIND, source(plan.graph, arguments(plan.inputs)), tensors)
+
+
+def source(graph: Graph, given: list[Argument]) -> str:
+    """The text of an archive's ``__torch__`` module."""
+    body = [*_opening(graph, given), *map(_statement, graph.nodes)]
+    outputs = ", ".join(f"v{number}" for number in graph.outputs)
+    body.append(f"return [{outputs}]" if outputs else "return annotate(List[Tensor], [])")
+    states = [f"v{number}" for number, _ in graph.constants]
+    parameters = "".join(f", {a.name}: {'List[Tensor]' if a.listed else 'Tensor'}" for a in given)
+    lines = [
+        f"class {_KIND}(Module):",
+        "  __parameters__ = []",
+        "  __buffers__ = [" + "".join(f'"{name}", ' for name in states) + "]",
+        "  training : bool",
+        *(f"  {name} : Tensor" for name in states),
+        f"  def forward(self: __torch__.{_KIND}{parameters}) -> List[Tensor]:",
+        *(f"    {line}" for line in body),
+    ]
+    functions = [library.FUNCTIONS[name] for name in library.called(body)]
+    return "\n".join([*lines, *functions, ""])
+
+
+def _opening(graph: Graph, given: list[Argument]) -> Iterator[str]:
+    """The lines that give inputs and state the names of their values."""
+    for argument in given:
+        names = "".join(f"v{graph.inputs[place]}, " for place in argument.inputs)
+        yield f"{names.strip() if argument.listed else names.strip(', ')} = {argument.name}"
+    for number, _ in graph.constants:
+        yield f"v{number} = self.v{number}"
+
+
+def _statement(node: Node) -> str:
+    names = ", ".join(f"v{number}" for number in node.results)
+    several = len(node.results) != 1 or Trait.LIST in lookup(node.op).traits
+    return f"{names}{', ' if several else ''} = {spell(node)}"

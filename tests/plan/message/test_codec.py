@@ -1,0 +1,169 @@
+"""Plans as messages: what is written is what is read, and what is damaged is refused."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedplan.errors import FedplanError, PlanFormatError, UnsupportedOpError, WireError
+from fedplan.plan import Plan, PlanInputSpec, trace
+from fedplan.plan.ir.graph import Arg
+from fedplan.plan.message.codec import _Reader, _write_arg
+from fedplan.wire import schema
+
+
+def role(*actions: schema.ComputationAction, inputs: int = 1, outputs: tuple[int, ...] = (9,)) -> bytes:
+    return schema.Plan(
+        id=schema.Id(id_int=1),
+        name="made by hand",
+        role=schema.Role(
+            actions=list(actions),
+            input_placeholder_ids=[schema.Id(id_int=i) for i in range(inputs)],
+            output_placeholder_ids=[schema.Id(id_int=o) for o in outputs],
+        ),
+    ).encode()
+
+
+def ref(number: int) -> schema.Arg:
+    return schema.Arg(arg_placeholder_id=schema.PlaceholderId(id=schema.Id(id_int=number)))
+
+
+def action(
+    command: str, *args: schema.Arg, to: int = 9, target: int | None = None, **kwargs: schema.Arg
+) -> schema.ComputationAction:
+    return schema.ComputationAction(
+        command=command,
+        target_placeholder_id=None if target is None else schema.PlaceholderId(id=schema.Id(id_int=target)),
+        args=list(args),
+        kwargs=kwargs,
+        return_placeholder_ids=[schema.PlaceholderId(id=schema.Id(id_int=to))],
+    )
+
+
+def test_serializing_what_was_parsed_gives_the_same_bytes() -> None:
+    data = trace(lambda x: x.softmax(1) + 0.1, torch.zeros(4, 3)).serialize()
+    assert Plan.parse(data).serialize() == data
+
+
+def test_names_shapes_dtypes_and_ids_travel() -> None:
+    spec = PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, "lr:rate")
+    plan = trace(lambda lr: lr * 2, torch.zeros(1), name="half", inputs=[spec])
+    read = Plan.parse(plan.serialize())
+    assert (read.name, read.id, read.inputs, read.outputs) == (plan.name, plan.id, plan.inputs, plan.outputs)
+
+
+numbers = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.sampled_from([0.1, 1e-8, 0.999, 1e300, -0.0, math.inf]),
+    st.text(max_size=5),
+)
+
+
+@given(st.recursive(numbers, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=8))
+def test_every_argument_arrives_exactly(arg: Arg) -> None:
+    message = schema.Arg.decode(_write_arg(arg).encode())
+    read = _Reader(schema.Role()).arg(message)
+    assert repr(read) == repr(arg)
+
+
+def test_pysyft_may_write_into_an_id_that_exists() -> None:
+    plan = Plan.parse(
+        role(
+            action("__mul__", schema.Arg(arg_int=2), target=0, to=5),
+            action("__add__", ref(0), target=5, to=5),
+            action("neg", target=5),
+        )
+    )
+    assert plan(torch.ones(2))[0].tolist() == [-3.0, -3.0]
+
+
+def test_in_place_actions_change_every_name_of_the_tensor_and_no_copy() -> None:
+    plan = Plan.parse(
+        role(
+            action("copy", target=0, to=5),
+            action("detach", target=5, to=6),
+            action("add_", schema.Arg(arg_int=1), target=6, to=6),
+            outputs=(0, 5, 6),
+        )
+    )
+    assert [o.item() for o in plan(torch.zeros(1))] == [0.0, 1.0, 1.0]
+
+
+def test_an_in_place_action_through_a_view_is_refused() -> None:
+    with pytest.raises(PlanFormatError, match="of which another is a view"):
+        Plan.parse(
+            role(
+                action("t", target=0, to=5),
+                action("add_", schema.Arg(arg_int=1), target=5, to=5),
+                outputs=(0,),
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("actions", "error", "message"),
+    [
+        ([action("aten.mm.default", ref(0), ref(7))], PlanFormatError, "id 7 is read before"),
+        ([action("neg", target=8)], PlanFormatError, "id 8 is read before"),
+        ([action("os.system", schema.Arg(arg_str="ls"))], UnsupportedOpError, "'os.system'"),
+        ([action("torch.load", ref(0))], UnsupportedOpError, "'torch.load'"),
+        ([action("aten.rand.default", ref(0))], UnsupportedOpError, "'aten.rand.default'"),
+        ([action("__class__", target=0)], UnsupportedOpError, "__class__"),
+        ([action("add", schema.Arg(arg_str="x"), target=0)], UnsupportedOpError, "fit none of aten.add"),
+        ([action("neg", target=0, to=3)], PlanFormatError, "id 9 is read before"),
+    ],
+    ids=lambda value: value[0].command if isinstance(value, list) else "",
+)
+def test_a_list_that_is_not_well_formed_is_refused(
+    actions: list[schema.ComputationAction], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Plan.parse(role(*actions))
+
+
+def test_a_gradient_kernel_that_trusts_its_indices_may_not_stand_alone() -> None:
+    """Without the forward operation that checks the targets it would write outside its memory."""
+    scalar = schema.Arg(arg_int=1)
+    lonely = action(
+        "aten.nll_loss_backward.default",
+        ref(0),
+        ref(1),
+        ref(2),
+        schema.Arg(),
+        scalar,
+        schema.Arg(arg_int=-100),
+        ref(0),
+    )
+    with pytest.raises(PlanFormatError, match=r"may only follow the 'aten\.nll_loss_forward\.default'"):
+        Plan.parse(role(lonely, inputs=3))
+
+
+def test_a_message_that_is_no_plan_is_refused() -> None:
+    with pytest.raises(WireError):
+        Plan.parse(b"\xff" * 20)
+    with pytest.raises(PlanFormatError, match="holds no op list"):
+        Plan.parse(b"")
+
+
+@given(st.data())
+def test_damaged_messages_raise_named_errors_only(data: st.DataObject) -> None:
+    whole = bytearray(DAMAGED)
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        plan = Plan.parse(bytes(whole))
+        plan.check([((4, 3), "float32"), ((3,), "float32")])
+    except FedplanError:
+        pass
+
+
+DAMAGED = trace(
+    lambda x, w: ((x * w).softmax(1).sum(0), x.reshape(x.shape[0] * 3)),
+    torch.zeros(4, 3),
+    torch.zeros(3).requires_grad_(),
+).serialize()
