@@ -13,7 +13,18 @@ forms), and with
 from collections.abc import Mapping
 
 from fedplan.errors import UnsupportedOpError
-from fedplan.plan.ops import executor, indexing, layers, pointwise, reductions, sizes, views
+from fedplan.plan.ops import (
+    alignments,
+    executor,
+    indexing,
+    layers,
+    linear_algebra,
+    pointwise,
+    reductions,
+    sampling,
+    sizes,
+    views,
+)
 from fedplan.plan.ops.op import Op
 from fedplan.plan.ops.refused import INSTEAD
 
@@ -23,7 +34,15 @@ def _by_name(*groups: tuple[Op, ...]) -> dict[str, Op]:
 
 
 OPS: Mapping[str, Op] = _by_name(
-    pointwise.ROWS, reductions.ROWS, views.ROWS, layers.ROWS, indexing.ROWS, sizes.ROWS
+    pointwise.ROWS,
+    reductions.ROWS,
+    views.ROWS,
+    layers.ROWS,
+    sampling.ROWS,
+    linear_algebra.ROWS,
+    alignments.ROWS,
+    indexing.ROWS,
+    sizes.ROWS,
 )
 """Every operation that a Plan may hold, by name."""
 

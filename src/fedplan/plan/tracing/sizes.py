@@ -98,13 +98,16 @@ def _with_rows(expression: Any, rows: int) -> Any:
 
 
 def _asks_whether_several(question: Any, rows: tuple[int, ...]) -> bool:
-    """Whether the question is only whether a size is above one.
+    """Whether the question is only whether sizes are above one.
 
     PyTorch asks that to tell how sizes spread over each other and how tensors lie in memory. A Plan's
     operations see to both when they run, as they do for a batch of one sample.
     """
-    if not isinstance(question, sympy.core.relational.Relational):
-        return False
+    parts = question.atoms(sympy.core.relational.Relational)
+    return bool(parts) and all(_is_about_one(part, rows) for part in parts)
+
+
+def _is_about_one(question: Any, rows: tuple[int, ...]) -> bool:
     left, right = question.args
     if left.is_number:
         left, right = right, left

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.func import functionalize
 from torch.fx import GraphModule, Interpreter, Node
@@ -28,8 +27,16 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
-from fedplan.plan.ops import OPS, overload
 from fedplan.plan.tracing import source
+from fedplan.plan.tracing.complex import rules
+from fedplan.plan.tracing.complex.numbers import Complex, as_parts
+from fedplan.plan.tracing.decompositions import (
+    FUNCTIONS,
+    after_autograd,
+    before_autograd,
+    known_shapes,
+    rows_whole,
+)
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
@@ -69,14 +76,15 @@ def record(
     """
     notes = Notes()
     first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), _NoFastPaths():
+    with _tracing(notes), before_autograd(), _Functions():
         module = first.run(notes.taken_of(function))
     _drop_profiling(module)
     constants = _lift_constants(module)
-    replay = _Replay(module)
+    replay = _Replay(module, [constant.is_complex() for constant in constants])
+    constants = [as_parts(constant) if constant.is_complex() else constant for constant in constants]
     second = _Tracer([*examples, *constants], [*free, *(False for _ in constants)], replay.place)
     with _tracing(replay):
-        module = second.run(functionalize(replay.run), decomposition_table=_decompositions())
+        module = second.run(functionalize(replay.run), decomposition_table=after_autograd())
     if must_stay_free:
         for tracer in (first, second):
             tracer.check_free()
@@ -106,27 +114,44 @@ def retrace(
         return tracer.run(functionalize(function), decomposition_table=decompositions)
 
 
-class _NoFastPaths(TorchFunctionMode):
-    """PyTorch's layers take none of their kernels for inference while a mode like this looks on."""
+class _Functions(TorchFunctionMode):
+    """Functions of PyTorch as a Plan has them. While it looks on, layers take no kernels for inference."""
 
     def __torch_function__(
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return func(*args, **(kwargs or {}))
+        return FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
 
 
 class _Replay(Interpreter):
-    """Runs a recording, and knows where in the author's code each of its operations comes from."""
+    """Runs a recording, and knows where in the author's code each of its operations comes from.
 
-    def __init__(self, module: GraphModule) -> None:
+    Complex numbers become real ones on the way.
+    """
+
+    def __init__(self, module: GraphModule, complex_constants: Sequence[bool]) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self._node: Node | None = None
+        names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
+        constants = names[len(names) - len(complex_constants) :]
+        self._complex = {n for n, is_one in zip(constants, complex_constants, strict=True) if is_one}
 
     def run_node(self, n: Node) -> Any:
         """Runs one operation."""
         self._node = n
         return super().run_node(n)
+
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """An input, or a constant."""
+        value = super().placeholder(target, args, kwargs)
+        return Complex(value) if target in self._complex else value
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """An operation."""
+        if rules.concerns(target, args, kwargs):
+            return rules.call(target, args, kwargs, self.place())
+        return super().call_function(target, args, kwargs)
 
     def place(self) -> str | None:
         """Where in the author's code it is."""
@@ -196,7 +221,14 @@ _ONE_AT_A_TIME = threading.RLock()
 def _tracing(lines: Notes | _Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
     place_of = source.of_exception if lines is None else lines.place_of
-    with _ONE_AT_A_TIME, _understood(place_of), _portable_kernels(), fx_traceback.preserve_node_meta():
+    with (
+        _ONE_AT_A_TIME,
+        _understood(place_of),
+        _portable_kernels(),
+        known_shapes(),
+        rows_whole(),
+        fx_traceback.preserve_node_meta(),
+    ):
         yield
 
 
@@ -261,10 +293,3 @@ def _lift_constants(module: GraphModule) -> list[torch.Tensor]:
         module.graph.erase_node(node)
     module.recompile()
     return constants
-
-
-def _decompositions() -> Mapping[Any, Function]:
-    """Core ATen's decompositions, but for what the op table holds undecomposed."""
-    kept = {overload(op.name) for op in OPS.values() if op.traced and op.implementation is None}
-    rules: Mapping[Any, Function] = core_aten_decompositions()
-    return {op: rules[op] for op in rules if op not in kept}

@@ -102,7 +102,7 @@ _SIZE_FUNCTIONS = {name: function for function, name in SIZES.items()}
 
 
 def _function(node: Node) -> Callable[..., Any]:
-    return _SIZE_FUNCTIONS.get(node.op) or lookup(node.op).call
+    return _SIZE_FUNCTIONS.get(node.op) or lookup(node.op).implementation or overload(node.op)
 
 
 def _decompositions(kept: Collection[str]) -> Mapping[Any, Callable[..., Any]]:
