@@ -41,6 +41,9 @@ BATCHED: dict[str, Function] = {
     "singular values": lambda x, w: torch.linalg.svdvals(x * w),
     "singular vectors": lambda x, w: torch.linalg.svd(x * w + torch.diag(torch.arange(4.0) * 3))[0].square(),
     "nuclear norm": lambda x, w: torch.linalg.matrix_norm(x * w, "nuc"),
+    "norms of rows and columns": lambda x, w: [
+        torch.linalg.matrix_norm(x * w, p) for p in (1, -1, torch.inf)
+    ],
     "spectral norm": lambda x, w: torch.linalg.matrix_norm(x * w, 2),
     "pseudo-inverse": lambda x, w: torch.linalg.pinv((x * w)[..., :2]),
     "pseudo-inverse of a symmetric matrix": lambda x, w: torch.linalg.pinv(_symmetric(x * w), hermitian=True),
@@ -91,10 +94,10 @@ def test_of_a_matrix_that_the_batch_makes(name: str) -> None:
 
 
 def test_a_matrix_that_has_no_factor_makes_the_plan_fail_as_it_makes_pytorch() -> None:
-    plan = trace(lambda x: torch.linalg.cholesky(x), torch.eye(3).expand(4, 3, 3))
+    plan = trace(torch.linalg.cholesky, torch.eye(3).expand(4, 3, 3))
     with pytest.raises(PlanExecutionError, match="not positive-definite"):
         plan(-torch.eye(3).expand(2, 3, 3))
-    plan = trace(lambda x: torch.linalg.inv(x), torch.eye(3).expand(4, 3, 3))
+    plan = trace(torch.linalg.inv, torch.eye(3).expand(4, 3, 3))
     with pytest.raises(PlanExecutionError, match="singular"):
         plan(torch.zeros(2, 3, 3))
 

@@ -57,7 +57,7 @@ def _over(one: Part, other: Part) -> Part:
 
 
 def _size(value: Complex) -> torch.Tensor:
-    return value.parts.square().sum(-1).sqrt()
+    return (value.real.square() + value.imag.square()).sqrt()
 
 
 def _direction(value: Complex) -> Complex:
@@ -109,6 +109,8 @@ def _sine(value: Complex) -> Complex:
 
 
 def _conjugate(value: Any) -> Any:
+    if isinstance(value, complex):
+        return value.conjugate()
     return made(value.real, -value.imag) if isinstance(value, Complex) else value
 
 

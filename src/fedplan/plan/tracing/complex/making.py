@@ -23,6 +23,8 @@ def _copied(value: Complex, source: Any, *_: Any) -> Complex:
 
 
 def _filled(value: Complex, fill: Any) -> Complex:
+    if isinstance(fill, Complex | torch.Tensor):
+        return _copied(value, fill)
     each = zip((value.real, value.imag), _numbers(fill), strict=True)
     return made(*(torch.full_like(part, number) for part, number in each))
 

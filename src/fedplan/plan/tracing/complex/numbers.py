@@ -25,12 +25,12 @@ class Complex:
     @property
     def real(self) -> torch.Tensor:
         """The real part."""
-        return self.parts.select(-1, 0)
+        return self.parts.select(self.rank, 0)
 
     @property
     def imag(self) -> torch.Tensor:
         """The imaginary part."""
-        return self.parts.select(-1, 1)
+        return self.parts.select(self.rank, 1)
 
     @property
     def rank(self) -> int:
@@ -63,7 +63,8 @@ def made(real: Part, imaginary: Part) -> Complex:
         for part in (real, imaginary)
     )
     spread = torch.broadcast_tensors(*parts)  # type: ignore[no-untyped-call]
-    return Complex(torch.cat([part.unsqueeze(-1) for part in spread], -1))
+    last = spread[0].dim()
+    return Complex(torch.cat([part.unsqueeze(last) for part in spread], last))
 
 
 def whole(value: Any) -> Complex:

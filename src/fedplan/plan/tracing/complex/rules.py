@@ -13,6 +13,8 @@ from fedplan.plan.tracing.complex.numbers import Complex, axis, made
 
 def concerns(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether an operation takes or makes complex numbers."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return False  # what takes one of several results
     leaves = pytree.tree_leaves((args, kwargs), is_leaf=lambda value: isinstance(value, Complex))
     return _packet(target) in _MAKERS or any(
         isinstance(leaf, Complex | complex) or (isinstance(leaf, torch.dtype) and leaf.is_complex)

@@ -91,6 +91,20 @@ def _gathered(value: Complex, dim: int, index: torch.Tensor, **_: Any) -> Comple
     return Complex(value.parts.gather(axis(value, dim), spread))
 
 
+def _added_at(value: Complex, dim: int, index: torch.Tensor, source: Any) -> Complex:
+    spread = index.unsqueeze(-1).expand(*index.shape, 2)
+    return Complex(value.parts.scatter_add(axis(value, dim), spread, whole(source).parts))
+
+
+def _added_rows(value: Complex, dim: int, index: torch.Tensor, source: Any, *, alpha: float = 1) -> Complex:
+    return Complex(value.parts.index_add(axis(value, dim), index, whole(source).parts, alpha=alpha))
+
+
+def _of_windows(gradient: Complex, size: Sequence[int], dim: int, length: int, step: int) -> Complex:
+    parts = gradient.parts.mT  # (…, 2, length)
+    return Complex(aten.unfold_backward(parts, [*size, 2], dim % len(size), length, step))
+
+
 def _chosen(condition: torch.Tensor, one: Any, other: Any) -> Complex:
     return Complex(torch.where(condition.unsqueeze(-1), whole(one).parts, whole(other).parts))
 
@@ -135,6 +149,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "flip": lambda value, dims: Complex(value.parts.flip([axis(value, dim) for dim in dims])),
     "gather": _gathered,
     "index": lambda value, indices: Complex(aten.index(value.parts, indices)),
+    "index_add": _added_rows,
     "index_put": lambda value, indices, source, accumulate=False: Complex(
         aten.index_put(value.parts, indices, whole(source).parts, accumulate)
     ),
@@ -147,6 +162,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "repeat": lambda value, times: Complex(value.parts.repeat([*times, 1])),
     "reshape": _shaped(torch.reshape),
     "roll": _rolled,
+    "scatter_add": _added_at,
     "select": _with_dims(torch.select, 0),
     "select_backward": _of_slice(aten.select_backward),
     "select_scatter": lambda value, source, dim, index: Complex(
@@ -162,12 +178,15 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "squeeze": _squeezed,
     "stack": _many(torch.stack, 1),
     "sum": _reduced(torch.sum),
+    "sym_numel": lambda value: value.real.numel(),
+    "sym_size": lambda value, dim: value.parts.shape[axis(value, dim)],
     "t": _transposed,
     "transpose": _with_dims(torch.transpose, 0, 1),
     "tril": _of_matrices(torch.tril),
     "triu": _of_matrices(torch.triu),
     "unbind": _with_dims(torch.unbind, 0),
     "unfold": _windows,
+    "unfold_backward": _of_windows,
     "unsqueeze": _with_dims(torch.unsqueeze, 0, more=1),
     "view": _shaped(aten.view),
     "where": _chosen,

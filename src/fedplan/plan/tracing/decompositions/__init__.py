@@ -48,6 +48,7 @@ FUNCTIONS: Mapping[Function, Function] = {
     **layers.FUNCTIONS,
     **losses.FUNCTIONS,
     **sampling.FUNCTIONS,
+    **statistics.FUNCTIONS,
 }
 """Functions of PyTorch that choose an operation where a Plan has a better one."""
 
@@ -73,8 +74,8 @@ def before_autograd() -> Iterator[None]:
 def rows_whole() -> Iterator[None]:
     """While it lasts, operations that are rows are composed of nothing.
 
-    PyTorch composes some operations of others when it traces, an interpolation for one, that then take several
-    times as long as their kernel.
+    PyTorch composes some operations of others when it traces, an interpolation for one, that then take
+    several times as long as their kernel.
     """
     changes: dict[Any, dict[Any, None]] = {}
     for op in _kept():

@@ -67,6 +67,7 @@ def _zeros(size: Sequence[int], **options: Any) -> torch.Tensor:
 # A copy of a view is a view here: a Plan's values are never written to.
 AFTER: Mapping[Any, Callable[..., Any]] = {
     aten._efficientzerotensor.default: _zeros,
+    aten._neg_view.default: torch.neg,
     aten.addbmm.default: _addbmm,
     aten.addmv.default: _addmv,
     aten.angle.default: _angle,

@@ -4,7 +4,8 @@ PyTorch's functions compute in two steps: an operation that notes whether it cou
 Plan has no Python that could look, so the operation itself is asked to fail.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +44,30 @@ def _log_determinant(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _logarithm_of_determinant(value: torch.Tensor) -> torch.Tensor:
     sign, logarithm = _log_determinant(value)
     return sign.log() + logarithm
+
+
+def _matrix_norm(
+    value: torch.Tensor,
+    order: float | str = "fro",
+    dim: Sequence[int] = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Frobenius norm, norms of the singular values, or the largest or smallest sum of a row or column."""
+    value = value if dtype is None else value.to(dtype)
+    row, column = (axis % value.dim() for axis in dim)
+    if order == "fro":
+        norm: torch.Tensor = torch.linalg.vector_norm(value, 2, (row, column), keepdim)
+        return norm
+    if order in ("nuc", 2, -2):
+        numbers = torch.linalg.svdvals(value.movedim((row, column), (-2, -1)))
+        norm = {"nuc": numbers.sum, 2: numbers.amax, -2: numbers.amin}[order](-1)
+        return norm.unsqueeze(min(row, column)).unsqueeze(max(row, column)) if keepdim else norm
+    across, along = (row, column) if order in (1, -1) else (column, row)
+    sums = value.abs().sum(across, keepdim=True)
+    norm = (sums.amax if float(order) > 0 else sums.amin)(along, keepdim=True)
+    return norm if keepdim else norm.squeeze((row, column))
 
 
 def _lu_factor(value: torch.Tensor, *, pivot: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,6 +114,24 @@ def _least_squares(
 
 
 def _pseudo_inverse(
+    value: torch.Tensor, *, atol: float | None = None, rtol: float | None = None, hermitian: bool = False
+) -> torch.Tensor:
+    """With thresholds as tensors: the greatest side of the matrix may be the batch."""
+    least = torch.full((), atol or 0.0, dtype=value.dtype)
+    if rtol is not None:
+        share = torch.full((), rtol, dtype=value.dtype)
+    elif atol:
+        share = torch.zeros((), dtype=value.dtype)
+    else:
+        longest: Any = torch.sym_max(*value.shape[-2:])  # type: ignore[no-untyped-call]
+        share = torch.full((), torch.finfo(value.dtype).eps, dtype=value.dtype) * longest
+    inverse: torch.Tensor = aten.linalg_pinv.atol_rtol_tensor(
+        value, atol=least, rtol=share, hermitian=hermitian
+    )
+    return inverse
+
+
+def _pseudo_inverse_by_values(
     value: torch.Tensor,
     *,
     atol: torch.Tensor | None = None,
@@ -102,13 +145,12 @@ def _pseudo_inverse(
     else:
         left, numbers, right = torch.linalg.svd(value, full_matrices=False)
     sizes = numbers.abs()
-    largest = sizes.amax(-1, keepdim=True)
-    if atol is None:
-        atol = torch.zeros((), dtype=value.dtype)
-    if rtol is None:
-        epsilon = torch.full((), torch.finfo(value.dtype).eps, dtype=value.dtype)
-        rtol = epsilon * torch.sym_max(*value.shape[-2:])  # type: ignore[no-untyped-call]
-    threshold = torch.maximum(atol.unsqueeze(-1), rtol.unsqueeze(-1) * largest)
+    thresholds = [torch.zeros((), dtype=value.dtype)]
+    if atol is not None:
+        thresholds.append(atol.unsqueeze(-1))
+    if rtol is not None:
+        thresholds.append(rtol.unsqueeze(-1) * sizes.amax(-1, keepdim=True))
+    threshold = functools.reduce(torch.maximum, thresholds)
     inverted = torch.where(sizes > threshold, numbers, torch.inf).reciprocal()
     inverse: torch.Tensor = (right.mT * inverted.unsqueeze(-2)) @ left.mT
     return inverse
@@ -120,6 +162,9 @@ BEFORE: Mapping[Any, Callable[..., Any]] = {
     aten.linalg_inv.default: _inverse,
     aten.linalg_lstsq.default: _least_squares,
     aten.linalg_lu_factor.default: _lu_factor,
+    aten.linalg_matrix_norm.default: _matrix_norm,
+    aten.linalg_matrix_norm.str_ord: _matrix_norm,
+    aten.linalg_pinv.atol_rtol_float: _pseudo_inverse,
     aten.linalg_slogdet.default: _log_determinant,
     aten.linalg_solve.default: _solve,
     aten.logdet.default: _logarithm_of_determinant,
@@ -130,7 +175,7 @@ AFTER: Mapping[Any, Callable[..., Any]] = {
     aten.cholesky.default: _cholesky,
     aten.cholesky_inverse.default: _cholesky_inverse,
     aten.cholesky_solve.default: _cholesky_solve,
-    aten.linalg_pinv.atol_rtol_tensor: _pseudo_inverse,
+    aten.linalg_pinv.atol_rtol_tensor: _pseudo_inverse_by_values,
     aten.triangular_solve.default: _triangular_solve,
 }
 """For what autograd has looked at."""

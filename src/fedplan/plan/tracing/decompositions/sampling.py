@@ -89,7 +89,8 @@ def _stairs(sides: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _start(row: torch.Tensor, sides: Any) -> torch.Tensor:
     """The number of the first place of a row."""
-    return row * (2 * sides - row + 1) // 2
+    first: torch.Tensor = row * (2 * sides - row + 1) // 2
+    return first
 
 
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {

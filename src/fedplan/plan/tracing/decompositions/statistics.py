@@ -1,5 +1,6 @@
 """Quantiles and counts."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -109,6 +110,23 @@ def _covariance(
     covariance = (apart @ (apart * weights).mT) / freedom.clamp(min=0)
     return covariance.squeeze()
 
+
+@functools.wraps(torch.mean)
+def mean(value: torch.Tensor, *args: Any, **options: Any) -> Any:
+    """Of complex numbers by their parts, since PyTorch would make a complex number of how many there are."""
+    if not value.is_complex():
+        return torch.mean(value, *args, **options)
+    dims = options.pop("dim", args[0] if args else None)
+    chosen = range(value.dim()) if dims is None else [dims] if isinstance(dims, int) else dims
+    parts = torch.view_as_real(value.resolve_conj())
+    return torch.view_as_complex(parts.mean([d % value.dim() for d in chosen], *args[1:], **options))
+
+
+FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    torch.Tensor.mean: mean,
+    torch.mean: mean,
+}
+"""Functions of PyTorch that take a fixed size where a Plan has any."""
 
 BEFORE: Mapping[Any, Callable[..., Any]] = {
     aten.bincount.default: _bincount,
