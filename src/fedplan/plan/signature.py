@@ -1,6 +1,7 @@
 """What goes into a Plan and what comes out of it."""
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,19 @@ from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 
 
+class Role(enum.StrEnum):
+    """What a training does with a tensor of the model."""
+
+    TRAINED = "trained"
+    """The optimizer changes it."""
+    AVERAGED = "averaged"
+    """The forward pass changes it: a running statistic."""
+    COUNTER = "counter"
+    """The forward pass changes it, and it holds whole numbers."""
+    FROZEN = "frozen"
+    """It stays as it is."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlanInput:
     """One input of a Plan.
@@ -21,12 +35,14 @@ class PlanInput:
         shape: extent of each dimension, None where any size will do; None when the Plan does not say.
         dtype: name of the dtype, such as ``float32``; None when the Plan does not say.
         spec: what the input stands for; None when the Plan does not say.
+        role: of a tensor of the model, what the training does with it; None when the Plan does not say.
     """
 
     name: str
     shape: tuple[int | None, ...] | None = None
     dtype: str | None = None
     spec: PlanInputSpec | None = None
+    role: Role | None = None
 
     def tensor(self, value: Any) -> torch.Tensor:
         """An argument as a tensor that fits the input.

@@ -39,6 +39,11 @@ class PlanInputSpec:
     index: int | None = None
     value: Any = None
 
+    @property
+    def label(self) -> str:
+        """What it stands for, in a word or two: ``lr``, ``data``, ``modelParam 3``."""
+        return _label(self)
+
     def __post_init__(self) -> None:
         _check_type(self, "input", _INPUT_TYPES)
         if self.type == self.TYPE_CLIENT_CONFIG_PARAM and self.name is None:
@@ -68,6 +73,11 @@ class PlanOutputSpec:
     name: str | None = None
     index: int | None = None
 
+    @property
+    def label(self) -> str:
+        """What it stands for, in a word or two: ``loss``, ``accuracy``, ``modelParam 3``."""
+        return _label(self)
+
     def __post_init__(self) -> None:
         _check_type(self, "output", _OUTPUT_TYPES)
         if self.type == self.TYPE_METRIC and self.name is None:
@@ -82,6 +92,10 @@ _INPUT_TYPES = _constants(PlanInputSpec)
 _OUTPUT_TYPES = _constants(PlanOutputSpec)
 
 
+def _label(spec: PlanInputSpec | PlanOutputSpec) -> str:
+    return spec.name or (spec.type if spec.index is None else f"{spec.type} {spec.index}")
+
+
 def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[str, ...]) -> None:
     if spec.type not in known:
         raise ValueError(f"'{spec.type}' is no type of Plan {what}; the types are {', '.join(known)}")
@@ -89,6 +103,7 @@ def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[st
 
 # In a serialized Plan the specs travel as a tag of their placeholder: "#fedplan:modelParam:3".
 _TAG = "#fedplan"
+_BATCH = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
 _INDEX = re.compile(r"[0-9]{1,9}")
 
 
@@ -118,5 +133,7 @@ def _parse(tags: list[str], known: tuple[str, ...], named: str) -> tuple[str, st
             continue
         if kind == named:
             return (kind, rest, None) if rest else None
+        if kind in _BATCH and rest and not _INDEX.fullmatch(rest):
+            return kind, rest, None
         return kind, None, int(rest) if _INDEX.fullmatch(rest) else None
     return None

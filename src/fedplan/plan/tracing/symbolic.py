@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch._decomp import core_aten_decompositions
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.func import functionalize
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx import traceback as fx_traceback
@@ -47,11 +47,15 @@ class Recording:
     Attributes:
         module: the graph; its inputs are the function's, then the constants.
         constants: tensors that the function holds itself.
+        written: those of them that it writes to, by `id`.
+        differentiated: those of them to which a gradient goes, by `id`.
         shapes: for each input of the function, its extents; None where any size will do.
     """
 
     module: GraphModule
     constants: tuple[torch.Tensor, ...]
+    written: frozenset[int]
+    differentiated: frozenset[int]
     shapes: tuple[tuple[int | None, ...], ...]
 
 
@@ -74,13 +78,15 @@ def record(
         module = first.run(function)
     _drop_profiling(module)
     constants = _lift_constants(module)
+    differentiated = frozenset(id(tensor) for tensor in constants if _drop_gradient(tensor))
     second = _Tracer([*examples, *constants], [*free, *(False for _ in constants)])
     with _tracing():
         replay = Interpreter(module).run
         module = second.run(functionalize(replay), decomposition_table=_decompositions())
     for tracer in (first, second):
         tracer.check_sizes(must_stay_free)
-    return Recording(module, tuple(constants), second.shapes()[: len(examples)])
+    written = _written(module, constants)
+    return Recording(module, tuple(constants), written, differentiated, second.shapes()[: len(examples)])
 
 
 def retrace(
@@ -214,7 +220,7 @@ def _understood() -> Iterator[None]:
             "`if t > 0` or the like. A Plan has no Python: keep the value a tensor, and use `torch.where` "
             "in place of `if`."
         ) from error
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, IndexError) as error:
+    except Exception as error:
         raise TraceError(f"the function failed while it was traced{of_exception(error)}: {error}") from error
 
 
@@ -245,6 +251,22 @@ def _lift_constants(module: GraphModule) -> list[torch.Tensor]:
         module.graph.erase_node(node)
     module.recompile()
     return constants
+
+
+def _drop_gradient(tensor: torch.Tensor) -> bool:
+    """Takes a gradient without values from a tensor of the author's; whether it had one."""
+    had = tensor.is_leaf and isinstance(tensor.grad, FakeTensor)
+    if had:
+        tensor.grad = None
+    return had
+
+
+def _written(module: GraphModule, constants: Sequence[torch.Tensor]) -> frozenset[int]:
+    """The constants that a functional graph writes back at its end, by `id`."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    own = dict(zip(placeholders[len(placeholders) - len(constants) :], constants, strict=True))
+    writes = (node for node in module.graph.nodes if node.target is torch.ops.aten.copy_.default)
+    return frozenset(id(own[node.args[0]]) for node in writes if node.args[0] in own)
 
 
 def _decompositions() -> Mapping[Any, Function]:

@@ -1,0 +1,169 @@
+"""A training step of a module as one function of tensors: what is traced for `training_plan`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import stateless
+
+from fedplan.errors import TraceError
+from fedplan.plan.signature import PlanOutput
+from fedplan.plan.spec import PlanOutputSpec
+from fedplan.plan.tracing.batch import Example, detached, loss_of
+from fedplan.plan.tracing.module import module_tensors
+from fedplan.plan.tracing.optimizers import Update
+
+Score = Callable[..., torch.Tensor]
+"""(model output, target) → one number, as a tensor."""
+
+
+class Step:
+    """(batch, learning rate, model, optimizer state) → (loss, metrics, new model, new optimizer state).
+
+    The module computes with the tensors that it is given, from the forward pass until its gradients are
+    there: so a loss that reads ``model.parameters()``, and layers that are computed again for their gradient
+    (`torch.utils.checkpoint`), see the tensors of the step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Score | None,
+        scores: Mapping[str, Score],
+        example: Example,
+        update: Update,
+        lr: str | float,
+        clip_norm: float | None,
+        clip_value: float | None,
+    ) -> None:
+        """See `training_plan`."""
+        self._model = model
+        self._loss = loss
+        self._scores = scores
+        self._example = example
+        self._update = update
+        self._lr = lr
+        self._clip_norm, self._clip_value = clip_norm, clip_value
+        self._tensors = module_tensors(model)
+        self._trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        self._batch = len(example.tensors())
+
+    def outputs(self) -> list[PlanOutput]:
+        """What the step returns, in order."""
+        spec = PlanOutputSpec
+        return [
+            PlanOutput("loss", spec(spec.TYPE_LOSS)),
+            *(PlanOutput(name, spec(spec.TYPE_METRIC, name)) for name in self._scores),
+            *(PlanOutput(name, spec(spec.TYPE_MODEL_PARAM, index=i)) for i, name in enumerate(self._tensors)),
+            *(
+                PlanOutput(f"optimizer {tensor.name}", spec(spec.TYPE_OPTIMIZER_STATE, index=i))
+                for i, tensor in enumerate(self._update.state)
+            ),
+        ]
+
+    def __call__(self, *values: torch.Tensor) -> list[torch.Tensor]:
+        """One step.
+
+        Args:
+            values: the tensors of the batch, those that nothing reads, the learning rate if it is an input,
+                the model, the optimizer's state.
+        """
+        rest = len(values) - len(self._update.state)
+        model = dict(zip(self._tensors, values[rest - len(self._tensors) : rest], strict=True))
+        rate = values[rest - len(self._tensors) - 1] if isinstance(self._lr, str) else self._lr
+        data, target = self._example.filled(values[: self._batch])
+        cost, measured, gradients, after = self._gradients(data, target, model)
+        with torch.no_grad():
+            whole = _clipped(gradients, self._clip_norm, self._clip_value)
+            before = [after[name] for name in self._trainable]
+            new, kept = self._update(before, whole, values[rest:], rate)
+        after.update(zip(self._trainable, new, strict=True))
+        return [cost, *measured, *(as_travelling_like(model[n], after[n]) for n in self._tensors), *kept]
+
+    def _gradients(
+        self, data: Any, target: Any, given: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor | None], dict[str, torch.Tensor]]:
+        """Loss, metrics, a gradient for each trainable parameter, and the tensors as the module left them."""
+        tensors = self._own(given)
+        trained = [tensors[name] for name in self._trainable]
+        with stateless._reparametrize_module(self._model, tensors, tie_weights=True):
+            output = self._example.call(self._model, data)
+            cost = self._cost(output, target)
+            _check_leaves(cost, trained)
+            cost.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            seen = detached(output)
+            measured = [self._score(score, seen, target) for score in self._scores.values()]
+        gradients = [None if t.grad is None else t.grad.clone() for t in trained]
+        return cost.detach(), measured, gradients, tensors
+
+    def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors that the module computes with: copies, so that what it writes in place stays here."""
+        tensors = {
+            name: value.detach().to(self._tensors[name].dtype, copy=True) for name, value in given.items()
+        }
+        for name in self._trainable:
+            tensors[name].requires_grad_()
+        others = {name: buffer for name, buffer in self._model.named_buffers() if name not in tensors}
+        return tensors | {name: buffer.clone() for name, buffer in others.items()}
+
+    def _cost(self, output: Any, target: Any) -> torch.Tensor:
+        cost = loss_of(output) if self._loss is None else self._score(self._loss, output, target)
+        if cost.dim() != 0:
+            raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
+        if not cost.requires_grad:
+            raise TraceError(
+                "the loss does not depend on any parameter that is trained: a `detach()`, `no_grad()` or "
+                "`argmax` on its way, or parameters that do not require a gradient"
+            )
+        return cost
+
+    def _score(self, score: Score, output: Any, target: Any) -> torch.Tensor:
+        return score(output) if self._example.target is None else score(output, target)
+
+
+def as_travelling_like(given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """A tensor of the module after the step, in the dtype in which it came."""
+    return after if after.dtype == given.dtype else after.to(given.dtype)
+
+
+def _check_leaves(cost: torch.Tensor, trained: Sequence[torch.Tensor]) -> None:
+    """Refuses gradients of tensors that are not the step's: a Plan would keep these as they are now."""
+    own = {id(tensor) for tensor in trained}
+    for leaf in _leaves(cost):
+        if id(leaf) not in own:
+            raise TraceError(
+                f"the loss depends on a tensor of the shape {list(leaf.shape)} that requires a gradient and "
+                "is no parameter of the model. A Plan would keep it as it is now. Make it part of the model, "
+                "read the model's parameters where the loss is computed (`model.parameters()`, not a list "
+                "made before), or turn its gradient off (`requires_grad_(False)`)"
+            )
+
+
+def _leaves(cost: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The tensors that a gradient goes to."""
+    waiting, seen = [cost.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting += [following for following, _ in node.next_functions]
+
+
+def _clipped(
+    gradients: Sequence[torch.Tensor | None], clip_norm: float | None, clip_value: float | None
+) -> list[torch.Tensor | None]:
+    holders = [None if g is None else torch.empty_like(g) for g in gradients]
+    for holder, gradient in zip(holders, gradients, strict=True):
+        if holder is not None:
+            holder.grad = gradient
+    held = [holder for holder in holders if holder is not None]
+    if clip_value is not None:
+        nn.utils.clip_grad_value_(held, clip_value, foreach=False)
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(held, clip_norm, foreach=False)
+    return [None if holder is None else holder.grad for holder in holders]
