@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import closing, codec, grid_calls, growth, reports, startup, step
+from benchmarks import closing, codec, grid_calls, growth, randomness, reports, startup, step
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "closing": closing.run,
     "growth": growth.run,
     "reports": reports.run,
+    "random": randomness.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 
