@@ -68,6 +68,7 @@ class Job:
         self._limits = limits
         self._model: SyftModel | None = None
         self._request_key: str | None = None
+        self._cycles = 0  # that it was accepted into
         self._speed: ConnectionSpeed | None = None
         self._events = Events("accepted", "rejected", "error")
 
@@ -187,6 +188,7 @@ class Job:
         self.protocols = {name: schema.Protocol.decode(data) for name, data in protocols.items()}
         self.client_config = cycle.client_config
         self._request_key = key
+        self._cycles += 1
 
     async def report(self, diff: bytes) -> None:
         """Submits the model diff to the grid.
@@ -220,6 +222,7 @@ class Job:
         steps_per_epoch: int | None = None,
         checkpoint: PlanTrainerCheckpoint | None = None,
         events: Mapping[str, Handler] | None = None,
+        seed: int | None = None,
     ) -> PlanTrainer:
         """Trains the model with a Plan. The training starts by itself in the event loop's next turn.
 
@@ -238,6 +241,8 @@ class Job:
             checkpoint: a training to go on with; its own numbers replace the ones above.
             events: handlers by event name: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`,
                 `batch_end`.
+            seed: for the Plan's random inputs, such as dropout's; from the operating system by default.
+                With a seed, the same data gives the same model.
 
         Returns:
             A handle on the training: `await trainer.wait()`.
@@ -264,6 +269,8 @@ class Job:
             client_config=config,
             checkpoint=checkpoint,
             events=events,
+            seed=seed,
+            cycle=self._cycles - 1,
         )
         trainer.begin(resume=checkpoint is not None)
         return trainer

@@ -75,6 +75,7 @@ async def participate_async(
     steps_per_epoch: int | None = None,
     report_format: str | None = None,
     events: Mapping[str, Handler] | None = None,
+    seed: int | None = None,
     app: Any = None,
 ) -> Participation:
     """Takes part in training a model: authenticates, trains, reports.
@@ -107,6 +108,8 @@ async def participate_async(
         report_format: ``float32``, ``float16``, ``int8`` or ``topk``, if the model takes it; by default what
             its owner prefers. What a smaller form loses goes into the next cycle's report.
         events: handlers of the training's events.
+        seed: for the Plan's random inputs, such as dropout's; from the operating system by default. It never
+            leaves the worker.
         app: an ASGI app in this process to call instead of a server; see `Syft`.
 
     Returns:
@@ -143,6 +146,7 @@ async def participate_async(
                     batch_size=batch_size,
                     steps_per_epoch=steps_per_epoch,
                     events=events,
+                    seed=seed,
                 )
                 training.on("batch_end", result.add)
                 bars.follow(training, result.cycles + 1)

@@ -15,6 +15,9 @@ def complete_inputs(plan: Plan, given: Sequence[PlanInputSpec] | None) -> list[P
     specs = plan.input_specs if given is None else list(given)
     if specs is None:
         raise _missing(plan, "inputs", "PlanInputSpec", len(plan.inputs))
+    drawn = [item.spec for item in plan.inputs if item.spec is not None and item.is_random]
+    if given is not None and len(specs) + len(drawn) == len(plan.inputs):
+        specs += drawn  # nobody but the worker fills them
     if len(specs) != len(plan.inputs):
         names = ", ".join(item.name for item in plan.inputs)
         raise ConfigError(

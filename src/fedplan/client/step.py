@@ -14,9 +14,10 @@ from torch import Tensor
 
 from fedplan.client.batch_layout import Path, take
 from fedplan.client.batches import BatchSource
+from fedplan.client.checkpoint import RandomState
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, ModelMismatchError
-from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
+from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RandomStream, RepeatedPlan
 
 
 @dataclasses.dataclass(slots=True)
@@ -41,6 +42,8 @@ class TrainingStep:
         client_config: Mapping[str, Any],
         batch_size: int | None,
         params: Sequence[Tensor],
+        random: RandomStream,
+        cycle: int = 0,
     ) -> None:
         """Reads the specs.
 
@@ -52,6 +55,8 @@ class TrainingStep:
             client_config: values for the inputs that name one.
             batch_size: for a Plan that takes a batch size and no data.
             params: the model's parameters, before training. They are written over: hand copies over.
+            random: draws the Plan's random inputs.
+            cycle: for which cycle they are drawn.
 
         Raises:
             ConfigError: a spec lacks its index, or the client_config a key.
@@ -59,12 +64,16 @@ class TrainingStep:
         """
         self._plan = plan
         self._source = source
+        self._random, self._cycle = random, cycle
+        self.number = 0
+        """How many batches were trained on; random inputs are drawn for the next one by it."""
         self._inputs = inputs
         given = [_fixed(spec, client_config) for spec in inputs]
         self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
         self._arguments = [_argument(value, item) for value, item in zip(given, plan.inputs, strict=True)]
         self._size, self._sizes = batch_size, list[Any]()
         self._size_places = _places(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
+        self._drawn = _places(inputs, PlanInputSpec.TYPE_RANDOM)
         self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, params)
         zeros = _zeros(self._inputs, plan.inputs)
         self._optimizer = self._slots(PlanInputSpec.TYPE_OPTIMIZER_STATE, zeros)
@@ -93,6 +102,11 @@ class TrainingStep:
     def optimizer_state(self) -> list[Tensor]:
         """The optimizer's tensors as the last batch left them; the next one writes over them."""
         return [slot.tensor for slot in self._optimizer]
+
+    @property
+    def random_state(self) -> RandomState | None:
+        """Where the next batch's random inputs are drawn; None for a Plan that has none."""
+        return RandomState(self._random, self._cycle, self.number) if self._drawn else None
 
     def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
         """Goes on with an optimizer's tensors that were kept.
@@ -124,7 +138,11 @@ class TrainingStep:
             self._set_size(len(values[0]) if values else self._size)
             values += self._sizes
         values += [slot.tensor for slot in self._shared.values()]
+        if self._drawn:
+            rows = len(values[0]) if self._paths else self._size or 1
+            values += self._plan.draw(self._random, rows, cycle=self._cycle, step=self.number)
         outputs = run(values)
+        self.number += 1
         if first:
             self._check(outputs)
         for place, slot in self._feedback:
@@ -145,7 +163,7 @@ class TrainingStep:
         self._run = RepeatedPlan(
             self._plan,
             arguments,
-            varying=[*places, *self._size_places, *self._shared],
+            varying=[*places, *self._size_places, *self._shared, *self._drawn],
             carried={s.places[0]: outputs[id(s)] for s in returned if len(s.places) == 1},
             fixed=self._fixed,
         )

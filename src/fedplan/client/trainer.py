@@ -26,7 +26,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.specs import complete_inputs, complete_outputs
 from fedplan.client.step import TrainingStep
 from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
 
 EVENTS = ("start", "end", "stop", "epoch_start", "epoch_end", "batch_start", "batch_end")
 
@@ -76,6 +76,8 @@ class PlanTrainer:
         checkpoint: PlanTrainerCheckpoint | None = None,
         events: Mapping[str, Handler] | None = None,
         worker: object = None,
+        seed: int | None = None,
+        cycle: int = 0,
     ) -> None:
         """Makes a trainer, which does not run yet.
 
@@ -93,9 +95,12 @@ class PlanTrainer:
             checkpoint: where to go on; `start(resume=True)` does.
             events: handlers by event name.
             worker: the `Syft` client.
+            seed: for the Plan's random inputs, an integer from 0 to 2¹²⁸ − 1; from the operating system by
+                default. The same seed gives the same numbers in the same cycle and step.
+            cycle: which cycle of the worker's this is, counted from 0; the random inputs depend on it.
 
         Raises:
-            ConfigError: specs, a key of the client config or the batch size are missing or wrong.
+            ConfigError: specs, a key of the client config, the batch size or the seed are missing or wrong.
             DataError: data and target cannot be used.
             ModelMismatchError: the specs mean parameters that the model does not have.
             CheckpointError: the checkpoint is not of this model and Plan.
@@ -121,6 +126,8 @@ class PlanTrainer:
         self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less
         self._opened = False  # whether the source is in the epoch that `epoch` says
         self._loader_state: LoaderState | None = None  # how it gets there, when it is not
+        self._random = RandomStream() if seed is None else RandomStream(seed)
+        self._cycle = cycle
         self._run = BackgroundRun()
         self._source: BatchSource
         self._step: TrainingStep
@@ -153,6 +160,8 @@ class PlanTrainer:
             client_config=self.client_config,
             batch_size=self.batch_size,
             params=[param.detach().clone() for param in params],
+            random=self._random,
+            cycle=self._cycle,
         )
 
     @property
@@ -279,6 +288,7 @@ class PlanTrainer:
             current_model=self.current_model,
             optimizer_state=SyftModel([t.clone() for t in optimizer_state]) if optimizer_state else None,
             loader_state=None if state is None else dict(state),
+            random_state=self._step.random_state,
         )
 
     def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
@@ -300,7 +310,11 @@ class PlanTrainer:
             self.steps_per_epoch = checkpoint.steps_per_epoch
             self.batch_size = checkpoint.batch_size
             self.client_config = dict(checkpoint.client_config)
+            if checkpoint.random_state is not None:
+                self._random, self._cycle = checkpoint.random_state.stream, checkpoint.random_state.cycle
             self._prepare(checkpoint.current_model.params)
+            if checkpoint.random_state is not None:
+                self._step.number = checkpoint.random_state.step
             if checkpoint.optimizer_state is not None:
                 self._step.set_optimizer_state(checkpoint.optimizer_state.params)
         except ModelMismatchError as error:

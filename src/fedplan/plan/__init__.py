@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
+from fedplan.plan.random import RandomStream
 from fedplan.plan.run.check import Cost, Limits
 from fedplan.plan.run.repeated import RepeatedPlan
-from fedplan.plan.signature import PlanInput, PlanOutput
+from fedplan.plan.signature import PlanInput, PlanOutput, Role
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing.module import model_parameters, module_state
 from fedplan.plan.variants.variants import Variants, split_variants
@@ -29,7 +30,9 @@ __all__ = [
     "PlanInputSpec",
     "PlanOutput",
     "PlanOutputSpec",
+    "RandomStream",
     "RepeatedPlan",
+    "Role",
     "Variants",
     "accuracy",
     "check_variants",

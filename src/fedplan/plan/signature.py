@@ -44,6 +44,22 @@ class PlanInput:
     spec: PlanInputSpec | None = None
     role: Role | None = None
 
+    def __str__(self) -> str:
+        kind = self.spec.name if self.spec is not None and self.is_random else self.role
+        shape = "any shape" if self.shape is None else f"({', '.join(map(str, _extents(self.shape)))})"
+        words = (kind, self.dtype or "any dtype", shape)
+        return f"{self.name}: {' '.join(word for word in words if word)}"
+
+    @property
+    def any_rows(self) -> bool:
+        """Whether its first dimension may have any size."""
+        return self.shape is not None and self.shape[:1] == (None,)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it is filled with random numbers."""
+        return self.spec is not None and self.spec.type == PlanInputSpec.TYPE_RANDOM
+
     def tensor(self, value: Any) -> torch.Tensor:
         """An argument as a tensor that fits the input.
 
@@ -108,6 +124,10 @@ class PlanOutput:
 
     name: str
     spec: PlanOutputSpec | None = None
+
+
+def _extents(shape: Sequence[int | None]) -> list[int | str]:
+    return ["any" if extent is None else extent for extent in shape]
 
 
 def _array(value: np.ndarray[Any, Any]) -> torch.Tensor:

@@ -34,6 +34,12 @@ class PlanInputSpec:
     An addition of fedplan; the reference has no optimizers with state.
     """
 
+    TYPE_RANDOM: ClassVar = "random"
+    """Random numbers of the distribution `name`, drawn anew for each batch: the random input number `index`.
+
+    An addition of fedplan; see docs/randomness.md.
+    """
+
     type: str
     name: str | None = None
     index: int | None = None
@@ -109,8 +115,8 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 
 def to_tag(spec: PlanInputSpec | PlanOutputSpec) -> str:
     """The placeholder tag that carries a spec. A value (`TYPE_VALUE`) does not travel."""
-    rest = spec.name if spec.name is not None else "" if spec.index is None else str(spec.index)
-    return f"{_TAG}:{spec.type}:{rest}"
+    parts = [part for part in (spec.name, spec.index) if part is not None]
+    return ":".join([_TAG, spec.type, *(map(str, parts) if parts else [""])])
 
 
 def input_from_tags(tags: list[str]) -> PlanInputSpec | None:
@@ -133,6 +139,9 @@ def _parse(tags: list[str], known: tuple[str, ...], named: str) -> tuple[str, st
             continue
         if kind == named:
             return (kind, rest, None) if rest else None
+        if kind == PlanInputSpec.TYPE_RANDOM:
+            distribution, _, number = rest.partition(":")
+            return (kind, distribution, int(number)) if _INDEX.fullmatch(number) else None
         if kind in _BATCH and rest and not _INDEX.fullmatch(rest):
             return kind, rest, None
         return kind, None, int(rest) if _INDEX.fullmatch(rest) else None

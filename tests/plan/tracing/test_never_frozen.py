@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -323,16 +322,6 @@ class TestPythonState:
             training_plan(model, F.cross_entropy, example=batch())
         assert not hasattr(model, "last")
         assert all(type(p) is nn.Parameter for p in model.parameters())
-
-
-def test_tracing_leaves_torch_s_own_random_state_alone() -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(3)
-    torch.manual_seed(3)
-    with warnings.catch_warnings():
-        training_plan(Net(), F.cross_entropy, example=(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64)))
-    torch.manual_seed(3)
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_weight_decay_in_the_loss_by_a_partial_function_is_traced_right() -> None:

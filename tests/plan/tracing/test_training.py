@@ -215,13 +215,6 @@ def test_an_operation_outside_the_table_is_refused_with_its_place_in_the_code() 
     assert "the line that the error names" in Path(__file__).read_text().splitlines()[named - 1]
 
 
-def test_dropout_is_refused_with_the_reason_and_what_to_do() -> None:
-    model = nn.Sequential(nn.Linear(6, 3), nn.Dropout())
-    with pytest.raises(UnsupportedOpError, match=r"(?s)dropout.*p=0") as caught:
-        training_plan(model, F.cross_entropy, example=vectors(4))
-    assert caught.value.op.startswith("aten.")
-
-
 def test_a_loss_that_is_no_scalar_is_refused() -> None:
     with pytest.raises(TraceError, match=r"shape \[.*\].*mean"):
         training_plan(mlp(), functools.partial(F.cross_entropy, reduction="none"), example=vectors(4))

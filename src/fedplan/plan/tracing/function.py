@@ -11,10 +11,12 @@ from fedplan.errors import PlanExecutionError, TraceError
 from fedplan.plan.ir.rewrite import simplify
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.plan import Plan
+from fedplan.plan.random import RandomStream
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
-from fedplan.plan.tracing.constants import check_constants
+from fedplan.plan.tracing.draws import RandomInput
+from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
 from fedplan.plan.tracing.symbolic import record
 
@@ -155,19 +157,27 @@ def make_plan(
     recording = record(
         function, [item.tensor for item in given], [item.free for item in given], must_stay_free
     )
-    check_constants(recording, own or {})
+    check_held_tensors(recording, own or {})
     graph = simplify(lower(recording.module, recording.constants))
     plan = Plan(
         name=name,
-        inputs=tuple(
-            PlanInput(item.name, shape, dtype_name(item.tensor.dtype), item.spec)
-            for item, shape in zip(given, recording.shapes, strict=True)
+        inputs=(
+            *(
+                PlanInput(item.name, shape, dtype_name(item.tensor.dtype), item.spec)
+                for item, shape in zip(given, recording.shapes, strict=True)
+            ),
+            *(_random_input(item, number) for number, item in enumerate(recording.random)),
         ),
         outputs=tuple(outputs(len(graph.outputs))),
         graph=graph,
     )
     _check_first_run(plan, [item.tensor.detach() for item in given])
     return plan
+
+
+def _random_input(item: RandomInput, number: int) -> PlanInput:
+    spec = PlanInputSpec(PlanInputSpec.TYPE_RANDOM, item.distribution, number)
+    return PlanInput(f"random {number}", item.shape, dtype_name(item.dtype), spec)
 
 
 def _result(value: Any, index: int) -> torch.Tensor:
@@ -181,12 +191,14 @@ def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
 
     Numbers that are out of range, such as classes, are no fault: an example shows shapes and dtypes.
     """
+    rows = next((t.shape[0] for t, i in zip(examples, plan.inputs, strict=False) if i.any_rows), 1)
+    numbers = plan.draw(RandomStream(0), rows)
     try:
-        interpret(plan.graph, examples)
+        interpret(plan.graph, [*examples, *numbers])
     except PlanExecutionError as error:
         zeros = [t if t.is_floating_point() else torch.zeros_like(t) for t in examples]
         try:
-            interpret(plan.graph, zeros)
+            interpret(plan.graph, [*zeros, *numbers])
         except PlanExecutionError:
             dtypes = ", ".join(
                 f"{item.name} of {item.dtype}"

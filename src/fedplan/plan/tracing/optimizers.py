@@ -4,20 +4,19 @@ Nothing of an update is written here. The optimizer itself runs while the step i
 PyTorch offers for differentiating through it and for compiling it: there its arithmetic stays in tensors.
 """
 
-import contextlib
 import copy
 import dataclasses
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import TraceError
+from fedplan.plan.tracing.tensor_numbers import numbers_in_tensors
 
 OptimizerFactory = Callable[[Any], Optimizer]
 """Makes an optimizer for a list of tensors: `torch.optim.Adam`, or a `functools.partial` of it."""
@@ -146,7 +145,7 @@ class Update:
         for group in optimizer.param_groups:
             group.update({key: value for key, value in _TRACED_WITH.items() if key in group})
             group["lr"] = self._rate(lr, float(group.get("lr", self.lr)))
-        with _compiling(optimizer), _NumbersInTensors():
+        with numbers_in_tensors(optimizer):
             optimizer.step()
         return owned, _kept(optimizer, owned)
 
@@ -351,71 +350,3 @@ def _kept(optimizer: Optimizer, parameters: Sequence[torch.Tensor]) -> _State:
         for number, p in enumerate(parameters)
         if p in optimizer.state
     }
-
-
-class _NumbersInTensors(TorchFunctionMode):
-    """Numbers such as the learning rate stay tensors where an optimizer would read them.
-
-    ``p.add_(g, alpha=-lr)`` becomes ``p.add_(g * -lr)``, and so with a `value` and with a number to fill by;
-    ``t.item()`` is ``t``.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        name = getattr(func, "__name__", "")
-        alpha, value = given.get("alpha"), given.get("value")
-        if isinstance(alpha, torch.Tensor) and name.rstrip("_") in {"add", "sub"}:
-            return func(args[0], _scaled(args[1], given.pop("alpha"), args[0]), **given)
-        if isinstance(value, torch.Tensor) and name.rstrip("_") in {"addcmul", "addcdiv"}:
-            return func(args[0], _scaled(args[1], given.pop("value"), args[0]), *args[2:], **given)
-        if name == "item":
-            return args[0].reshape(())
-        if name == "full_like" and isinstance(args[1], torch.Tensor):
-            return torch.zeros_like(args[0], **given) + args[1].detach()
-        return func(*args, **given)
-
-
-def _scaled(value: torch.Tensor, factor: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-    """The product in the dtype of the sum that it is a part of."""
-    return value.to(torch.promote_types(value.dtype, into.dtype)) * factor
-
-
-@contextlib.contextmanager
-def _compiling(optimizer: Optimizer) -> Iterator[None]:
-    """Optimizers keep numbers such as their step count in tensors while PyTorch is compiling.
-
-    Where one compares such numbers with Python's `min` and `max`, these take tensors meanwhile.
-    """
-    compiler: Any = torch.compiler
-    names: dict[str, Any] = inspect.unwrap(type(optimizer).step).__globals__
-    before = {name: names[name] for name in _COMPARING if name in names}
-    compiler_before = compiler._is_compiling_flag
-    compiler._is_compiling_flag = True
-    names.update(_COMPARING)
-    try:
-        yield
-    finally:
-        compiler._is_compiling_flag = compiler_before
-        for name in _COMPARING:
-            del names[name]
-        names.update(before)
-
-
-def _comparing(of_numbers: Callable[..., Any], of_tensors: Callable[..., torch.Tensor]) -> Callable[..., Any]:
-    def call(*values: Any, **options: Any) -> Any:
-        tensors = [value for value in values if isinstance(value, torch.Tensor)]
-        if len(values) != 2 or not tensors:
-            return of_numbers(*values, **options)
-        whole = (v if isinstance(v, torch.Tensor) else torch.full_like(tensors[0], v) for v in values)
-        return of_tensors(*whole)
-
-    return call
-
-
-_COMPARING = {"min": _comparing(min, torch.minimum), "max": _comparing(max, torch.maximum)}

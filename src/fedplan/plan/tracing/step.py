@@ -100,9 +100,7 @@ class Step:
 
     def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors that the module computes with: copies, so that what it writes in place stays here."""
-        tensors = {
-            name: value.detach().to(self._tensors[name].dtype, copy=True) for name, value in given.items()
-        }
+        tensors = {name: _owned(value, self._tensors[name].dtype) for name, value in given.items()}
         for name in self._trainable:
             tensors[name].requires_grad_()
         others = {name: buffer for name, buffer in self._model.named_buffers() if name not in tensors}
@@ -121,6 +119,10 @@ class Step:
 
     def _score(self, score: Score, output: Any, target: Any) -> torch.Tensor:
         return score(output) if self._example.target is None else score(output, target)
+
+
+def _owned(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.detach().clone() if value.dtype == dtype else value.detach().to(dtype)
 
 
 def as_travelling_like(given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

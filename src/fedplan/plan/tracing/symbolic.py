@@ -18,7 +18,7 @@ import torch
 from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.func import functionalize
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 from torch.fx import traceback as fx_traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import (
@@ -32,6 +32,7 @@ from torch.overrides import TorchFunctionMode
 from fedplan.errors import PlanError, TraceError
 from fedplan.plan.ops import OPS, overload
 from fedplan.plan.tracing import source
+from fedplan.plan.tracing.draws import Draws, RandomInput, Replay, read_draws
 from fedplan.plan.tracing.source import of_exception, of_frame
 
 Function = Callable[..., Any]
@@ -45,7 +46,8 @@ class Recording:
     """What a function does to tensors, as a graph of functional ATen operations.
 
     Attributes:
-        module: the graph; its inputs are the function's, then the constants.
+        module: the graph; its inputs are the function's, the random ones, then the constants.
+        random: the random inputs.
         constants: tensors that the function holds itself.
         written: those of them that it writes to, by `id`.
         differentiated: those of them to which a gradient goes, by `id`.
@@ -53,6 +55,7 @@ class Recording:
     """
 
     module: GraphModule
+    random: tuple[RandomInput, ...]
     constants: tuple[torch.Tensor, ...]
     written: frozenset[int]
     differentiated: frozenset[int]
@@ -73,20 +76,29 @@ def record(
     Raises:
         TraceError: the function reads values into Python, or takes another path for other sizes.
     """
-    first = _Tracer(examples, free)
+    first, draws = _Tracer(examples, free), Draws()
     with _tracing(), _LineNotes():
-        module = first.run(function)
+        module = first.run(draws.around(function))
     _drop_profiling(module)
+    drawn = read_draws(module, draws.seeds, first.extents, first.rows)
     constants = _lift_constants(module)
     differentiated = frozenset(id(tensor) for tensor in constants if _drop_gradient(tensor))
-    second = _Tracer([*examples, *constants], [*free, *(False for _ in constants)])
+    given, own = len(examples), len(examples) + len(drawn.inputs)
+
+    def replay(*values: Any) -> Any:
+        return Replay(module, drawn, values[given:own]).run(*values[:given], *values[own:])
+
+    second = _Tracer(
+        [*examples, *drawn.stand_ins(), *constants],
+        [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
+    )
     with _tracing():
-        replay = Interpreter(module).run
-        module = second.run(functionalize(replay), decomposition_table=_decompositions())
+        functional = second.run(functionalize(replay), decomposition_table=_decompositions())
     for tracer in (first, second):
         tracer.check_sizes(must_stay_free)
-    written = _written(module, constants)
-    return Recording(module, tuple(constants), written, differentiated, second.shapes()[: len(examples)])
+    written = _written(functional, constants)
+    shapes = second.shapes()[: len(examples)]
+    return Recording(functional, drawn.inputs, tuple(constants), written, differentiated, shapes)
 
 
 def retrace(
@@ -137,13 +149,22 @@ class _Tracer:
         return make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True, **options)(*self.fakes)
 
     def shapes(self) -> tuple[tuple[int | None, ...], ...]:
-        return tuple(tuple(map(self._extent, fake.shape)) for fake in self.fakes)
+        known = (self.extents(fake) for fake in self.fakes)
+        return tuple(tuple(e if isinstance(e, int) else None for e in extents) for extents in known)
 
-    def _extent(self, size: Any) -> int | None:
-        if isinstance(size, int):
-            return size
-        known = self.sizes.simplify(size.node.expr)
-        return int(known) if known.is_number else None
+    def extents(self, tensor: torch.Tensor) -> list[Any]:
+        """A tensor's extents: numbers, or expressions of symbols."""
+        sizes: Sequence[Any] = tensor.shape
+        found = [s if isinstance(s, int) else self.sizes.simplify(s.node.expr) for s in sizes]
+        return [e if isinstance(e, int) or not e.is_number else int(e) for e in found]
+
+    def rows(self, symbol: Any) -> int | None:
+        """How many rows of the examples a symbol stands for; None if it is not their number."""
+        for fake, any_size in zip(self.fakes, self.free, strict=True):
+            if any_size and self.extents(fake)[0] == symbol:
+                size: Any = fake.shape[0]
+                return int(size.node.hint)
+        return None
 
     def check_sizes(self, must_stay_free: bool) -> None:
         """Refuses what holds for some sizes only: the Plan would be wrong for the others, silently."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fedplan.errors import PlanError, PlanFormatError
+from fedplan.errors import PlanError, PlanFormatError, TranslationError
 from fedplan.plan.plan import Plan
 from fedplan.plan.variants.conformance import check_variants
 from fedplan.plan.variants.forms import FORMS
@@ -66,6 +66,14 @@ def make_variant(plan: Plan, variant: str) -> Plan:
     """
     if variant not in FORMS:
         raise PlanFormatError(f"a Plan has no variant '{variant}'; there are {', '.join(FORMS)}")
+    drawn = next((item for item in plan.inputs if item.is_random), None)
+    if drawn is not None:
+        raise TranslationError(
+            drawn.name,
+            variant,
+            source=None,
+            why="Its random numbers are drawn by Python workers only so far.",
+        )
     made: dict[str, Any] = {variant: FORMS[variant].make(plan)}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, **made))
 

@@ -9,7 +9,7 @@ from fedplan.errors import TraceError
 from fedplan.plan.tracing.symbolic import Recording
 
 
-def check_constants(recording: Recording, own: Mapping[str, torch.Tensor]) -> None:
+def check_held_tensors(recording: Recording, own: Mapping[str, torch.Tensor]) -> None:
     """Refuses tensors that would become the Plan's state although they change from step to step.
 
     Args:
