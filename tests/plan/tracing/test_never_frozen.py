@@ -263,6 +263,33 @@ def test_parameters_are_constants_of_a_function_that_does_not_train_them() -> No
     torch.testing.assert_close(plan(x)[0], model(x).detach())
 
 
+def halved(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient * 0.5
+
+
+def clamped(parameter: torch.Tensor) -> None:
+    assert parameter.grad is not None
+    parameter.grad.clamp_(-0.01, 0.01)
+
+
+def test_functions_that_are_registered_for_gradients_see_those_of_the_step() -> None:
+    model = Net()
+    for net in (model, fresh := copy.deepcopy(model)):
+        net.a.weight.register_hook(halved)
+        net.b.weight.register_post_accumulate_grad_hook(clamped)
+    plan = training_plan(model, F.cross_entropy, example=batch())
+    optimizer = torch.optim.SGD(fresh.parameters(), lr=0.1)
+    params = [p.clone() for p in model_parameters(model)]
+    for _ in range(2):
+        x, y = batch()
+        optimizer.zero_grad()
+        F.cross_entropy(fresh(x), y).backward()
+        optimizer.step()
+        _, *params = plan(x, y, 0.1, *params)
+        for ours, theirs in zip(params, fresh.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
 class TestPythonState:
     """What a module keeps in Python from run to run."""
 

@@ -101,8 +101,9 @@ class Step:
     def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors that the module computes with: copies, so that what it writes in place stays here."""
         tensors = {name: _owned(value, self._tensors[name].dtype) for name, value in given.items()}
+        parameters = dict(self._model.named_parameters())
         for name in self._trainable:
-            tensors[name].requires_grad_()
+            _add_hooks(tensors[name].requires_grad_(), parameters[name])
         others = {name: buffer for name, buffer in self._model.named_buffers() if name not in tensors}
         return tensors | {name: buffer.clone() for name, buffer in others.items()}
 
@@ -119,6 +120,14 @@ class Step:
 
     def _score(self, score: Score, output: Any, target: Any) -> torch.Tensor:
         return score(output) if self._example.target is None else score(output, target)
+
+
+def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:
+    """Lets the functions that the author has registered for a parameter's gradient see that of the step."""
+    for hook in (parameter._backward_hooks or {}).values():
+        tensor.register_hook(hook)  # type: ignore[no-untyped-call]
+    for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+        tensor.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
 
 def _owned(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

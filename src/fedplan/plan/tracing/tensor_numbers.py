@@ -47,8 +47,8 @@ def _scaled(value: torch.Tensor, factor: torch.Tensor, into: torch.Tensor) -> to
 def numbers_in_tensors(optimizer: Optimizer) -> Iterator[None]:
     """What holds while an optimizer steps: its numbers, such as the count of steps, stay in tensors.
 
-    Optimizers see to that themselves while PyTorch is compiling. Where one compares such numbers with Python's
-    `min` and `max`, these take tensors meanwhile.
+    Optimizers see to that themselves while PyTorch is compiling. Where one compares such numbers with `min`
+    and `max` of Python, these take tensors meanwhile.
     """
     compiler: Any = torch.compiler
     names: dict[str, Any] = inspect.unwrap(type(optimizer).step).__globals__
