@@ -206,7 +206,6 @@ def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
                 if item.spec is None or item.spec.type in _ROWS
             )
             raise TraceError(
-                f"the Plan fails on its own example: {error}. The dtypes of the example are: {dtypes}; give "
-                "it as workers will have it (most losses want labels of int64, and models data of their own "
-                "dtype)"
+                f"the Plan fails on its own example: {error}. The example has {dtypes}; most losses want "
+                "labels of int64, and models data of their own dtype"
             ) from error
