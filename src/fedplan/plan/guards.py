@@ -53,6 +53,23 @@ def _batch_norm(*positions: int) -> Guard:
     return check
 
 
+def _training_batch_norm(training: int, *positions: int) -> Guard:
+    """Batch norm that may use the batch's own statistics, which take two values: else a variance is 0/0."""
+    lengths = _batch_norm(*positions)
+
+    def check(args: Sequence[Any]) -> str | None:
+        value = args[0]
+        if args[training] and value.numel() < 2 * _channels(value):
+            return (
+                f"a batch of the shape {tuple(value.shape)} has fewer than two values per channel, and batch "
+                "norm in training mode needs more than one. Leave a last batch of one sample out "
+                "(drop_last=True in a DataLoader), or take a batch size that leaves none"
+            )
+        return lengths(args)
+
+    return check
+
+
 def _batch_norm_backward(args: Sequence[Any]) -> str | None:
     channels = _channels(args[1])
     read = range(2, 7 if args[7] else 5)  # the batch's own statistics only when they were used
@@ -149,9 +166,9 @@ GUARDS: Mapping[str, Guard] = {
     "aten._log_softmax_backward_data.default": _same_shape(0, 1),
     "aten._softmax_backward_data.default": _same_shape(0, 1),
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
-    "aten._native_batch_norm_legit_functional.default": _batch_norm(1, 2, 3, 4),
+    "aten._native_batch_norm_legit_functional.default": _training_batch_norm(5, 1, 2, 3, 4),
     "aten._native_batch_norm_legit_no_training.default": _batch_norm(1, 2, 3, 4),
-    "aten._native_batch_norm_legit.no_stats": _batch_norm(1, 2),
+    "aten._native_batch_norm_legit.no_stats": _training_batch_norm(3, 1, 2),
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_group_norm.default": _group_norm,
     "aten.native_group_norm_backward.default": _group_norm_backward,
