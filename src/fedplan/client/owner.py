@@ -6,21 +6,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fedplan.client.answers import shown
 from fedplan.client.api import GridApi, message_of
 from fedplan.client.blocking import blocking_twin
 from fedplan.client.connection import GridConnection
+from fedplan.client.counts import positive_integer, positive_seconds
 from fedplan.client.hosting import check_plan, named_messages, plans_of, state_of, variants_of
 from fedplan.client.model import SyftModel
 from fedplan.client.plain import plain_config
 from fedplan.client.syft import ANSWER_SECONDS, show_log
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
+from fedplan.client.waiting import wait_for
+from fedplan.errors import ConfigError, GridResponseError
 from fedplan.plan import Plan, to_torch
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.translation import with_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
-from fedplan.wire.messages import HostTrainingRequest, StatusReply
+from fedplan.wire.messages import HostTrainingRequest, ModelStatus, StatusReply
 
 
 class ModelCentricFLClient(GridConnection):
@@ -33,6 +37,7 @@ class ModelCentricFLClient(GridConnection):
                 model, {"training_plan": plan}, client_config={"name": "mnist", "version": "1.0.0", …},
                 server_config={"min_diffs": 8, "num_cycles": 10},
             )
+            grid.wait("mnist", "1.0.0", finished=True, timeout=3600)
             grid.retrieve_model("mnist", "1.0.0").load_into(model)
     """
 
@@ -171,6 +176,78 @@ class ModelCentricFLClient(GridConnection):
         """
         return await self._grid.status(name)
 
+    async def wait_async(
+        self,
+        name: str,
+        version: str,
+        *,
+        checkpoint: int | None = None,
+        finished: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109  # it is part of what is waited for: see the error
+    ) -> ModelStatus:
+        """Waits until a hosted model has come so far.
+
+        A worker is done when the grid has its report; the reports are averaged into the next checkpoint
+        afterwards. ::
+
+            grid.wait("mnist", "1.0.0", checkpoint=2)   # until the first cycle is averaged
+            grid.wait("mnist", "1.0.0", finished=True)  # until the last one is
+            grid.wait("mnist", "1.0.0", timeout=60)     # for the checkpoint after the newest one
+
+        Name the checkpoint where it may be there already, as after `participate`: without, one that comes
+        just before the call is not counted.
+
+        Args:
+            name: name of the FL process.
+            version: its version.
+            checkpoint: the number of a checkpoint, 1 being the model as it was hosted. It returns at once
+                when that one or a later one is there.
+            finished: wait until all of the model's cycles are closed.
+            timeout: seconds to wait at most; without end by default. 0 looks once. A grid that is away
+                meanwhile is waited for, up to five minutes.
+
+        Returns:
+            How the model is doing then: `checkpoints[0].number` is its newest checkpoint. Without
+            `checkpoint` and `finished` it returns at once when the training is finished, for nothing more
+            will come.
+
+        Raises:
+            WaitTimeoutError: it was not there in time; says how many reports the cycle has and needs, and
+                what closes it.
+            CycleFailedError: a cycle failed while this waited, or before, with no worker in a later one yet;
+                or the training is over and the checkpoint was never made. Says why.
+            ConfigError: it can never be there, or an argument is wrong.
+            GridResponseError: the grid hosts no such model, or refused.
+            GridConnectionError: the grid could not be reached.
+        """
+        if checkpoint is not None:
+            checkpoint = positive_integer(checkpoint, "checkpoint")
+            if finished:
+                raise ConfigError("wait for a checkpoint or until the training is finished, not for both")
+        if timeout is not None and timeout != 0:
+            timeout = positive_seconds(timeout, "timeout")
+
+        async def look() -> ModelStatus:
+            return await self._status_of(name, version)
+
+        return await wait_for(look, checkpoint=checkpoint, finished=finished, timeout=timeout)
+
+    async def _status_of(self, name: str, version: str) -> ModelStatus:
+        """One version of a model.
+
+        Raises:
+            GridResponseError: there is none.
+        """
+        models = (await self._grid.status(name)).models
+        for model in models:
+            if (model.name, model.version) == (name, str(version)):
+                return model
+        hosted = ", ".join(f"'{shown(model.version)}'" for model in models) or "none"
+        raise GridResponseError(
+            f"this grid hosts no model '{name}' version '{version}'; its versions are: {hosted}", status=404
+        )
+
     host_federated_training = blocking_twin(host_federated_training_async)
     retrieve_model = blocking_twin(retrieve_model_async)
     status = blocking_twin(status_async)
+    wait = blocking_twin(wait_async)
