@@ -9,13 +9,14 @@ import pybase64
 import pydantic
 
 from fedplan.client.answers import grid_message
+from fedplan.client.counts import positive_seconds
 from fedplan.client.events import Rejected
 from fedplan.client.http import HttpTransport
 from fedplan.client.speed import ConnectionSpeed, measure_speed
 from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport
 from fedplan.client.url import GridUrl
 from fedplan.client.websocket import WebSocketTransport
-from fedplan.errors import GridResponseError
+from fedplan.errors import ConfigError, GridResponseError
 from fedplan.wire import messages
 from fedplan.wire.config import explain
 from fedplan.wire.messages import (
@@ -30,6 +31,8 @@ from fedplan.wire.messages import (
 )
 
 _R = TypeVar("_R", bound=pydantic.BaseModel)
+
+_M = TypeVar("_M", bound=messages.Request)
 
 _NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
 """HTTP statuses of servers that do not know a form of body; None: an error with the status 200."""
@@ -71,7 +74,13 @@ class GridApi:
             token: sent with each HTTP request as `Authorization: Bearer`.
             app: an ASGI app to call in this process, whatever the URL.
             websocket: False to use HTTP although the URL is ws:// or wss://.
+
+        Raises:
+            ConfigError: the timeout is no time, or the token nothing that a header can hold.
         """
+        timeout = positive_seconds(timeout, "timeout")
+        if token is not None:
+            _check_token(token)
         http = HttpTransport(url, timeout=timeout, token=token, app=app)
         transport: Transport = http
         if websocket and url.prefers_websocket and app is None:
@@ -80,7 +89,9 @@ class GridApi:
 
     async def authenticate(self, name: str, version: str, auth_token: str | None) -> AuthenticateReply:
         """Becomes a worker for a model."""
-        request = AuthenticateRequest(model_name=name, model_version=version, auth_token=auth_token)
+        request = message_of(
+            AuthenticateRequest, model_name=name, model_version=version, auth_token=auth_token
+        )
         data = await self._post(messages.AUTHENTICATE, request, idempotent=True)
         return _read(AuthenticateReply, data, messages.AUTHENTICATE)
 
@@ -92,7 +103,8 @@ class GridApi:
         self, worker_id: str, name: str, version: str, speed: ConnectionSpeed | None
     ) -> CycleAccepted | Rejected:
         """Asks to join the model's cycle; `speed` is None when no speed test was asked for."""
-        request = CycleRequest(
+        request = message_of(
+            CycleRequest,
             worker_id=worker_id,
             model=name,
             version=version,
@@ -197,6 +209,26 @@ class GridApi:
         elif answer.tag is not None:
             self._kept[endpoint, id] = answer
         return answer.content or b""
+
+
+def message_of(kind: type[_M], **fields: Any) -> _M:
+    """A message to the grid.
+
+    Raises:
+        ConfigError: what the user gave cannot stand in it; says which, and why.
+    """
+    try:
+        return kind(**fields)
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, kind)) from None
+
+
+def _check_token(token: object) -> None:
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or token != token.strip():
+        raise ConfigError(
+            "the token must be a text of printable ASCII characters without spaces around it, for it travels "
+            "in a header. One that was read from a file may end with a line break: strip() it"
+        )
 
 
 def _download(endpoint: str, query: Mapping[str, Any], kept: str | None = None) -> GridRequest:

@@ -14,7 +14,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.trainer import PlanTrainer
 from fedplan.client.transport import passes
-from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError
+from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire import schema
@@ -197,11 +197,17 @@ class Job:
             diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`.
 
         Raises:
+            WireError: `diff` is not bytes.
             JobStateError: the job is in no cycle.
             GridResponseError: the grid refused the report; its own words are in the message.
             GridConnectionError: the grid could not be reached. Unless the error's `sent` is False, the report
                 may have arrived.
         """
+        if not isinstance(diff, bytes | bytearray | memoryview):
+            raise WireError(
+                f"a report is the bytes of a diff, and this is a {type(diff).__name__}: report what "
+                "`await job.model.create_serialized_diff_from_model(trained)` gives"
+            )
         if self.worker_id is None or self._request_key is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
         await self._grid.report(self.worker_id, self._request_key, diff)
@@ -233,6 +239,9 @@ class Job:
             data: training data, one row a sample: a tensor or NumPy array; a list or dict of them where the
                 Plan has several data inputs; or a fedplan or torch DataLoader. Of a loader's batch the first
                 element is the data and the next one the target, unless the specs have an index.
+                There must be something to train on: an epoch without a batch ends the training with an error.
+                Of whole tensors a last batch of one sample is left out, with a warning in the log, where the
+                Plan cannot take it (batch norm).
             target: training targets, in the same forms; None with a DataLoader.
             epochs: epochs to train; `max_epochs` of the client config by default, else 1.
             batch_size: samples in a batch; `batch_size` of the client config by default. A DataLoader
@@ -250,7 +259,8 @@ class Job:
         Raises:
             JobStateError: the job is in no cycle, has no such Plan, or no event loop is running.
             ConfigError: specs, a key of the client config or the batch size are missing or wrong.
-            DataError: data and target cannot be used.
+            DataError: data and target cannot be used, or there is nothing to train on. What shows only in the
+                training reaches who waits for it.
             CheckpointError: the checkpoint is not of this model and Plan.
             UnknownEventError: `events` holds a name that does not exist.
         """

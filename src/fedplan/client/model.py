@@ -1,7 +1,7 @@
 """SyftModel: a model's parameters, as the grid keeps them."""
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,12 @@ class SyftModel:
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
-        """A model of these parameters; the tensors are used as they are, not copied."""
-        self.params = list(params)
+        """A model of these parameters; the tensors are used as they are, not copied.
+
+        Raises:
+            ModelMismatchError: they are no list of tensors.
+        """
+        self.params = _tensors(params, "the parameters of a SyftModel")
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -48,8 +52,9 @@ class SyftModel:
         Raises:
             ModelMismatchError: they do not fit.
         """
-        params = updated.params if isinstance(updated, SyftModel) else list(updated)
-        self.check_fit(params, "the updated parameters")
+        whose = "the updated parameters"
+        params = updated.params if isinstance(updated, SyftModel) else _tensors(updated, whose)
+        self.check_fit(params, whose)
         with torch.no_grad():
             return SyftModel([a - b for a, b in zip(self.params, params, strict=True)])
 
@@ -62,6 +67,10 @@ class SyftModel:
         Raises:
             ModelMismatchError: the module's parameters differ in number or shape; nothing was copied.
         """
+        if not isinstance(module, nn.Module):
+            raise ModelMismatchError(
+                f"a model is loaded into an nn.Module, not into a {type(module).__name__}"
+            )
         targets = model_parameters(module)
         self.check_fit(targets, "the module's parameters")
         with torch.no_grad():
@@ -116,3 +125,17 @@ class SyftModel:
             ModelMismatchError: number or shapes differ.
         """
         return self.diff(model).serialize()
+
+
+def _tensors(value: Any, whose: str) -> list[Tensor]:
+    """A list of tensors, checked: what is none would be found out far away from here."""
+    if not isinstance(value, Iterable) or isinstance(value, Tensor | nn.Module):
+        raise ModelMismatchError(
+            f"{whose} must be a list of tensors, not a {type(value).__name__}; those of an nn.Module are "
+            "fedplan.model_parameters(module)"
+        )
+    tensors = list(value)
+    for index, tensor in enumerate(tensors):
+        if not isinstance(tensor, Tensor):
+            raise ModelMismatchError(f"{whose}: element {index} is a {type(tensor).__name__}, and no tensor")
+    return tensors

@@ -16,8 +16,9 @@ from fedplan.client.batch_layout import Path, take
 from fedplan.client.batches import BatchSource
 from fedplan.client.checkpoint import RandomState
 from fedplan.data.tensor import to_tensor
-from fedplan.errors import ConfigError, ModelMismatchError
+from fedplan.errors import ConfigError, DataError, ModelMismatchError
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RandomStream, RepeatedPlan
+from fedplan.plan.requirements import config_value
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,7 +69,7 @@ class TrainingStep:
         self.number = 0
         """How many batches were trained on; random inputs are drawn for the next one by it."""
         self._inputs = inputs
-        given = [_fixed(spec, client_config) for spec in inputs]
+        given = [_fixed(item, spec, client_config) for item, spec in zip(plan.inputs, inputs, strict=True)]
         self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
         self._arguments = [_argument(value, item) for value, item in zip(given, plan.inputs, strict=True)]
         self._size, self._sizes = batch_size, list[Any]()
@@ -129,17 +130,17 @@ class TrainingStep:
 
         Raises:
             PlanError: the batch does not fit the Plan, or the Plan failed.
-            DataError: the first batch does not hold what the specs mean.
+            DataError: the batch does not hold what the specs mean, or has no samples.
         """
         first = self._run is None
         run = self._begin(batch) if self._run is None else self._run
-        values = [take(batch, path) for path in self._paths]
+        values = self._take(batch)
         if self._size_places:
-            self._set_size(len(values[0]) if values else self._size)
+            self._set_size(_rows(values[0]) if values else self._size)
             values += self._sizes
         values += [slot.tensor for slot in self._shared.values()]
         if self._drawn:
-            rows = len(values[0]) if self._paths else self._size or 1
+            rows = _rows(values[0]) if self._paths else self._size or 1
             values += self._plan.draw(self._random, rows, cycle=self._cycle, step=self.number)
         outputs = run(values)
         self.number += 1
@@ -168,6 +169,18 @@ class TrainingStep:
             fixed=self._fixed,
         )
         return self._run
+
+    def _take(self, batch: Any) -> list[Any]:
+        """The data and targets of a batch."""
+        try:
+            values = [take(batch, path) for path in self._paths]
+        except (LookupError, TypeError) as error:
+            raise DataError(
+                f"a batch has another form than the first one: data or target is not in it ({error!r})"
+            ) from error
+        if any(_rows(value) == 0 for value in values):
+            raise DataError("a batch holds no sample: there is nothing to train on. Leave it out")
+        return values
 
     def _set_size(self, size: int | None) -> None:
         """A size becomes a tensor when it changes, and not in each run."""
@@ -202,18 +215,23 @@ def _places(specs: Sequence[PlanInputSpec | PlanOutputSpec], *kinds: str) -> lis
     return [place for place, spec in enumerate(specs) if spec.type in kinds]
 
 
-def _fixed(spec: PlanInputSpec, client_config: Mapping[str, Any]) -> Any:
+def _rows(value: Any) -> int:
+    """Samples in what was taken of a batch; the Plan will say what is wrong with anything but an array."""
+    return int(value.shape[0]) if getattr(value, "shape", ()) else 1
+
+
+def _fixed(item: PlanInput, spec: PlanInputSpec, client_config: Mapping[str, Any]) -> Any:
     """The argument for a spec whose value stays the same; None for the others."""
-    if spec.type == PlanInputSpec.TYPE_VALUE:
-        value = spec.value
-    elif spec.type == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM:
-        if spec.name is None or spec.name not in client_config:
-            keys = ", ".join(client_config) or "none"
-            raise ConfigError(f"the Plan needs '{spec.name}' of the client_config; its keys are: {keys}")
-        value = client_config[spec.name]
-    else:
+    if spec.type == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM:
+        return config_value(item, spec, client_config)
+    if spec.type != PlanInputSpec.TYPE_VALUE:
         return None
-    return to_tensor(value) if isinstance(value, list) else value
+    if spec.value is None:
+        raise ConfigError(
+            f"the input '{item.name}' stands for a value, and its spec holds none (a value does not travel "
+            "with a Plan): pass inputs=[PlanInputSpec(…), …] with it"
+        )
+    return to_tensor(spec.value) if isinstance(spec.value, list) else spec.value
 
 
 def _argument(value: Any, declared: PlanInput) -> Any:

@@ -256,6 +256,8 @@ class ModelStatus(Reply):
     """Newest first, the newest 100; `latest` is the first of them."""
     last_failure: str | None = None
     """Why the latest failed cycle, whichever that was, made no checkpoint."""
+    failed_cycle: int | None = None
+    """Number of that cycle."""
     plans: list[PlanStatus] = Field(default_factory=list)
     """What workers download and run."""
     withheld: list[WithheldStatus] = Field(default_factory=list)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fedplan.aggregate import Layout, diffs_of_plan, layout_of, misfit, plan_shapes
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
@@ -12,6 +13,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import Plan, split_variants
+from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import HostTrainingRequest, Success
@@ -24,7 +26,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
 
     Raises:
         HostingError: the model, a Plan or a Protocol cannot be hosted; the message says why.
-        ConfigError: a configuration has an unknown key or a wrong value.
+        ConfigError: a configuration has an unknown key or a wrong value, or lacks one that a Plan takes.
         NameTakenError: the name and version are hosted already.
     """
     examined = await asyncio.to_thread(examine, request)
@@ -46,7 +48,7 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
 
     Raises:
         HostingError: the model, a Plan or a Protocol cannot be hosted.
-        ConfigError: a configuration has an unknown key or a wrong value.
+        ConfigError: a configuration has an unknown key or a wrong value, or lacks one that a Plan takes.
     """
     client_config = parse_client_config(request.client_config)
     server_config = parse_server_config(request.server_config)
@@ -57,7 +59,7 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
     plans = {}
     for name, text in request.plans.items():
         with _about(f"Plan '{name}'"):
-            plans[name] = _read_plan(name, _unhex(text), layout)
+            plans[name] = _read_plan(name, _unhex(text), layout, request.client_config)
     protocols = {}
     for name, text in request.protocols.items():
         with _about(f"Protocol '{name}'"):
@@ -108,10 +110,14 @@ def _read_model(data: bytes) -> tuple[State, Layout]:
     return State.of(tensors), layout
 
 
-def _read_plan(name: str, data: bytes, layout: Layout) -> Mapping[str, Variant[bytes]]:
+def _read_plan(
+    name: str, data: bytes, layout: Layout, client_config: Mapping[str, Any]
+) -> Mapping[str, Variant[bytes]]:
     _check_name(name)
     plan = Plan.parse(data)
+    check_specs(plan, len(layout))
     plan.check_model(layout)
+    check_client_config(plan, client_config)
     errors = plan.variants.errors
     return {kind: Variant(part, errors.get(kind)) for kind, part in split_variants(data).items()}
 

@@ -33,8 +33,6 @@ def module_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
                 f"the parameter '{name}' has no shape yet: run the model on a batch once, so that its lazy "
                 "layers find their sizes"
             )
-        if tensor.is_meta:
-            raise TraceError(f"'{name}' is on the device 'meta' and has no values: move it with `to_empty`")
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
@@ -57,7 +55,9 @@ def as_travelling(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == _COUNTERS_TRAVEL_AS:
         return tensor
     bounds = torch.iinfo(_COUNTERS_TRAVEL_AS)
-    fits = tensor.numel() == 0 or (tensor.min() >= bounds.min and tensor.max() <= bounds.max)
+    fits = (
+        tensor.numel() == 0 or tensor.is_meta or (tensor.min() >= bounds.min and tensor.max() <= bounds.max)
+    )
     return tensor.to(_COUNTERS_TRAVEL_AS) if fits else tensor
 
 

@@ -84,6 +84,9 @@ def training_plan(
     trainable = {key: p for key, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise TraceError("the model has no parameter that requires a gradient, so there is nothing to train")
+    for key, tensor in state.items():
+        if tensor.is_meta:
+            raise TraceError(f"'{key}' is on the device 'meta' and has no values: move it with `to_empty`")
     update = Update(optimizer, list(trainable.values()))
     update.check_traceable(list(trainable.values()), lr)
     scores = dict(metrics or {})
