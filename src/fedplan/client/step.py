@@ -43,6 +43,7 @@ class TrainingStep:
         client_config: Mapping[str, Any],
         batch_size: int | None,
         params: Sequence[Tensor],
+        received: Sequence[Tensor] | None = None,
         random: RandomStream,
         cycle: int = 0,
     ) -> None:
@@ -56,6 +57,7 @@ class TrainingStep:
             client_config: values for the inputs that name one.
             batch_size: for a Plan that takes a batch size and no data.
             params: the model's parameters, before training. They are written over: hand copies over.
+            received: the model's parameters as they came in this cycle; `params` as they are now by default.
             random: draws the Plan's random inputs.
             cycle: for which cycle they are drawn.
 
@@ -76,6 +78,8 @@ class TrainingStep:
         self._size_places = _places(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
         self._drawn = _places(inputs, PlanInputSpec.TYPE_RANDOM)
         self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, params)
+        self._receive(params if received is None else received)
+        self._numbered = _places(inputs, PlanInputSpec.TYPE_STEP)
         zeros = _zeros(self._inputs, plan.inputs)
         self._optimizer = self._slots(PlanInputSpec.TYPE_OPTIMIZER_STATE, zeros)
         self._feedback = [
@@ -94,6 +98,12 @@ class TrainingStep:
             _slot(slots, self._inputs[place]).places.append(place)
         return slots
 
+    def _receive(self, received: Sequence[Tensor]) -> None:
+        """Puts the model as received into its places; nothing writes over it."""
+        for place in _places(self._inputs, PlanInputSpec.TYPE_RECEIVED_PARAM):
+            slots = [_Slot(tensor, []) for tensor in received]
+            self._arguments[place] = _slot(slots, self._inputs[place]).tensor.detach().clone()
+
     @property
     def params(self) -> list[Tensor]:
         """The model's parameters as the last batch left them; the next one writes over them."""
@@ -106,8 +116,9 @@ class TrainingStep:
 
     @property
     def random_state(self) -> RandomState | None:
-        """Where the next batch's random inputs are drawn; None for a Plan that has none."""
-        return RandomState(self._random, self._cycle, self.number) if self._drawn else None
+        """Where the next batch's random inputs are drawn; None for a Plan that neither draws nor counts."""
+        counts = self._drawn or self._numbered
+        return RandomState(self._random, self._cycle, self.number) if counts else None
 
     def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
         """Goes on with an optimizer's tensors that were kept.
@@ -142,6 +153,7 @@ class TrainingStep:
         if self._drawn:
             rows = _rows(values[0]) if self._paths else self._size or 1
             values += self._plan.draw(self._random, rows, cycle=self._cycle, step=self.number)
+        values += [torch.tensor([self.number])] * len(self._numbered)
         outputs = run(values)
         self.number += 1
         if first:
@@ -164,7 +176,7 @@ class TrainingStep:
         self._run = RepeatedPlan(
             self._plan,
             arguments,
-            varying=[*places, *self._size_places, *self._shared, *self._drawn],
+            varying=[*places, *self._size_places, *self._shared, *self._drawn, *self._numbered],
             carried={s.places[0]: outputs[id(s)] for s in returned if len(s.places) == 1},
             fixed=self._fixed,
         )

@@ -168,6 +168,7 @@ class PlanTrainer:
             client_config=self.client_config,
             batch_size=self.batch_size,
             params=[param.detach().clone() for param in params],
+            received=self.original_model.params,
             random=self._random,
             cycle=self._cycle,
         )

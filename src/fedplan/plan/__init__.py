@@ -15,6 +15,7 @@ from fedplan.plan.tracing.module import model_parameters, module_state
 from fedplan.plan.variants.variants import Variants, split_variants
 
 if TYPE_CHECKING:
+    from fedplan.plan.tracing.context import StepContext
     from fedplan.plan.tracing.function import trace
     from fedplan.plan.tracing.training import accuracy, training_plan
     from fedplan.plan.variants.conformance import Conformance, check_variants
@@ -33,6 +34,7 @@ __all__ = [
     "RandomStream",
     "RepeatedPlan",
     "Role",
+    "StepContext",
     "Variants",
     "accuracy",
     "check_variants",
@@ -51,6 +53,7 @@ __all__ = [
 _ON_FIRST_USE = {
     "Conformance": "fedplan.plan.variants.conformance",
     "check_variants": "fedplan.plan.variants.conformance",
+    "StepContext": "fedplan.plan.tracing.context",
     "trace": "fedplan.plan.tracing.function",
     "accuracy": "fedplan.plan.tracing.training",
     "training_plan": "fedplan.plan.tracing.training",

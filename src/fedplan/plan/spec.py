@@ -34,6 +34,10 @@ class PlanInputSpec:
     An addition of fedplan; the reference has no optimizers with state.
     """
 
+    TYPE_RECEIVED_PARAM: ClassVar = "receivedParam"
+    """A tensor of the model as the worker received it in this cycle, by `index`. An addition of fedplan."""
+    TYPE_STEP: ClassVar = "step"
+    """Number of the batch in the cycle, from 0. An addition of fedplan."""
     TYPE_RANDOM: ClassVar = "random"
     """Random numbers of the distribution `name`, drawn anew for each batch: the random input number `index`.
 

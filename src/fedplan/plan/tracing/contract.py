@@ -53,6 +53,19 @@ def without_idle_state(plan: Plan) -> Plan:
     return dataclasses.replace(plan, inputs=inputs, outputs=outputs, graph=renumber(graph))
 
 
+def without_unread_inputs(plan: Plan) -> Plan:
+    """The Plan without those inputs that are there in case the loss asks for them, which it does not."""
+    read = {number for node in plan.graph.nodes for number in node.refs()} | set(plan.graph.outputs)
+    offered = (PlanInputSpec.TYPE_RECEIVED_PARAM, PlanInputSpec.TYPE_STEP)
+    kept = [
+        (number, item)
+        for number, item in zip(plan.graph.inputs, plan.inputs, strict=True)
+        if number in read or item.spec is None or item.spec.type not in offered
+    ]
+    graph = dataclasses.replace(plan.graph, inputs=tuple(number for number, _ in kept))
+    return dataclasses.replace(plan, inputs=tuple(item for _, item in kept), graph=renumber(graph))
+
+
 _Item = TypeVar("_Item", PlanInput, PlanOutput)
 
 

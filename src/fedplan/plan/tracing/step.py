@@ -1,5 +1,6 @@
 """A training step of a module as one function of tensors: what is traced for `training_plan`."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from fedplan.errors import TraceError
 from fedplan.plan.signature import PlanOutput
 from fedplan.plan.spec import PlanOutputSpec
 from fedplan.plan.tracing.batch import Example, detached, loss_of
+from fedplan.plan.tracing.context import StepContext, wants_context
 from fedplan.plan.tracing.module import module_tensors
 from fedplan.plan.tracing.optimizers import Update
 
@@ -34,6 +36,7 @@ class Step:
         example: Example,
         update: Update,
         lr: str | float,
+        config: Sequence[str],
         clip_norm: float | None,
         clip_value: float | None,
     ) -> None:
@@ -44,10 +47,12 @@ class Step:
         self._example = example
         self._update = update
         self._lr = lr
+        self._config = config
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self._tensors = module_tensors(model)
         self._trainable = [name for name, p in model.named_parameters() if p.requires_grad]
         self._batch = len(example.tensors())
+        self.has_context = any(map(wants_context, (loss, *scores.values())))
 
     def outputs(self) -> list[PlanOutput]:
         """What the step returns, in order."""
@@ -62,39 +67,62 @@ class Step:
             ),
         ]
 
-    def __call__(self, *values: torch.Tensor) -> list[torch.Tensor]:
+    def __call__(
+        self,
+        batch: Sequence[torch.Tensor],
+        _: Sequence[torch.Tensor],
+        rates: Sequence[torch.Tensor],
+        model: Sequence[torch.Tensor],
+        state: Sequence[torch.Tensor],
+        config: Sequence[torch.Tensor],
+        received: Sequence[torch.Tensor],
+        number: Sequence[torch.Tensor],
+    ) -> list[torch.Tensor]:
         """One step.
 
         Args:
-            values: the tensors of the batch, those that nothing reads, the learning rate if it is an input,
-                the model, the optimizer's state.
+            batch: the tensors of the data and the target.
+            rates: the learning rate, if it is an input.
+            model: its tensors, in order.
+            state: the optimizer's.
+            config: numbers of the client_config, in order.
+            received: the model's tensors as received, and
+            number: the step's, if the loss asks for them.
         """
-        rest = len(values) - len(self._update.state)
-        model = dict(zip(self._tensors, values[rest - len(self._tensors) : rest], strict=True))
-        rate = values[rest - len(self._tensors) - 1] if isinstance(self._lr, str) else self._lr
-        data, target = self._example.filled(values[: self._batch])
-        cost, measured, gradients, after = self._gradients(data, target, model)
+        given = dict(zip(self._tensors, model, strict=True))
+        context = None
+        if self.has_context:
+            pairs = zip(self._tensors, received, strict=True)
+            kept = {name: _owned(value, self._tensors[name].dtype) for name, value in pairs}
+            numbers = {key: value.reshape(()) for key, value in zip(self._config, config, strict=True)}
+            context = StepContext({}, kept, number[0].reshape(()), numbers)
+        data, target = self._example.filled(batch)
+        cost, measured, gradients, after = self._gradients(data, target, given, context)
         with torch.no_grad():
             whole = _clipped(gradients, self._clip_norm, self._clip_value)
             before = [after[name] for name in self._trainable]
-            new, kept = self._update(before, whole, values[rest:], rate)
+            rate = self._lr if isinstance(self._lr, float | int) else rates[0]
+            new, new_state = self._update(before, whole, state, rate)
         after.update(zip(self._trainable, new, strict=True))
-        return [cost, *measured, *(as_travelling_like(model[n], after[n]) for n in self._tensors), *kept]
+        trained = [as_travelling_like(given[name], after[name]) for name in self._tensors]
+        return [cost, *measured, *trained, *new_state]
 
     def _gradients(
-        self, data: Any, target: Any, given: Mapping[str, torch.Tensor]
+        self, data: Any, target: Any, given: Mapping[str, torch.Tensor], context: StepContext | None
     ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor | None], dict[str, torch.Tensor]]:
         """Loss, metrics, a gradient for each trainable parameter, and the tensors as the module left them."""
         tensors = self._own(given)
         trained = [tensors[name] for name in self._trainable]
+        if context is not None:
+            context = dataclasses.replace(context, parameters={name: tensors[name] for name in given})
         with stateless._reparametrize_module(self._model, tensors, tie_weights=True):
             output = self._example.call(self._model, data)
-            cost = self._cost(output, target)
+            cost = self._cost(output, target, context)
             _check_leaves(cost, trained)
             cost.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             seen = detached(output)
-            measured = [self._score(score, seen, target) for score in self._scores.values()]
+            measured = [self._score(score, seen, target, context) for score in self._scores.values()]
         gradients = [None if t.grad is None else t.grad.clone() for t in trained]
         return cost.detach(), measured, gradients, tensors
 
@@ -107,8 +135,8 @@ class Step:
         others = {name: buffer for name, buffer in self._model.named_buffers() if name not in tensors}
         return tensors | {name: buffer.clone() for name, buffer in others.items()}
 
-    def _cost(self, output: Any, target: Any) -> torch.Tensor:
-        cost = loss_of(output) if self._loss is None else self._score(self._loss, output, target)
+    def _cost(self, output: Any, target: Any, context: StepContext | None) -> torch.Tensor:
+        cost = loss_of(output) if self._loss is None else self._score(self._loss, output, target, context)
         if cost.dim() != 0:
             raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
         if not cost.requires_grad:
@@ -118,8 +146,9 @@ class Step:
             )
         return cost
 
-    def _score(self, score: Score, output: Any, target: Any) -> torch.Tensor:
-        return score(output) if self._example.target is None else score(output, target)
+    def _score(self, score: Score, output: Any, target: Any, context: StepContext | None) -> torch.Tensor:
+        given = (output,) if self._example.target is None else (output, target)
+        return score(*given, step=context) if wants_context(score) else score(*given)
 
 
 def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:

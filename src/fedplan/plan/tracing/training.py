@@ -1,6 +1,6 @@
 """`training_plan`: the usual training step of an `nn.Module`, as a Plan, in one call."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from fedplan.errors import TraceError
 from fedplan.plan.plan import Plan
 from fedplan.plan.spec import PlanInputSpec
 from fedplan.plan.tracing.batch import Example
-from fedplan.plan.tracing.contract import with_roles, without_idle_state
+from fedplan.plan.tracing.contract import with_roles, without_idle_state, without_unread_inputs
 from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
 from fedplan.plan.tracing.optimizers import OptimizerFactory, Update
@@ -38,6 +38,7 @@ def training_plan(
     example: Any,
     optimizer: Optimizer | OptimizerFactory = torch.optim.SGD,
     lr: str | float = "lr",
+    config: Sequence[str] = (),
     metrics: Mapping[str, Score] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
@@ -53,7 +54,8 @@ def training_plan(
     says: in train mode a batch norm uses the batch's statistics and updates its running ones.
 
     The loss may use the module's parameters (``model.parameters()``) besides its output, as for a penalty on
-    their size.
+    their size. A loss or metric with an argument `step` is given a `StepContext` by that name: the model as
+    the worker received it, the number of the batch, and numbers of the client_config.
 
     Args:
         model: the module. It is not changed.
@@ -67,6 +69,7 @@ def training_plan(
             trained. An optimizer's state starts anew with each training.
         lr: the client_config key from which workers take the learning rate, or a number that the Plan keeps.
             Groups with rates of their own keep the ratio to the optimizer's.
+        config: further keys of the client_config, whose numbers the loss reads as ``step.config[key]``.
         metrics: name → (output, target) → a scalar; computed on the output from before the update.
         clip_norm: scale the gradients so that their common 2-norm is at most this.
         clip_value: clamp each element of the gradients to [−clip_value, clip_value].
@@ -90,39 +93,53 @@ def training_plan(
     update = Update(optimizer, list(trainable.values()))
     update.check_traceable(list(trainable.values()), lr)
     scores = dict(metrics or {})
-    step = Step(model, loss, scores, batch, update, lr, clip_norm, clip_value)
+    step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value)
     spec = PlanInputSpec
-    given = [
-        *(
+    groups = [
+        [
             Given.example(leaf, place, item, pinned=pin_batch)
             for place, (leaf, item) in enumerate(zip(batch.tensors(), batch.specs(), strict=True))
-        ),
-        *([Given("batchSize", torch.ones(1), spec(spec.TYPE_BATCH_SIZE))] if batch_size_input else []),
-        *([_rate(lr, update.lr)] if isinstance(lr, str) else []),
-        *(
+        ],
+        [Given("batchSize", torch.ones(1), spec(spec.TYPE_BATCH_SIZE))] if batch_size_input else [],
+        [_number(lr, update.lr)] if isinstance(lr, str) else [],
+        [
             Given(key, tensor.cpu(), spec(spec.TYPE_MODEL_PARAM, index=place))
             for place, (key, tensor) in enumerate(state.items())
-        ),
-        *(
+        ],
+        [
             Given(
                 f"optimizer {kept.name}",
                 torch.zeros(kept.shape, dtype=kept.dtype),
                 spec(spec.TYPE_OPTIMIZER_STATE, index=place),
             )
             for place, kept in enumerate(update.state)
-        ),
+        ],
+        [_number(key, 1.0) for key in config],
+        [
+            Given(f"received {key}", tensor.cpu(), spec(spec.TYPE_RECEIVED_PARAM, index=place))
+            for place, (key, tensor) in enumerate(state.items())
+        ]
+        if step.has_context
+        else [],
+        [Given("step", torch.zeros(1, dtype=torch.int64), spec(spec.TYPE_STEP))] if step.has_context else [],
     ]
 
+    def grouped(*values: torch.Tensor) -> list[torch.Tensor]:
+        given = iter(values)
+        return step(*([next(given) for _ in group] for group in groups))
+
     def made() -> Plan:
-        return make_plan(step, given, lambda _: step.outputs(), name, own=module_tensors(model))
+        given = [item for group in groups for item in group]
+        return make_plan(grouped, given, lambda _: step.outputs(), name, own=module_tensors(model))
 
     with unchanged(model, loss, *scores.values()) as snapshot:
         plan = made()
         check_python_state(snapshot, plan, made)
     names = list(trainable)
-    return without_idle_state(with_roles(plan, {names[number] for number in update.trained}))
+    trained = {names[number] for number in update.trained}
+    return without_unread_inputs(without_idle_state(with_roles(plan, trained)))
 
 
-def _rate(key: str, rate: float) -> Given:
-    """The learning rate as an input."""
-    return Given(key, torch.tensor([rate]), PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, key))
+def _number(key: str, value: float) -> Given:
+    """A number of the client_config as an input."""
+    return Given(key, torch.tensor([value]), PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, key))
