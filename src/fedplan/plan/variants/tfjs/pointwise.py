@@ -120,6 +120,15 @@ def _towards_zero(t: Translator, term: Term) -> Term:
     return t.call("mul", t.call("sign", term), t.call("floor", t.call("abs", term)))
 
 
+def _fraction(t: Translator, node: Node) -> Term:
+    """The remainder with the sign of what is divided; tfjs has that with the sign of the divisor."""
+    dtype = _number(t, node)
+    left, right = (t.tensor(arg, dtype) for arg in node.args[:2])
+    rest = t.call("mod", t.call("abs", left), t.call("abs", right))
+    rest = t.call("mul", t.call("sign", left), rest)
+    return rest if dtype == "float32" else t.call("cast", rest, dtype)
+
+
 def _truncate(t: Translator, node: Node) -> Term:
     value = t.tensor(node.args[0])
     return _towards_zero(t, value) if t.result_dtype(node) == "float32" else value
@@ -184,7 +193,7 @@ def _where(t: Translator, node: Node) -> Term:
         return term if t.shape(arg) == shape else t.broadcast(term, shape, kind)
 
     condition, left, right = node.args[:3]
-    return t.call("where", wide(condition, "bool"), wide(left, dtype), wide(right, dtype))
+    return t.where(wide(condition, "bool"), wide(left, dtype), wide(right, dtype), shape)
 
 
 def _logarithm(base: float) -> Rule:
@@ -219,6 +228,8 @@ RULES: Mapping[str, Rule] = {
     "aten.addcmul.default": _added_product,
     "aten.div.Scalar_mode": _rounded_quotient,
     "aten.div.Tensor_mode": _rounded_quotient,
+    "aten.fmod.Scalar": _fraction,
+    "aten.fmod.Tensor": _fraction,
     "aten.trunc.default": _truncate,
     "aten._to_copy.default": _cast,
     "aten.clamp.default": _clamp,

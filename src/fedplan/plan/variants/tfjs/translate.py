@@ -11,7 +11,19 @@ from fedplan.plan.message.tensors import from_torch
 from fedplan.plan.run.check import ShapeAndDType, measure
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.variants.expand import expand
-from fedplan.plan.variants.tfjs import convolutions, layers, pointwise, pools, reductions, shapes
+from fedplan.plan.variants.expansions import PLAINER
+from fedplan.plan.variants.tfjs import (
+    convolutions,
+    creation,
+    gathering,
+    indexing,
+    layers,
+    ordering,
+    pointwise,
+    pools,
+    reductions,
+    shapes,
+)
 from fedplan.plan.variants.tfjs.emitter import Action, Argument, Term, needed
 from fedplan.plan.variants.tfjs.translator import Rule, Translator, UnsayableError
 from fedplan.wire import schema, write_tensor
@@ -20,23 +32,15 @@ RULES: Mapping[str, Rule] = {
     **pointwise.RULES,
     **reductions.RULES,
     **shapes.RULES,
+    **creation.RULES,
+    **gathering.RULES,
+    **indexing.RULES,
+    **ordering.RULES,
     **layers.RULES,
     **convolutions.RULES,
     **pools.RULES,
 }
 """Every operation that can be said in tfjs; the others are first decomposed into these."""
-
-_INSTEAD: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("gather", "index", "scatter", "scatter_add", "index_put"),
-        "Choose elements by a product with one-hot rows, and whole rows by an embedding.",
-    ),
-    **dict.fromkeys(("sort", "topk"), "tfjs returns several tensors there, of which syft.js takes none."),
-    **dict.fromkeys(("adaptive_avg_pool1d", "avg_pool1d"), "Add a dimension and use the form for pictures."),
-    "fmod": "tfjs has the remainder with the sign of the divisor: `torch.remainder`.",
-    "diagonal": "Multiply by `torch.eye` and sum.",
-}
-"""What to write in place of an operation that has no rule, by its name."""
 
 _SMALL, _LARGE = 6, 10
 """Batch sizes at which shapes are compared to find what depends on them."""
@@ -57,9 +61,9 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
         UnsupportedOpError: PyTorch decomposes an operation into one that no Plan may hold.
         PlanFormatError: an input does not say its shape or dtype.
     """
-    expanded = expand(graph, inputs, RULES.keys())
+    expanded = expand(graph, inputs, RULES.keys(), PLAINER.keys())
     small, large = _measured(expanded.graph, inputs)
-    t = Translator(small, large)
+    t = Translator(expanded.graph, small, large)
     given = [t.new() for _ in expanded.graph.inputs]
     held = [t.new() for _ in expanded.graph.constants]
     t.values.update(zip(expanded.graph.inputs, given, strict=True))
@@ -106,9 +110,7 @@ def _shapes(inputs: Sequence[PlanInput], rows: int, apart: int) -> list[ShapeAnd
 def _apply(t: Translator, node: Node) -> None:
     rule = RULES.get(node.op)
     if rule is None:
-        why = _INSTEAD.get(
-            node.op.split(".")[1], "There is no rule for it; compute it from other operations."
-        )
+        why = "There is no rule for it; compute it from other operations."
         raise TranslationError(node.op, "tfjs", source=node.source, why=why)
     try:
         made = rule(t, node)
@@ -116,6 +118,7 @@ def _apply(t: Translator, node: Node) -> None:
         raise reason.error(node) from None
     results = made if isinstance(made, tuple) and not isinstance(made, Term) else (made,)
     t.values.update(zip(node.results, results, strict=True))
+    t.note(node)
 
 
 def _outputs(t: Translator, graph: Graph, taken: set[Term]) -> list[Term]:
