@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fedplan.errors import PlanInputError, TraceError, UnsupportedOpError
+from fedplan.errors import PlanExecutionError, PlanInputError, TraceError, UnsupportedOpError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, trace
 
 
@@ -92,6 +92,32 @@ def test_a_function_that_branches_on_the_batch_size_is_refused_with_the_line() -
 
     with pytest.raises(TraceError, match=r"another path for other batch sizes.*at test_trace\.py:\d+"):
         trace(step, torch.zeros(4, 3))
+
+
+def test_a_size_that_is_too_small_for_the_function_is_too_small_for_the_plan() -> None:
+    plan = trace(lambda x: x.topk(4, dim=0)[0], torch.zeros(6, 3))
+    x = torch.randn(4, 3)
+    assert torch.equal(plan(x)[0], x.sort(dim=0, descending=True)[0])
+    with pytest.raises(PlanExecutionError, match="topk"):
+        plan(torch.randn(3, 3))
+
+
+@pytest.mark.parametrize("rows", [2, 3, 8, 9])
+def test_a_share_of_the_batch_is_one_whatever_its_size(rows: int) -> None:
+    def half(x: torch.Tensor) -> torch.Tensor:
+        return x.topk(x.shape[0] // 2, dim=0)[0].mean()
+
+    x = torch.randn(rows, 3)
+    torch.testing.assert_close(trace(half, torch.zeros(6, 3))(x)[0], half(x))
+
+
+@pytest.mark.parametrize("rows", [4, 5, 8])
+def test_every_fourth_row_is_one_or_several(rows: int) -> None:
+    def quarters(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x[k::4].mean() for k in range(4)])
+
+    x = torch.randn(rows, 3)
+    torch.testing.assert_close(trace(quarters, torch.zeros(12, 3))(x)[0], quarters(x))
 
 
 @pytest.mark.parametrize(

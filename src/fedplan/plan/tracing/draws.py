@@ -85,7 +85,7 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return op(*args, **options)
 
     def _check(self, op: OpOverload, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        where = source.of_stack(source.here())
+        where = source.here()
         if options.get("generator") is not None or any(isinstance(a, torch.Generator) for a in args):
             raise TraceError(
                 f"a random operation has a generator of its own{_at(where)}. In a Plan numbers come from the "
@@ -181,7 +181,7 @@ def _input(node: Node, extents: Extents, rows: Rows) -> tuple[RandomInput, int |
     hint = rows(symbols[0])
     share = shape[dim] / symbols[0]
     if len(varying) > 1 or len(symbols) > 1 or hint is None or not share.is_Integer:
-        where = source.of_stack(node.stack_trace)
+        where = node.stack_trace
         raise TraceError(
             f"random numbers of the shape {list(value.shape)} are drawn{_at(where)}: how many depends on the "
             "batch size in a way that a worker cannot fill. Draw as many for each sample, or pin the batch "
@@ -194,23 +194,49 @@ def _input(node: Node, extents: Extents, rows: Rows) -> tuple[RandomInput, int |
 
 
 class Replay(Interpreter):
-    """Runs a recording with its draws answered from inputs."""
+    """Runs a recording with its draws answered from inputs, and knows where in the author's code it is."""
 
-    def __init__(self, module: GraphModule, drawn: Drawn, numbers: Sequence[torch.Tensor]) -> None:
+    def __init__(self, module: GraphModule, drawn: Drawn, inputs: int) -> None:
+        """Takes a recording.
+
+        Args:
+            module: the recording.
+            drawn: its draws.
+            inputs: how many inputs it has; the random ones come after these, before its constants.
+        """
         super().__init__(module)
+        self.extra_traceback = False
         self._drawn = drawn
-        self._numbers = numbers
+        self._inputs = inputs
+        self._numbers: Sequence[torch.Tensor] = ()
+        self._node: Node | None = None
 
-    def run_node(self, node: Node) -> Any:
-        """Runs one node; see `torch.fx.Interpreter`."""
-        if node.op != "call_function":
-            return super().run_node(node)
-        args, kwargs = self.fetch_args_kwargs_from_env(node)
-        with fx_traceback.set_current_meta(node):  # the plain operations are at the author's line
-            if node.name in self._drawn.numbers:
-                return self._answer(node, args, kwargs)
-            answer = without_draw(node.target, args)
-        return super().run_node(node) if answer is None else answer
+    def replay(self, *values: Any) -> Any:
+        """Runs it on its inputs, the numbers of the random inputs, and its constants."""
+        given = self._inputs
+        own = given + len(self._drawn.inputs)
+        self._numbers = values[given:own]
+        return self.run(*values[:given], *values[own:])
+
+    def run_node(self, n: Node) -> Any:
+        """Runs one operation."""
+        self._node = n
+        if n.op != "call_function":
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        with fx_traceback.set_current_meta(n):  # the plain operations are at the author's line
+            if n.name in self._drawn.numbers:
+                return self._answer(n, args, kwargs)
+            answer = without_draw(n.target, args)
+        return super().run_node(n) if answer is None else answer
+
+    def place(self) -> str | None:
+        """Where in the author's code it is."""
+        return self._node.stack_trace if self._node is not None else None
+
+    def place_of(self, error: BaseException) -> str | None:
+        """Where in the author's code an error came from."""
+        return self.place() or source.of_exception(error)
 
     def _answer(self, node: Node, args: Any, kwargs: Any) -> Any:
         number = self._drawn.numbers[node.name]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from fedplan.errors import PlanExecutionError, TraceError
+from fedplan.errors import PlanExecutionError, PlanLimitError, TraceError
 from fedplan.plan.ir.rewrite import simplify
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.plan import Plan
@@ -18,6 +18,7 @@ from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing.draws import RandomInput
 from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
+from fedplan.plan.tracing.sizes import Assumption
 from fedplan.plan.tracing.symbolic import record
 
 _ROWS = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
@@ -172,7 +173,34 @@ def make_plan(
         graph=graph,
     )
     _check_first_run(plan, [item.tensor.detach() for item in given])
+    _check_other_sizes(plan, recording.assumptions)
     return plan
+
+
+def _check_other_sizes(plan: Plan, assumptions: Sequence[Assumption]) -> None:
+    """Refuses a Plan that runs with a size for which PyTorch would have taken another path."""
+    for assumption in assumptions:
+        wrong = [rows for rows in assumption.rows if assumption.authors or _runs(plan, rows)]
+        if wrong:
+            place = f" at {assumption.place}" if assumption.place else ""
+            raise TraceError(
+                f"the function takes another path for other batch sizes, such as {wrong[0]}: it asks whether "
+                f"{assumption.question}{place}. A Plan has one path: remove the condition, or pin the batch "
+                "size with pin_batch=True."
+            )
+
+
+def _runs(plan: Plan, rows: int) -> bool:
+    shapes = [
+        tuple(rows if extent is None else extent for extent in item.shape or ()) for item in plan.inputs
+    ]
+    try:
+        plan.check(list(zip(shapes, [item.dtype or "" for item in plan.inputs], strict=True)))
+    except PlanExecutionError:
+        return False
+    except PlanLimitError:
+        return True  # as far as it was looked at
+    return True
 
 
 def _random_input(item: RandomInput, number: int) -> PlanInput:

@@ -11,7 +11,6 @@ import dataclasses
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from traceback import FrameSummary
 from typing import Any
 
 import torch
@@ -24,7 +23,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import (
     DimDynamic,
     GuardOnDataDependentSymNode,
-    ShapeEnv,
     StatelessSymbolicContext,
 )
 from torch.overrides import TorchFunctionMode
@@ -33,12 +31,10 @@ from fedplan.errors import PlanError, TraceError
 from fedplan.plan.ops import OPS, overload
 from fedplan.plan.tracing import source
 from fedplan.plan.tracing.draws import Draws, RandomInput, Replay, read_draws
-from fedplan.plan.tracing.source import of_exception, of_frame
+from fedplan.plan.tracing.notes import Notes
+from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
-
-_KERNEL_CHOICE = "_subclasses/fake_impls.py"
-"""Where PyTorch asks for sizes only to guess which kernel this machine would take."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +48,7 @@ class Recording:
         written: those of them that it writes to, by `id`.
         differentiated: those of them to which a gradient goes, by `id`.
         shapes: for each input of the function, its extents; None where any size will do.
+        assumptions: what does not hold for every number of rows: for these the graph must fail, or is wrong.
     """
 
     module: GraphModule
@@ -60,6 +57,7 @@ class Recording:
     written: frozenset[int]
     differentiated: frozenset[int]
     shapes: tuple[tuple[int | None, ...], ...]
+    assumptions: tuple[Assumption, ...]
 
 
 def record(
@@ -74,31 +72,36 @@ def record(
         must_stay_free: a function that works for one size only is an error.
 
     Raises:
-        TraceError: the function reads values into Python, or takes another path for other sizes.
+        TraceError: the function reads values into Python, fails, or works for one size where it must not.
     """
-    first, draws = _Tracer(examples, free), Draws()
-    with _tracing(), _LineNotes():
-        module = first.run(draws.around(function))
+    notes, draws = Notes(), Draws()
+    first = _Tracer(examples, free, notes.place)
+    with _tracing(notes), _NoFastPaths():
+        module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
     constants = _lift_constants(module)
     differentiated = frozenset(id(tensor) for tensor in constants if _drop_gradient(tensor))
-    given, own = len(examples), len(examples) + len(drawn.inputs)
-
-    def replay(*values: Any) -> Any:
-        return Replay(module, drawn, values[given:own]).run(*values[:given], *values[own:])
-
+    replay = Replay(module, drawn, len(examples))
     second = _Tracer(
         [*examples, *drawn.stand_ins(), *constants],
         [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
+        replay.place,
     )
-    with _tracing():
-        functional = second.run(functionalize(replay), decomposition_table=_decompositions())
-    for tracer in (first, second):
-        tracer.check_sizes(must_stay_free)
-    written = _written(functional, constants)
-    shapes = second.shapes()[: len(examples)]
-    return Recording(functional, drawn.inputs, tuple(constants), written, differentiated, shapes)
+    with _tracing(replay):
+        functional = second.run(functionalize(replay.replay), decomposition_table=_decompositions())
+    if must_stay_free:
+        for tracer in (first, second):
+            tracer.check_free()
+    return Recording(
+        module=functional,
+        random=drawn.inputs,
+        constants=tuple(constants),
+        written=_written(functional, constants),
+        differentiated=differentiated,
+        shapes=second.shapes()[: len(examples)],
+        assumptions=(*first.sizes.assumptions(), *second.sizes.assumptions()),
+    )
 
 
 def retrace(
@@ -118,26 +121,27 @@ def retrace(
     Raises:
         TraceError: the function fails.
     """
-    tracer = _Tracer(examples, free)
+    tracer = _Tracer(examples, free, source.here)
     with _tracing():
         return tracer.run(functionalize(function), decomposition_table=decompositions)
 
 
-class _LineNotes(TorchFunctionMode):
-    """Notes the author's line at every call of a PyTorch function; the tracer copies it to its nodes."""
+class _NoFastPaths(TorchFunctionMode):
+    """PyTorch's layers take none of their kernels for inference while a mode like this looks on."""
 
     def __torch_function__(
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        fx_traceback.set_stack_trace([source.here()])
         return func(*args, **(kwargs or {}))
 
 
 class _Tracer:
     """One pass: fake inputs, the environment of their sizes, and what it learnt about them."""
 
-    def __init__(self, examples: Sequence[torch.Tensor], free: Sequence[bool]) -> None:
-        self.sizes = ShapeEnv(duck_shape=False)
+    def __init__(
+        self, examples: Sequence[torch.Tensor], free: Sequence[bool], place: Callable[[], str | None]
+    ) -> None:
+        self.sizes = Sizes(place)
         mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
         self.free = tuple(free)
         self.fakes = [
@@ -166,26 +170,13 @@ class _Tracer:
                 return int(size.node.hint)
         return None
 
-    def check_sizes(self, must_stay_free: bool) -> None:
-        """Refuses what holds for some sizes only: the Plan would be wrong for the others, silently."""
+    def check_free(self) -> None:
+        """Refuses what works for one number of rows only."""
         for index, shape in enumerate(self.shapes()):
-            if must_stay_free and self.free[index] and shape[0] is not None:
+            if self.free[index] and shape[0] is not None:
                 raise TraceError(
                     f"the function works for {shape[0]} rows of input {index} only: something in it fixes "
                     "that size. Read sizes from the tensors (`x.shape[0]`), or accept it with pin_batch=True."
-                )
-        for guard in self.sizes.guards:
-            frame = guard.sloc.framework_loc
-            if isinstance(frame, FrameSummary) and frame.filename.endswith(_KERNEL_CHOICE):
-                continue
-            expression = self.sizes.simplify(guard.expr)
-            symbols = list(expression.free_symbols)
-            holds = (expression.subs(dict.fromkeys(symbols, size)) for size in (2, 3, 7, 16, 33, 100, 1000))
-            if not all(holds):
-                raise TraceError(
-                    "the function takes another path for other batch sizes: it asks whether "
-                    f"{guard.expr}{of_frame(frame)}. A Plan has one path: remove the condition, or pin "
-                    "the batch size with pin_batch=True."
                 )
 
 
@@ -209,9 +200,10 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
-def _tracing() -> Iterator[None]:
+def _tracing(lines: Notes | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
-    with _ONE_AT_A_TIME, _understood(), _portable_kernels(), fx_traceback.preserve_node_meta():
+    place_of = source.of_exception if lines is None else lines.place_of
+    with _ONE_AT_A_TIME, _understood(place_of), _portable_kernels(), fx_traceback.preserve_node_meta():
         yield
 
 
@@ -229,7 +221,7 @@ def _portable_kernels() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _understood() -> Iterator[None]:
+def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[None]:
     """PyTorch's tracing failures, told in the author's terms."""
     try:
         yield
@@ -237,12 +229,16 @@ def _understood() -> Iterator[None]:
         raise
     except (GuardOnDataDependentSymNode, DataDependentOutputException) as error:
         raise TraceError(
-            f"a tensor's value is read into Python{of_exception(error)}, by `.item()`, `float(t)`, "
+            f"a tensor's value is read into Python{_at(place_of(error))}, by `.item()`, `float(t)`, "
             "`if t > 0` or the like. A Plan has no Python: keep the value a tensor, and use `torch.where` "
             "in place of `if`."
         ) from error
     except Exception as error:
-        raise TraceError(f"the function failed while it was traced{of_exception(error)}: {error}") from error
+        raise TraceError(f"the function failed while it was traced{_at(place_of(error))}: {error}") from error
+
+
+def _at(place: str | None) -> str:
+    return f" at {place}" if place else ""
 
 
 def _drop_profiling(module: GraphModule) -> None:
