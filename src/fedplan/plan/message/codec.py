@@ -261,7 +261,7 @@ class _Reader:
         results = [_key(r.id) for r in action.return_placeholder_ids] + [_key(r) for r in action.return_ids]
         operands = [self.arg(arg) for arg in action.args]
         target = self.target(action)
-        if action.command.startswith(("aten.", "sym.")) and target is None:
+        if action.command.startswith(("aten.", "fedplan.", "sym.")) and target is None:
             made = self.builder.emit(action.command, operands, len(results))
             self.slots.update(zip(results, map(_Slot, made), strict=True))
             return

@@ -25,10 +25,10 @@ from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode,
     StatelessSymbolicContext,
 )
-from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
 from fedplan.plan.ops import OPS, overload
+from fedplan.plan.recurrence.interception import RecurrentLayers
 from fedplan.plan.tracing import source
 from fedplan.plan.tracing.draws import Draws, RandomInput, Replay, read_draws
 from fedplan.plan.tracing.notes import Notes
@@ -76,7 +76,7 @@ def record(
     """
     notes, draws = Notes(), Draws()
     first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), _NoFastPaths():
+    with _tracing(notes), RecurrentLayers():
         module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
@@ -124,15 +124,6 @@ def retrace(
     tracer = _Tracer(examples, free, source.here)
     with _tracing():
         return tracer.run(functionalize(function), decomposition_table=decompositions)
-
-
-class _NoFastPaths(TorchFunctionMode):
-    """PyTorch's layers take none of their kernels for inference while a mode like this looks on."""
-
-    def __torch_function__(
-        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return func(*args, **(kwargs or {}))
 
 
 class _Tracer:

@@ -9,6 +9,7 @@ from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
 from fedplan.plan.variants.torchscript.spelling import spell
+from fedplan.plan.variants.unrolled import unrolled
 
 _KIND = "Plan"
 """Name of the module's class."""
@@ -30,8 +31,9 @@ def write(plan: Plan) -> bytes:
     Raises:
         TranslationError: an operation cannot be said in the words of torch 1.8.
     """
-    tensors = [(f"v{number}", tensor) for number, tensor in plan.graph.constants]
-    return archive(_KIND, source(plan.graph, arguments(plan.inputs)), tensors)
+    graph = unrolled(plan.graph, plan.inputs)
+    tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
+    return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
 
 
 def source(graph: Graph, given: list[Argument]) -> str:
