@@ -76,6 +76,22 @@ def agreement(case: Case) -> Outcome:
     return Outcome(EQUAL, tuple(faults), plan=plan, model=model)
 
 
+def refusal(case: Case) -> FedplanError | None:
+    """Why a case cannot become a Plan; None when it can, or would crash.
+
+    Raises:
+        UnfitError: PyTorch itself does not run it.
+    """
+    _check_that_eager_runs(case)
+    torch.manual_seed(case.seed)
+    model, score = case.build()
+    try:
+        _plan(case, model, score, case.batch(case.rows[0]))
+    except FedplanError as error:
+        return error
+    return None
+
+
 def _plan(case: Case, model: nn.Module, score: Score, example: Batch) -> Plan:
     data, target = example
     plan = training_plan(
@@ -130,6 +146,7 @@ class Snapshot:
         self.copies = _can_be_copied(model)
         self.values = {name: t.detach().clone() for name, t in tensors_of(model).items()}
         self.flags = _flags(model)
+        self.attributes = _plain_attributes(model)
         self.gradients = {name: p.grad for name, p in model.named_parameters()}
         self.random = torch.get_rng_state()
 
@@ -143,6 +160,10 @@ class Snapshot:
                 yield f"tracing changed '{name}'"
         if _flags(model) != self.flags:
             yield "tracing changed requires_grad or train/eval flags"
+        attributes = _plain_attributes(model)
+        for name in attributes.keys() | self.attributes.keys():
+            if attributes.get(name) != self.attributes.get(name):
+                yield f"tracing changed '{name}'"
         for name, parameter in model.named_parameters():
             if parameter.grad is not self.gradients.get(name):
                 yield f"tracing changed the gradient of '{name}'"
@@ -167,6 +188,16 @@ def _bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 def _flags(model: nn.Module) -> dict[str, bool]:
     wants = {name: t.requires_grad for name, t in tensors_of(model).items()}
     return wants | {f"{name} trains": module.training for name, module in model.named_modules()}
+
+
+def _plain_attributes(model: nn.Module) -> dict[str, object]:
+    """Numbers, texts and the like that modules keep, by name."""
+    return {
+        ".".join(filter(None, [name, key])): value
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, int | float | str)
+    }
 
 
 def _can_be_copied(model: nn.Module) -> bool:

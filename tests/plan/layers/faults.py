@@ -67,40 +67,51 @@ FAULTS = (
     ),
     Fault(
         "a recomputed layer's weights are constants",
-        Step(plain("Linear"), "recomputed"),
+        Step(plain("Linear"), "activation checkpoint"),
         DIFFERS,
-        around("recomputed"),
+        around("activation checkpoint"),
     ),
     Fault(
         "a recomputed batch norm counts while it is traced",
-        Step(plain("BatchNorm1d"), "recomputed"),
+        Step(plain("BatchNorm1d"), "activation checkpoint"),
         "tracing changed 'layer.num_batches_tracked'",
-        around("recomputed"),
+        around("activation checkpoint"),
     ),
     Fault(
-        "a penalty's weights are constants", Step(plain("Tanh"), "penalised"), DIFFERS, around("penalised")
+        "a penalty's weights are constants",
+        Step(plain("Tanh"), "penalty over model.parameters()"),
+        DIFFERS,
+        around("penalty over model.parameters()"),
     ),
     Fault(
         "a proximal term's weights are constants",
-        Step(plain("Tanh"), "proximal"),
+        Step(plain("Tanh"), "FedProx term over model.parameters()"),
         DIFFERS,
-        around("proximal"),
+        around("FedProx term over model.parameters()"),
     ),
-    Fault("an integer buffer is a constant", Step(plain("Tanh"), "counting"), DIFFERS, around("counting")),
     Fault(
-        "a truth value that is kept is a constant", Step(plain("Tanh"), "flagged"), DIFFERS, around("flagged")
+        "an integer buffer is a constant",
+        Step(plain("Tanh"), "integer buffer that forward writes"),
+        DIFFERS,
+        around("integer buffer that forward writes"),
+    ),
+    Fault(
+        "a truth value that is kept is a constant",
+        Step(plain("Tanh"), "bool buffer that forward writes"),
+        DIFFERS,
+        around("bool buffer that forward writes"),
     ),
     Fault(
         "a hook on a gradient is ignored",
-        Step(plain("Tanh"), "hook on a gradient"),
+        Step(plain("Tanh"), "hook on a parameter"),
         "differs by",
-        around("hook on a gradient"),
+        around("hook on a parameter"),
     ),
     Fault(
         "a hook after a gradient is ignored",
-        Step(plain("Tanh"), "hook after a gradient"),
+        Step(plain("Tanh"), "hook after a parameter's gradient"),
         "differs by",
-        around("hook after a gradient"),
+        around("hook after a parameter's gradient"),
     ),
     Fault(
         "decay trains a parameter that the loss does not use",
@@ -110,17 +121,34 @@ FAULTS = (
     ),
     Fault(
         "the weight norm of old keeps FakeTensors",
-        Step(plain("Tanh"), "weight norm of old"),
+        Step(plain("Tanh"), "utils.weight_norm"),
         LEFT,
-        around("weight norm of old"),
+        around("utils.weight_norm"),
     ),
     Fault(
         "the spectral norm of old keeps FakeTensors",
-        Step(plain("Tanh"), "spectral norm of old"),
+        Step(plain("Tanh"), "utils.spectral_norm"),
         LEFT,
-        around("spectral norm of old"),
+        around("utils.spectral_norm"),
     ),
-    Fault("an attribute keeps a FakeTensor", Step(plain("Tanh"), "caching"), LEFT, around("caching")),
+    Fault(
+        "an attribute keeps a FakeTensor",
+        Step(plain("Tanh"), "tensor that forward keeps in an attribute"),
+        LEFT,
+        around("tensor that forward keeps in an attribute"),
+    ),
+    Fault(
+        "a number of Python that forward counts is a constant",
+        Step(plain("Tanh"), "number of Python that forward counts"),
+        "differs by|tracing changed 'steps'",
+        around("number of Python that forward counts"),
+    ),
+    Fault(
+        "a parameter in a list is a constant",
+        Step(plain("Tanh"), "parameter in a list"),
+        DIFFERS,
+        around("parameter in a list"),
+    ),
     Fault(
         "PyTorch's decomposition of this loss is wrong",
         Step(plain("MultiLabelMarginLoss")),
@@ -162,7 +190,7 @@ FAULTS = (
     ),
     Fault(
         "reentrant recomputation",
-        Step(plain("Tanh"), "recomputed, reentrant"),
+        Step(plain("Tanh"), "reentrant activation checkpoint"),
         "(in which line|which operation or layer): .*use_reentrant=True",
     ),
 )

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.plan.layers.cases import Case, Choice, Optimizer, Score
+from tests.plan.layers.cases import ROWS, Case, Choice, Optimizer, Score
 from tests.plan.layers.layer import Layer
 from tests.plan.layers.layers import LAYERS
 from tests.plan.layers.losses import LOSSES, Loss
@@ -21,6 +21,8 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     ),
 }
 ALONE, PLAIN = "alone", "SGD"
+SIZES = (ROWS, (3, 1, 6), (1, 2, 5))
+"""Batch sizes: of the example, and of the runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +33,16 @@ class Step:
         choice: a layer or loss with its options.
         surrounding: name of what is put around a layer.
         optimizer: name of the optimizer.
+        rows: batch sizes: of the example, then of the runs.
     """
 
     choice: Choice
     surrounding: str = ALONE
     optimizer: str = PLAIN
+    rows: tuple[int, ...] = ROWS
 
     def __str__(self) -> str:
-        parts = [str(self.choice), self.surrounding, self.optimizer]
+        parts = [str(self.choice), self.surrounding, self.optimizer, f"rows {self.rows}"]
         return ", ".join(part for part in parts if part not in (ALONE, PLAIN))
 
     @property
@@ -54,7 +58,9 @@ class Step:
                 (model, score) if self.surrounding == ALONE else SURROUNDINGS[self.surrounding](model, score)
             )
 
-        return dataclasses.replace(plain, name=str(self), build=build, optimizer=OPTIMIZERS[self.optimizer])
+        return dataclasses.replace(
+            plain, name=str(self), build=build, rows=self.rows, optimizer=OPTIMIZERS[self.optimizer]
+        )
 
 
 def steps(subject: Layer | Loss) -> st.SearchStrategy[Step]:
@@ -63,4 +69,4 @@ def steps(subject: Layer | Loss) -> st.SearchStrategy[Step]:
     around = st.just(ALONE)
     if isinstance(subject, Layer):
         around = st.one_of(around, st.sampled_from(list(SURROUNDINGS)))
-    return st.builds(Step, choices, around, st.sampled_from(list(OPTIMIZERS)))
+    return st.builds(Step, choices, around, st.sampled_from(list(OPTIMIZERS)), st.sampled_from(SIZES))

@@ -189,6 +189,27 @@ class Caching(Written):
         return made
 
 
+class Numbering(Written):
+    """Counts its steps in a number of Python, which no Plan can hold."""
+
+    steps = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        return self.model(x) * (1 + 1 / self.steps)
+
+
+class Listing(Written):
+    """Reads a parameter from a list of its own, where PyTorch does not look for parameters."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.weights = [model.after.weight]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x) + self.model.inner(x) @ self.weights[0].T
+
+
 class Following(Written):
     """Has a copy that follows the model slowly, as momentum encoders do."""
 
@@ -222,27 +243,29 @@ def _inside(kind: type[Written]) -> Surrounding:
 norms = nn.utils.parametrizations
 SURROUNDINGS: Mapping[str, Surrounding] = {
     "alone": alone,
-    "recomputed": _recomputed(reentrant=False),
-    "recomputed, reentrant": _recomputed(reentrant=True),
-    "penalised": penalised,
-    "proximal": proximal,
-    "frozen before": frozen,
-    "shared before": shared,
+    "activation checkpoint": _recomputed(reentrant=False),
+    "reentrant activation checkpoint": _recomputed(reentrant=True),
+    "penalty over model.parameters()": penalised,
+    "FedProx term over model.parameters()": proximal,
+    "frozen layer": frozen,
+    "layer used twice": shared,
     "unused parameter": unused,
-    "hook on a gradient": _with_gradient_hook("register_hook"),
-    "hook after a gradient": _with_gradient_hook("register_post_accumulate_grad_hook"),
-    "hooked": hooked,
-    "weight norm": _reparametrised(norms.weight_norm),
-    "spectral norm": _reparametrised(norms.spectral_norm),
-    "orthogonal": _reparametrised(norms.orthogonal),
-    "weight norm of old": _reparametrised(nn.utils.weight_norm),
-    "spectral norm of old": _reparametrised(nn.utils.spectral_norm),
-    "evaluated": evaluated,
-    "counting": _inside(Counting),
-    "flagged": _inside(Flagged),
-    "averaging": _inside(Averaging),
-    "reassigning": _inside(Reassigning),
-    "caching": _inside(Caching),
-    "following": _inside(Following),
-    "taught": _inside(Taught),
+    "hook on a parameter": _with_gradient_hook("register_hook"),
+    "hook after a parameter's gradient": _with_gradient_hook("register_post_accumulate_grad_hook"),
+    "hooks on a module": hooked,
+    "parametrizations.weight_norm": _reparametrised(norms.weight_norm),
+    "parametrizations.spectral_norm": _reparametrised(norms.spectral_norm),
+    "parametrizations.orthogonal": _reparametrised(norms.orthogonal),
+    "utils.weight_norm": _reparametrised(nn.utils.weight_norm),
+    "utils.spectral_norm": _reparametrised(nn.utils.spectral_norm),
+    "layer in eval mode": evaluated,
+    "integer buffer that forward writes": _inside(Counting),
+    "bool buffer that forward writes": _inside(Flagged),
+    "float buffer that forward writes": _inside(Averaging),
+    "float buffer that forward replaces": _inside(Reassigning),
+    "tensor that forward keeps in an attribute": _inside(Caching),
+    "number of Python that forward counts": _inside(Numbering),
+    "parameter in a list": _inside(Listing),
+    "frozen copy that follows the model": _inside(Following),
+    "teacher outside of the model": _inside(Taught),
 }
