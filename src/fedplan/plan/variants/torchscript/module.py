@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 from fedplan.plan.ir.graph import Graph, Node
-from fedplan.plan.ops import Trait, lookup
+from fedplan.plan.ops import OPS, Trait, lookup
+from fedplan.plan.ops.op import BY_PARTS
 from fedplan.plan.plan import Plan
+from fedplan.plan.variants.parts import without
 from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
@@ -12,6 +14,8 @@ from fedplan.plan.variants.torchscript.spelling import spell
 
 _KIND = "Plan"
 """Name of the module's class."""
+
+_BY_PARTS = frozenset(op.name for op in OPS.values() if op.torchscript == BY_PARTS)
 
 
 def write(plan: Plan) -> bytes:
@@ -29,9 +33,11 @@ def write(plan: Plan) -> bytes:
 
     Raises:
         TranslationError: an operation cannot be said in the words of torch 1.8.
+        PlanFormatError: one must be said with others, for which the Plan has to say the shapes of its inputs.
     """
-    tensors = [(f"v{number}", tensor) for number, tensor in plan.graph.constants]
-    return archive(_KIND, source(plan.graph, arguments(plan.inputs)), tensors)
+    graph = without(plan.graph, plan.inputs, _BY_PARTS)
+    tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
+    return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
 
 
 def source(graph: Graph, given: list[Argument]) -> str:
