@@ -12,7 +12,7 @@ from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.make import make_variant
 from tests.plan.families import FAMILIES
 from tests.plan.tracing.test_training import optimizer_state, traced
-from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX, POOLS, UNEVEN, gradients
+from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX, POOLS, gradients
 
 from .tfjs import PROGRAMS, Result, TfjsError, run_plans
 
@@ -37,7 +37,7 @@ def function_of(function: Callable[..., object], *shape: int) -> Case:
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    **{name: functools.partial(step_of, name) for name in FAMILIES if name != UNEVEN},
+    **{name: functools.partial(step_of, name) for name in FAMILIES},
     **{name: functools.partial(function_of, each, 3) for name, each in FUNCTIONS_OF_A_MATRIX.items()},
     **{
         f"pool: {name}": functools.partial(function_of, gradients(each), 2, 6, 9)

@@ -3,7 +3,7 @@
 import functools
 
 from fedplan.plan.ops import guards
-from fedplan.plan.ops.op import Kind, Trait, op
+from fedplan.plan.ops.op import BY_PARTS, Kind, Trait, op
 
 _product = functools.partial(op, Kind.MATMUL)
 _convolution = functools.partial(op, Kind.CONVOLUTION)
@@ -25,10 +25,7 @@ ROWS = (
     _convolution(
         "convolution_backward.default",
         guard=guards.convolution_backward,
-        torchscript=(
-            "@convolution_backward({grad_output}, {input}, {weight}, {stride}, {padding}, {dilation}, "
-            "{transposed}, {groups}, {output_mask})"
-        ),
+        torchscript=BY_PARTS,
     ),
     _normalisation("_log_softmax.default", DIRECT),
     _normalisation(

@@ -96,6 +96,9 @@ Estimate = Callable[[Sequence[Any]], int]
 SAME = "same"
 """TorchScript has the operation, in torch 1.8 and in today's, with the same arguments in the same order."""
 
+BY_PARTS = "by parts"
+"""TorchScript says it with the operations of its expansion (`fedplan.plan.variants.expansions`)."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Op:

@@ -13,7 +13,7 @@ def _row(recurrence: schema.Recurrence) -> Op:
         recurrence.operator,
         Kind.RECURRENCE,
         guard=functools.partial(schema.refusal, recurrence),
-        torchscript=None,  # unrolled before: torch 1.8 has no such operator
+        torchscript=None,  # `fedplan.plan.variants.unrolled` says it step by step before
         work=functools.partial(schema.work, recurrence),
         scratch=functools.partial(schema.scratch, recurrence),
     )

@@ -34,13 +34,15 @@ def take(
     return t.reshape(t.call("gather", lines, t.call("reshape", index, (-1,)), 1), made)
 
 
-def hot_rows(t: Translator, places: Term, shape: Sequence[Extent], extent: Extent) -> Term:
-    """A row for each place, with a one there and zeros elsewhere: (*shape, extent) of int32."""
+def hot_rows(
+    t: Translator, places: Term, shape: Sequence[Extent], extent: Extent, dtype: str = "int32"
+) -> Term:
+    """A row for each place, with a one there and zeros elsewhere: (*shape, extent)."""
     made = (*shape, extent)
     if isinstance(extent, Varying) or extent < 2:  # tfjs has one-hot rows of two numbers at least
         found = t.call("equal", t.reshape(places, (*shape, 1)), t.counted(extent))
-        return t.call("cast", found, "int32")
-    rows = t.call("cast", t.call("oneHot", t.call("reshape", places, (-1,)), extent), "int32")
+        return t.call("cast", found, dtype)
+    rows = t.call("cast", t.call("oneHot", t.call("reshape", places, (-1,)), extent), dtype)
     return rows if len(made) == 2 else t.reshape(rows, made)  # versions differ in the dtype of oneHot
 
 
@@ -146,17 +148,17 @@ def _added(t: Translator, places: _Rows, given: Term, extent: Extent, dtype: str
     """Elements added up at their places in each row: (rows, extent)."""
     if not isinstance(places.rows, Varying) and not isinstance(extent, Varying):
         return t.call("scatterND", _pairs(t, places), t.call("reshape", given, (-1,)), (places.rows, extent))
-    hot = t.call("cast", _hot(t, places, extent), dtype)
+    hot = _hot(t, places, extent, dtype)
     if places.across == 1:
         return t.call("mul", hot, given)
     return t.call("sum", t.call("mul", hot, t.reshape(given, (places.rows, places.across, 1))), (1,))
 
 
-def _hot(t: Translator, places: _Rows, extent: Extent) -> Term:
+def _hot(t: Translator, places: _Rows, extent: Extent, dtype: str = "int32") -> Term:
     """One-hot rows of places, those of one row stacked where there are several: (rows, across, extent)."""
     if places.across == 1:
-        return hot_rows(t, t.call("reshape", places.term, (-1,)), (places.rows,), extent)
-    return hot_rows(t, places.term, (places.rows, places.across), extent)
+        return hot_rows(t, t.call("reshape", places.term, (-1,)), (places.rows,), extent, dtype)
+    return hot_rows(t, places.term, (places.rows, places.across), extent, dtype)
 
 
 def _widened(t: Translator, term: Term, shape: Sequence[Extent], wanted: Sequence[Extent]) -> Term:

@@ -254,18 +254,15 @@ def _added(t: Translator, places: _Places, given: Term, shape: Shape, dtype: str
         return _added_by_axis(t, places, separate, given, shape, dtype)
     if _counts_up(t, places.index[0]) and _runs_first(t, places):
         return _added_by_row(t, places, given, shape, dtype)
-    hot = hot_rows(t, _flat(t, places), (product(places.together),), product(places.extents))
+    hot = hot_rows(t, _flat(t, places), (product(places.together),), product(places.extents), "float32")
     summed = _product(t, hot, _values(t, places, given, shape, dtype), dtype)
     return _home(t, t.reshape(summed, (*places.extents, *places.behind)), places)
 
 
 def _product(t: Translator, hot: Term, rows: Term, dtype: str) -> Term:
     """One-hot rows turned, times the rows that they choose the places of; in float32, as all products."""
-    factors = (
-        t.call("cast", hot, "float32"),
-        rows if dtype == "float32" else t.call("cast", rows, "float32"),
-    )
-    made = t.call("matMul", *factors, True, False)
+    given = rows if dtype == "float32" else t.call("cast", rows, "float32")
+    made = t.call("matMul", hot, given, True, False)
     return made if dtype == "float32" else t.call("cast", made, dtype)
 
 
@@ -285,7 +282,7 @@ def _added_by_axis(
     term = t.reshape(wide, extents) if tuple(extents) != places.chosen else wide
     for axis, count in separate:
         index = t.call("reshape", _index_of(t, places, axis), (-1,))
-        hot = hot_rows(t, index, (count,), places.shape[axis])
+        hot = hot_rows(t, index, (count,), places.shape[axis], "float32")
         others = [i for i in range(len(extents)) if i != axis]
         rest = [extents[i] for i in others]
         rows = t.reshape(t.transpose(term, (axis, *others)), (count, product(rest)))
@@ -309,12 +306,11 @@ def _added_by_row(t: Translator, places: _Places, given: Term, shape: Shape, dty
     rows = t.reshape(_values(t, places, given, shape, dtype), (batch, count, width))
     if extents:
         inner = dataclasses.replace(places, axes=places.axes[1:], index=places.index[1:])
-        hot = hot_rows(t, _flat(t, inner), (batch, count), size)
         if count == 1:
-            factor = t.reshape(t.call("cast", hot, dtype), (batch, size, 1))
-            summed = t.call("mul", factor, rows)
+            hot = hot_rows(t, _flat(t, inner), (batch,), size, dtype)
+            summed = t.call("mul", t.reshape(hot, (batch, size, 1)), rows)
         else:
-            summed = _product(t, hot, rows, dtype)
+            summed = _product(t, hot_rows(t, _flat(t, inner), (batch, count), size, "float32"), rows, dtype)
     else:
         summed = t.call("sum", rows, (1,))
     return _home(t, t.reshape(summed, (*places.extents, *places.behind)), places)

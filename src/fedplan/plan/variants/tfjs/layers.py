@@ -53,7 +53,7 @@ def _addmm(t: Translator, node: Node) -> Term:
 
 def _without(t: Translator, indices: Term, rows: Extent, classes: Extent, ignored: int) -> Term:
     """One-hot rows, of zeros where the index is the ignored one."""
-    chosen = t.call("cast", hot_rows(t, t.call("reshape", indices, (-1,)), (rows,), classes), "float32")
+    chosen = hot_rows(t, t.call("reshape", indices, (-1,)), (rows,), classes, "float32")
     if ignored < 0 or (not isinstance(classes, Varying) and ignored >= classes):
         return chosen
     kept = t.call("notEqual", t.call("reshape", indices, (-1, 1)), t.call("scalar", ignored, "int32"))

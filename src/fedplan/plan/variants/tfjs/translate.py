@@ -1,15 +1,14 @@
 """A Plan's graph in the vocabulary of tfjs, as the role that browsers run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
-from fedplan.errors import PlanExecutionError, TranslationError
+from fedplan.errors import TranslationError
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.message.tensors import from_torch
-from fedplan.plan.run.check import ShapeAndDType, measure
 from fedplan.plan.signature import PlanInput
+from fedplan.plan.variants.batches import measured
 from fedplan.plan.variants.expand import expand
 from fedplan.plan.variants.expansions import PLAINER
 from fedplan.plan.variants.tfjs import (
@@ -42,9 +41,6 @@ RULES: Mapping[str, Rule] = {
 }
 """Every operation that can be said in tfjs; the others are first decomposed into these."""
 
-_SMALL, _LARGE = 6, 10
-"""Batch sizes at which shapes are compared to find what depends on them."""
-
 
 def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
     """Says a graph with functions that tfjs-core 1.2.5 to 1.7.4 have.
@@ -62,8 +58,7 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
         PlanFormatError: an input does not say its shape or dtype.
     """
     expanded = expand(graph, inputs, RULES.keys(), PLAINER.keys())
-    small, large = _measured(expanded.graph, inputs)
-    t = Translator(expanded.graph, small, large)
+    t = Translator(expanded.graph, *measured(expanded.graph, inputs))
     given = [t.new() for _ in expanded.graph.inputs]
     held = [t.new() for _ in expanded.graph.constants]
     t.values.update(zip(expanded.graph.inputs, given, strict=True))
@@ -85,26 +80,6 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
         input_placeholder_ids=[_id(ids[term.id]) for term in given],
         output_placeholder_ids=[_id(ids[term.id]) for term in outputs],
     )
-
-
-def _measured(graph: Graph, inputs: Sequence[PlanInput]) -> list[Mapping[int, Any]]:
-    """Every value for a small and for a large batch.
-
-    Inputs that may differ in their number of rows do so here: what has the rows of one is then not taken for
-    what has those of another.
-    """
-    try:
-        return [measure(graph, _shapes(inputs, rows, 1)).values for rows in (_SMALL, _LARGE)]
-    except PlanExecutionError:
-        return [measure(graph, _shapes(inputs, rows, 0)).values for rows in (_SMALL, _LARGE)]
-
-
-def _shapes(inputs: Sequence[PlanInput], rows: int, apart: int) -> list[ShapeAndDType]:
-    """Shapes for a batch; each input has `apart` more rows than the one before."""
-    return [
-        (tuple(rows + apart * place if e is None else e for e in item.shape or ()), item.dtype or "")
-        for place, item in enumerate(inputs)
-    ]
 
 
 def _apply(t: Translator, node: Node) -> None:

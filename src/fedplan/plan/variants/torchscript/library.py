@@ -137,51 +137,6 @@ def batch_norm_no_training(
   y, mean, scale = torch.native_batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps)
   return (y, torch.zeros([0]), torch.zeros([0]))
 
-def at(numbers: List[int], axis: int) -> int:
-  return numbers[axis] if torch.len(numbers) > 1 else numbers[0]
-
-def convolution_backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: List[int], padding: List[int],
-    dilation: List[int], transposed: bool, groups: int, wanted: List[bool]) -> Tuple[Tensor, Tensor, Tensor]:
-  to_x, to_weight, to_bias = torch.zeros([0]), torch.zeros([0]), torch.zeros([0])
-  axes = torch.dim(x) - 2
-  if wanted[0]:
-    if transposed:
-      to_x = torch.convolution(gradient, weight, None, stride, padding, dilation, False, [0], groups)
-    else:
-      rest = annotate(List[int], [])
-      for i in range(axes):
-        reach = __torch__.at(dilation, i) * (torch.size(weight, i + 2) - 1) + 1
-        left = torch.size(x, i + 2) + 2 * __torch__.at(padding, i) - reach
-        rest = rest + [left % __torch__.at(stride, i)]
-      to_x = torch.convolution(gradient, weight, None, stride, padding, dilation, True, rest, groups)
-    for i in range(axes):
-      to_x = torch.narrow(to_x, i + 2, 0, torch.size(x, i + 2))
-  if wanted[1]:
-    if transposed:
-      to_weight = __torch__.kernel_gradient(x, gradient, weight, stride, padding, dilation, groups)
-    else:
-      to_weight = __torch__.kernel_gradient(gradient, x, weight, stride, padding, dilation, groups)
-  if wanted[2]:
-    others = [0]
-    for i in range(axes):
-      others = others + [i + 2]
-    to_bias = torch.sum(gradient, others)
-  return (to_x, to_weight, to_bias)
-
-def kernel_gradient(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: List[int], padding: List[int],
-    dilation: List[int], groups: int) -> Tensor:
-  rows, channels = torch.size(x, 0), torch.size(x, 1) // groups
-  shape = torch.size(x)
-  grouped = torch.reshape(x, [rows, groups, channels] + shape[2:])
-  stacked = torch.reshape(torch.transpose(grouped, 0, 2), [channels, groups * rows] + shape[2:])
-  kernels = torch.transpose(gradient, 0, 1)
-  y = torch.convolution(stacked, kernels, None, dilation, padding, stride, False, [0], groups)
-  for i in range(torch.dim(x) - 2):
-    y = torch.narrow(y, i + 2, 0, torch.size(weight, i + 2))
-  return torch.transpose(y, 0, 1)
-
 def cross_entropy(
     x: Tensor, target: Tensor, weight: Optional[Tensor], reduction: int, ignored: int) -> Tensor:
   logs = torch.log_softmax(x, 1)

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 from fedplan.plan.ir.graph import Graph, Node
-from fedplan.plan.ops import Trait, lookup
+from fedplan.plan.ops import OPS, Trait, lookup
+from fedplan.plan.ops.op import BY_PARTS
 from fedplan.plan.plan import Plan
+from fedplan.plan.variants.parts import without
 from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
@@ -13,6 +15,8 @@ from fedplan.plan.variants.unrolled import unrolled
 
 _KIND = "Plan"
 """Name of the module's class."""
+
+_BY_PARTS = frozenset(op.name for op in OPS.values() if op.torchscript == BY_PARTS)
 
 
 def write(plan: Plan) -> bytes:
@@ -30,8 +34,9 @@ def write(plan: Plan) -> bytes:
 
     Raises:
         TranslationError: an operation cannot be said in the words of torch 1.8.
+        PlanFormatError: one must be said with others, for which the Plan has to say the shapes of its inputs.
     """
-    graph = unrolled(plan.graph, plan.inputs)
+    graph = without(unrolled(plan.graph, plan.inputs), plan.inputs, _BY_PARTS)
     tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
     return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
 
