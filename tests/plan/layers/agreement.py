@@ -12,17 +12,17 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from fedplan.errors import FedplanError
-from fedplan.plan import Plan, PlanInputSpec, model_parameters, training_plan
+from fedplan.plan import Plan, PlanInputSpec, RandomStream, model_parameters, training_plan
 from fedplan.plan.ops import DTYPES
 from tests.plan.layers.cases import Batch, Case, Score
+from tests.plan.same_numbers import SameNumbers
 
 STEPS = 3
 TOLERANCE = 1e-5
 RATE = 0.05
-RANDOM = "random"
-"""Type of the inputs that a Plan with random operations is going to have."""
+STREAM = RandomStream(11)
 
-EQUAL, REFUSED, CRASHED, NOT_COMPARED = "equal to eager", "refused", "crashed", "random, not compared"
+EQUAL, REFUSED, CRASHED = "equal to eager", "refused", "crashed"
 
 
 class UnfitError(Exception):
@@ -34,7 +34,7 @@ class Outcome:
     """What became of a case.
 
     Attributes:
-        kind: one of the four constants above; `EQUAL` means so only when there are no faults.
+        kind: one of the three constants above; `EQUAL` means so only when there are no faults.
         faults: what is wrong, in words; also what a refusal should say and does not.
         refusal: why there is no Plan.
         plan: the Plan, as a worker gets it.
@@ -70,8 +70,6 @@ def agreement(case: Case) -> Outcome:
     except Exception as error:  # noqa: BLE001  # which ones there are is what is asked
         return Outcome(CRASHED, (f"a raw {type(error).__name__}: {error}",), model=model)
     faults = [*before.faults(model), *_frozen(plan, case, model, score)]
-    if random_inputs(plan):
-        return Outcome(NOT_COMPARED, tuple(faults), plan=plan, model=model)
     faults += _differences(plan, case, model, score)
     return Outcome(EQUAL, tuple(faults), plan=plan, model=model)
 
@@ -102,15 +100,6 @@ def _plan(case: Case, model: nn.Module, score: Score, example: Batch) -> Plan:
         lr=case.lr,
     )
     return Plan.parse(plan.serialize())  # as a worker gets it
-
-
-def random_inputs(plan: Plan) -> list[int]:
-    """Places of the inputs that take random numbers.
-
-    No Plan has any yet. When there are, `_differences` must draw them, and eager PyTorch must be given the
-    same numbers; until then such Plans are counted, not compared.
-    """
-    return [place for place, item in enumerate(plan.inputs) if item.spec and item.spec.type == RANDOM]
 
 
 @torch.no_grad()
@@ -270,9 +259,11 @@ def _differences(plan: Plan, case: Case, model: nn.Module, score: Score) -> Iter
         kept = _zeros(plan)
         for step in range(1, STEPS + 1):
             batch = case.batch(rows)
-            theirs = eager_step(model, score, optimizer, *batch)
+            with SameNumbers(plan.draw(STREAM, rows, step=step)):
+                theirs = eager_step(model, score, optimizer, *batch)
             try:
-                loss, ours, kept = _outputs(plan, plan(*_arguments(plan, batch, ours, kept)))
+                arguments = _arguments(plan, batch, ours, kept)
+                loss, ours, kept = _outputs(plan, plan(*arguments, random=STREAM, step=step))
             except Exception as error:  # noqa: BLE001  # a Plan that was made must run
                 yield f"with {rows} rows the Plan fails: {type(error).__name__}: {error}"
                 return
@@ -305,7 +296,7 @@ def _arguments(
         PlanInputSpec.TYPE_MODEL_PARAM: parameters,
         PlanInputSpec.TYPE_OPTIMIZER_STATE: kept,
     }
-    return [lists[spec.type][spec.index or 0] for spec in plan.input_specs or []]
+    return [lists[s.type][s.index or 0] for s in plan.input_specs or [] if s.type in lists]
 
 
 def _outputs(

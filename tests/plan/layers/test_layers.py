@@ -21,7 +21,7 @@ from torch import nn
 from fedplan.errors import FedplanError
 from fedplan.plan import training_plan
 from tests.plan.layers.agreement import UnfitError, agreement
-from tests.plan.layers.faults import FAULTS, Fault, plain
+from tests.plan.layers.faults import FAULTS, MENDED, Fault, plain
 from tests.plan.layers.layer import Layer
 from tests.plan.layers.layers import LAYERS, NOT_LAYERS
 from tests.plan.layers.losses import LOSSES, Loss
@@ -97,6 +97,14 @@ def test_a_known_fault_is_mended(fault: Fault) -> None:
         warnings.simplefilter("ignore")
         found = [f for f in agreement(fault.example.case()).faults if fault.explains(fault.example, f)]
     assert not found
+
+
+@pytest.mark.parametrize("what", MENDED)
+def test_a_fault_stays_mended(what: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcome = agreement(MENDED[what].case())
+    assert not outcome.faults
 
 
 def modules_of_torch() -> list[str]:

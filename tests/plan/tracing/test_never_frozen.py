@@ -132,7 +132,7 @@ def test_a_loss_with_parameters_of_its_own_is_refused() -> None:
         def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return F.cross_entropy(output * self.scale, target)
 
-    with pytest.raises(TraceError, match=r"shape \[3\] that requires a gradient and is no parameter"):
+    with pytest.raises(TraceError, match=r"shape \[3\] \(at .*\) that requires a gradient and is no"):
         training_plan(Net(), Weighted(), example=batch())
 
 
@@ -302,7 +302,9 @@ class TestPythonState:
                 self.hidden = y.detach()
                 return self.out(x + y)
 
-        with pytest.raises(TraceError, match=r"sets 'hidden' while it runs.*register_buffer"):
+        with pytest.raises(
+            TraceError, match=r"sets 'hidden' \(at test_never_frozen\.py:\d+ in Rec.*register"
+        ):
             training_plan(Recurrent(), F.cross_entropy, example=batch())
 
     def test_a_number_that_the_next_run_reads_is_refused(self) -> None:
@@ -313,7 +315,7 @@ class TestPythonState:
                 self.runs += 1
                 return super().forward(x) * min(1.0, self.runs / 10)
 
-        with pytest.raises(TraceError, match="sets 'runs' while it runs"):
+        with pytest.raises(TraceError, match="sets 'runs'"):
             training_plan(Warming(), F.cross_entropy, example=batch())
 
     def test_what_nothing_reads_is_allowed_and_leaves_no_trace(self) -> None:

@@ -1,14 +1,18 @@
 """Whether a step depends on what a module keeps in Python from call to call, which a Plan cannot."""
 
+import inspect
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from fedplan.errors import TraceError
 from fedplan.plan.plan import Plan
+from fedplan.plan.tracing import source
 from fedplan.plan.tracing.unchanged import Change, Snapshot
 
 
@@ -31,7 +35,7 @@ def check_python_state(snapshot: Snapshot, plan: Plan, again: Callable[[], Plan]
         return
     for change in changes:
         vars(change.module)[change.name] = _with_values(vars(change.module).get(change.name))
-    names = ", ".join(f"'{change.path}'" for change in _told(changes))
+    names = ", ".join(f"'{change.path}'{_forward(change.module)}" for change in _told(changes))
     reason = (
         f"the model sets {names} while it runs, and its next run depends on it. A Plan runs the same "
         "operations each time: keep such a value as a tensor in a buffer (`register_buffer`) and write to "
@@ -43,6 +47,14 @@ def check_python_state(snapshot: Snapshot, plan: Plan, again: Callable[[], Plan]
         raise TraceError(f"{reason} (the second run fails: {error})") from error
     if not _alike(plan, second):
         raise TraceError(reason)
+
+
+def _forward(module: nn.Module) -> str:
+    """Where the author defined what a module does."""
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    if code is None or not source.is_authors_file(code.co_filename):
+        return ""
+    return f" (at {Path(code.co_filename).name}:{code.co_firstlineno} in {type(module).__name__})"
 
 
 def _told(changes: list[Change], most: int = 5) -> list[Change]:

@@ -14,6 +14,7 @@ from fedplan.plan.spec import PlanOutputSpec
 from fedplan.plan.tracing.batch import Example, detached, loss_of
 from fedplan.plan.tracing.context import StepContext, wants_context
 from fedplan.plan.tracing.module import module_tensors
+from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.optimizers import Update
 
 Score = Callable[..., torch.Tensor]
@@ -171,27 +172,30 @@ def as_travelling_like(given: torch.Tensor, after: torch.Tensor) -> torch.Tensor
 def _check_leaves(cost: torch.Tensor, trained: Sequence[torch.Tensor]) -> None:
     """Refuses gradients of tensors that are not the step's: a Plan would keep these as they are now."""
     own = {id(tensor) for tensor in trained}
-    for leaf in _leaves(cost):
+    for leaf, reader in _leaves(cost):
         if id(leaf) not in own:
+            place = Notes.running.place_of_function(reader) if Notes.running and reader is not None else None
+            where = f" (at {place})" if place else ""
             raise TraceError(
-                f"the loss depends on a tensor of the shape {list(leaf.shape)} that requires a gradient and "
-                "is no parameter of the model. A Plan would keep it as it is now. Make it part of the model, "
-                "read the model's parameters where the loss is computed (`model.parameters()`, not a list "
-                "made before), or turn its gradient off (`requires_grad_(False)`)"
+                f"the loss depends on a tensor of the shape {list(leaf.shape)}{where} that requires a "
+                "gradient and is no parameter of the model. A Plan would keep it as it is now. Make it part "
+                "of the model, read the model's parameters where the loss is computed (`model.parameters()`, "
+                "not a list made before), or turn its gradient off (`requires_grad_(False)`)"
             )
 
 
-def _leaves(cost: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensors that a gradient goes to."""
-    waiting, seen = [cost.grad_fn], set()
+def _leaves(cost: torch.Tensor) -> Iterator[tuple[torch.Tensor, Any]]:
+    """The tensors that a gradient goes to, each with the function that reads it."""
+    waiting: list[tuple[Any, Any]] = [(cost.grad_fn, None)]
+    seen = set()
     while waiting:
-        node = waiting.pop()
+        node, reader = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         if hasattr(node, "variable"):
-            yield node.variable
-        waiting += [following for following, _ in node.next_functions]
+            yield node.variable, reader
+        waiting += [(following, node) for following, _ in node.next_functions]
 
 
 def _clipped(
