@@ -117,6 +117,16 @@ class GRU(nn.Module):
         return self.out(self.rnn(x)[0][:, -1])
 
 
+class LSTM(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.rnn(x)[0].mean(dim=1))
+
+
 def scores(rows: int) -> Batch:
     return torch.randn(rows, 6), torch.rand(rows)
 
@@ -143,6 +153,7 @@ FAMILIES: dict[str, Family] = {
     "CNN with other layers": Family(cnn_with_other_layers, images, sizes=(4, 7, 1)),
     "embedding, attention, layer norm": Family(EmbeddingAttention, words, sizes=(4, 7, 1)),
     "LSTM cell": Family(UnrolledLSTM, sequences, sizes=(4, 7, 1)),
+    "LSTM": Family(LSTM, sequences, sizes=(4, 7, 1)),
     "GRU": Family(GRU, sequences),
     "transformer layer": Family(
         lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True),

@@ -254,7 +254,7 @@ class _Reader:
         results = [_key(r.id) for r in action.return_placeholder_ids] + [_key(r) for r in action.return_ids]
         operands = [self.arg(arg) for arg in action.args]
         target = self.target(action)
-        if action.command.startswith(("aten.", "sym.")) and target is None:
+        if action.command.startswith(("aten.", "fedplan.", "sym.")) and target is None:
             numbers = tuple(self.builder.new() for _ in results)
             self.builder.nodes.append(Node(action.command, tuple(operands), numbers))
             self.slots.update(zip(results, map(_Slot, map(Ref, numbers)), strict=True))

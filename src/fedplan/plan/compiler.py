@@ -22,6 +22,7 @@ from fedplan.plan.kernels import has_onednn
 from fedplan.plan.layout import channels_last
 from fedplan.plan.ops import row
 from fedplan.plan.patterns import rewrite
+from fedplan.plan.recurrence.substitution import with_fast_recurrences
 from fedplan.plan.rewrite import SIMPLIFY, apply, prune
 from fedplan.plan.specialise import folded, with_fixed_inputs, with_known_sizes
 
@@ -88,6 +89,8 @@ def compile_graph(
         graph = channels_last(graph, known)
         graph = rewrite(graph, known, (*ON_CPU, *ONEDNN) if has_onednn() else ON_CPU)
     graph = prune(folded(apply(graph, SIMPLIFY), known, device))
+    if terms is not None:
+        graph = with_fast_recurrences(graph, known, device.type == "cpu")
     return _Program(graph, known, device, terms or Terms()).build(inference=terms is not None)
 
 

@@ -14,6 +14,7 @@ import torch
 from fedplan.plan.interpreter import fetch
 from fedplan.plan.ir import Node
 from fedplan.plan.ops import Kind, lookup
+from fedplan.plan.recurrence import schema
 
 _ELEMENT = 20
 """Additions of a matrix product that take as long as one element that is fetched from memory."""
@@ -67,6 +68,8 @@ def work(node: Node, values: Mapping[int, Any]) -> int:
         values: its arguments and results by number; tensors on the meta device.
     """
     call = _call(node, values)
+    if call.kind is Kind.RECURRENCE:
+        return schema.work(*_recurrence(node, values))
     if call.kind is Kind.MATMUL and len(call.operands) >= 2:
         left, made = call.operands[-2], call.results[0]
         return 2 * made.numel() * max(left.shape[-1] if left.dim() else 1, 1)
@@ -79,6 +82,10 @@ def work(node: Node, values: Mapping[int, Any]) -> int:
     if node.op == "aten.index_put.default":
         elements += _common(_indices(fetch(node.args[1], values)))
     return _ELEMENT * elements
+
+
+def _recurrence(node: Node, values: Mapping[int, Any]) -> tuple[schema.Recurrence, list[Any]]:
+    return schema.RECURRENCES[node.op.split(".")[1]], [fetch(arg, values) for arg in node.args]
 
 
 def _multiplications(call: _Call, values: Mapping[int, Any]) -> int:
@@ -129,6 +136,8 @@ def scratch(node: Node, values: Mapping[int, Any]) -> int:
         values: its arguments and results by number; tensors on the meta device.
     """
     call = _call(node, values)
+    if call.kind is Kind.RECURRENCE:
+        return schema.scratch(*_recurrence(node, values))
     if call.kind is Kind.CONVOLUTION and len(call.operands) >= 2:
         # the pieces of the picture under each position of the kernel, side by side
         pieces = _multiplications(call, values) // max(_weight(call).shape[0], 1)

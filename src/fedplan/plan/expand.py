@@ -17,6 +17,8 @@ from fedplan.plan.interpreter import fetch
 from fedplan.plan.ir import Graph, Node, bind
 from fedplan.plan.lower import SIZES, lower
 from fedplan.plan.ops import DTYPES, OPS, lookup, overload
+from fedplan.plan.recurrence import reference
+from fedplan.plan.recurrence.schema import RECURRENCES
 from fedplan.plan.rewrite import SIMPLIFY, apply, prune
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.symbolic import retrace
@@ -108,7 +110,16 @@ def _function(node: Node) -> Callable[..., Any]:
 def _decompositions(kept: Collection[str]) -> Mapping[Any, Callable[..., Any]]:
     names = [name for name in OPS if name.startswith("aten.") and "sym_" not in name and name not in kept]
     known = {overload(name): decomposition_table.get(overload(name)) for name in names}
-    return {**{op: rule for op, rule in known.items() if rule is not None}, **_OWN}
+    return {**{op: rule for op, rule in known.items() if rule is not None}, **_unrolled(kept), **_OWN}
+
+
+def _unrolled(kept: Collection[str]) -> dict[Any, Callable[..., Any]]:
+    """Recurrences step by step."""
+    return {
+        overload(r.operator): getattr(reference, r.name)
+        for r in RECURRENCES.values()
+        if r.operator not in kept
+    }
 
 
 def _variance_and_mean(

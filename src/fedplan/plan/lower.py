@@ -27,6 +27,9 @@ SIZES: Mapping[Any, str] = {
 }
 """Arithmetic on sizes, as the tracer records it, by its name in the op table."""
 
+_NAMESPACES = frozenset(("aten", "fedplan"))
+"""Whose operators a Plan may hold, as far as the op table has them."""
+
 # Values are never changed in place, so a copy is the value itself.
 _IDENTITIES = frozenset({"alias", "clone", "detach", "lift", "lift_fresh", "lift_fresh_copy", "contiguous"})
 
@@ -121,7 +124,7 @@ class _Lowering:
             raise UnsupportedOpError(str(node.target), source=where, instead=DEPENDS_ON_VALUES)
         if node.target in SIZES:
             return self.emit(SIZES[node.target], tuple(map(self.arg, node.args)), where)
-        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace not in _NAMESPACES:
             raise UnsupportedOpError(str(node.target), source=where)
         return self.operator(node, node.target, where)
 

@@ -25,6 +25,9 @@ import torch
 from fedplan.errors import UnsupportedOpError
 from fedplan.plan.guards import GUARDS, RESULT_COUNTS, Guard
 from fedplan.plan.kernels import KERNELS
+from fedplan.plan.recurrence import operators as _operators  # noqa: F401  # makes torch.ops.fedplan
+from fedplan.plan.recurrence.executors import EXECUTORS
+from fedplan.plan.recurrence.schema import RECURRENCES, refusal
 
 
 class Kind(enum.Enum):
@@ -43,6 +46,8 @@ class Kind(enum.Enum):
     INDEX = "index"
     """Reads or writes elements chosen by numbers."""
     POOL = "pool"
+    RECURRENCE = "recurrence"
+    """A recurrent layer in one direction, or its gradient."""
     CREATE = "create"
     """New values from sizes and numbers."""
     SIZE = "size"
@@ -72,6 +77,8 @@ class Op:
             return _SIZE_FUNCTIONS[self.name]
         if self.name in KERNELS:
             return KERNELS[self.name].call
+        if self.name in EXECUTORS:
+            return EXECUTORS[self.name].call
         return _side_by_side(self.name) if self.name in _TRUST_STRIDES else overload(self.name)
 
     @property
@@ -117,9 +124,10 @@ def _arguments(name: str) -> tuple[Argument, ...]:
         return tuple(Argument(f"operand{i}", "number") for i in range(counts.get(name, 2)))
     if name in KERNELS:
         return tuple(Argument(argument, "Tensor") for argument in KERNELS[name].arguments)
+    operator = overload(EXECUTORS[name].stands_for.operator if name in EXECUTORS else name)
     return tuple(
         Argument(a.name, str(a.real_type), a.kwarg_only, a.default_value, not a.has_default_value())
-        for a in overload(name)._schema.arguments
+        for a in operator._schema.arguments
         if a.name not in _PLACEMENT
     )
 
@@ -138,14 +146,14 @@ def takes_device(name: str) -> bool:
 
 @functools.cache
 def overload(name: str) -> "torch._ops.OpOverload":
-    """PyTorch's operator of a name like ``aten.add.Tensor``.
+    """PyTorch's operator of a name like ``aten.add.Tensor`` or ``fedplan.lstm.default``.
 
     Raises:
         UnsupportedOpError: this PyTorch has no such operator.
     """
-    _, packet, variant = name.split(".")
+    namespace, packet, variant = name.split(".")
     try:
-        found: torch._ops.OpOverload = getattr(getattr(torch.ops.aten, packet), variant)
+        found: torch._ops.OpOverload = getattr(getattr(getattr(torch.ops, namespace), packet), variant)
     except AttributeError:
         raise UnsupportedOpError(name, instead=f"PyTorch {torch.__version__} does not have it.") from None
     return found
@@ -272,6 +280,8 @@ def _table() -> dict[str, Op]:
             for short in names.split():
                 name = f"aten.{short}"
                 table[name] = Op(name, kind, GUARDS.get(name), composite)
+    for made in RECURRENCES.values():
+        table[made.operator] = Op(made.operator, Kind.RECURRENCE, functools.partial(refusal, made))
     return table | {name: Op(name, Kind.SIZE) for name in _SIZE_FUNCTIONS}
 
 
@@ -289,6 +299,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 EXECUTOR_OPS: Mapping[str, Op] = {
     "aten.addmv.default": Op("aten.addmv.default", Kind.MATMUL),
+    **{name: Op(name, Kind.RECURRENCE) for name in EXECUTORS},
     **{name: Op(name, Kind.VIEW if kernel.view else Kind.MATMUL) for name, kernel in KERNELS.items()},
 }
 """Operations that an executor may put in place of others. No Plan can hold them."""

@@ -32,6 +32,7 @@ from torch.overrides import TorchFunctionMode
 from fedplan.errors import PlanError, TraceError
 from fedplan.plan import source
 from fedplan.plan.ops import OPS, overload
+from fedplan.plan.recurrence.interception import RecurrentLayers
 from fedplan.plan.source import of_exception, of_frame
 
 Function = Callable[..., Any]
@@ -70,7 +71,7 @@ def record(
         TraceError: the function reads values into Python, or takes another path for other sizes.
     """
     first = _Tracer(examples, free)
-    with _tracing(), _LineNotes():
+    with _tracing(), RecurrentLayers(), _LineNotes():
         module = first.run(function)
     _drop_profiling(module)
     constants = _lift_constants(module)

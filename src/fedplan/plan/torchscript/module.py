@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from fedplan.plan.ir import Graph, Node
 from fedplan.plan.plan import Plan
+from fedplan.plan.recurrence.unrolled import unrolled
 from fedplan.plan.torchscript import library
 from fedplan.plan.torchscript.archive import archive
 from fedplan.plan.torchscript.arguments import Argument, arguments
@@ -34,8 +35,9 @@ def write(plan: Plan) -> bytes:
     Raises:
         TranslationError: an operation cannot be said in the words of torch 1.8.
     """
-    tensors = [(f"v{number}", tensor) for number, tensor in plan.graph.constants]
-    return archive(_KIND, source(plan.graph, arguments(plan.inputs)), tensors)
+    graph = unrolled(plan.graph, plan.inputs)
+    tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
+    return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
 
 
 def source(graph: Graph, given: list[Argument]) -> str:
