@@ -11,6 +11,8 @@ from fedplan.errors import PlanInputError
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 
+_DATA = frozenset((PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET, PlanInputSpec.TYPE_VALUE))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlanInput:
@@ -27,6 +29,11 @@ class PlanInput:
     shape: tuple[int | None, ...] | None = None
     dtype: str | None = None
     spec: PlanInputSpec | None = None
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it takes data, and not a model, its training or a configuration, as far as is known."""
+        return self.spec is None or self.spec.type in _DATA
 
     def tensor(self, value: Any) -> torch.Tensor:
         """An argument as a tensor that fits the input.

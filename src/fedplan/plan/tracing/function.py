@@ -68,22 +68,24 @@ def trace(
     graph = simplify(lower(recording.module, recording.constants))
     if outputs is not None and len(outputs) != len(graph.outputs):
         raise TraceError(f"{len(outputs)} output specs for {len(graph.outputs)} outputs")
+    taken = tuple(
+        PlanInput(
+            _input_name(inputs[i] if inputs else None, i),
+            shape,
+            _dtype(tensor),
+            inputs[i] if inputs else None,
+        )
+        for i, (tensor, shape) in enumerate(zip(tensors, recording.shapes, strict=True))
+    )
     return Plan(
         name=name or str(getattr(function, "__name__", "plan")),
-        inputs=tuple(
-            PlanInput(
-                _input_name(inputs[i] if inputs else None, i),
-                shape,
-                _dtype(tensor),
-                inputs[i] if inputs else None,
-            )
-            for i, (tensor, shape) in enumerate(zip(tensors, recording.shapes, strict=True))
-        ),
+        inputs=taken,
         outputs=tuple(
             PlanOutput(_output_name(outputs[i] if outputs else None, i), outputs[i] if outputs else None)
             for i in range(len(graph.outputs))
         ),
         graph=graph,
+        example=tuple(t.detach() for t, item in zip(tensors, taken, strict=True) if item.is_data),
     )
 
 
