@@ -34,6 +34,8 @@ class Plan:
         graph: the operations; `str(plan)` shows them.
         limits: what a run may use; checked before the first run with new shapes.
         variants: what other clients run in its place; `with_variants` makes them.
+        example: the data that it was traced with, one tensor for each input that `PlanInput.is_data`; its
+            variants are tried with it. It is in memory only, and in no message.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Plan:
     id: int | str = 0
     limits: Limits = DEFAULT_LIMITS
     variants: Variants = dataclasses.field(default_factory=Variants)
+    example: tuple[torch.Tensor, ...] | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

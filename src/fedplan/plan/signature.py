@@ -12,6 +12,8 @@ from fedplan.errors import PlanInputError
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 
+_DATA = frozenset((PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET, PlanInputSpec.TYPE_VALUE))
+
 
 class Role(enum.StrEnum):
     """What a training does with a tensor of the model."""
@@ -59,6 +61,11 @@ class PlanInput:
     def is_random(self) -> bool:
         """Whether it is filled with random numbers."""
         return self.spec is not None and self.spec.type == PlanInputSpec.TYPE_RANDOM
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it takes data, and not a model, its training or a configuration, as far as is known."""
+        return self.spec is None or self.spec.type in _DATA
 
     def tensor(self, value: Any) -> torch.Tensor:
         """An argument as a tensor that fits the input.

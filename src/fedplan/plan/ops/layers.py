@@ -84,13 +84,17 @@ ROWS = (
             "{mean}, {rstd}, {weight}, {N}, {C}, {HxW}, {group}, {output_mask})"
         ),
     ),
-    _normalisation("native_layer_norm.default", DIRECT),
+    _normalisation(
+        "native_layer_norm.default",
+        DIRECT,
+        torchscript="@layer_norm(torch.contiguous({input}), {normalized_shape}, {weight}, {bias}, {eps})",
+    ),
     _normalisation(
         "native_layer_norm_backward.default",
         guard=guards.layer_norm_backward,
         torchscript=(
-            "torch.native_layer_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
-            "{normalized_shape}, {mean}, {rstd}, {weight}, {bias}, {output_mask})"
+            "@layer_norm_backward({grad_out}, {input}, {normalized_shape}, {mean}, {rstd}, {weight}, "
+            "{output_mask})"
         ),
     ),
     _normalisation("softmax.int", COMPOSITE),

@@ -171,6 +171,7 @@ def make_plan(
         ),
         outputs=tuple(outputs(len(graph.outputs))),
         graph=graph,
+        example=tuple(item.tensor.detach() for item in given if item.spec is None or item.spec.type in _ROWS),
     )
     _check_first_run(plan, [item.tensor.detach() for item in given])
     _check_other_sizes(plan, recording.assumptions)
@@ -227,7 +228,9 @@ def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
         zeros = [t if t.is_floating_point() else torch.zeros_like(t) for t in examples]
         try:
             interpret(plan.graph, [*zeros, *numbers])
-        except PlanExecutionError:
+        except PlanExecutionError as second:
+            if _is_out_of_range(second):
+                return
             dtypes = ", ".join(
                 f"{item.name} of {item.dtype}"
                 for item in plan.inputs
@@ -237,3 +240,8 @@ def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
                 f"the Plan fails on its own example: {error}. The example has {dtypes}; most losses want "
                 "labels of int64, and models data of their own dtype"
             ) from error
+
+
+def _is_out_of_range(error: PlanExecutionError) -> bool:
+    """Whether an operation failed because of a number in a tensor."""
+    return isinstance(error.__cause__, LookupError) or "out of bounds" in str(error.__cause__)

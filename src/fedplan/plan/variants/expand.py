@@ -21,7 +21,7 @@ from fedplan.plan.run.interpreter import fetch
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.tracing.lower import SIZES, lower
 from fedplan.plan.tracing.symbolic import retrace
-from fedplan.plan.variants.expansions import EXPANSIONS, PLAINER
+from fedplan.plan.variants.expansions import EXPANSIONS, PLAINER, Expansion
 
 _EXAMPLE_ROWS = 7
 """Extent of dimensions of any size while a graph is recorded; it stays a symbol."""
@@ -118,5 +118,20 @@ def _decompositions(kept: Collection[str], plain: Collection[str]) -> Mapping[An
         for operator in (overload(op.name) for op in OPS.values() if op.implementation is None)
         if str(operator) not in kept
     }
-    rules |= {overload(name): rule for name, rule in own.items()}
+    rules |= {overload(name): _in_order(rule) for name, rule in own.items()}
     return {operator: rule for operator, rule in rules.items() if rule is not None}
+
+
+def _in_order(rule: Expansion) -> Expansion:
+    """An expansion whose results lie in memory as a kernel's do: PyTorch's decompositions look at that."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        made = rule(*args, **options)
+        several = isinstance(made, tuple)
+        whole = [
+            value.contiguous() if isinstance(value, torch.Tensor) else value
+            for value in (made if several else (made,))
+        ]
+        return tuple(whole) if several else whole[0]
+
+    return call

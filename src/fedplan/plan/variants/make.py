@@ -21,6 +21,7 @@ def with_variants(
     plan: Plan,
     model: Sequence[torch.Tensor] | None = None,
     variants: Collection[str] | None = None,
+    example: Sequence[torch.Tensor] | None = None,
 ) -> Plan:
     """The Plan with its op list translated for other clients, and each translation checked.
 
@@ -44,12 +45,12 @@ def with_variants(
     """
     wanted = FORMS if variants is None else variants
     whole = dataclasses.replace(plan, variants=_only(plan.variants, wanted))
-    whole = _checked(whole, model, whole.variants.names())
+    whole = _checked(whole, model, example, whole.variants.names())
     for name in wanted:
         if name in plan.variants.names():
             continue
         try:
-            whole = _checked(make_variant(whole, name), model, [name])
+            whole = _checked(make_variant(whole, name), model, example, [name])
         except PlanError as reason:
             if variants is not None:
                 raise
@@ -89,10 +90,16 @@ def _only(held: Variants, wanted: Collection[str]) -> Variants:
     )
 
 
-def _checked(plan: Plan, model: Sequence[torch.Tensor] | None, names: Collection[str]) -> Plan:
+def _checked(
+    plan: Plan,
+    model: Sequence[torch.Tensor] | None,
+    example: Sequence[torch.Tensor] | None,
+    names: Collection[str],
+) -> Plan:
     """The Plan with the errors of these variants; unchecked when it does not say what inputs it takes."""
     if any(item.shape is None or item.dtype is None for item in plan.inputs):
         return plan
-    errors = {result.variant: result.greatest for result in check_variants(plan, model, variants=names)}
+    results = check_variants(plan, model, variants=names, example=example)
+    errors = {result.variant: result.greatest for result in results}
     errors = {**plan.variants.errors, **errors}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, errors=errors))

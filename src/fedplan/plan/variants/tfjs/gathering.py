@@ -172,7 +172,7 @@ def _widened(t: Translator, term: Term, shape: Sequence[Extent], wanted: Sequenc
 
 
 def _scatter(t: Translator, node: Node) -> Term:
-    """Writes elements, or a number, at places along a dimension; of several at one place the last stays."""
+    """Writes elements, or one number, at places along a dimension; the last of several at a place stays."""
     value, dim, index, source = node.args[:4]
     shape, chosen, dtype = t.shape(value), t.shape(index), t.result_dtype(node)
     number, axis = number_of(dtype), axis_of(dim, shape)

@@ -10,6 +10,7 @@ from fedplan.plan.variants.parts import without
 from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
+from fedplan.plan.variants.torchscript.integers import converted
 from fedplan.plan.variants.torchscript.spelling import spell
 from fedplan.plan.variants.unrolled import unrolled
 
@@ -20,7 +21,7 @@ _BY_PARTS = frozenset(op.name for op in OPS.values() if op.torchscript == BY_PAR
 
 
 def write(plan: Plan) -> bytes:
-    """A Plan as a TorchScript archive, which torch 1.8 and later load and compute the same with.
+    """A Plan as a TorchScript archive, which torch 1.7 and later load and compute the same with.
 
     The module's `forward` takes the Plan's inputs in order, with the model's parameters that follow one
     another as one `List[Tensor]`, the optimizer's tensors likewise, and returns the outputs as one
@@ -33,10 +34,11 @@ def write(plan: Plan) -> bytes:
         The archive's bytes: for `torch.jit.load`, `torch::jit::load`, `org.pytorch.Module.load`.
 
     Raises:
-        TranslationError: an operation cannot be said in the words of torch 1.8.
+        TranslationError: an operation cannot be said in the words of torch 1.7.
         PlanFormatError: one must be said with others, for which the Plan has to say the shapes of its inputs.
     """
-    graph = without(unrolled(plan.graph, plan.inputs), plan.inputs, _BY_PARTS)
+    unrolled_graph = unrolled(plan.graph, plan.inputs)
+    graph = converted(without(unrolled_graph, plan.inputs, _BY_PARTS), plan.inputs)
     tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
     return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
 
