@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Self, TypeVar
 
 import pybase64
@@ -25,6 +25,7 @@ from fedplan.wire.messages import (
     CycleAccepted,
     CycleRequest,
     HostTrainingRequest,
+    Part,
     ReportKeys,
     ReportRequest,
     StatusReply,
@@ -51,8 +52,8 @@ class GridApi:
         self._transport = transport
         self._downloads = downloads
         self._takes_binary = True
-        self._kept: dict[tuple[str, int], GridAnswer] = {}
-        """Plans and Protocols, which are the same in every cycle, by call and id."""
+        self._kept: dict[tuple[str, Hashable], GridAnswer] = {}
+        """What is the same in every cycle: Plans and Protocols by call and id, frozen tensors by model."""
 
     @classmethod
     def connect(
@@ -117,10 +118,24 @@ class GridApi:
             return Rejected(parse_timeout(data.get("timeout")))
         raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
 
-    async def get_model(self, worker_id: str, request_key: str, model_id: int) -> bytes:
-        """Downloads the cycle's model, a State."""
+    async def get_model(
+        self, worker_id: str, request_key: str, model_id: int, part: Part | None = None
+    ) -> bytes:
+        """Downloads the cycle's model, a State, or the part that is asked for; see `ModelRequest`."""
+        query: dict[str, str | int] = {} if part is None else {"part": part}
         return await self._get(
-            messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id
+            messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id, **query
+        )
+
+    async def get_frozen(self, worker_id: str, cycle: CycleAccepted) -> bytes:
+        """Downloads the frozen part of the cycle's model, unless it is here from an earlier cycle."""
+        return await self._get_again(
+            messages.GET_MODEL,
+            (cycle.model, cycle.version),
+            worker_id=worker_id,
+            request_key=cycle.request_key,
+            model_id=cycle.model_id,
+            part="frozen",
         )
 
     async def get_plan(self, worker_id: str, request_key: str, plan_id: int) -> bytes:
@@ -200,7 +215,7 @@ class GridApi:
         answer = await self._transport.send(_download(endpoint, query))
         return answer.content or b""
 
-    async def _get_again(self, endpoint: str, id: int, **query: str | int) -> bytes:
+    async def _get_again(self, endpoint: str, id: Hashable, **query: str | int) -> bytes:
         """Downloads what may be here already."""
         kept = self._kept.get((endpoint, id), GridAnswer())
         answer = await self._transport.send(_download(endpoint, query, kept.tag))

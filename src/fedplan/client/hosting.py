@@ -28,9 +28,11 @@ def state_of(model: Any) -> State:
     """
     try:
         state = model if isinstance(model, State) else State.of(_wire_tensors(_tensors_of(model)))
-        tensors = state.tensors
+        tensors, part = state.tensors, state.places
     except WireError as error:
         raise ConfigError(f"the model cannot be hosted: {error}") from error
+    if part is not None:
+        raise ConfigError("the model cannot be hosted: the State holds only a part of a model")
     if not tensors:
         raise ConfigError("the model cannot be hosted: it has no tensors, so there is nothing to train")
     return state

@@ -11,6 +11,7 @@ from fedplan.client.blocking import blocking_twin, run_blocking
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.events import Accepted, Events, H, Handler, Rejected
 from fedplan.client.model import SyftModel
+from fedplan.client.parts import whole_model
 from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.trainer import PlanTrainer
 from fedplan.client.transport import passes
@@ -177,12 +178,12 @@ class Job:
 
     async def _download(self, worker_id: str, cycle: CycleAccepted) -> None:
         key = cycle.request_key
-        model, plans, protocols = await asyncio.gather(
-            self._grid.get_model(worker_id, key, cycle.model_id),
+        changing, plans, protocols = await asyncio.gather(
+            self._grid.get_model(worker_id, key, cycle.model_id, "changing"),
             _each(cycle.plans, lambda id: self._grid.get_plan(worker_id, key, id)),
             _each(cycle.protocols, lambda id: self._grid.get_protocol(worker_id, key, id)),
         )
-        self._model = SyftModel.parse(model)
+        self._model = await whole_model(self._grid, worker_id, cycle, changing)
         parsed = {name: Plan.parse(data) for name, data in plans.items()}
         self.plans = {name: dataclasses.replace(plan, limits=self._limits) for name, plan in parsed.items()}
         self.protocols = {name: schema.Protocol.decode(data) for name, data in protocols.items()}
@@ -194,7 +195,8 @@ class Job:
         """Submits the model diff to the grid.
 
         Args:
-            diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`.
+            diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`, which
+                leaves out what is frozen where the grid takes that.
 
         Raises:
             WireError: `diff` is not bytes.

@@ -204,11 +204,10 @@ class _Reports:
 
     async def send(self, job: Job, trained: SyftModel) -> None:
         """Reports what was trained, in the form that was agreed on."""
-        diff = job.model.diff(trained)
         if self._compressor is None:
-            await job.report(diff.serialize())
+            await job.report(await job.model.create_serialized_diff_from_model(trained))
         else:
-            await job.report(self._compressor.compress(diff))
+            await job.report(self._compressor.compress(job.model.diff(trained)))
             self._compressor.sent()
 
 

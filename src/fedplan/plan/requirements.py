@@ -12,6 +12,7 @@ import torch
 from fedplan.errors import ConfigError, PlanError, PlanExecutionError, PlanInputError
 from fedplan.plan.ops import DTYPES
 from fedplan.plan.plan import Plan
+from fedplan.plan.roles import check_roles
 from fedplan.plan.run.check import ShapeAndDType
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
@@ -27,10 +28,12 @@ def check_specs(plan: Plan, parameters: int) -> None:
         parameters: how many tensors its model has.
 
     Raises:
-        PlanInputError: a spec means a tensor that is not there, or a value that does not travel.
+        PlanInputError: a spec means a tensor that is not there, or a value that does not travel; the Plan
+            changes a tensor that it says to be frozen.
     """
     if plan.input_specs is None:
         return
+    check_roles(plan)
     for item in plan.inputs:
         _check_input(plan, item)
     kind = PlanInputSpec.TYPE_OPTIMIZER_STATE
