@@ -243,5 +243,6 @@ def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
 
 
 def _is_out_of_range(error: PlanExecutionError) -> bool:
-    """Whether an operation failed because of a number in a tensor."""
-    return isinstance(error.__cause__, LookupError) or "out of bounds" in str(error.__cause__)
+    """Whether an operation failed because of a number in a tensor, or for want of memory."""
+    cause = str(error.__cause__)
+    return isinstance(error.__cause__, LookupError) or "out of bounds" in cause or "allocate memory" in cause
