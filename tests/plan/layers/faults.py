@@ -54,6 +54,12 @@ LEFT = "left a FakeTensor|cannot be copied"
 
 FAULTS = (
     Fault(
+        "a value that is read for a sparse gradient",
+        Step(plain("Embedding", sparse=True, max_norm=1.0)),
+        "which operation or layer: a tensor's value is read into Python",
+        lambda step: step.choice.options.get("sparse") is True,
+    ),
+    Fault(
         "PyTorch's decomposition of this loss is wrong",
         Step(plain("MultiLabelMarginLoss")),
         "differs by",

@@ -30,10 +30,15 @@ def module_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     for name, tensor in tensors.items():
         if is_lazy(tensor):
             raise TraceError(
-                f"the parameter '{name}' has no shape yet: run the model on a batch once, so that its lazy "
-                "layers find their sizes"
+                f"the parameter '{name}' of {_owner(model, name)} has no shape yet: run the model on a batch "
+                "once, so that its lazy layers find their sizes"
             )
     return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _owner(model: nn.Module, name: str) -> str:
+    """The class of the layer that holds a tensor of this name."""
+    return type(model.get_submodule(name.rpartition(".")[0])).__name__
 
 
 def module_state(model: nn.Module) -> dict[str, torch.Tensor]:
