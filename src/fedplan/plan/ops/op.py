@@ -90,7 +90,7 @@ Words = str | Callable[[Mapping[str, Any]], str | None]
 arguments, None for none."""
 
 SAME = "same"
-"""TorchScript has the operation, in torch 1.8 and in today's, with the same arguments in the same order."""
+"""TorchScript has the operation, in torch 1.7 and in today's, with the same arguments in the same order."""
 
 BY_PARTS = "by parts"
 """TorchScript says it with the operations of its expansion (`fedplan.plan.variants.expansions`)."""

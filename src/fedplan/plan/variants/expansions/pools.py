@@ -91,7 +91,7 @@ def avg_pool2d(
         return NotImplemented
     averages = _aten.avg_pool2d.default(framed(x, window), size, steps)
     factor = _factor(x, window, count_include_pad, divisor_override)
-    return averages if factor == 1.0 and isinstance(factor, float) else averages * factor
+    return averages if isinstance(factor, float) and factor == 1.0 else averages * factor
 
 
 def avg_pool2d_backward(
