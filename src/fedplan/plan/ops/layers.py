@@ -12,7 +12,7 @@ _pool = functools.partial(op, Kind.POOL)
 
 COMPOSITE, IN_PLACE, DIRECT, CONTIGUOUS = Trait.COMPOSITE, Trait.IN_PLACE, Trait.DIRECT, Trait.CONTIGUOUS
 
-# `torch.contiguous` in the words of TorchScript stands where a kernel of torch 1.8 reads tensors as if their
+# `torch.contiguous` in the words of TorchScript stands where a kernel of old torch reads tensors as if their
 # elements lay side by side in memory.
 ROWS = (
     _product("addmm.default", IN_PLACE | DIRECT),

@@ -94,7 +94,7 @@ arguments, None for none."""
 Estimate = Callable[[Sequence[Any]], int]
 
 SAME = "same"
-"""TorchScript has the operation, in torch 1.8 and in today's, with the same arguments in the same order."""
+"""TorchScript has the operation, in torch 1.7 and in today's, with the same arguments in the same order."""
 
 BY_PARTS = "by parts"
 """TorchScript says it with the operations of its expansion (`fedplan.plan.variants.expansions`)."""

@@ -1,7 +1,10 @@
 """Convolutions of every kind, and their gradients, are the same in tfjs."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from tests.plan.variants.tfjs.agreement import agrees, gradients
@@ -27,50 +30,66 @@ KINDS: list[Options] = [
 ]
 
 
+TRANSPOSED_KINDS: list[Options] = [
+    {},
+    {"stride": 2, "padding": 1, "output_padding": 1},
+    {"dilation": 2, "padding": 3},
+    {"stride": 2, "groups": 2},
+    {"stride": 3, "groups": 4, "padding": 1},
+]
+
+Layer = tuple[Callable[..., Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def convolution(rank: int, options: Options) -> Layer:
+    """A convolution, and examples of its pictures, its weight and its bias."""
+    groups, convolve = options.get("groups", 1), CONVOLUTIONS[rank]
+    assert isinstance(groups, int)
+    weight, bias = torch.randn(8, 4 // groups, *SIZES[rank]), torch.randn(8)
+    return _layer(lambda x, w, b: convolve(x, w, b, **options), rank, weight, bias)
+
+
+def transposed(rank: int, options: Options) -> Layer:
+    """A transposed convolution with its examples."""
+    groups, convolve = options.get("groups", 1), TRANSPOSED[rank]
+    assert isinstance(groups, int)
+    weight, bias = torch.randn(4, 2, *SIZES[rank]), torch.randn(2 * groups)
+    return _layer(lambda x, w, b: convolve(x, w, b, **options), rank, weight, bias)
+
+
+def _layer(layer: Callable[..., Tensor], rank: int, weight: Tensor, bias: Tensor) -> Layer:
+    pictures = torch.zeros(2, 4, *EXTENTS[rank])
+    return gradients(layer), (pictures, weight.requires_grad_(), bias.requires_grad_())  # type: ignore[return-value]
+
+
+HUNDREDS = 1e-4
+"""How near sums of some hundred numbers come."""
+
+
 @pytest.mark.parametrize("rank", CONVOLUTIONS)
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_a_convolution_and_its_gradients(rank: int, options: Options) -> None:
-    weight, bias = torch.randn(8, 4 // options.get("groups", 1), *SIZES[rank]), torch.randn(8)  # type: ignore[operator]
-    convolve = CONVOLUTIONS[rank]
-    agrees(
-        gradients(lambda x, w, b: convolve(x, w, b, **options)),
-        torch.zeros(2, 4, *EXTENTS[rank]),
-        weight.requires_grad_(),
-        bias.requires_grad_(),
-        tolerance=1e-4,  # sums of some hundred numbers
-    )
+    function, examples = convolution(rank, options)
+    agrees(function, *examples, tolerance=HUNDREDS)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"stride": (2, 3), "padding": (1, 2)}, {"dilation": (1, 2), "padding": 2}, {"groups": 4}],
-    ids=str,
+    "options", [{"stride": (2, 3), "padding": (1, 2)}, {"dilation": (1, 2), "padding": 2}], ids=str
 )
 def test_one_whose_axes_differ(options: Options) -> None:
-    """With `groups`, one kernel for each channel."""
-    weight = torch.randn(4, 4 // options.get("groups", 1), 3, 2).requires_grad_()  # type: ignore[operator]
-    agrees(gradients(lambda x, w: F.conv2d(x, w, **options)), torch.zeros(2, 4, 8, 9), weight)  # type: ignore[arg-type]
+    function, examples = convolution(2, options)
+    agrees(function, *examples, tolerance=HUNDREDS)
+
+
+def test_one_kernel_for_each_channel() -> None:
+    weight = torch.randn(4, 1, 3, 2).requires_grad_()
+    agrees(
+        gradients(lambda x, w: F.conv2d(x, w, groups=4)), torch.zeros(2, 4, 8, 9), weight, tolerance=HUNDREDS
+    )
 
 
 @pytest.mark.parametrize("rank", TRANSPOSED)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"stride": 2, "padding": 1, "output_padding": 1},
-        {"dilation": 2, "padding": 3},
-        {"stride": 2, "groups": 2},
-        {"stride": 3, "groups": 4, "padding": 1},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", TRANSPOSED_KINDS, ids=str)
 def test_a_transposed_convolution_and_its_gradients(rank: int, options: Options) -> None:
-    weight, bias = torch.randn(4, 2, *SIZES[rank]), torch.randn(2 * options.get("groups", 1))  # type: ignore[operator]
-    convolve = TRANSPOSED[rank]
-    agrees(
-        gradients(lambda x, w, b: convolve(x, w, b, **options)),
-        torch.zeros(2, 4, *EXTENTS[rank]),
-        weight.requires_grad_(),
-        bias.requires_grad_(),
-        tolerance=1e-4,  # sums of some hundred numbers
-    )
+    function, examples = transposed(rank, options)
+    agrees(function, *examples, tolerance=HUNDREDS)

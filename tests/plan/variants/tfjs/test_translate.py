@@ -92,6 +92,9 @@ FUNCTIONS_OF_A_MATRIX: dict[str, Callable[[torch.Tensor], object]] = {
     "pairs of the batch": lambda x: (
         (x.unsqueeze(0) - x.unsqueeze(1)).square().sum(2) + x.new_ones(x.shape[0], x.shape[0])
     ),
+    "halves of two batches": lambda x: (
+        torch.cat([x, x * 2])[: x.shape[0]], torch.cat([x, x * 2])[x.shape[0] :]
+    ),
     "axes of one beside two of the batch": lambda x: ((x @ x.t()).unsqueeze(1) * 2).squeeze(1),
     "the remainder with the sign of the number": lambda x: (torch.fmod(x, 0.3), torch.fmod(x, x[0] + 2)),
     "rows chosen": lambda x: x.index_select(1, torch.tensor([2, 0])),

@@ -10,7 +10,7 @@ from fedplan.plan.variants.tfjs.translator import Operand, Rule, Translator, Uns
 
 _UNARY: Mapping[str, str] = {
     **{name: name for name in (
-        "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "exp",
+        "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "exp",
         "expm1", "floor", "log", "log1p", "neg", "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign",
         "sin", "sinh", "sqrt", "tan", "tanh",
     )},
@@ -53,6 +53,12 @@ def _unary(command: str) -> Rule:
         return t.call("cast", result, "int32") if t.result_dtype(node) == "int32" else result
 
     return rule
+
+
+def _error_function(t: Translator, node: Node) -> Term:
+    """tfjs-core 1.2.5 has it for what is not negative; it is odd."""
+    value = t.tensor(node.args[0], "float32")
+    return t.call("mul", t.call("sign", value), t.call("erf", t.call("abs", value)))
 
 
 def arithmetic(t: Translator, command: str, left: Operand, right: Operand, dtype: str) -> Term:
@@ -217,6 +223,7 @@ RULES: Mapping[str, Rule] = {
         for name, command in _LOGIC.items()
         for variant in ("Scalar", "Tensor")
     },
+    "aten.erf.default": _error_function,
     "aten.logical_not.default": _not,
     "aten.bitwise_not.default": _not,
     "aten.add.Scalar": _sum("add"),

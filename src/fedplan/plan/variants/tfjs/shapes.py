@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Arg, Node, Ref
 from fedplan.plan.variants.tfjs.emitter import Term
+from fedplan.plan.variants.tfjs.gathering import take
 from fedplan.plan.variants.tfjs.translator import (
     Extent,
     Rule,
@@ -137,16 +138,32 @@ def _slice_of_the_batch(
 ) -> Term:
     """Some rows of as many as there are; how many there are, only tfjs knows."""
     start, end, stride = bounds
-    begin, extent = 0 if start is None else integer(start), shape[axis]
-    if isinstance(end, Ref):
-        assert isinstance(extent, Varying)
-        if stride != 1 or result != Varying(*(rows - begin for rows in extent)):
-            raise UnsayableError("It ends at a row that depends on the batch size.")
-        end = None
+    if isinstance(start, Ref) or isinstance(end, Ref):
+        return _rows_from(t, term, shape, axis, start, stride, result)
+    begin = 0 if start is None else integer(start)
     last = None if end is None or integer(end) >= _ENDLESS else integer(end)
     if begin >= 0 and last is None and stride == 1:
         return _part(t, term, len(shape), axis, begin, -1)
     return _steps(t, term, len(shape), axis, begin, last, stride)
+
+
+def _rows_from(
+    t: Translator,
+    term: Term,
+    shape: Sequence[Extent],
+    axis: int,
+    start: Arg,
+    stride: int,
+    result: Extent,
+) -> Term:
+    """As many rows as a value has that exists already, chosen by their numbers."""
+    places = t.counted(result)
+    if stride != 1:
+        places = t.call("mul", places, t.call("scalar", stride, "int32"))
+    if start is not None and start != 0:
+        places = t.call("add", places, t.call("cast", t.tensor(start), "int32"))
+    made = [result if i == axis else extent for i, extent in enumerate(shape)]
+    return take(t, term, shape, axis, places, made)
 
 
 def _split(t: Translator, node: Node) -> tuple[Term, ...]:

@@ -35,6 +35,22 @@ def in_float32(function: Callable[[Tensor], Tensor]) -> Callable[[Value], Tensor
     return lambda value: function(as_tensor(value).to(torch.float32))
 
 
+def erf(value: Value) -> Tensor:
+    """Of what is not negative: tfjs-core 1.2.5 is wrong below zero."""
+    tensor = as_tensor(value).to(torch.float32)
+    if bool((tensor < 0).any()):
+        raise ValueError("tfjs-core 1.2.5 has the error function for what is not negative only")
+    return torch.erf(tensor)
+
+
+def square(value: Value) -> Tensor:
+    """Of fractions: versions of tfjs differ in the dtype of an integer's square."""
+    tensor = as_tensor(value)
+    if tensor.dtype != torch.float32:
+        raise TypeError(f"versions of tfjs differ in the square of {tensor.dtype}")
+    return tensor.square()
+
+
 def logic(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Of truth values."""
     return lambda left, right: function(truth(left), truth(right))
