@@ -23,6 +23,8 @@
     │   ├── CheckpointError         a training checkpoint that cannot be read or applied
     │   ├── ModelMismatchError      parameters whose number or shapes are not the model's
     │   ├── CycleRejectedError      the grid did not take the worker into a cycle
+    │   ├── CycleFailedError        a cycle that the model owner waits for made no checkpoint
+    │   ├── WaitTimeoutError        what the model owner waits for was not there in time
     │   ├── GridConnectionError     the grid could not be reached, or the connection broke
     │   │   └── GridTimeoutError    the grid did not answer in time
     │   └── GridResponseError       the grid answered with an error, or with something unreadable
@@ -177,6 +179,14 @@ class CycleRejectedError(WorkerError):
     def __init__(self, message: str, *, timeout: float | None = None) -> None:
         self.timeout = timeout
         super().__init__(message)
+
+
+class CycleFailedError(WorkerError):
+    """A cycle that the model owner waits for ended without a checkpoint; the message says why."""
+
+
+class WaitTimeoutError(WorkerError):
+    """What the model owner waits for was not there in time; the message says what the cycle waits for."""
 
 
 class GridConnectionError(WorkerError):

@@ -32,7 +32,7 @@ export async function openPage() {
   const page = await browser.newPage();
   page.on('console', (message) => console.error(message.text()));
   page.on('pageerror', (error) => console.error(error));
-  await page.goto(`${address}/page.html`);
+  await page.goto(`${address}/page.html?core=${process.env.TFJS_CORE ?? '@tensorflow/tfjs-core'}`);
   await page.waitForFunction(() => window.takePart);
   return { browser, page };
 }

@@ -1,8 +1,13 @@
 // syft.js and tfjs-core from npm, and what a browser has and Node lacks.
 
-import { createRequire } from 'node:module';
+import Module, { createRequire } from 'node:module';
 
 const require = createRequire(import.meta.url);
+
+const CORE = '@tensorflow/tfjs-core';
+const resolve = Module._resolveFilename; // another version of it is installed under another name
+Module._resolveFilename = (request, ...rest) =>
+  resolve(request === CORE ? (process.env.TFJS_CORE ?? CORE) : request, ...rest);
 
 globalThis.WebSocket ??= require('ws');
 globalThis.name ??= ''; // the speed test reads window.name
@@ -19,5 +24,5 @@ Object.defineProperty(globalThis, 'XMLHttpRequest', {
 
 console.log = console.warn = console.error; // standard output is for results
 
-export const tf = require('@tensorflow/tfjs-core');
+export const tf = require(CORE);
 export const syft = require('@openmined/syft.js');

@@ -12,8 +12,21 @@ from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.make import make_variant
 from tests.plan.families import FAMILIES
 from tests.plan.tracing.test_training import optimizer_state, traced
-from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX, POOLS, UNEVEN, gradients
+from tests.plan.variants.tfjs.agreement import gradients, like
+from tests.plan.variants.tfjs.test_convolutions import (
+    KINDS,
+    TRANSPOSED_KINDS,
+    Layer,
+    Options,
+    convolution,
+    transposed,
+)
+from tests.plan.variants.tfjs.test_indexing import CHOICES, PUT
+from tests.plan.variants.tfjs.test_ordering import ORDERS
+from tests.plan.variants.tfjs.test_pools import POOLS
+from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX
 
+from .actions import Array
 from .tfjs import PROGRAMS, Result, TfjsError, run_plans
 
 ROWS = 5
@@ -32,34 +45,72 @@ def step_of(family: str) -> Case:
     return Case(plan, [data, target, torch.tensor([0.1]), *model_parameters(model), *optimizer_state(plan)])
 
 
-def function_of(function: Callable[..., object], *shape: int) -> Case:
-    return Case(trace(function, torch.zeros(4, *shape)), [torch.randn(ROWS, *shape)])
+def function_of(function: Callable[..., object], *examples: torch.Tensor) -> Case:
+    return Case(trace(function, *examples), [like(example, ROWS) for example in examples])
+
+
+def layer_of(make: Callable[..., Layer], rank: int, options: Options) -> Case:
+    function, examples = make(rank, options)
+    return function_of(function, *examples)
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    **{name: functools.partial(step_of, name) for name in FAMILIES if name != UNEVEN},
-    **{name: functools.partial(function_of, each, 3) for name, each in FUNCTIONS_OF_A_MATRIX.items()},
+    **{name: functools.partial(step_of, name) for name in FAMILIES},
     **{
-        f"pool: {name}": functools.partial(function_of, gradients(each), 2, 6, 9)
+        name: functools.partial(function_of, each, torch.zeros(4, 3))
+        for name, each in FUNCTIONS_OF_A_MATRIX.items()
+    },
+    **{
+        f"pool: {name}": functools.partial(function_of, gradients(each), torch.zeros(4, 2, 6, 9))
         for name, each in POOLS.items()
+    },
+    **{
+        f"chosen: {name}": functools.partial(function_of, gradients(each), *examples)
+        for name, (each, examples) in CHOICES.items()
+    },
+    **{
+        f"put: {name}": functools.partial(function_of, each, *examples)
+        for name, (each, examples) in PUT.items()
+    },
+    **{
+        f"order: {name}": functools.partial(function_of, gradients(each), torch.zeros(4, 5))
+        for name, each in ORDERS.items()
+    },
+    **{
+        f"{rank}: {make.__name__} {options}": functools.partial(layer_of, make, rank, options)
+        for make, kinds in ((convolution, KINDS), (transposed, TRANSPOSED_KINDS))
+        for options in kinds
+        for rank in (1, 2, 3)
     },
 }
 
 
-@pytest.mark.timeout(300)
-def test_tfjs_computes_what_pytorch_computes():
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
     torch.manual_seed(0)
-    cases = {name: make() for name, make in CASES.items()}
-    tasks = []
-    for case in cases.values():
-        plan = make_variant(case.plan, "tfjs")
-        tasks.append((split_variants(plan.serialize())["tfjs"], [value.numpy() for value in case.arguments]))
+    return {name: make() for name, make in CASES.items()}
 
+
+@pytest.fixture(scope="module")
+def tasks(cases: dict[str, Case]) -> list[tuple[bytes, list[Array]]]:
+    return [
+        (
+            split_variants(make_variant(case.plan, "tfjs").serialize())["tfjs"],
+            [value.detach().numpy() for value in case.arguments],
+        )
+        for case in cases.values()
+    ]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("runtime", PROGRAMS)
+def test_tfjs_computes_what_pytorch_computes(
+    cases: dict[str, Case], tasks: list[tuple[bytes, list[Array]]], runtime: str
+) -> None:
     faults = {}
-    for runtime in PROGRAMS:
-        for name, made in zip(cases, run_plans(tasks, runtime), strict=True):
-            if fault := _fault(cases[name], made):
-                faults[f"{name}, in {runtime}"] = fault
+    for name, made in zip(cases, run_plans(tasks, runtime), strict=True):
+        if fault := _fault(cases[name], made):
+            faults[name] = fault
     assert faults == {}
 
 

@@ -1,4 +1,4 @@
-"""The Python interpreter of tfjs's vocabulary computes what tfjs-core 1.7.4 does, function by function."""
+"""The interpreter of tfjs's vocabulary computes what tfjs-core 1.2.5 and 1.7.4 do, function by function."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +26,8 @@ M = np.array([[2, 3, -2], [3, 2, 1]], np.int32)
 T = np.array([[True, False, True], [False, False, True]])
 PICTURES = np.random.default_rng(2).normal(size=(2, 6, 7, 3)).astype(np.float32)
 KERNEL = np.random.default_rng(3).normal(size=(3, 2, 3, 4)).astype(np.float32)
+VOLUMES = np.random.default_rng(5).normal(size=(2, 4, 5, 6, 3)).astype(np.float32)
+VOLUME_KERNEL = np.random.default_rng(6).normal(size=(2, 2, 3, 3, 4)).astype(np.float32)
 BATCH = np.random.default_rng(4).normal(size=(2, 3, 4)).astype(np.float32)
 
 
@@ -47,11 +49,13 @@ def reduction(name: str, *values: Array) -> list[Action]:
 CASES: Mapping[str, Sequence[Action]] = {
     **{name: unary(name) for name in (
         "abs", "ceil", "exp", "floor", "neg", "round", "sigmoid", "sign", "sin", "cos", "tan", "tanh", "relu",
-        "square", "erf", "expm1", "cosh", "sinh", "atan", "asinh", "clone", "onesLike", "zerosLike",
+        "expm1", "cosh", "sinh", "atan", "asinh", "clone", "onesLike", "zerosLike",
         "reciprocal",
     )},
     **{name: [Action(f"tf.{name}", (value,)) for value in (POSITIVE, HALVES, N)] for name in
        ("log", "log1p", "sqrt", "rsqrt", "acosh")},
+    "square": [Action("tf.square", (value,)) for value in (F, HALVES)],
+    "erf": [Action("tf.erf", (value,)) for value in (POSITIVE, np.abs(HALVES), np.abs(N))],
     **{name: [Action(f"tf.{name}", (np.clip(F, -0.99, 0.99),))] for name in ("acos", "asin", "atanh")},
     **{name: unary(name, ODD) for name in ("isNaN", "isInf")},
     **{name: binary(name) for name in ("add", "sub", "mul", "maximum", "minimum", "equal", "notEqual", "less",
@@ -72,7 +76,10 @@ CASES: Mapping[str, Sequence[Action]] = {
     "all": reduction("all", T),
     "argMax": [Action("tf.argMax", (F,)), Action("tf.argMax", (F, 1)), Action("tf.argMax", (np.round(F), 0))],
     "argMin": [Action("tf.argMin", (F,)), Action("tf.argMin", (F, 1))],
-    "cumsum": [Action("tf.cumsum", (F,)), Action("tf.cumsum", (N, 1))],
+    "cumsum": [
+        Action("tf.cumsum", args)
+        for args in ((F,), (N, 1), (F, 0, True), (N, 1, True, True), (N, 0, False, True))
+    ],
     "cast": [Action("tf.cast", (value, to)) for value in (HALVES, N, T) for to in DTYPES],
     "reshape": [Action("tf.reshape", args) for args in ((F, [4, 3]), (F, [2, -1]), (F[:1, :1], []))],
     "transpose": [Action("tf.transpose", (F,)), Action("tf.transpose", (BATCH, [2, 0, 1]))],
@@ -83,13 +90,38 @@ CASES: Mapping[str, Sequence[Action]] = {
     "stridedSlice": [
         Action("tf.stridedSlice", (PICTURES, [0, 1, 0, 0], [0, 6, 5, 0], [1, 2, 2, 1], 9, 9)),
         Action("tf.stridedSlice", (F, [0, 1], [3, 4], [1, 2])),
+        Action("tf.stridedSlice", (F, [-2, 0], [0, 0], [1, 1], 2, 3)),
+        Action("tf.stridedSlice", (F, [-9, 0], [-1, 0], [1, 1], 2, 2)),
+        Action("tf.stridedSlice", (F, [1, 0], [0, 0], [2, 1], 2, 3)),
     ],
-    "pad": [Action("tf.pad", (F, [[1, 0], [0, 2]])), Action("tf.pad", (F, [[0, 0], [1, 1]], 2.5))],
-    "tile": [Action("tf.tile", (F, [2, 1])), Action("tf.tile", (N, [1, 3]))],
+    "pad": [
+        Action("tf.pad", args)
+        for args in (
+            (F, [[1, 0], [0, 2]]), (F, [[0, 0], [1, 1]], 2.5), (N, [[0, 1], [0, 0]], 0),
+            (VOLUMES, [[0, 0], [1, 0], [0, 2], [1, 1], [0, 0]]),
+        )
+    ],
+    "tile": [Action("tf.tile", args) for args in ((F, [2, 1]), (N, [1, 3]), (VOLUMES, [1, 2, 1, 1, 2]))],
     "reverse": [Action("tf.reverse", (F, [1])), Action("tf.reverse", (BATCH, [0, 2]))],
     "gather": [
         Action("tf.gather", (F, np.array([2, 0], np.int32))),
         Action("tf.gather", (F, np.array([[1, 3], [0, 0]], np.int32), 1)),
+        Action("tf.gather", (N, np.array(1, np.int32))),
+        Action("tf.gather", (PICTURES, np.array([5, 0, 5], np.int32), 2)),
+    ],
+    "gatherND": [
+        Action("tf.gatherND", (value, np.array(places, np.int32)))
+        for value, places in (
+            (F, [[2, 1], [0, 3]]), (N, [[1, 2]]), (F, [[1], [0], [1]]), (PICTURES, [[1, 5], [0, 0]]),
+            (BATCH, [[[1, 2], [0, 0]], [[0, 1], [1, 1]]]),
+        )
+    ],
+    "scatterND": [
+        Action("tf.scatterND", (np.array(places, np.int32), values, shape))
+        for places, values, shape in (
+            ([[2, 1], [0, 3], [2, 1]], F[0, :3], [3, 4]), ([[1], [1]], N, [4, 3]), ([[2]], N[:1], [3, 3]),
+            ([[0], [4], [0]], F, [5, 4]),
+        )
     ],
     "oneHot": [Action("tf.oneHot", (np.array([2, 0, -100, 7], np.int32), 3))],
     "matMul": [
@@ -101,10 +133,24 @@ CASES: Mapping[str, Sequence[Action]] = {
     "dot": [Action("tf.dot", (F[0], G[0])), Action("tf.dot", (F, G[0]))],
     "softmax": [Action("tf.softmax", (F,)), Action("tf.softmax", (F, 1))],
     "norm": [Action("tf.norm", (F,))],
+    "expandDims": [Action("tf.expandDims", args) for args in ((F,), (F, 1), (N, 2))],
     "squeeze": [Action("tf.squeeze", (F[:1],)), Action("tf.squeeze", (F[:1, :1], [0]))],
     "conv2d": [
         Action("tf.conv2d", (PICTURES, KERNEL, stride, "valid", "NHWC", dilation))
         for stride, dilation in (([1, 1], [1, 1]), ([2, 1], [1, 1]), ([1, 1], [2, 3]))
+    ],
+    "conv1d": [
+        Action("tf.conv1d", (PICTURES[:, 0], KERNEL[0], stride, "valid", "NWC", dilation))
+        for stride, dilation in ((1, 1), (2, 1), (1, 2))
+    ],
+    "conv3d": [
+        Action("tf.conv3d", (VOLUMES, VOLUME_KERNEL, stride, "valid", "NDHWC", dilation))
+        for stride, dilation in (([1, 1, 1], [1, 1, 1]), ([2, 1, 2], [1, 1, 1]), ([1, 1, 1], [1, 2, 1]))
+    ],
+    "depthwiseConv2d": [
+        Action("tf.depthwiseConv2d", (PICTURES, kernel, stride, "valid", "NHWC", dilation))
+        for kernel in (KERNEL[..., :1], KERNEL)
+        for stride, dilation in (([1, 1], [1, 1]), ([2, 2], [1, 1]), ([1, 1], [2, 3]))
     ],
     "maxPool": [
         Action("tf.maxPool", (PICTURES, [2, 3], [2, 1], "valid")),
@@ -129,9 +175,12 @@ def in_python(plan: bytes, inputs: Sequence[Array | float]) -> list[Array]:
     ]
 
 
-@pytest.fixture(scope="module")
-def in_tfjs() -> list[Result | TfjsError]:
-    return run_actions(action for _, action in ALL)
+IN_NODE = ["Node", "Node, tfjs-core 1.2.5"]
+
+
+@pytest.fixture(scope="module", params=IN_NODE)
+def in_tfjs(request: pytest.FixtureRequest) -> list[Result | TfjsError]:
+    return run_actions((action for _, action in ALL), request.param)
 
 
 def test_every_function_has_a_case() -> None:
@@ -158,9 +207,10 @@ METHOD_ARGUMENTS: Mapping[str, Sequence[object]] = {
 }  # fmt: skip
 
 
-def test_every_method_is_one_and_computes_the_same() -> None:
+@pytest.mark.parametrize("runtime", IN_NODE)
+def test_every_method_is_one_and_computes_the_same(runtime: str) -> None:
     actions = [Action(name, METHOD_ARGUMENTS.get(name, ()), target=POSITIVE) for name in METHODS]
-    for action, theirs in zip(actions, run_actions(actions), strict=True):
+    for action, theirs in zip(actions, run_actions(actions, runtime), strict=True):
         assert isinstance(theirs, np.ndarray), (action.command, theirs)
         (ours,) = in_python(*plan_of_action(action))
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6, err_msg=action.command)
@@ -175,14 +225,22 @@ REFUSED = [
     Action("tf.slice", (F, [0, 3], [3, 3])),
     Action("tf.conv2d", (PICTURES, KERNEL, [2, 2], "valid", "NHWC", [2, 2])),
     Action("tf.reshape", (F, [5, 5])),
+    Action("tf.gatherND", (F, np.array([[3, 0]], np.int32))),
+    Action("tf.scatterND", (np.array([[3]], np.int32), N[:1], [3, 3])),
+    Action("tf.scatterND", (np.array([[0]], np.int32), N, [3, 3])),
+    Action("tf.squeeze", (F, [0])),
+    Action("tf.tile", (F, [2])),
+    Action("tf.depthwiseConv2d", (PICTURES[..., :2], KERNEL, [1, 1], "valid")),
+    Action("tf.conv1d", (PICTURES[:, 0], KERNEL[0], 2, "valid", "NWC", 2)),
     Action("tf.split", (F, 2, 0)),
     Action("tf.util.flatten", (F,)),
     Action("tf.transpose", (F, 0, 1)),
 ]
 
 
-def test_what_tfjs_refuses_is_refused() -> None:
-    for action, theirs in zip(REFUSED, run_actions(REFUSED), strict=True):
+@pytest.mark.parametrize("runtime", IN_NODE)
+def test_what_tfjs_refuses_is_refused(runtime: str) -> None:
+    for action, theirs in zip(REFUSED, run_actions(REFUSED, runtime), strict=True):
         assert not isinstance(theirs, np.ndarray), action.command
         with pytest.raises(PlanError):
             in_python(*plan_of_action(action))

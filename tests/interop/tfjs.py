@@ -1,4 +1,4 @@
-"""What tfjs Plans, and single actions of them, come to in syft.js 0.1.4 on tfjs-core 1.7.4.
+"""What tfjs Plans, and single actions of them, come to in syft.js 0.1.4 on tfjs-core 1.7.4, and 1.2.5.
 
     for result in run_actions([Action("tf.matMul", (a, b)), Action("tf.sum", (a, [0]), {"keepdim": True})]):
         print(result)  # an array, or the TfjsError with which it ended
@@ -25,8 +25,16 @@ class TfjsError(Exception):
     """What syft.js or tfjs-core had to say against an action."""
 
 
-PROGRAMS = {"Node": "run_plans.mjs", "Chromium": "run_plans_in_page.mjs"}
-"""By where Plans run. In Node tfjs computes in plain JavaScript, in Chromium with WebGL."""
+_OLDEST = "tfjs-core-1.2.5"
+
+PROGRAMS = {
+    "Node": ("run_plans.mjs", None),
+    "Chromium": ("run_plans_in_page.mjs", None),
+    "Node, tfjs-core 1.2.5": ("run_plans.mjs", _OLDEST),
+    "Chromium, tfjs-core 1.2.5": ("run_plans_in_page.mjs", _OLDEST),
+}
+"""By where Plans run: a program, and the package with another tfjs-core than 1.7.4. In Node tfjs computes in
+plain JavaScript, in Chromium with WebGL."""
 
 
 def run_actions(actions: Iterable[Action], runtime: str = "Node") -> list[Result | TfjsError]:
@@ -54,7 +62,8 @@ def run_plans(
         }
         for plan, inputs in plans
     ]
-    lines = asyncio.run(run_node(PROGRAMS[runtime], json.dumps(tasks))).splitlines()
+    program, core = PROGRAMS[runtime]
+    lines = asyncio.run(run_node(program, json.dumps(tasks), core)).splitlines()
     return [_result(json.loads(line)) for line in lines]
 
 

@@ -97,15 +97,21 @@ async def take_part(
     return Outcome([json.loads(line) for line in lines.splitlines()])
 
 
-async def run_node(program: str, text: str) -> str:
-    """Runs a program of this folder on a text; its words on standard error are shown when it fails."""
+async def run_node(program: str, text: str, core: str | None = None) -> str:
+    """Runs a program of this folder on a text; its words on standard error are shown when it fails.
+
+    Args:
+        program: its file.
+        text: what it reads.
+        core: the package with another version of tfjs-core.
+    """
     chromium = next(filter(None, map(shutil.which, _CHROMIUM)), "/no/chromium/on/PATH")
     node = await asyncio.create_subprocess_exec(
         *("node", str(FOLDER / program)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"CHROMIUM": chromium},
+        env=os.environ | {"CHROMIUM": chromium} | ({"TFJS_CORE": core} if core else {}),
     )
     try:
         async with asyncio.timeout(_SECONDS):

@@ -7,7 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-TORCH_1_8 = ROOT / ".venv-legacy" / "torch-1.8" / "bin" / "python"
+OLD_TORCH = {
+    version: ROOT / ".venv-legacy" / f"torch-{version.rpartition('.')[0]}" / "bin" / "python"
+    for version in ("1.7.1", "1.8.0")
+}
 PYSYFT = ROOT / ".venv-legacy" / "pysyft" / "bin" / "python"
 
 wanted = pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""Runs archives under an old torch: Python 3.8 and torch 1.8, which know nothing of fedplan.
+"""Runs archives under an old torch: Python 3.8 and torch 1.7 or 1.8, which know nothing of fedplan.
 
     python run_archives.py FOLDER
 

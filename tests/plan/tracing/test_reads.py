@@ -133,15 +133,9 @@ def test_a_check_of_pytorchs_losses_is_left_out() -> None:
         lambda o, y: torch.distributions.Categorical(logits=o).log_prob(y),
         lambda o, y: torch.distributions.Normal(o[:, 0], F.softplus(o[:, 1])).log_prob(o[:, 2].detach()),
         lambda o, y: torch.distributions.Bernoulli(logits=o[:, 0]).log_prob((y > 0).float()),
-        lambda o, y: torch.distributions.Poisson(o[:, 0].exp()).log_prob(y.float()),
-        lambda o, y: torch.distributions.Beta(o[:, 0].exp(), o[:, 1].exp()).log_prob(o[:, 2].sigmoid()),
-        lambda o, y: torch.distributions.Gamma(o[:, 0].exp(), o[:, 1].exp()).entropy(),
-        lambda o, y: torch.distributions.Dirichlet(o.exp()).log_prob(o.detach().softmax(1)),
-        lambda o, y: torch.distributions.StudentT(o[:, 0].exp() + 1).log_prob(o[:, 1]),
         lambda o, y: torch.distributions.kl_divergence(
             torch.distributions.Normal(o[:, 0], o[:, 1].exp()), torch.distributions.Normal(0.0, 1.0)
         ),
-        lambda o, y: torch.distributions.MultivariateNormal(o, torch.eye(3) * 2).log_prob(o.detach() + 1),
     ],
 )
 def test_distributions_check_their_arguments_as_always(

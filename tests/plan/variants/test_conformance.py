@@ -19,15 +19,13 @@ from fedplan.wire import schema
 from tests.plan.families import FAMILIES
 from tests.plan.fixtures import FOLDER, needs_fixtures, state
 from tests.plan.tracing.test_training import traced
-from tests.plan.variants.tfjs.test_translate import UNEVEN
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_variant_of_every_family_computes_the_same(name: str) -> None:
     model, plan = traced(name)
     whole = with_variants(plan, model_parameters(model))
-    claimed = ["torchscript"] if name == UNEVEN else ["torchscript", "tfjs"]
-    assert whole.variants.names() == list(whole.variants.errors) == claimed
+    assert whole.variants.names() == list(whole.variants.errors) == ["torchscript", "tfjs"]
     assert max(whole.variants.errors.values()) <= 1e-5
 
 
@@ -150,7 +148,7 @@ def test_a_variant_that_does_not_train_a_layer_is_refused_however_small_the_step
     role.output_placeholder_ids[trained[0]] = role.input_placeholder_ids[given[0]]
     inputs = samples(plan.graph, plan.inputs, 5)
     inputs[2] = torch.tensor([1e-4])  # the learning rate: the parameter itself hardly changes
-    with pytest.raises(VariantError, match="'modelParam 0' in what the step changes of it"):
+    with pytest.raises(VariantError, match=r"'0\.weight' in what the step changes of it"):
         check_variants(plan, inputs=inputs)
 
 
@@ -166,11 +164,9 @@ def test_variants_made_at_the_same_time_do_not_disturb_each_other() -> None:
     "function",
     [
         lambda x: x.roll(1, 1),
-        lambda x: torch.fmod(x, 0.3),
-        lambda x: F.max_pool2d(x.reshape(-1, 1, 1, 3), (1, 2), return_indices=True),
-        lambda x: (x.half() * 1.001).sum(1),
+        lambda x: x.int() & 1,
     ],
-    ids=["a roll", "fmod", "indices of a pool", "halves"],
+    ids=["a roll", "bits"],
 )
 def test_a_plan_that_cannot_be_had_in_a_variant_is_hosted_without_it(
     function: Callable[[torch.Tensor], object],
@@ -185,13 +181,13 @@ def test_none_of_the_variants_is_kept_that_is_not_asked_for() -> None:
 
 
 def test_what_cannot_be_said_is_left_out_with_a_reason(caplog: pytest.LogCaptureFixture) -> None:
-    plan = with_variants(trace(lambda x: x.sort().values, torch.zeros(4, 3)))
+    plan = with_variants(trace(lambda x: x.int() & 1, torch.zeros(4, 3)))
     assert plan.variants.names() == ["torchscript"]
-    assert "without its tfjs variant: the operation 'aten.sort" in caplog.text
+    assert "without its tfjs variant: the operation 'aten.bitwise_and" in caplog.text
 
 
 def test_what_is_asked_for_and_cannot_be_said_is_an_error() -> None:
-    plan = trace(lambda x: x.sort().values, torch.zeros(4, 3))
+    plan = trace(lambda x: x.int() & 1, torch.zeros(4, 3))
     with pytest.raises(TranslationError, match="tfjs"):
         with_variants(plan, variants=["tfjs"])
 

@@ -112,7 +112,6 @@ class Graph:
         return dying[::-1]
 
     def __str__(self) -> str:
-        lines = [f"inputs {', '.join(f'%{i}' for i in self.inputs)}"]
-        lines += [f"%{number} = constant {list(value.shape)}" for number, value in self.constants]
+        lines = [f"%{number} = constant {list(value.shape)}" for number, value in self.constants]
         lines += [f"{node}  # {node.source}" if node.source else str(node) for node in self.nodes]
         return "\n".join([*lines, f"outputs {', '.join(f'%{o}' for o in self.outputs)}"])

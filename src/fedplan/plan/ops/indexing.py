@@ -6,6 +6,7 @@ from typing import Any
 
 from fedplan.plan.ops import guards
 from fedplan.plan.ops.op import Kind, Trait, op
+from fedplan.plan.ops.words import slice_words
 
 _row = functools.partial(op, Kind.INDEX)
 
@@ -32,6 +33,6 @@ ROWS = (
     _row("scatter_add.default"),
     _row("scatter_reduce.two", torchscript=_reduced),
     _row("select_scatter.default", torchscript="@select_scatter({self}, {src}, {dim}, {index})"),
-    _row("slice_scatter.default", torchscript="@slice_scatter({self}, {src}, {dim}, {start}, {end}, {step})"),
+    _row("slice_scatter.default", torchscript=slice_words("@slice_scatter({self}, {src}, ")),
 )
 """All of them."""

@@ -3,7 +3,7 @@
 import functools
 
 from fedplan.plan.ops import guards
-from fedplan.plan.ops.op import Kind, Trait, op
+from fedplan.plan.ops.op import BY_PARTS, Kind, Trait, op
 
 _product = functools.partial(op, Kind.MATMUL)
 _convolution = functools.partial(op, Kind.CONVOLUTION)
@@ -12,7 +12,7 @@ _pool = functools.partial(op, Kind.POOL)
 
 COMPOSITE, IN_PLACE, DIRECT, CONTIGUOUS = Trait.COMPOSITE, Trait.IN_PLACE, Trait.DIRECT, Trait.CONTIGUOUS
 
-# `torch.contiguous` in the words of TorchScript stands where a kernel of torch 1.8 reads tensors as if their
+# `torch.contiguous` in the words of TorchScript stands where a kernel of old torch reads tensors as if their
 # elements lay side by side in memory.
 ROWS = (
     _product("addmm.default", IN_PLACE | DIRECT),
@@ -25,10 +25,7 @@ ROWS = (
     _convolution(
         "convolution_backward.default",
         guard=guards.convolution_backward,
-        torchscript=(
-            "@convolution_backward({grad_output}, {input}, {weight}, {stride}, {padding}, {dilation}, "
-            "{transposed}, {groups}, {output_mask})"
-        ),
+        torchscript=BY_PARTS,
     ),
     _normalisation("_log_softmax.default", DIRECT),
     _normalisation(
@@ -39,14 +36,14 @@ ROWS = (
     ),
     _normalisation(
         "_native_batch_norm_legit.no_stats",
-        guard=guards.batch_norm(1, 2),
+        guard=guards.training_batch_norm(3, 1, 2),
         torchscript=(
             "torch.native_batch_norm({input}, {weight}, {bias}, None, None, {training}, {momentum}, {eps})"
         ),
     ),
     _normalisation(
         "_native_batch_norm_legit_functional.default",
-        guard=guards.batch_norm(1, 2, 3, 4),
+        guard=guards.training_batch_norm(5, 1, 2, 3, 4),
         torchscript=(
             "@batch_norm({input}, {weight}, {bias}, {running_mean}, {running_var}, {training}, "
             "{momentum}, {eps})"
@@ -87,13 +84,17 @@ ROWS = (
             "{mean}, {rstd}, {weight}, {N}, {C}, {HxW}, {group}, {output_mask})"
         ),
     ),
-    _normalisation("native_layer_norm.default", DIRECT),
+    _normalisation(
+        "native_layer_norm.default",
+        DIRECT,
+        torchscript="@layer_norm(torch.contiguous({input}), {normalized_shape}, {weight}, {bias}, {eps})",
+    ),
     _normalisation(
         "native_layer_norm_backward.default",
         guard=guards.layer_norm_backward,
         torchscript=(
-            "torch.native_layer_norm_backward(torch.contiguous({grad_out}), torch.contiguous({input}), "
-            "{normalized_shape}, {mean}, {rstd}, {weight}, {bias}, {output_mask})"
+            "@layer_norm_backward({grad_out}, {input}, {normalized_shape}, {mean}, {rstd}, {weight}, "
+            "{output_mask})"
         ),
     ),
     _normalisation("softmax.int", COMPOSITE),

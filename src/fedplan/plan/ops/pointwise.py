@@ -12,9 +12,13 @@ IN_PLACE, DIRECT = Trait.IN_PLACE, Trait.DIRECT
 
 
 def _division(given: Mapping[str, Any]) -> str:
-    """Torch 1.8 has no name for not rounding."""
-    rounding = "" if given["rounding_mode"] is None else ", rounding_mode={rounding_mode}"
-    return "torch.div({self}, {other}" + rounding + ")"
+    """Torch 1.7 does not round quotients."""
+    other, mode = "{other}", given["rounding_mode"]
+    if mode is None:
+        return f"torch.div({{self}}, {other})"
+    if isinstance(given["other"], int | float):
+        other = f"torch.scalar_tensor({other}, dtype=torch.result_type({{self}}, {other}))"
+    return f"@{'divide_down' if mode == 'floor' else 'divide_to_zero'}({{self}}, {other})"
 
 
 ROWS = (
@@ -75,7 +79,12 @@ ROWS = (
         "div.Tensor_mode", IN_PLACE | DIRECT, pysyft="__truediv__ __div__ __itruediv__", torchscript=_division
     ),
     _row("elu.default"),
-    _row("elu_backward.default"),
+    _row(
+        "elu_backward.default",
+        torchscript=(
+            "@elu_backward({grad_output}, {alpha}, {scale}, {input_scale}, {is_result}, {self_or_result})"
+        ),
+    ),
     _row("eq.Scalar", DIRECT, pysyft="__eq__"),
     _row("eq.Tensor", DIRECT, pysyft="__eq__"),
     _row("erf.default", DIRECT),
@@ -88,7 +97,7 @@ ROWS = (
     _row("fmax.default"),
     _row("fmin.default"),
     _row("fmod.Scalar"),
-    _row("fmod.Tensor"),
+    _row("fmod.Tensor", torchscript="@fmod({self}, {other})"),
     _row("gcd.default"),
     _row("ge.Scalar", DIRECT, pysyft="__ge__"),
     _row("ge.Tensor", DIRECT, pysyft="__ge__"),

@@ -17,12 +17,6 @@ def _variance(given: Mapping[str, Any]) -> str:
     return f"@variance({{self}}, {{dim}}, {correction}, {{keepdim}})"
 
 
-def _cross_entropy(given: Mapping[str, Any]) -> str | None:
-    if given["label_smoothing"]:
-        return None
-    return "@cross_entropy({self}, {target}, {weight}, {reduction}, {ignore_index})"
-
-
 def _search(given: Mapping[str, Any]) -> str | None:
     """Torch 1.8 knows one of the two ways to ask for the right side, and no sorter."""
     if given["side"] is not None or given["sorter"] is not None:
@@ -31,12 +25,12 @@ def _search(given: Mapping[str, Any]) -> str | None:
 
 
 ROWS = (
-    _row("all.default"),
-    _row("all.dim"),
+    _row("all.default", torchscript="torch.all(torch.ne({self}, 0))"),
+    _row("all.dim", torchscript="torch.all(torch.ne({self}, 0), {dim}, {keepdim})"),
     _row("amax.default", DIRECT),
     _row("amin.default", DIRECT),
-    _row("any.default"),
-    _row("any.dim"),
+    _row("any.default", torchscript="torch.any(torch.ne({self}, 0))"),
+    _row("any.dim", torchscript="torch.any(torch.ne({self}, 0), {dim}, {keepdim})"),
     _row("any.dims", torchscript="@any({self}, {dim}, {keepdim})"),
     _row("argmax.default", DIRECT),
     _row("argmin.default", DIRECT),
@@ -47,7 +41,9 @@ ROWS = (
         "cross_entropy_loss.default",
         COMPOSITE | CHECKS_VALUES,
         pysyft="cross_entropy",
-        torchscript=_cross_entropy,
+        torchscript=(
+            "@cross_entropy({self}, {target}, {weight}, {reduction}, {ignore_index}, {label_smoothing})"
+        ),
     ),
     _row("cummax.default"),
     _row("cummin.default"),

@@ -6,6 +6,7 @@ forms), and with
 
 * the gradients that PyTorch computes in one kernel (`threshold_backward`, `nll_loss_backward` …), which
   decomposed would be ten operations each;
+* recurrent layers as one operation (``fedplan.lstm`` …), whatever their number of time steps;
 * integer arithmetic on sizes (``sym.*``), so that a Plan works for any batch size;
 * the composite operators that Plans made by PySyft call (`aten.linear`, `aten.softmax.int` …).
 """
@@ -20,6 +21,7 @@ from fedplan.plan.ops import (
     layers,
     linear_algebra,
     pointwise,
+    recurrent,
     reductions,
     sampling,
     sizes,
@@ -41,12 +43,13 @@ OPS: Mapping[str, Op] = _by_name(
     sampling.ROWS,
     linear_algebra.ROWS,
     alignments.ROWS,
+    recurrent.ROWS,
     indexing.ROWS,
     sizes.ROWS,
 )
 """Every operation that a Plan may hold, by name."""
 
-EXECUTOR_OPS: Mapping[str, Op] = _by_name(executor.ROWS)
+EXECUTOR_OPS: Mapping[str, Op] = _by_name(executor.ROWS, recurrent.EXECUTOR_ROWS)
 """Operations that an executor may put in place of others. No Plan can hold them."""
 
 

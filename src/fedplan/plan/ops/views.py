@@ -4,6 +4,7 @@ import functools
 
 from fedplan.plan.ops import guards
 from fedplan.plan.ops.op import Kind, Trait, op
+from fedplan.plan.ops.words import slice_words
 
 _view = functools.partial(op, Kind.VIEW)
 _new = functools.partial(op, Kind.CREATE)
@@ -18,7 +19,7 @@ ROWS = (
     _view("permute.default", DIRECT),
     _view("reshape.default", DIRECT, pysyft="view", traced_as="view.default _unsafe_view.default"),
     _view("select.int", DIRECT),
-    _view("slice.Tensor"),
+    _view("slice.Tensor", torchscript=slice_words("torch.slice({self}, ")),
     _view("split.Tensor", FOREIGN | LIST, count=guards.pieces),
     _view("split_with_sizes.default", LIST, count=guards.listed_pieces),
     _view("squeeze.default", DIRECT),

@@ -31,6 +31,9 @@ SIZES: Mapping[Any, str] = {
 }
 """Arithmetic on sizes, as the tracer records it, by its name in the op table."""
 
+_NAMESPACES = frozenset(("aten", "fedplan"))
+"""Whose operators a Plan may hold, as far as the op table has them."""
+
 # Values are never changed in place, so a copy is the value itself.
 _IDENTITIES = frozenset({"alias", "clone", "detach", "lift", "lift_fresh", "lift_fresh_copy", "contiguous"})
 
@@ -114,7 +117,7 @@ class _Lowering:
         if node.target is REFUSED:
             _, op, instead = node.args
             raise UnsupportedOpError(str(op), source=where, instead=str(instead))
-        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace not in _NAMESPACES:
             raise UnsupportedOpError(str(node.target), source=where)
         return self.operator(node, node.target, where)
 

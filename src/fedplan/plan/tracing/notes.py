@@ -1,7 +1,7 @@
 """What is noted while the author's function runs: for each operation, its place in the author's code."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch._C._autograd import _get_sequence_nr
@@ -20,6 +20,9 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
     An operation of a gradient has the place of the operation whose gradient it computes. Autograd numbers its
     functions one by one as it makes them, just before an operation reaches this mode.
     """
+
+    running: ClassVar["Notes | None"] = None
+    """Those that are taken now. PyTorch's tracer is one for the whole process."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -46,8 +49,12 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
         """The function, with notes taken of each of its operations."""
 
         def noted(*args: Any) -> Any:
-            with self:
-                return function(*args)
+            Notes.running = self
+            try:
+                with self:
+                    return function(*args)
+            finally:
+                Notes.running = None
 
         return noted
 
@@ -60,6 +67,11 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
         self._places.update(dict.fromkeys(range(self._seen, made), place))
         self._seen = made
         return place
+
+    def place_of_function(self, function: Any) -> str | None:
+        """Where in the author's code autograd made one of its functions."""
+        self.place()  # for those that were made since the last operation
+        return self._places.get(function._sequence_nr())
 
     def place_of(self, error: BaseException) -> str | None:
         """Where in the author's code an error came from."""

@@ -145,6 +145,7 @@ def reader(*between: str) -> FrameType | None:
 
 
 _MODES = (
+    "torch/_ops.py",
     "torch/_compile.py",
     "torch/_dynamo/eval_frame.py",
     "torch/utils/_python_dispatch.py",

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.func import functionalize
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 from torch.fx import traceback as fx_traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import (
@@ -27,9 +27,9 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
+from fedplan.plan.recurrence.interception import RecurrentLayers
 from fedplan.plan.tracing import source
-from fedplan.plan.tracing.complex import rules
-from fedplan.plan.tracing.complex.numbers import Complex, as_parts
+from fedplan.plan.tracing.complex.numbers import as_parts
 from fedplan.plan.tracing.decompositions import (
     FUNCTIONS,
     after_autograd,
@@ -37,7 +37,9 @@ from fedplan.plan.tracing.decompositions import (
     known_shapes,
     rows_whole,
 )
+from fedplan.plan.tracing.draws import Draws, RandomInput, read_draws
 from fedplan.plan.tracing.notes import Notes
+from fedplan.plan.tracing.replay import Replay
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
@@ -48,14 +50,20 @@ class Recording:
     """What a function does to tensors, as a graph of functional ATen operations.
 
     Attributes:
-        module: the graph; its inputs are the function's, then the constants.
+        module: the graph; its inputs are the function's, the random ones, then the constants.
+        random: the random inputs.
         constants: tensors that the function holds itself.
+        written: those of them that it writes to, by `id`.
+        differentiated: those of them to which a gradient goes, by `id`.
         shapes: for each input of the function, its extents; None where any size will do.
         assumptions: what does not hold for every number of rows: for these the graph must fail, or is wrong.
     """
 
     module: GraphModule
+    random: tuple[RandomInput, ...]
     constants: tuple[torch.Tensor, ...]
+    written: frozenset[int]
+    differentiated: frozenset[int]
     shapes: tuple[tuple[int | None, ...], ...]
     assumptions: tuple[Assumption, ...]
 
@@ -74,22 +82,35 @@ def record(
     Raises:
         TraceError: the function reads values into Python, fails, or works for one size where it must not.
     """
-    notes = Notes()
+    notes, draws = Notes(), Draws()
     first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), before_autograd(), _Functions():
-        module = first.run(notes.taken_of(function))
+    with _tracing(notes), before_autograd(), _Functions(), RecurrentLayers():
+        module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
-    constants = _lift_constants(module)
-    replay = _Replay(module, [constant.is_complex() for constant in constants])
-    constants = [as_parts(constant) if constant.is_complex() else constant for constant in constants]
-    second = _Tracer([*examples, *constants], [*free, *(False for _ in constants)], replay.place)
+    drawn = read_draws(module, draws.seeds, first.extents, first.rows)
+    held = _lift_constants(module)
+    constants = [as_parts(tensor) if tensor.is_complex() else tensor for tensor in held]
+    differentiated = frozenset(id(c) for c, t in zip(constants, held, strict=True) if _drop_gradient(t))
+    replay = Replay(module, drawn, len(examples), [tensor.is_complex() for tensor in held])
+    second = _Tracer(
+        [*examples, *drawn.stand_ins(), *constants],
+        [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
+        replay.place,
+    )
     with _tracing(replay):
-        module = second.run(functionalize(replay.run), decomposition_table=after_autograd())
+        functional = second.run(functionalize(replay.replay), decomposition_table=after_autograd())
     if must_stay_free:
         for tracer in (first, second):
             tracer.check_free()
-    assumptions = (*first.sizes.assumptions(), *second.sizes.assumptions())
-    return Recording(module, tuple(constants), second.shapes()[: len(examples)], assumptions)
+    return Recording(
+        module=functional,
+        random=drawn.inputs,
+        constants=tuple(constants),
+        written=_written(functional, constants),
+        differentiated=differentiated,
+        shapes=second.shapes()[: len(examples)],
+        assumptions=(*first.sizes.assumptions(), *second.sizes.assumptions()),
+    )
 
 
 def retrace(
@@ -123,45 +144,6 @@ class _Functions(TorchFunctionMode):
         return FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
 
 
-class _Replay(Interpreter):
-    """Runs a recording, and knows where in the author's code each of its operations comes from.
-
-    Complex numbers become real ones on the way.
-    """
-
-    def __init__(self, module: GraphModule, complex_constants: Sequence[bool]) -> None:
-        super().__init__(module)
-        self.extra_traceback = False
-        self._node: Node | None = None
-        names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
-        constants = names[len(names) - len(complex_constants) :]
-        self._complex = {n for n, is_one in zip(constants, complex_constants, strict=True) if is_one}
-
-    def run_node(self, n: Node) -> Any:
-        """Runs one operation."""
-        self._node = n
-        return super().run_node(n)
-
-    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """An input, or a constant."""
-        value = super().placeholder(target, args, kwargs)
-        return Complex(value) if target in self._complex else value
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """An operation."""
-        if rules.concerns(target, args, kwargs):
-            return rules.call(target, args, kwargs, self.place())
-        return super().call_function(target, args, kwargs)
-
-    def place(self) -> str | None:
-        """Where in the author's code it is."""
-        return self._node.stack_trace if self._node is not None else None
-
-    def place_of(self, error: BaseException) -> str | None:
-        """Where in the author's code an error came from."""
-        return self.place() or source.of_exception(error)
-
-
 class _Tracer:
     """One pass: fake inputs, the environment of their sizes, and what it learnt about them."""
 
@@ -180,13 +162,22 @@ class _Tracer:
         return make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True, **options)(*self.fakes)
 
     def shapes(self) -> tuple[tuple[int | None, ...], ...]:
-        return tuple(tuple(map(self._extent, fake.shape)) for fake in self.fakes)
+        known = (self.extents(fake) for fake in self.fakes)
+        return tuple(tuple(e if isinstance(e, int) else None for e in extents) for extents in known)
 
-    def _extent(self, size: Any) -> int | None:
-        if isinstance(size, int):
-            return size
-        known = self.sizes.simplify(size.node.expr)
-        return int(known) if known.is_number else None
+    def extents(self, tensor: torch.Tensor) -> list[Any]:
+        """A tensor's extents: numbers, or expressions of symbols."""
+        sizes: Sequence[Any] = tensor.shape
+        found = [s if isinstance(s, int) else self.sizes.simplify(s.node.expr) for s in sizes]
+        return [e if isinstance(e, int) or not e.is_number else int(e) for e in found]
+
+    def rows(self, symbol: Any) -> int | None:
+        """How many rows of the examples a symbol stands for; None if it is not their number."""
+        for fake, any_size in zip(self.fakes, self.free, strict=True):
+            if any_size and self.extents(fake)[0] == symbol:
+                size: Any = fake.shape[0]
+                return int(size.node.hint)
+        return None
 
     def check_free(self) -> None:
         """Refuses what works for one number of rows only."""
@@ -218,7 +209,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
-def _tracing(lines: Notes | _Replay | None = None) -> Iterator[None]:
+def _tracing(lines: Notes | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
     place_of = source.of_exception if lines is None else lines.place_of
     with (
@@ -258,7 +249,7 @@ def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[Non
             "`if t > 0` or the like. A Plan has no Python: keep the value a tensor, and use `torch.where` "
             "in place of `if`."
         ) from error
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, IndexError) as error:
+    except Exception as error:
         raise TraceError(f"the function failed while it was traced{_at(place_of(error))}: {error}") from error
 
 
@@ -293,3 +284,19 @@ def _lift_constants(module: GraphModule) -> list[torch.Tensor]:
         module.graph.erase_node(node)
     module.recompile()
     return constants
+
+
+def _drop_gradient(tensor: torch.Tensor) -> bool:
+    """Takes a gradient without values from a tensor of the author's; whether it had one."""
+    had = tensor.is_leaf and isinstance(tensor.grad, FakeTensor)
+    if had:
+        tensor.grad = None
+    return had
+
+
+def _written(module: GraphModule, constants: Sequence[torch.Tensor]) -> frozenset[int]:
+    """The constants that a functional graph writes back at its end, by `id`."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    own = dict(zip(placeholders[len(placeholders) - len(constants) :], constants, strict=True))
+    writes = (node for node in module.graph.nodes if node.target is torch.ops.aten.copy_.default)
+    return frozenset(id(own[node.args[0]]) for node in writes if node.args[0] in own)

@@ -1,4 +1,4 @@
-"""Saying a graph with fewer kinds of operations, by PyTorch's own decompositions.
+"""Saying a graph with fewer kinds of operations, by PyTorch's own decompositions and our `expansions`.
 
 A translator needs a rule only for what cannot be said with simpler operations: the gradient of a layer norm,
 for one, becomes products and sums here, and nothing of it is written by hand.
@@ -21,6 +21,7 @@ from fedplan.plan.run.interpreter import fetch
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.tracing.lower import SIZES, lower
 from fedplan.plan.tracing.symbolic import retrace
+from fedplan.plan.variants.expansions import EXPANSIONS, PLAINER, Expansion
 
 _EXAMPLE_ROWS = 7
 """Extent of dimensions of any size while a graph is recorded; it stays a symbol."""
@@ -39,13 +40,16 @@ class Expanded:
     numbers: Mapping[int, int]
 
 
-def expand(graph: Graph, inputs: Sequence[PlanInput], kept: Collection[str]) -> Expanded:
-    """Decomposes every operation that is not kept, as far as PyTorch has a decomposition for it.
+def expand(
+    graph: Graph, inputs: Sequence[PlanInput], kept: Collection[str], plain: Collection[str] = ()
+) -> Expanded:
+    """Says a graph with fewer kinds of operations, as far as there are expansions or decompositions.
 
     Args:
         graph: a verified graph.
         inputs: shapes and dtypes of its inputs; dimensions of any size keep it.
         kept: names of operations that stay as they are.
+        plain: of these, the ones that stay in their plain form only; names of `PLAINER`.
 
     Raises:
         PlanFormatError: an input does not say its shape or dtype.
@@ -63,7 +67,7 @@ def expand(graph: Graph, inputs: Sequence[PlanInput], kept: Collection[str]) -> 
         numbers[:] = found
         return list(found.values())
 
-    recorded = apply(lower(retrace(run, examples, free, _decompositions(kept)), constants), SIMPLIFY)
+    recorded = apply(lower(retrace(run, examples, free, _decompositions(kept, plain)), constants), SIMPLIFY)
     known = dict(zip(numbers, recorded.outputs, strict=True))
     expanded = prune(dataclasses.replace(recorded, outputs=tuple(known[o] for o in graph.outputs)))
     defined = {*expanded.defined(), *(number for node in expanded.nodes for number in node.results)}
@@ -105,40 +109,29 @@ def _function(node: Node) -> Callable[..., Any]:
     return _SIZE_FUNCTIONS.get(node.op) or lookup(node.op).implementation or overload(node.op)
 
 
-def _decompositions(kept: Collection[str]) -> Mapping[Any, Callable[..., Any]]:
-    wanted = [op for op in OPS.values() if op.implementation is None and op.name not in kept]
-    known = {overload(op.name): decomposition_table.get(overload(op.name)) for op in wanted}
-    return {**{op: rule for op, rule in known.items() if rule is not None}, **_OWN}
+def _decompositions(kept: Collection[str], plain: Collection[str]) -> Mapping[Any, Callable[..., Any]]:
+    """What stands in the place of operators that are not kept, or not as they are."""
+    own = {name: rule for name, rule in EXPANSIONS.items() if name not in kept}
+    own |= {name: PLAINER[name] for name in plain}
+    rules = {
+        operator: decomposition_table.get(operator)
+        for operator in (overload(op.name) for op in OPS.values() if op.implementation is None)
+        if str(operator) not in kept
+    }
+    rules |= {overload(name): _in_order(rule) for name, rule in own.items()}
+    return {operator: rule for operator, rule in rules.items() if rule is not None}
 
 
-def _variance_and_mean(
-    value: torch.Tensor,
-    dim: list[int] | None = None,
-    *,
-    correction: float | None = None,
-    keepdim: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return value.var(dim, correction=correction, keepdim=keepdim), value.mean(dim, keepdim=keepdim)
+def _in_order(rule: Expansion) -> Expansion:
+    """An expansion whose results lie in memory as a kernel's do: PyTorch's decompositions look at that."""
 
+    def call(*args: Any, **options: Any) -> Any:
+        made = rule(*args, **options)
+        several = isinstance(made, tuple)
+        whole = [
+            value.contiguous() if isinstance(value, torch.Tensor) else value
+            for value in (made if several else (made,))
+        ]
+        return tuple(whole) if several else whole[0]
 
-def _new_full(value: torch.Tensor, size: list[int], fill: float, **options: Any) -> torch.Tensor:
-    options.setdefault("dtype", value.dtype)
-    return torch.full(size, fill, **options)
-
-
-def _as_strided(value: torch.Tensor, size: list[int], stride: list[int], offset: int | None = None) -> Any:
-    """Elements that lie side by side, in order, under another shape; other uses stay as they are."""
-    step = 1
-    for extent, given in zip(reversed(size), reversed(stride), strict=True):
-        if given != step:
-            return NotImplemented
-        step = step * extent
-    return value.reshape(size) if value.is_contiguous() and not offset else NotImplemented
-
-
-_OWN: Mapping[Any, Callable[..., Any]] = {
-    torch.ops.aten.as_strided.default: _as_strided,
-    torch.ops.aten.var_mean.correction: _variance_and_mean,
-    torch.ops.aten.new_full.default: _new_full,
-}
-"""Operations that PyTorch's decompositions make and the op table says with others."""
+    return call

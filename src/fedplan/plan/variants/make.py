@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from fedplan.errors import PlanError, PlanFormatError
+from fedplan.errors import PlanError, PlanFormatError, TranslationError
 from fedplan.plan.plan import Plan
+from fedplan.plan.spec import PlanInputSpec
 from fedplan.plan.variants.conformance import check_variants
 from fedplan.plan.variants.forms import FORMS
 from fedplan.plan.variants.variants import Variants
@@ -20,6 +21,7 @@ def with_variants(
     plan: Plan,
     model: Sequence[torch.Tensor] | None = None,
     variants: Collection[str] | None = None,
+    example: Sequence[torch.Tensor] | None = None,
 ) -> Plan:
     """The Plan with its op list translated for other clients, and each translation checked.
 
@@ -43,17 +45,25 @@ def with_variants(
     """
     wanted = FORMS if variants is None else variants
     whole = dataclasses.replace(plan, variants=_only(plan.variants, wanted))
-    whole = _checked(whole, model, whole.variants.names())
+    whole = _checked(whole, model, example, whole.variants.names())
     for name in wanted:
         if name in plan.variants.names():
             continue
         try:
-            whole = _checked(make_variant(whole, name), model, [name])
+            whole = _checked(make_variant(whole, name), model, example, [name])
         except PlanError as reason:
             if variants is not None:
                 raise
             logger.warning("the Plan '%s' is hosted without its %s variant: %s", plan.name, name, reason)
     return whole
+
+
+_PYTHON_ONLY = {
+    PlanInputSpec.TYPE_RANDOM: "Random inputs are filled by Python workers only.",
+    PlanInputSpec.TYPE_RECEIVED_PARAM: "Only Python workers keep the model as they received it.",
+    PlanInputSpec.TYPE_STEP: "Only Python workers count the steps of a cycle.",
+}
+"""Inputs that other clients cannot fill, and why."""
 
 
 def make_variant(plan: Plan, variant: str) -> Plan:
@@ -66,6 +76,9 @@ def make_variant(plan: Plan, variant: str) -> Plan:
     """
     if variant not in FORMS:
         raise PlanFormatError(f"a Plan has no variant '{variant}'; there are {', '.join(FORMS)}")
+    for item in plan.inputs:
+        if item.spec is not None and item.spec.type in _PYTHON_ONLY:
+            raise TranslationError(item.name, variant, source=None, why=_PYTHON_ONLY[item.spec.type])
     made: dict[str, Any] = {variant: FORMS[variant].make(plan)}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, **made))
 
@@ -77,10 +90,16 @@ def _only(held: Variants, wanted: Collection[str]) -> Variants:
     )
 
 
-def _checked(plan: Plan, model: Sequence[torch.Tensor] | None, names: Collection[str]) -> Plan:
+def _checked(
+    plan: Plan,
+    model: Sequence[torch.Tensor] | None,
+    example: Sequence[torch.Tensor] | None,
+    names: Collection[str],
+) -> Plan:
     """The Plan with the errors of these variants; unchecked when it does not say what inputs it takes."""
     if any(item.shape is None or item.dtype is None for item in plan.inputs):
         return plan
-    errors = {result.variant: result.greatest for result in check_variants(plan, model, variants=names)}
+    results = check_variants(plan, model, variants=names, example=example)
+    errors = {result.variant: result.greatest for result in results}
     errors = {**plan.variants.errors, **errors}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, errors=errors))

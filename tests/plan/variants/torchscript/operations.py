@@ -13,6 +13,8 @@ _POINTWISE = """
     leaky_relu log log10 log1p log2 logical_not neg reciprocal relu round rsqrt sigmoid sign silu sin sinh
     sqrt tan tanh trunc
 """
+_OF_FRACTIONS = ("elu", "gelu", "leaky_relu", "silu", "hardtanh", "atanh")
+"""Those that PyTorch does not compute of integers, or not of ones."""
 _BINARY = """
     add atan2 div eq fmod ge gt le lt maximum minimum mul ne pow remainder rsub sub
 """
@@ -22,6 +24,8 @@ def _rows() -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for name in _POINTWISE.split():
         rows += [(f"{name}.default", p(3, 4)), (f"{name}.default", d(2, 2))]
+        if name not in _OF_FRACTIONS:
+            rows += [(f"{name}.default", i(3, 3, 4) * 0 + 1)]
     for name in _BINARY.split():
         tensor = {"pow": "Tensor_Tensor"}.get(name, "default" if f"aten.{name}.default" in OPS else "Tensor")
         rows += [(f"{name}.{tensor}", p(3, 4), p(4)), (f"{name}.{tensor}", p(3, 4), d(3, 1))]
@@ -84,11 +88,17 @@ _OTHERS: list[tuple[Any, ...]] = [
     ("clamp.default", f(3, 4), -0.5, 0.5),
     ("clamp.default", f(3, 4), 0),
     ("clamp.default", f(3, 4), None, 0),
+    ("clamp.default", i(9, 3, 4), 1.5, 4.5),
+    ("clamp.default", i(9, 3, 4), 2, 4),
     ("clamp.Tensor", f(3, 4), f(4), f(3, 4)),
     ("clamp.Tensor", f(3, 4), None, f(3, 1)),
     ("clamp.Tensor", f(3, 4), f(1)),
     *[("div.Tensor_mode", f(3, 4), p(3, 4), mode) for mode in ("floor", "trunc", None)],
     *[("div.Scalar_mode", i(9, 3, 4) - 4, 2, mode) for mode in ("floor", "trunc", None)],
+    *[("div.Scalar_mode", i(9, 3, 4) - 4, -0.75, mode) for mode in ("floor", "trunc", None)],
+    *[("div.Tensor_mode", i(9, 3, 4) - 4, i(3, 4) - 4, mode) for mode in ("floor", "trunc", None)],
+    *[("div.Tensor_mode", f(3, 4), f(4), mode) for mode in ("floor", "trunc")],
+    *[("div.Tensor_mode", f(3, 4), torch.tensor([0.0, 1, -0.0, -1]), mode) for mode in ("floor", "trunc")],
     ("elu.default", f(3, 4), 0.5, 2, 3),
     ("elu_backward.default", f(3, 4), 0.5, 2, 3, False, f(3, 4)),
     ("elu_backward.default", f(3, 4), 0.5, 1, 1, True, f(3, 4)),
@@ -185,8 +195,13 @@ _OTHERS: list[tuple[Any, ...]] = [
     ("_softmax_backward_data.default", f(3, 4), p(3, 4), -1, "float32"),
     ("native_layer_norm.default", f(3, 2, 4), (4,), f(4), f(4), 1e-5),
     ("native_layer_norm.default", f(3, 2, 4), (2, 4), None, None, 1e-3),
+    ("native_layer_norm.default", f(2, 4), (2, 4), f(2, 4), f(2, 4), 1e-3),
     ("native_layer_norm_backward.default", f(3, 2, 4), f(3, 2, 4), (4,), f(3, 2, 1), p(3, 2, 1), f(4), f(4),
      (True, True, True)),
+    ("native_layer_norm_backward.default", f(3, 2, 4), f(3, 2, 4), (2, 4), f(3, 1, 1), p(3, 1, 1), None, None,
+     (True, False, False)),
+    ("native_layer_norm_backward.default", f(2, 4), f(2, 4), (2, 4), f(1, 1), p(1, 1), None, None,
+     (True, False, False)),
     ("_native_batch_norm_legit_functional.default", f(5, 3, 2, 2), f(3), f(3), f(3), p(3), True, 0.1, 1e-5),
     ("_native_batch_norm_legit_functional.default", f(5, 3), None, None, f(3), p(3), True, 0.3, 1e-5),
     ("_native_batch_norm_legit_functional.default", f(5, 3, 2), f(3), f(3), f(3), p(3), False, 0.1, 1e-5),
@@ -264,6 +279,10 @@ _OTHERS: list[tuple[Any, ...]] = [
     ("cross_entropy_loss.default", f(5, 3), p(5, 3)),
     ("cross_entropy_loss.default", f(5, 3, 2), p(5, 3, 2), p(3), 0),
     ("cross_entropy_loss.default", f(5, 3, 2), p(5, 3, 2), p(3)),
+    *[("cross_entropy_loss.default", f(5, 3), i(3, 5), weight, reduction, ignored, 0.2)
+      for weight in (None, p(3)) for reduction in (0, 1, 2) for ignored in (-100, 1)],
+    ("cross_entropy_loss.default", f(5, 3, 2, 2), i(3, 5, 2, 2), p(3), 1, 1, 0.2),
+    ("cross_entropy_loss.default", f(5, 3), p(5, 3), p(3), 1, -100, 0.2),
     ("dot.default", f(4), f(4)),
     ("norm.Scalar", f(3, 4)),
     ("norm.ScalarOpt_dim", f(3, 4), 2, (1,), True),

@@ -8,7 +8,7 @@ import torch
 from fedplan.plan import OPS, Plan, PlanInput, PlanOutput
 from fedplan.plan.ir.arguments import bind
 from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
-from fedplan.plan.ops import Kind
+from fedplan.plan.ops import Kind, dtype_name
 from fedplan.plan.run.interpreter import fetch
 
 
@@ -41,7 +41,7 @@ class Sample:
         node = dataclasses.replace(node, results=results)
         outputs = tuple(n for n, result in zip(results, made, strict=True) if result is not None)
         if not strided:
-            return _plan(Graph(tuple(range(count)), (), (node,), outputs)), tensors
+            return _plan(Graph(tuple(range(count)), (), (node,), outputs), tensors), tensors
         alike = OPS[self.op].guard is not None  # which ask for others to lie side by side in memory
         turned = {
             i: i + 1000
@@ -51,7 +51,7 @@ class Sample:
         views = [Node("aten.transpose.int", (Ref(i), 0, -1), (v,)) for i, v in turned.items()]
         node = node.replace(lambda number: Ref(turned.get(number, number)))
         given = [t.transpose(0, -1).contiguous() if i in turned else t for i, t in enumerate(tensors)]
-        return _plan(Graph(tuple(range(count)), (), (*views, node), outputs)), given
+        return _plan(Graph(tuple(range(count)), (), (*views, node), outputs), given), given
 
 
 def results_of(node: Node, tensors: list[torch.Tensor]) -> list[Any]:
@@ -68,11 +68,12 @@ def _of_size(op: str, args: tuple[Any, ...]) -> tuple[Plan, list[torch.Tensor]]:
     sizes = [Node("aten.sym_size.int", (Ref(0), dim), (dim + 1,)) for dim in (0, 1)]
     node = Node(op, args, (3,))
     graph = Graph((0,), (), (*sizes, node, Node("aten.full.default", ((2,), Ref(3), "float64"), (4,))), (4,))
-    return _plan(graph), [torch.zeros(7, 3)]
+    given = [torch.zeros(7, 3)]
+    return _plan(graph, given), given
 
 
-def _plan(graph: Graph) -> Plan:
-    inputs = tuple(PlanInput(f"input {i}") for i in range(len(graph.inputs)))
+def _plan(graph: Graph, given: list[torch.Tensor]) -> Plan:
+    inputs = tuple(PlanInput(f"input {i}", tuple(t.shape), dtype_name(t.dtype)) for i, t in enumerate(given))
     return Plan("sample", inputs, tuple(PlanOutput(f"output {i}") for i in range(len(graph.outputs))), graph)
 
 

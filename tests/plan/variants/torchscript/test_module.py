@@ -1,5 +1,6 @@
 """A Plan becomes a TorchScript archive that computes what the Plan computes."""
 
+import dataclasses
 import io
 import re
 import struct
@@ -14,10 +15,10 @@ from torch.nn import functional as F
 
 from fedplan.errors import TranslationError
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutput, model_parameters, trace, training_plan
-from fedplan.plan.ir.graph import Graph, Node, Ref
-from fedplan.plan.ops import DTYPES
+from fedplan.plan.ir.graph import Graph, Node
+from fedplan.plan.ops import DTYPES, OPS, lookup
 from fedplan.plan.run.interpreter import interpret
-from fedplan.plan.variants.torchscript import run, write
+from fedplan.plan.variants.torchscript import run, spelling, write
 from fedplan.plan.variants.torchscript.loading import load
 from tests.plan.families import FAMILIES, images, mlp, vectors
 from tests.plan.fixtures import cases, needs_fixtures, state
@@ -156,7 +157,7 @@ class TestTheArchive:
 
         assert functions(trace(lambda x: x + 1, torch.ones(2))) == []
         assert functions(traced("softmax regression")[1]) == ["log_softmax_backward"]
-        assert functions(traced("CNN with batch norm")[1]).count("kernel_gradient") == 1
+        assert functions(traced("CNN with batch norm")[1]).count("batch_norm") == 1
 
 
 def source(plan: Plan) -> str:
@@ -164,15 +165,26 @@ def source(plan: Plan) -> str:
         return archive.read("plan/code/__torch__.py").decode()
 
 
-def test_what_cannot_be_said_is_refused_with_its_place_and_what_to_do() -> None:
-    smoothed = Node(
-        "aten.cross_entropy_loss.default", (Ref(0), Ref(1), None, 1, -100, 0.1), (2,), "train.py:12"
-    )
-    inputs = (PlanInput("output"), PlanInput("target"))
-    plan = Plan("smoothed", inputs, (PlanOutput("loss"),), Graph((0, 1), (), (smoothed,), (2,)))
+def test_integers_are_given_as_fractions_where_torch_1_7_takes_no_others() -> None:
+    plan = trace(lambda n: (n.sigmoid(), n.floor(), n.clamp(0.5, 1.5)), torch.zeros(4, dtype=torch.int64))
+    check(plan, torch.arange(3))
+    text = source(plan)
+    assert text.count("torch.to(v0, 6)") == 2  # for the sigmoid and for the bounds with fractions
+    assert text.count("torch.to(v0, 4)") == 1
+    assert "torch.floor" not in text
+    assert "torch.to" not in source(trace(lambda x: x.sigmoid().floor(), torch.zeros(4)))
+
+
+def test_what_cannot_be_said_is_refused_with_its_place_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every operation can be said; one that could not be would be refused like this."""
+    row = dataclasses.replace(OPS["aten.sort.default"], torchscript=None)
+    monkeypatch.setattr(spelling, "lookup", lambda name: row if name == row.name else lookup(name))
+    plan = trace(lambda x: x.sort().values, torch.zeros(4))
     with pytest.raises(
-        TranslationError, match=r"\(at train.py:12\) cannot be said in TorchScript.*fedplan.trace"
+        TranslationError, match=r"\(at test_module.py:\d+\) cannot be said in TorchScript.*fedplan.trace"
     ) as caught:
         write(plan)
-    assert caught.value.op == "aten.cross_entropy_loss.default"
+    assert caught.value.op == "aten.sort.default"
     assert caught.value.variant == "TorchScript"

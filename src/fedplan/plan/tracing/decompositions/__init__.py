@@ -104,8 +104,9 @@ def _foreseen(shapes: Function | None) -> Function:
 
 
 def _kept() -> list["torch._ops.OpOverload"]:
-    """Operations that are rows of traced Plans."""
-    return [overload(op.name) for op in OPS.values() if op.traced and op.implementation is None]
+    """Operations of PyTorch that are rows of traced Plans."""
+    rows = (overload(op.name) for op in OPS.values() if op.traced and op.implementation is None)
+    return [op for op in rows if op.namespace == "aten"]
 
 
 @contextlib.contextmanager

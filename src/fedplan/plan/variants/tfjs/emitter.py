@@ -60,7 +60,11 @@ class Emitter:
         return Term(self.count_of_terms - 1)
 
     def call(self, command: str, *args: Argument) -> Term:
-        """The result of ``tf.command(…args)``."""
+        """The result of ``tf.command(…args)``. Of two shapes of the same elements only the last matters."""
+        if command == "reshape" and isinstance(args[0], Term):
+            made = self.made.get(args[0].id)
+            if made is not None and made.command == command and made.target is None:
+                args = (made.args[0], *args[1:])
         return self._emit(command, args, None)
 
     def method(self, target: Term, command: str, *args: Argument) -> Term:

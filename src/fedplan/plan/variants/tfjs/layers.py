@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Arg, Node
 from fedplan.plan.variants.tfjs.emitter import Term
+from fedplan.plan.variants.tfjs.gathering import hot_rows
 from fedplan.plan.variants.tfjs.pointwise import arithmetic
 from fedplan.plan.variants.tfjs.translator import (
+    Extent,
     Operand,
     Rule,
     Translator,
@@ -49,18 +51,10 @@ def _addmm(t: Translator, node: Node) -> Term:
     return t.call("add", result, added)
 
 
-def one_hot(t: Translator, indices: Term, depth: int) -> Term:
-    """A row for each index, with a one there; an index out of range gives a row of zeros."""
-    if depth < 2:
-        raise UnsayableError("There is only one class or row to choose from, and tfjs needs two at least.")
-    rows = t.call("oneHot", t.call("reshape", indices, (-1,)), depth)
-    return t.call("cast", rows, "float32")  # versions differ in its dtype
-
-
-def _without(t: Translator, indices: Term, depth: int, ignored: int) -> Term:
+def _without(t: Translator, indices: Term, rows: Extent, classes: Extent, ignored: int) -> Term:
     """One-hot rows, of zeros where the index is the ignored one."""
-    chosen = one_hot(t, indices, depth)
-    if not 0 <= ignored < depth:
+    chosen = hot_rows(t, t.call("reshape", indices, (-1,)), (rows,), classes, "float32")
+    if ignored < 0 or (not isinstance(classes, Varying) and ignored >= classes):
         return chosen
     kept = t.call("notEqual", t.call("reshape", indices, (-1, 1)), t.call("scalar", ignored, "int32"))
     return t.call("mul", chosen, t.call("cast", kept, "float32"))
@@ -72,7 +66,7 @@ def _embedding(t: Translator, node: Node) -> Term:
 
 
 def _embedding_gradient(t: Translator, node: Node) -> Term:
-    """Each row's gradients added up: a product with the indices as one-hot rows."""
+    """Each row's gradients added up; those of the padding are left out."""
     grad, indices, rows, padding, by_frequency = padded(node)
     if by_frequency:
         raise UnsayableError("It scales by frequency; leave scale_grad_by_freq out.")
@@ -80,8 +74,11 @@ def _embedding_gradient(t: Translator, node: Node) -> Term:
     if isinstance(width, Varying):
         raise UnsayableError("The width of its rows depends on the batch size.")
     flat = t.call("reshape", t.tensor(grad, "float32"), (-1, width))
-    chosen = _without(t, t.tensor(indices, "int32"), integer(rows), integer(padding))
-    return t.call("matMul", chosen, flat, True, False)
+    places = t.call("reshape", t.tensor(indices, "int32"), (-1, 1))
+    if integer(padding) >= 0:
+        kept = t.call("notEqual", places, t.call("scalar", integer(padding), "int32"))
+        flat = t.call("mul", flat, t.call("cast", kept, "float32"))
+    return t.call("scatterND", places, flat, (integer(rows), width))
 
 
 _MEAN, _SUM = 1, 2
@@ -90,9 +87,9 @@ _MEAN, _SUM = 1, 2
 def _weights(t: Translator, scores: Arg, target: Arg, weight: Arg, ignored: Arg) -> Term:
     """How much each score counts: (rows, classes), zero but for the target's class."""
     shape = t.shape(scores)
-    if len(shape) != 2 or isinstance(shape[1], Varying):
+    if len(shape) != 2:
         raise UnsayableError("Only scores of the shape (batch, classes) can be said; reshape them to it.")
-    chosen = _without(t, t.tensor(target, "int32"), shape[1], integer(ignored))
+    chosen = _without(t, t.tensor(target, "int32"), *shape, integer(ignored))
     return chosen if weight is None else t.call("mul", chosen, t.operand(weight, "float32"))
 
 

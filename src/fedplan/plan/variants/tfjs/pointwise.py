@@ -10,7 +10,7 @@ from fedplan.plan.variants.tfjs.translator import Operand, Rule, Translator, Uns
 
 _UNARY: Mapping[str, str] = {
     **{name: name for name in (
-        "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "exp",
+        "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "exp",
         "expm1", "floor", "log", "log1p", "neg", "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign",
         "sin", "sinh", "sqrt", "tan", "tanh",
     )},
@@ -53,6 +53,12 @@ def _unary(command: str) -> Rule:
         return t.call("cast", result, "int32") if t.result_dtype(node) == "int32" else result
 
     return rule
+
+
+def _error_function(t: Translator, node: Node) -> Term:
+    """tfjs-core 1.2.5 has it for what is not negative; it is odd."""
+    value = t.tensor(node.args[0], "float32")
+    return t.call("mul", t.call("sign", value), t.call("erf", t.call("abs", value)))
 
 
 def arithmetic(t: Translator, command: str, left: Operand, right: Operand, dtype: str) -> Term:
@@ -120,6 +126,15 @@ def _towards_zero(t: Translator, term: Term) -> Term:
     return t.call("mul", t.call("sign", term), t.call("floor", t.call("abs", term)))
 
 
+def _fraction(t: Translator, node: Node) -> Term:
+    """The remainder with the sign of what is divided; tfjs has that with the sign of the divisor."""
+    dtype = _number(t, node)
+    left, right = (t.tensor(arg, dtype) for arg in node.args[:2])
+    rest = t.call("mod", t.call("abs", left), t.call("abs", right))
+    rest = t.call("mul", t.call("sign", left), rest)
+    return rest if dtype == "float32" else t.call("cast", rest, dtype)
+
+
 def _truncate(t: Translator, node: Node) -> Term:
     value = t.tensor(node.args[0])
     return _towards_zero(t, value) if t.result_dtype(node) == "float32" else value
@@ -184,7 +199,7 @@ def _where(t: Translator, node: Node) -> Term:
         return term if t.shape(arg) == shape else t.broadcast(term, shape, kind)
 
     condition, left, right = node.args[:3]
-    return t.call("where", wide(condition, "bool"), wide(left, dtype), wide(right, dtype))
+    return t.where(wide(condition, "bool"), wide(left, dtype), wide(right, dtype), shape)
 
 
 def _logarithm(base: float) -> Rule:
@@ -208,6 +223,7 @@ RULES: Mapping[str, Rule] = {
         for name, command in _LOGIC.items()
         for variant in ("Scalar", "Tensor")
     },
+    "aten.erf.default": _error_function,
     "aten.logical_not.default": _not,
     "aten.bitwise_not.default": _not,
     "aten.add.Scalar": _sum("add"),
@@ -219,6 +235,8 @@ RULES: Mapping[str, Rule] = {
     "aten.addcmul.default": _added_product,
     "aten.div.Scalar_mode": _rounded_quotient,
     "aten.div.Tensor_mode": _rounded_quotient,
+    "aten.fmod.Scalar": _fraction,
+    "aten.fmod.Tensor": _fraction,
     "aten.trunc.default": _truncate,
     "aten._to_copy.default": _cast,
     "aten.clamp.default": _clamp,

@@ -1,16 +1,19 @@
-"""Rules for the same elements under another shape, and for tensors made of sizes and numbers."""
+"""Rules for the same elements under another shape, and for parts of tensors."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Arg, Node, Ref
 from fedplan.plan.variants.tfjs.emitter import Term
+from fedplan.plan.variants.tfjs.gathering import take
 from fedplan.plan.variants.tfjs.translator import (
     Extent,
     Rule,
     Translator,
     UnsayableError,
     Varying,
+    axis_of,
     integer,
     integers,
 )
@@ -19,7 +22,7 @@ from fedplan.plan.variants.tfjs.translator import (
 def _permute(t: Translator, node: Node) -> Term:
     value, dims = node.args[:2]
     rank = len(t.shape(value))
-    return t.call("transpose", t.tensor(value), tuple(dim % max(rank, 1) for dim in integers(dims)))
+    return t.transpose(t.tensor(value), [dim % max(rank, 1) for dim in integers(dims)])
 
 
 def _transpose(t: Translator, node: Node) -> Term:
@@ -27,14 +30,30 @@ def _transpose(t: Translator, node: Node) -> Term:
     order = list(range(len(t.shape(value))))
     i, j = (integer(dim) % len(order) for dim in (first, second))
     order[i], order[j] = order[j], order[i]
-    return t.call("transpose", t.tensor(value), tuple(order))
+    return t.transpose(t.tensor(value), order)
 
 
 def _reshape(t: Translator, node: Node) -> Term:
     """Whatever the operation is called: the result's shape is known."""
-    shape = t.result_shape(node)
+    before, shape = t.shape(node.args[0]), t.result_shape(node)
     term = t.tensor(node.args[0])
-    return term if shape == t.shape(node.args[0]) else t.reshape(term, shape)
+    if shape == before:
+        return term
+    if sum(isinstance(extent, Varying) for extent in shape) > 1:
+        return _with_ones(t, term, before, shape)
+    return t.reshape(term, shape)
+
+
+def _with_ones(t: Translator, term: Term, before: Sequence[Extent], shape: Sequence[Extent]) -> Term:
+    """The term with axes of one element taken out and put in, when no more than that is asked for."""
+    if [extent for extent in before if extent != 1] != [extent for extent in shape if extent != 1]:
+        raise UnsayableError("Two extents of its result depend on the batch size; tfjs can leave out one.")
+    if 1 in before:
+        term = t.call("squeeze", term, tuple(axis for axis, extent in enumerate(before) if extent == 1))
+    for axis, extent in enumerate(shape):
+        if extent == 1:
+            term = t.call("expandDims", term, axis)
+    return term
 
 
 def _expand(t: Translator, node: Node) -> Term:
@@ -50,65 +69,108 @@ def _part(t: Translator, term: Term, rank: int, axis: int, begin: int, size: int
     return t.call("slice", term, begins, sizes)
 
 
-def _select(t: Translator, node: Node) -> Term:
-    value, dim, index = node.args
-    shape = t.shape(value)
-    axis, place = _axis(dim, shape), integer(index)
-    if place < 0:
-        place += _fixed(shape[axis])
-    return t.reshape(_part(t, t.tensor(value), len(shape), axis, place, 1), t.result_shape(node))
-
-
-def _axis(dim: Arg, shape: Sequence[Extent]) -> int:
-    return integer(dim) % max(len(shape), 1)
-
-
 def _fixed(extent: Extent) -> int:
     if isinstance(extent, Varying):
         raise UnsayableError("It counts from the end of the batch, whose size tfjs does not know.")
     return extent
 
 
-def _bounds(start: Arg, end: Arg, extent: Extent, result: Extent) -> tuple[int, int]:
-    """First element of a slice, and how many are in its reach, -1 for all that follow."""
-    begin = 0 if start is None else start
-    if isinstance(extent, Varying):
-        if result == extent:
-            return 0, -1
-        first = integer(begin)
-        if first < 0 or isinstance(end, Ref) or (isinstance(end, int) and end < 0):
-            raise UnsayableError("It counts from the end of the batch, whose size tfjs does not know.")
-        if isinstance(result, Varying):
-            return first, -1
-        return first, result
-    begin = min(max(integer(begin) + (extent if integer(begin) < 0 else 0), 0), extent)
-    last = extent if end is None or isinstance(end, Ref) else integer(end)
-    last = min(max(last + (extent if last < 0 else 0), begin), extent)
-    return begin, last - begin
+def _steps(
+    t: Translator, term: Term, rank: int, axis: int, begin: int, end: int | None, step: int = 1
+) -> Term:
+    """Every n-th element from a beginning to an end, if there is one; either may be counted from the end."""
+    open_axes = sum(1 << i for i in range(rank) if i != axis)
+    begins, ends, strides = (
+        tuple(number if i == axis else other for i in range(rank))
+        for number, other in ((begin, 0), (end or 0, 0), (step, 1))
+    )
+    last = open_axes if end is not None else open_axes | 1 << axis
+    return t.call("stridedSlice", term, begins, ends, strides, open_axes, last)
+
+
+def _select(t: Translator, node: Node) -> Term:
+    value, dim, index = node.args
+    shape = t.shape(value)
+    axis, place = axis_of(dim, shape), integer(index)
+    if place >= 0 or not isinstance(shape[axis], Varying):
+        place += _fixed(shape[axis]) if place < 0 else 0
+        chosen = _part(t, t.tensor(value), len(shape), axis, place, 1)
+    else:
+        chosen = _steps(t, t.tensor(value), len(shape), axis, place, place + 1 or None)
+    return t.reshape(chosen, t.result_shape(node))
+
+
+_ENDLESS = 2**31
+"""Where PyTorch ends a slice that has no end, or later."""
 
 
 def _slice(t: Translator, node: Node) -> Term:
     value, dim, start, end, step = padded(node)
     shape, term = t.shape(value), t.tensor(value)
-    axis, stride = _axis(dim, shape), integer(step)
-    begin, reach = _bounds(start, end, shape[axis], t.result_shape(node)[axis])
-    if stride == 1 and (reach < 0 or not isinstance(shape[axis], Varying)):
+    axis, stride = axis_of(dim, shape), integer(step)
+    extent, result = shape[axis], t.result_shape(node)[axis]
+    if result == extent:
+        return term
+    if isinstance(extent, Varying):
+        return _slice_of_the_batch(t, term, shape, axis, (start, end, stride), result)
+    begin, reach = _bounds(start, end, extent)
+    if stride == 1:
         return _part(t, term, len(shape), axis, begin, reach)
-    if reach < 0:
-        raise UnsayableError("It takes every n-th sample of a batch whose size tfjs does not know.")
-    whole = sum(1 << i for i in range(len(shape)) if i != axis)
-    begins, ends, strides = (
-        tuple(number if i == axis else other for i in range(len(shape)))
-        for number, other in ((begin, 0), (begin + reach, 0), (stride, 1))
-    )
-    return t.call("stridedSlice", term, begins, ends, strides, whole, whole)
+    return _steps(t, term, len(shape), axis, begin, begin + reach, stride)
+
+
+def _bounds(start: Arg, end: Arg, extent: int) -> tuple[int, int]:
+    """First element of a slice, and how many are in its reach."""
+    begin = 0 if start is None else integer(start)
+    begin = min(max(begin + (extent if begin < 0 else 0), 0), extent)
+    last = extent if end is None or isinstance(end, Ref) else integer(end)
+    last = min(max(last + (extent if last < 0 else 0), begin), extent)
+    return begin, last - begin
+
+
+def _slice_of_the_batch(
+    t: Translator,
+    term: Term,
+    shape: Sequence[Extent],
+    axis: int,
+    bounds: tuple[Arg, Arg, int],
+    result: Extent,
+) -> Term:
+    """Some rows of as many as there are; how many there are, only tfjs knows."""
+    start, end, stride = bounds
+    if isinstance(start, Ref) or isinstance(end, Ref):
+        return _rows_from(t, term, shape, axis, start, stride, result)
+    begin = 0 if start is None else integer(start)
+    last = None if end is None or integer(end) >= _ENDLESS else integer(end)
+    if begin >= 0 and last is None and stride == 1:
+        return _part(t, term, len(shape), axis, begin, -1)
+    return _steps(t, term, len(shape), axis, begin, last, stride)
+
+
+def _rows_from(
+    t: Translator,
+    term: Term,
+    shape: Sequence[Extent],
+    axis: int,
+    start: Arg,
+    stride: int,
+    result: Extent,
+) -> Term:
+    """As many rows as a value has that exists already, chosen by their numbers."""
+    places = t.counted(result)
+    if stride != 1:
+        places = t.call("mul", places, t.call("scalar", stride, "int32"))
+    if start is not None and start != 0:
+        places = t.call("add", places, t.call("cast", t.tensor(start), "int32"))
+    made = [result if i == axis else extent for i, extent in enumerate(shape)]
+    return take(t, term, shape, axis, places, made)
 
 
 def _split(t: Translator, node: Node) -> tuple[Term, ...]:
     """One slice for each piece, by the pieces' own shapes."""
     value, _, dim = padded(node)
     shape, term = t.shape(value), t.tensor(value)
-    axis, begin, pieces = _axis(dim, shape), 0, []
+    axis, begin, pieces = axis_of(dim, shape), 0, []
     for index in range(len(node.results)):
         size = _fixed(t.result_shape(node, index)[axis])
         pieces.append(_part(t, term, len(shape), axis, begin, size))
@@ -119,19 +181,11 @@ def _split(t: Translator, node: Node) -> tuple[Term, ...]:
 def _unbind(t: Translator, node: Node) -> tuple[Term, ...]:
     value, dim = padded(node)
     shape, term = t.shape(value), t.tensor(value)
-    axis = _axis(dim, shape)
+    axis = axis_of(dim, shape)
     return tuple(
         t.reshape(_part(t, term, len(shape), axis, index, 1), t.result_shape(node, index))
         for index in range(len(node.results))
     )
-
-
-def join(t: Translator, terms: Sequence[Term], axis: int) -> Term:
-    """The terms one behind the other. syft.js finds no tensors inside of a list, so it is two by two."""
-    joined = terms[0]
-    for term in terms[1:]:
-        joined = t.method(joined, "concat", term, axis)
-    return joined
 
 
 def _cat(t: Translator, node: Node) -> Term:
@@ -140,17 +194,17 @@ def _cat(t: Translator, node: Node) -> Term:
         raise UnsayableError("It joins something that is no list.")
     full = [value for value in values if t.shape(value) != (0,)] or values[:1]  # PyTorch skips what is empty
     dtype = t.result_dtype(node)
-    return join(t, [t.tensor(value, dtype) for value in full], _axis(dim, t.result_shape(node)))
+    return t.join([t.tensor(value, dtype) for value in full], axis_of(dim, t.result_shape(node)))
 
 
 def _stack(t: Translator, node: Node) -> Term:
     values, dim = padded(node)
     shape = t.result_shape(node)
-    axis = _axis(dim, shape)
+    axis = axis_of(dim, shape)
     row = [1 if i == axis else extent for i, extent in enumerate(shape)]
     assert isinstance(values, tuple)
     terms = [t.reshape(t.tensor(value, t.result_dtype(node)), row) for value in values]
-    return join(t, terms, axis)
+    return t.join(terms, axis)
 
 
 def _put(t: Translator, value: Arg, part: Term, axis: int, begin: int, size: int, dtype: str) -> Term:
@@ -162,13 +216,13 @@ def _put(t: Translator, value: Arg, part: Term, axis: int, begin: int, size: int
         pieces.insert(0, _part(t, whole, rank, axis, 0, begin))
     if begin + size < extent:
         pieces.append(_part(t, whole, rank, axis, begin + size, -1))
-    return join(t, pieces, axis)
+    return t.join(pieces, axis)
 
 
 def _select_scatter(t: Translator, node: Node) -> Term:
     value, source, dim, index = node.args
     shape, dtype = t.shape(value), t.result_dtype(node)
-    axis, place = _axis(dim, shape), integer(index)
+    axis, place = axis_of(dim, shape), integer(index)
     place += _fixed(shape[axis]) if place < 0 else 0
     row = t.reshape(t.tensor(source, dtype), [1 if i == axis else e for i, e in enumerate(shape)])
     return _put(t, value, row, axis, place, 1, dtype)
@@ -177,100 +231,107 @@ def _select_scatter(t: Translator, node: Node) -> Term:
 def _slice_scatter(t: Translator, node: Node) -> Term:
     value, source, dim, start, end, step = padded(node)
     shape, dtype = t.shape(value), t.result_dtype(node)
-    axis = _axis(dim, shape)
+    axis = axis_of(dim, shape)
     part = t.tensor(source, dtype)
     if t.shape(source) == shape:
         return part
     if step != 1:
         raise UnsayableError("It writes every n-th element.")
-    begin, size = _bounds(start, end, shape[axis], t.shape(source)[axis])
+    begin, size = _bounds(start, end, _fixed(shape[axis]))
     return _put(t, value, part, axis, begin, size, dtype)
 
 
 def _repeat(t: Translator, node: Node) -> Term:
+    """First as often as is known, then by the batch."""
     value, times = node.args
-    repeats = integers(times)
-    shape = t.shape(value)
-    row = (*(1,) * (len(repeats) - len(shape)), *shape)
-    term = t.reshape(t.tensor(value), row) if row != shape else t.tensor(value)
-    return t.call("tile", term, repeats)
+    assert isinstance(times, tuple)
+    counts = [t.extent(count) for count in times]
+    shape = (*(1,) * (len(counts) - len(t.shape(value))), *t.shape(value))
+    term = t.reshape(t.tensor(value), shape) if shape != t.shape(value) else t.tensor(value)
+    known = [1 if isinstance(count, Varying) else count for count in counts]
+    if any(count != 1 for count in known):
+        term = t.call("tile", term, tuple(known))
+    made = t.result_shape(node)
+    wide = [
+        count if isinstance(count, Varying) else extent for count, extent in zip(counts, made, strict=True)
+    ]
+    for axis, count in enumerate(counts):
+        if isinstance(count, Varying):
+            inner = shape[axis]  # what is repeated as a whole
+            wide[axis : axis + 1] = [count, inner]
+            rows = [1 if extent is count else extent for extent in wide]
+            term = t.broadcast(t.reshape(term, rows), wide, t.result_dtype(node))
+            term = t.reshape(term, made)
+    return term
 
 
 def _flip(t: Translator, node: Node) -> Term:
     value, dims = node.args
-    rank = max(len(t.shape(value)), 1)
-    return t.call("reverse", t.tensor(value), tuple(dim % rank for dim in integers(dims)))
+    shape, term = t.shape(value), t.tensor(value)
+    axes = {dim % max(len(shape), 1) for dim in integers(dims)}
+    if len(shape) <= _REVERSIBLE:
+        return t.call("reverse", term, tuple(sorted(axes)))
+    for axis in axes:
+        lines = (-1, _fixed(shape[axis]), math.prod(_fixed(extent) for extent in shape[axis + 1 :]))
+        term = t.call("reverse", t.call("reshape", term, lines), (1,))
+    return t.reshape(term, shape)
+
+
+_REVERSIBLE = 4
+"""The most dimensions of which tfjs turns some round."""
 
 
 def _pad(t: Translator, node: Node) -> Term:
+    """Negative amounts cut."""
     value, pads, filler = padded(node)
-    amounts = integers(pads)
-    if min(amounts, default=0) < 0:
-        raise UnsayableError("It pads with a negative number; cut with slicing instead.")
-    rank = len(t.shape(value))
-    pairs = [(0, 0)] * (rank - len(amounts) // 2)
+    amounts, shape = integers(pads), t.shape(value)
+    pairs = [(0, 0)] * (len(shape) - len(amounts) // 2)
     pairs += [(amounts[i], amounts[i + 1]) for i in range(len(amounts) - 2, -1, -2)]
-    return t.call("pad", t.tensor(value), tuple(pairs), t.operand(filler, "float32"))
+    term = t.tensor(value)
+    for axis, (before, after) in enumerate(pairs):
+        if before < 0 or after < 0:
+            term = _steps(t, term, len(shape), axis, max(-before, 0), after if after < 0 else None)
+    return _padded(t, term, [(max(before, 0), max(after, 0)) for before, after in pairs], filler)
 
 
-def _index_select(t: Translator, node: Node) -> Term:
-    value, dim, index = node.args
-    return t.call("gather", t.tensor(value), t.tensor(index, "int32"), _axis(dim, t.shape(value)))
+def _padded(t: Translator, term: Term, pairs: Sequence[tuple[int, int]], filler: Arg) -> Term:
+    number = t.operand(filler, "float32")
+    if not isinstance(number, float) or math.isfinite(number):
+        return t.pad(term, pairs, number)
+    zero = t.call("log", t.pad(t.call("onesLike", term), pairs))  # WebGL has no way to write infinity
+    return t.call("add" if number < 0 else "sub", t.pad(term, pairs), zero)
 
 
-def _full(value_at: int | None, constant: float = 0) -> Rule:
-    """A tensor of the result's shape and dtype, of the number in an argument or of a constant."""
-
-    def rule(t: Translator, node: Node) -> Term:
-        number = constant if value_at is None else node.args[value_at]
-        shape, dtype = t.result_shape(node), t.result_dtype(node)
-        if isinstance(number, bool | int | float):
-            return t.full(shape, number, dtype)
-        filler = t.tensor(number, dtype)
-        return t.broadcast(filler, shape, dtype) if shape else filler
-
-    return rule
-
-
-def _range(t: Translator, node: Node) -> Term:
-    start, end, step = (t.operand(number) for number in padded(node)[:3])
-    if isinstance(start, Term) or isinstance(end, Term) or isinstance(step, Term):
-        raise UnsayableError("Its numbers depend on the batch size.")
-    return t.call("range", start, end, step, t.result_dtype(node))
-
-
-def _eye(t: Translator, node: Node) -> Term:
-    return t.call("cast", t.call("eye", integer(node.args[0])), t.result_dtype(node))
-
-
-def _size(t: Translator, node: Node) -> Term | int:
-    value, dim = node.args
-    shape = t.shape(value)
-    number = t.count(t.tensor(value), shape, [_axis(dim, shape)])
-    return number if isinstance(number, Term) else int(number)
-
-
-def _numel(t: Translator, node: Node) -> Term | int:
-    value = node.args[0]
-    number = t.count(t.tensor(value), t.shape(value), range(len(t.shape(value))))
-    return number if isinstance(number, Term) else int(number)
-
-
-def _size_arithmetic(command: str) -> Rule:
-    """Arithmetic on numbers that vary with the batch is done with tensors of one number."""
-
-    def rule(t: Translator, node: Node) -> Term:
-        return t.call(command, *(t.operand(arg, None) for arg in node.args))
-
-    return rule
-
-
-def _floor_quotient(t: Translator, node: Node) -> Term:
-    return t.call("floor", t.call("div", *(t.operand(arg) for arg in node.args)))
-
-
-def _as_is(t: Translator, node: Node) -> Term:
-    return t.tensor(node.args[0])
+def _diagonal(t: Translator, node: Node) -> Term:
+    """Of each row the element that is as far from the main diagonal as the offset says."""
+    value, offset, first, second = padded(node)
+    shape, dtype = t.shape(value), t.dtype(value)
+    rows, columns = (axis_of(dim, shape) for dim in (first, second))
+    order = [*(axis for axis in range(len(shape)) if axis not in (rows, columns)), rows, columns]
+    apart = integer(offset)
+    height, width = shape[rows], shape[columns]
+    down = t.call("add", t.counted(height), t.call("scalar", apart, "int32"))
+    hit = t.call("equal", t.reshape(down, (height, 1)), t.counted(width))  # (rows, columns)
+    number = "int32" if dtype == "bool" else dtype
+    turned = t.transpose(t.tensor(value, number), order)
+    turned_shape = [shape[axis] for axis in order]
+    chosen = t.call(
+        "where",
+        *(
+            t.call("reshape", part, (-1,)) if len(shape) > 4 else part
+            for part in (t.broadcast(hit, turned_shape, "bool"), turned, t.full(turned_shape, 0, number))
+        ),
+    )
+    if len(shape) > 4:
+        chosen = t.reshape(chosen, turned_shape)
+    line = t.call("sum", chosen, (len(shape) - 1,))
+    length = t.result_shape(node)[-1]
+    if length != height:
+        begin = max(-apart, 0)
+        line = _part(
+            t, line, len(shape) - 1, len(shape) - 2, begin, -1 if isinstance(length, Varying) else length
+        )
+    return t.call("cast", line, "bool") if dtype == "bool" else line
 
 
 RULES: Mapping[str, Rule] = {
@@ -294,25 +355,6 @@ RULES: Mapping[str, Rule] = {
     "aten.repeat.default": _repeat,
     "aten.flip.default": _flip,
     "aten.constant_pad_nd.default": _pad,
-    "aten.index_select.default": _index_select,
-    "aten.full.default": _full(1),
-    "aten.full_like.default": _full(1),
-    "aten.scalar_tensor.default": _full(0),
-    "aten.ones_like.default": _full(None, 1),
-    "aten.zeros_like.default": _full(None, 0),
-    "aten.arange.start_step": _range,
-    "aten.eye.default": _eye,
-    "aten.sym_size.int": _size,
-    "aten.sym_numel.default": _numel,
-    "sym.add": _size_arithmetic("add"),
-    "sym.sub": _size_arithmetic("sub"),
-    "sym.mul": _size_arithmetic("mul"),
-    "sym.truediv": _size_arithmetic("div"),
-    "sym.mod": _size_arithmetic("mod"),
-    "sym.max": _size_arithmetic("maximum"),
-    "sym.min": _size_arithmetic("minimum"),
-    "sym.neg": _size_arithmetic("neg"),
-    "sym.floordiv": _floor_quotient,
-    "sym.float": _as_is,
+    "aten.diagonal.default": _diagonal,
 }  # fmt: skip
 """By the name of the operation."""

@@ -1,17 +1,28 @@
 """A Plan's graph in the vocabulary of tfjs, as the role that browsers run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
-from fedplan.errors import PlanExecutionError, TranslationError
+from fedplan.errors import TranslationError
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.message.tensors import from_torch
-from fedplan.plan.run.check import ShapeAndDType, measure
 from fedplan.plan.signature import PlanInput
+from fedplan.plan.variants.batches import measured
 from fedplan.plan.variants.expand import expand
-from fedplan.plan.variants.tfjs import convolutions, layers, pointwise, pools, reductions, shapes
+from fedplan.plan.variants.expansions import PLAINER
+from fedplan.plan.variants.tfjs import (
+    convolutions,
+    creation,
+    gathering,
+    indexing,
+    layers,
+    ordering,
+    pointwise,
+    pools,
+    reductions,
+    shapes,
+)
 from fedplan.plan.variants.tfjs.emitter import Action, Argument, Term, needed
 from fedplan.plan.variants.tfjs.translator import Rule, Translator, UnsayableError
 from fedplan.wire import schema, write_tensor
@@ -20,26 +31,15 @@ RULES: Mapping[str, Rule] = {
     **pointwise.RULES,
     **reductions.RULES,
     **shapes.RULES,
+    **creation.RULES,
+    **gathering.RULES,
+    **indexing.RULES,
+    **ordering.RULES,
     **layers.RULES,
     **convolutions.RULES,
     **pools.RULES,
 }
 """Every operation that can be said in tfjs; the others are first decomposed into these."""
-
-_INSTEAD: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("gather", "index", "scatter", "scatter_add", "index_put"),
-        "Choose elements by a product with one-hot rows, and whole rows by an embedding.",
-    ),
-    **dict.fromkeys(("sort", "topk"), "tfjs returns several tensors there, of which syft.js takes none."),
-    **dict.fromkeys(("adaptive_avg_pool1d", "avg_pool1d"), "Add a dimension and use the form for pictures."),
-    "fmod": "tfjs has the remainder with the sign of the divisor: `torch.remainder`.",
-    "diagonal": "Multiply by `torch.eye` and sum.",
-}
-"""What to write in place of an operation that has no rule, by its name."""
-
-_SMALL, _LARGE = 6, 10
-"""Batch sizes at which shapes are compared to find what depends on them."""
 
 
 def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
@@ -57,9 +57,8 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
         UnsupportedOpError: PyTorch decomposes an operation into one that no Plan may hold.
         PlanFormatError: an input does not say its shape or dtype.
     """
-    expanded = expand(graph, inputs, RULES.keys())
-    small, large = _measured(expanded.graph, inputs)
-    t = Translator(small, large)
+    expanded = expand(graph, inputs, RULES.keys(), PLAINER.keys())
+    t = Translator(expanded.graph, *measured(expanded.graph, inputs))
     given = [t.new() for _ in expanded.graph.inputs]
     held = [t.new() for _ in expanded.graph.constants]
     t.values.update(zip(expanded.graph.inputs, given, strict=True))
@@ -83,32 +82,10 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
     )
 
 
-def _measured(graph: Graph, inputs: Sequence[PlanInput]) -> list[Mapping[int, Any]]:
-    """Every value for a small and for a large batch.
-
-    Inputs that may differ in their number of rows do so here: what has the rows of one is then not taken for
-    what has those of another.
-    """
-    try:
-        return [measure(graph, _shapes(inputs, rows, 1)).values for rows in (_SMALL, _LARGE)]
-    except PlanExecutionError:
-        return [measure(graph, _shapes(inputs, rows, 0)).values for rows in (_SMALL, _LARGE)]
-
-
-def _shapes(inputs: Sequence[PlanInput], rows: int, apart: int) -> list[ShapeAndDType]:
-    """Shapes for a batch; each input has `apart` more rows than the one before."""
-    return [
-        (tuple(rows + apart * place if e is None else e for e in item.shape or ()), item.dtype or "")
-        for place, item in enumerate(inputs)
-    ]
-
-
 def _apply(t: Translator, node: Node) -> None:
     rule = RULES.get(node.op)
     if rule is None:
-        why = _INSTEAD.get(
-            node.op.split(".")[1], "There is no rule for it; compute it from other operations."
-        )
+        why = "There is no rule for it; compute it from other operations."
         raise TranslationError(node.op, "tfjs", source=node.source, why=why)
     try:
         made = rule(t, node)
@@ -116,6 +93,7 @@ def _apply(t: Translator, node: Node) -> None:
         raise reason.error(node) from None
     results = made if isinstance(made, tuple) and not isinstance(made, Term) else (made,)
     t.values.update(zip(node.results, results, strict=True))
+    t.note(node)
 
 
 def _outputs(t: Translator, graph: Graph, taken: set[Term]) -> list[Term]:

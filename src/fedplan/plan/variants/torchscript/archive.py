@@ -13,7 +13,7 @@ _FOLDER = "plan"
 """The folder inside the archive that holds everything; it may have any name, but must have one."""
 
 _VERSION = 5
-"""Of the file format: the newest one that torch 1.8 (and 1.7) reads.
+"""Of the file format: the newest one that torch 1.7 and 1.8 read.
 
 A reader gives programs of older versions their older meaning: from 4 on `div` of whole numbers is a fraction,
 from 5 on `full` of a whole number is whole."""

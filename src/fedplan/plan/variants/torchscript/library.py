@@ -1,7 +1,7 @@
 """TorchScript functions for what takes more than an expression; an archive holds those that it calls.
 
 They are written in the language that archives are written in: torch's operators by their schema's names, a
-list's length is ``torch.len``. Only operators that torch 1.8 has, with the same meaning today.
+list's length is ``torch.len``. Only operators that torch 1.7 has, with the same meaning today.
 """
 
 import re
@@ -42,6 +42,35 @@ def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def where_number(condition: Tensor, a: number, b: Tensor) -> Tensor:
   dtype = torch.result_type(b, a)
   return torch.where(condition, torch.scalar_tensor(a, dtype=dtype), torch.to(b, dtype))
+
+def fmod(a: Tensor, b: Tensor) -> Tensor:
+  dtype = torch.result_type(a, b)
+  return torch.fmod(torch.to(a, dtype), torch.to(b, dtype))
+
+def divide_down(a: Tensor, b: Tensor) -> Tensor:
+  left = a - torch.remainder(a, b)
+  if torch.is_floating_point(left):
+    y = torch.where(torch.eq(b, 0), torch.div(a, b), torch.round(torch.div(left, b)))
+  else:
+    y = torch.floor_divide(left, b)
+  return y
+
+def divide_to_zero(a: Tensor, b: Tensor) -> Tensor:
+  quotient = torch.div(a, b)
+  if torch.is_floating_point(a + b):
+    y = torch.trunc(quotient)
+  else:
+    y = torch.floor_divide(a - torch.fmod(a, b), b)
+  return y
+
+def elu_backward(
+    gradient: Tensor, alpha: number, scale: number, input_scale: number, is_result: bool,
+    x: Tensor) -> Tensor:
+  if is_result:
+    below = gradient * input_scale * (x + alpha * scale)
+  else:
+    below = gradient * input_scale * (torch.exp(x * input_scale) * (alpha * scale))
+  return torch.where(torch.le(x, 0), below, gradient * scale)
 
 def every_dim(x: Tensor, dims: List[int]) -> List[int]:
   rank = torch.dim(x)
@@ -105,7 +134,7 @@ def select_scatter(x: Tensor, source: Tensor, dim: int, index: int) -> Tensor:
   return y
 
 def slice_scatter(
-    x: Tensor, source: Tensor, dim: int, start: Optional[int], end: Optional[int], step: int) -> Tensor:
+    x: Tensor, source: Tensor, dim: int, start: int, end: int, step: int) -> Tensor:
   y = torch.clone(x)
   part = torch.copy_(torch.slice(y, dim, start, end, step), source)
   return y
@@ -117,6 +146,61 @@ def log_softmax_backward(gradient: Tensor, output: Tensor, dim: int, dtype: int)
 def softmax_backward(gradient: Tensor, output: Tensor, dim: int, dtype: int) -> Tensor:
   product = gradient * output
   return torch.to(product - output * torch.sum(product, [dim], True), dtype)
+
+def layer_norm(
+    x: Tensor, normalized: List[int], weight: Optional[Tensor], bias: Optional[Tensor],
+    eps: float) -> Tuple[Tensor, Tensor, Tensor]:
+  rows, columns, statistics = __torch__.rows_and_columns(x, normalized)
+  lines = torch.reshape(x, [1, rows, columns])
+  y, mean, scale = torch.native_group_norm(lines, None, None, 1, rows, columns, rows, eps)
+  y = torch.reshape(y, torch.size(x))
+  if weight is not None:
+    y = y * weight
+  if bias is not None:
+    y = y + bias
+  return (y, torch.reshape(mean, statistics), torch.reshape(scale, statistics))
+
+def rows_and_columns(x: Tensor, normalized: List[int]) -> Tuple[int, int, List[int]]:
+  statistics = annotate(List[int], [])
+  rows = 1
+  columns = 1
+  first = torch.dim(x) - torch.len(normalized)
+  for i in range(torch.dim(x)):
+    if i < first:
+      rows = rows * torch.size(x, i)
+      statistics = statistics + [torch.size(x, i)]
+    else:
+      columns = columns * torch.size(x, i)
+      statistics = statistics + [1]
+  return (rows, columns, statistics)
+
+def layer_norm_backward(
+    gradient: Tensor, x: Tensor, normalized: List[int], mean: Tensor, scale: Tensor,
+    weight: Optional[Tensor], wanted: List[bool]) -> Tuple[Tensor, Tensor, Tensor]:
+  to_x, to_weight, to_bias = torch.zeros([0]), torch.zeros([0]), torch.zeros([0])
+  rows, columns, statistics = __torch__.rows_and_columns(x, normalized)
+  shape = [1, rows, columns]
+  over = annotate(List[int], [])
+  for i in range(torch.dim(x) - torch.len(normalized)):
+    over = over + [i]
+  if wanted[0]:
+    slope = gradient
+    if weight is not None:
+      slope = gradient * weight
+    to_lines, none, nothing = torch.native_group_norm_backward(
+      torch.reshape(torch.contiguous(slope), shape), torch.reshape(torch.contiguous(x), shape),
+      torch.reshape(mean, [1, rows]), torch.reshape(scale, [1, rows]), None, 1, rows, columns, rows,
+      [True, False, False])
+    to_x = torch.reshape(to_lines, torch.size(x))
+  if wanted[1]:
+    to_weight = gradient * ((x - mean) * scale)
+    if torch.len(over) > 0:
+      to_weight = torch.sum(to_weight, over)
+  if wanted[2]:
+    to_bias = gradient
+    if torch.len(over) > 0:
+      to_bias = torch.sum(gradient, over)
+  return (to_x, to_weight, to_bias)
 
 def batch_norm(
     x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], running_mean: Tensor,
@@ -139,56 +223,30 @@ def batch_norm_no_training(
   y, mean, scale = torch.native_batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps)
   return (y, torch.zeros([0]), torch.zeros([0]))
 
-def at(numbers: List[int], axis: int) -> int:
-  return numbers[axis] if torch.len(numbers) > 1 else numbers[0]
-
-def convolution_backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: List[int], padding: List[int],
-    dilation: List[int], transposed: bool, groups: int, wanted: List[bool]) -> Tuple[Tensor, Tensor, Tensor]:
-  to_x, to_weight, to_bias = torch.zeros([0]), torch.zeros([0]), torch.zeros([0])
-  axes = torch.dim(x) - 2
-  if wanted[0]:
-    if transposed:
-      to_x = torch.convolution(gradient, weight, None, stride, padding, dilation, False, [0], groups)
-    else:
-      rest = annotate(List[int], [])
-      for i in range(axes):
-        reach = __torch__.at(dilation, i) * (torch.size(weight, i + 2) - 1) + 1
-        left = torch.size(x, i + 2) + 2 * __torch__.at(padding, i) - reach
-        rest = rest + [left % __torch__.at(stride, i)]
-      to_x = torch.convolution(gradient, weight, None, stride, padding, dilation, True, rest, groups)
-    for i in range(axes):
-      to_x = torch.narrow(to_x, i + 2, 0, torch.size(x, i + 2))
-  if wanted[1]:
-    if transposed:
-      to_weight = __torch__.kernel_gradient(x, gradient, weight, stride, padding, dilation, groups)
-    else:
-      to_weight = __torch__.kernel_gradient(gradient, x, weight, stride, padding, dilation, groups)
-  if wanted[2]:
-    others = [0]
-    for i in range(axes):
-      others = others + [i + 2]
-    to_bias = torch.sum(gradient, others)
-  return (to_x, to_weight, to_bias)
-
-def kernel_gradient(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: List[int], padding: List[int],
-    dilation: List[int], groups: int) -> Tensor:
-  rows, channels = torch.size(x, 0), torch.size(x, 1) // groups
-  shape = torch.size(x)
-  grouped = torch.reshape(x, [rows, groups, channels] + shape[2:])
-  stacked = torch.reshape(torch.transpose(grouped, 0, 2), [channels, groups * rows] + shape[2:])
-  kernels = torch.transpose(gradient, 0, 1)
-  y = torch.convolution(stacked, kernels, None, dilation, padding, stride, False, [0], groups)
-  for i in range(torch.dim(x) - 2):
-    y = torch.narrow(y, i + 2, 0, torch.size(weight, i + 2))
-  return torch.transpose(y, 0, 1)
+def smooth_loss(
+    logs: Tensor, target: Tensor, weight: Optional[Tensor], reduction: int, ignored: int) -> Tensor:
+  left = torch.ne(target, ignored)
+  counted = torch.to(left, 6)
+  scores = logs
+  if weight is not None:
+    scores = torch.transpose(torch.transpose(logs, 1, -1) * weight, 1, -1)
+    of_target = torch.index_select(weight, 0, torch.reshape(target * torch.to(left, 4), [-1]))
+    counted = counted * torch.reshape(of_target, torch.size(target))
+  y = -torch.sum(scores, [1])
+  y = torch.where(left, y, torch.zeros_like(y))
+  if reduction == 1:
+    y = torch.sum(y) / torch.sum(counted)
+  elif reduction == 2:
+    y = torch.sum(y)
+  return y
 
 def cross_entropy(
-    x: Tensor, target: Tensor, weight: Optional[Tensor], reduction: int, ignored: int) -> Tensor:
+    x: Tensor, target: Tensor, weight: Optional[Tensor], reduction: int, ignored: int,
+    smoothing: float) -> Tensor:
   logs = torch.log_softmax(x, 1)
+  share = smoothing / float(torch.size(x, 1))
   if torch.is_floating_point(target):
-    product = logs * target
+    product = logs * (target * (1 - smoothing) + share)
     if weight is not None:
       product = torch.transpose(torch.transpose(product, 1, -1) * weight, 1, -1)
     y = -torch.sum(product, [1])
@@ -200,6 +258,8 @@ def cross_entropy(
     y = torch.nll_loss(logs, target, weight, reduction, ignored)
   else:
     y = torch.nll_loss2d(logs, target, weight, reduction, ignored)
+  if smoothing > 0. and not torch.is_floating_point(target):
+    y = y * (1 - smoothing) + __torch__.smooth_loss(logs, target, weight, reduction, ignored) * share
   return y
 
 def adaptive_average_backward(gradient: Tensor, x: Tensor, axes: int) -> Tensor:

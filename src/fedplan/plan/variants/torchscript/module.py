@@ -3,19 +3,25 @@
 from collections.abc import Iterator
 
 from fedplan.plan.ir.graph import Graph, Node
-from fedplan.plan.ops import Trait, lookup
+from fedplan.plan.ops import OPS, Trait, lookup
+from fedplan.plan.ops.op import BY_PARTS
 from fedplan.plan.plan import Plan
+from fedplan.plan.variants.parts import without
 from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
+from fedplan.plan.variants.torchscript.integers import converted
 from fedplan.plan.variants.torchscript.spelling import spell
+from fedplan.plan.variants.unrolled import unrolled
 
 _KIND = "Plan"
 """Name of the module's class."""
 
+_BY_PARTS = frozenset(op.name for op in OPS.values() if op.torchscript == BY_PARTS)
+
 
 def write(plan: Plan) -> bytes:
-    """A Plan as a TorchScript archive, which torch 1.8 and later load and compute the same with.
+    """A Plan as a TorchScript archive, which torch 1.7 and later load and compute the same with.
 
     The module's `forward` takes the Plan's inputs in order, with the model's parameters that follow one
     another as one `List[Tensor]`, the optimizer's tensors likewise, and returns the outputs as one
@@ -28,10 +34,13 @@ def write(plan: Plan) -> bytes:
         The archive's bytes: for `torch.jit.load`, `torch::jit::load`, `org.pytorch.Module.load`.
 
     Raises:
-        TranslationError: an operation cannot be said in the words of torch 1.8.
+        TranslationError: an operation cannot be said in the words of torch 1.7.
+        PlanFormatError: one must be said with others, for which the Plan has to say the shapes of its inputs.
     """
-    tensors = [(f"v{number}", tensor) for number, tensor in plan.graph.constants]
-    return archive(_KIND, source(plan.graph, arguments(plan.inputs)), tensors)
+    unrolled_graph = unrolled(plan.graph, plan.inputs)
+    graph = converted(without(unrolled_graph, plan.inputs, _BY_PARTS), plan.inputs)
+    tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
+    return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
 
 
 def source(graph: Graph, given: list[Argument]) -> str:

@@ -12,7 +12,7 @@ from fedplan.plan.variants.torchscript.literals import literal
 _CALL = re.compile(r"@(\w+)\(")
 
 _WHY = (
-    "Torch 1.8, which phones have, has nothing to say it with. Compute it from other operations; for a "
+    "Torch 1.7, which phones have, has nothing to say it with. Compute it from other operations; for a "
     "composite one `fedplan.trace` does that."
 )
 

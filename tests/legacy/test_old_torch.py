@@ -1,4 +1,4 @@
-"""Archives compute in torch 1.8.0, which phones have, what their Plans compute here."""
+"""Archives compute in torch 1.7.1 and 1.8.0, which phones have, what their Plans compute here."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from fedplan.plan.ops import DTYPES
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.torchscript import write
 from fedplan.plan.variants.torchscript.arguments import arguments
-from tests.legacy.environments import TORCH_1_8, wanted
+from tests.legacy.environments import OLD_TORCH, wanted
 from tests.plan.families import FAMILIES, images
 from tests.plan.tracing.test_training import optimizer_state, traced
 from tests.plan.variants.torchscript.operations import SAMPLES
@@ -74,17 +74,27 @@ def save(folder: Path, case: Case) -> None:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float | str]]:
-    """What came out in torch 1.8, by case."""
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with all cases, and their names by the names of their folders."""
     folder = tmp_path_factory.mktemp("cases")
     names = {}
     for number, (name, case) in enumerate(cases()):
         names[f"{number:04}"] = name
         save(folder / f"{number:04}", case)
+    return folder, names
+
+
+@pytest.fixture(scope="module", params=OLD_TORCH)
+def results(
+    request: pytest.FixtureRequest, saved: tuple[Path, dict[str, str]]
+) -> dict[str, dict[str, float | str]]:
+    """What came out in an old torch, by case."""
+    folder, names = saved
     script = Path(__file__).with_name("scripts") / "run_archives.py"
-    done = subprocess.run([TORCH_1_8, script, folder], check=True, stdout=subprocess.PIPE, text=True)
+    command = [OLD_TORCH[request.param], script, folder]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["torch"].startswith("1.8.0")
+    assert report["torch"].startswith(request.param)
     found = {names[key]: result for key, result in report["results"].items()}
     worst = max(result.get("difference", 0.0) for result in found.values())
     failed = sum("error" in result for result in found.values())

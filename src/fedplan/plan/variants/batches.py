@@ -1,0 +1,42 @@
+"""A graph's shapes for a small and for a large batch: what differs follows the batch size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedplan.errors import PlanExecutionError, PlanFormatError
+from fedplan.plan.ir.graph import Graph
+from fedplan.plan.run.check import ShapeAndDType, measure
+from fedplan.plan.signature import PlanInput
+
+_SMALL, _LARGE = 6, 10
+
+Values = Mapping[int, Any]
+"""By their numbers: tensors on the meta device, sizes as numbers."""
+
+
+def measured(graph: Graph, inputs: Sequence[PlanInput]) -> tuple[Values, Values]:
+    """Every value for a small and for a large batch.
+
+    Inputs that may differ in their number of rows do so here: what has the rows of one is then not taken for
+    what has those of another.
+
+    Raises:
+        PlanFormatError: an input does not say its shape or dtype.
+        PlanError: the graph cannot be run on shapes.
+    """
+    try:
+        return _values(graph, inputs, _SMALL, 1), _values(graph, inputs, _LARGE, 1)
+    except PlanExecutionError:
+        return _values(graph, inputs, _SMALL, 0), _values(graph, inputs, _LARGE, 0)
+
+
+def _values(graph: Graph, inputs: Sequence[PlanInput], rows: int, apart: int) -> Values:
+    return measure(graph, [_shape(item, rows + apart * i) for i, item in enumerate(inputs)]).values
+
+
+def _shape(item: PlanInput, rows: int) -> ShapeAndDType:
+    if item.shape is None or item.dtype is None:
+        raise PlanFormatError(
+            f"the Plan does not say the shape and dtype of its input '{item.name}'; it cannot be translated"
+        )
+    return tuple(rows if extent is None else extent for extent in item.shape), item.dtype
