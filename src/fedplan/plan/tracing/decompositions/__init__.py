@@ -89,17 +89,17 @@ def rows_whole() -> Iterator[None]:
 @contextlib.contextmanager
 def known_shapes() -> Iterator[None]:
     """While it lasts, the shapes of all rows' results are known, also where PyTorch does not know them."""
-    rows = [op for op in OPS.values() if op.shapes is not None]
+    rows = {overload(op.name): op.shapes for op in OPS.values() if op.shapes is not None}
+    shapes = {**rows, **linear_algebra.SHAPES}
     try:
-        op_implementations_dict.update((overload(op.name), _foreseen(op.shapes)) for op in rows)
+        op_implementations_dict.update((op, _foreseen(function)) for op, function in shapes.items())
         yield
     finally:
-        for op in rows:
-            del op_implementations_dict[overload(op.name)]
+        for op in shapes:
+            del op_implementations_dict[op]
 
 
-def _foreseen(shapes: Function | None) -> Function:
-    assert shapes is not None
+def _foreseen(shapes: Function) -> Function:
     return lambda mode, op, *args, **options: shapes(*args, **options)
 
 

@@ -156,6 +156,14 @@ def _pseudo_inverse_by_values(
     return inverse
 
 
+def _turned(value: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    *batch, rows, columns = value.shape
+    return value.new_empty([*batch, columns, rows])
+
+
+SHAPES: Mapping[Any, Callable[..., Any]] = {aten.linalg_pinv.atol_rtol_tensor: _turned}
+"""What results are like, where PyTorch asks more of the sizes than that takes."""
+
 BEFORE: Mapping[Any, Callable[..., Any]] = {
     aten.linalg_cholesky.default: _cholesky,
     aten.linalg_det.default: _determinant,
