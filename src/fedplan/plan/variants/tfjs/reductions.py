@@ -11,6 +11,7 @@ from fedplan.plan.variants.tfjs.translator import (
     Translator,
     UnsayableError,
     axes_of,
+    axis_of,
     integer,
 )
 
@@ -83,8 +84,17 @@ def _variance(t: Translator, node: Node) -> Term:
 
 
 def _cumulated(t: Translator, node: Node) -> Term:
+    """Along one of the last two dimensions: tfjs mixes up the dimensions when it moves another there."""
     value, dim = node.args[:2]
-    return t.call("cumsum", t.tensor(value, t.result_dtype(node)), integer(dim) % max(len(t.shape(value)), 1))
+    rank, term = len(t.shape(value)), t.tensor(value, t.result_dtype(node))
+    if not rank:
+        return term
+    axis = axis_of(dim, t.shape(value))
+    if axis >= rank - 2:
+        return t.call("cumsum", term, axis)
+    order = [i for i in range(rank) if i != axis] + [axis]
+    summed = t.call("cumsum", t.transpose(term, order), rank - 1)
+    return t.transpose(summed, [order.index(i) for i in range(rank)])
 
 
 RULES: Mapping[str, Rule] = {
