@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import closing, codec, grid_calls, growth, reports, startup, step
+from benchmarks import closing, codec, grid_calls, growth, randomness, recurrence, reports, startup, step
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
+    "recurrence": recurrence.run,
     "startup": startup.run,
     "codec": codec.run,
     "grid": grid_calls.run,
     "closing": closing.run,
     "growth": growth.run,
     "reports": reports.run,
+    "random": randomness.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 
@@ -44,7 +46,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    told = [f"  {name:8}  {_first_line(run)}" for name, run in BENCHMARKS.items()]
+    told = [f"  {name:10}  {_first_line(run)}" for name, run in BENCHMARKS.items()]
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description=__doc__,

@@ -4,8 +4,6 @@ The owner has no training data, only the test images. See README.md for how to s
 """
 
 import argparse
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import idx
@@ -48,24 +46,12 @@ def main() -> None:
             },
         )
         print(f"'{NAME}' is hosted on {options.url}, and waits for {options.workers} workers", flush=True)
-        for number in new_checkpoints(grid):
+        for number in range(2, options.cycles + 2):  # 1 is what was hosted
+            grid.wait(NAME, VERSION, checkpoint=number)
             grid.retrieve_model(NAME, VERSION, number).load_into(model)
             with torch.no_grad():
                 accuracy = fedplan.accuracy(model(images), labels)
             print(f"cycle {number - 1} of {options.cycles}: test accuracy {accuracy:.2%}", flush=True)
-
-
-def new_checkpoints(grid: fedplan.ModelCentricFLClient) -> Iterator[int]:
-    """Numbers of the checkpoints as they come, until the model is finished; 1 is what was hosted."""
-    seen = 1
-    while True:
-        (status,) = grid.status(NAME).models
-        latest = status.checkpoints[0].number
-        yield from range(seen + 1, latest + 1)
-        seen = latest
-        if status.phase == "finished":
-            return
-        time.sleep(0.5)
 
 
 def parse() -> argparse.Namespace:

@@ -23,6 +23,8 @@
     │   ├── CheckpointError         a training checkpoint that cannot be read or applied
     │   ├── ModelMismatchError      parameters whose number or shapes are not the model's
     │   ├── CycleRejectedError      the grid did not take the worker into a cycle
+    │   ├── CycleFailedError        a cycle that the model owner waits for made no checkpoint
+    │   ├── WaitTimeoutError        what the model owner waits for was not there in time
     │   ├── GridConnectionError     the grid could not be reached, or the connection broke
     │   │   └── GridTimeoutError    the grid did not answer in time
     │   └── GridResponseError       the grid answered with an error, or with something unreadable
@@ -66,18 +68,25 @@ class TraceError(PlanError):
     """The author's function cannot become a Plan."""
 
 
+def _line_and_layer(place: str | None) -> tuple[str | None, str | None]:
+    """The two parts of a place like ``net.py:12 in encoder.0: Dropout``."""
+    line, _, layer = (place or "").partition(" in ")
+    return line or None, layer or None
+
+
 class UnsupportedOpError(PlanError):
     """An operation outside the op table.
 
     Attributes:
         op: name of the operation, such as ``aten.nonzero``.
         source: ``file:line`` in the author's code, when it is known.
+        layer: the layer of the network, such as ``encoder.0: Dropout``, when it is known.
         instead: what to write instead, when something is known.
     """
 
     def __init__(self, op: str, *, source: str | None = None, instead: str | None = None) -> None:
         self.op = op
-        self.source = source
+        self.source, self.layer = _line_and_layer(source)
         self.instead = instead
         place = f" (at {source})" if source else ""
         advice = (
@@ -93,12 +102,13 @@ class TranslationError(PlanError):
         op: name of the operation, such as ``aten.sort.default``.
         variant: in which variant it cannot be said: tfjs or TorchScript.
         source: ``file:line`` in the author's code, when it is known.
+        layer: the layer of the network, such as ``encoder.0: Dropout``, when it is known.
     """
 
     def __init__(self, op: str, variant: str, *, source: str | None, why: str) -> None:
         self.op = op
         self.variant = variant
-        self.source = source
+        self.source, self.layer = _line_and_layer(source)
         place = f" (at {source})" if source else ""
         super().__init__(f"the operation '{op}'{place} cannot be said in {variant}. {why}")
 
@@ -169,6 +179,14 @@ class CycleRejectedError(WorkerError):
     def __init__(self, message: str, *, timeout: float | None = None) -> None:
         self.timeout = timeout
         super().__init__(message)
+
+
+class CycleFailedError(WorkerError):
+    """A cycle that the model owner waits for ended without a checkpoint; the message says why."""
+
+
+class WaitTimeoutError(WorkerError):
+    """What the model owner waits for was not there in time; the message says what the cycle waits for."""
 
 
 class GridConnectionError(WorkerError):

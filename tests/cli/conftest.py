@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -91,3 +92,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     samples = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     np.savez(project["data.npz"], x=samples, y=(samples[:, 0] > 0).astype(np.int64))
     return project
+
+
+def write_configs(folder: Path, name: str, **server_config: object) -> tuple[object, ...]:
+    """The config files of a model of this name, as options."""
+    client, server = folder / "client.json", folder / "server.json"
+    client.write_text(json.dumps({"name": name, "version": "1.0", "batch_size": 8, "lr": 0.5}))
+    server.write_text(json.dumps(server_config))
+    return "--client-config", client, "--server-config", server
+
+
+@pytest.fixture
+def host(fedplan: Invoke, grid_url: str, project: Project, tmp_path: Path):
+    def host(name: str, **server_config: object) -> None:
+        result = fedplan(
+            "host", "--url", grid_url, "--model", project["model.pb"],
+            "--plan", f"training_plan={project['plan.pb']}", *write_configs(tmp_path, name, **server_config),
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert result.stdout == ""
+
+    return host

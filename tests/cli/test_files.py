@@ -33,6 +33,9 @@ def test_data_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
     np.savez(path, x=np.zeros((2, 3)), y=np.zeros(3))
     with pytest.raises(DataError, match=r"their shapes are \(2, 3\) and \(3,\)"):
         read_arrays(path)
+    np.savez(path, x=np.zeros((0, 3)), y=np.zeros(0))
+    with pytest.raises(DataError, match="no sample in it, so nothing to train on"):
+        read_arrays(path)
     np.savez(path, x=np.array([{}]), y=np.zeros(1))  # an array of objects is a pickle, which can run code
     with pytest.raises(DataError, match="no file that"):
         read_arrays(path)

@@ -13,7 +13,7 @@ async def resume(folder: pathlib.Path) -> None:
     for path in sorted(folder.glob("*.json")):
         case = json.loads(path.read_text())
         trainer = make_trainer(
-            plan=make_plan("Adam"),
+            plan=make_plan("Adam", dropout=0.5),
             **make_source(case["source"]),
             checkpoint=PlanTrainerCheckpoint.from_json(None, case["checkpoint"]),
         )

@@ -321,6 +321,12 @@ async def test_an_app_in_this_process_is_called_without_a_socket(grid: SmallGrid
     assert grid.headers[0]["accept-encoding"] == "identity"  # there is no line to save
 
 
+async def test_an_app_in_this_process_has_no_path_above_it(grid: SmallGrid) -> None:
+    transport = HttpTransport(GridUrl.parse("wss://only.a.name/grid/"), timeout=5, app=grid.app)
+    assert (await transport.send(REPORT)).data == {"status": "success"}
+    await transport.aclose()
+
+
 async def test_an_app_that_fails_answers_500_as_over_a_socket() -> None:
     async def app(scope: object, receive: object, send: object) -> None:
         raise ZeroDivisionError

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from fedplan.client import Accepted, Job, PlanTrainer, Rejected, Retry, Syft, SyftModel
 from fedplan.errors import (
+    ConfigError,
     CycleRejectedError,
     FedplanError,
     GridResponseError,
@@ -219,6 +220,22 @@ async def test_a_job_that_is_in_no_cycle_says_so(job: Job) -> None:
         await job.report(b"")
     with pytest.raises(JobStateError):
         _ = job.model
+
+
+@pytest.mark.parametrize("diff", [None, "diff", SyftModel([torch.zeros(1)]), [torch.zeros(1)]])
+async def test_a_report_that_is_not_bytes_is_refused_and_not_sent(
+    grid: SmallGrid, job: Job, diff: Any
+) -> None:
+    await job.start()
+    with pytest.raises(WireError, match="create_serialized_diff_from_model"):
+        await job.report(diff)
+    assert grid.asked("report") == []
+
+
+@pytest.mark.parametrize(("name", "key"), [(None, "model_name"), ("a\0b", "model_name")])
+async def test_a_name_that_no_message_can_hold_is_refused(syft: Syft, name: Any, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{key}'"):
+        await syft.new_job(name, "1.0").start()
 
 
 async def test_a_refused_report_is_raised_with_the_grids_words(grid: SmallGrid, job: Job) -> None:

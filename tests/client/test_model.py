@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -33,6 +35,26 @@ async def test_a_diff_is_original_minus_trained() -> None:
     data = await model.create_serialized_diff(trained)
     assert [p.tolist() for p in SyftModel.parse(data).params] == [[[-0.5, -0.5], [-0.5, -0.5]], [-0.5]]
     assert await model.create_serialized_diff_from_model(SyftModel(trained)) == data
+
+
+@pytest.mark.parametrize("params", [None, "params", torch.zeros(2), nn.Linear(2, 2), [1.0], [None], b"bytes"])
+def test_what_is_no_list_of_tensors_is_no_model(params: Any) -> None:
+    with pytest.raises(ModelMismatchError, match=r"must be a list of tensors|and no tensor"):
+        SyftModel(params)
+    with pytest.raises(ModelMismatchError, match=r"must be a list of tensors|and no tensor"):
+        make().diff(params)
+
+
+@pytest.mark.parametrize("module", [None, "module", make()])
+def test_a_model_is_loaded_into_a_module_and_nothing_else(module: Any) -> None:
+    with pytest.raises(ModelMismatchError, match=r"loaded into an nn\.Module"):
+        make().load_into(module)
+
+
+@pytest.mark.parametrize("data", [None, "text", 5])
+def test_a_model_is_read_from_bytes_and_nothing_else(data: Any) -> None:
+    with pytest.raises(WireError, match="a message is read from bytes"):
+        SyftModel.parse(data)
 
 
 async def test_a_diff_of_parameters_that_do_not_fit_is_refused() -> None:

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from starlette.responses import Response
@@ -57,6 +58,20 @@ def test_several_cycles_collect_their_losses(grid: SmallGrid) -> None:
     assert len(grid.diffs) == 3
 
 
+def test_counts_may_be_numpys(grid: SmallGrid) -> None:
+    counts = {"cycles": np.int64(2), "epochs": np.uint8(2), "steps_per_epoch": torch.tensor(3)}
+    result = take_part(grid, **counts, batch_size=np.int32(5))
+    assert (result.cycles, len(result.losses)) == (2, 12)
+
+
+@pytest.mark.parametrize("name", ["cycles", "epochs", "batch_size", "steps_per_epoch"])
+@pytest.mark.parametrize("count", [0, -1, 2.0, True, "2", np.True_])
+def test_what_is_no_count_is_refused_before_the_grid_is_asked(grid: SmallGrid, name: str, count: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be a positive integer"):
+        take_part(grid, **{name: count})
+    assert grid.requests == []
+
+
 def test_a_loader_goes_on_from_cycle_to_cycle(grid: SmallGrid) -> None:
     loader = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=13)
     result = participate(grid.url, "m", "1.0", loader, verbose=True, cycles=2)
@@ -89,7 +104,7 @@ def test_a_worker_that_waits_for_some_seconds_gives_up_then(grid: SmallGrid) -> 
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(participating, "_AWAY", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(participating, "AWAY_SECONDS", (0.01, 0.01, 0.01))
 
 
 AWAY = Response(status_code=502)

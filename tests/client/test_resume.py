@@ -21,7 +21,7 @@ EPOCHS = 3
 async def trained(source: str, stop: tuple[int, int] | None = None) -> PlanTrainer:
     """A training from a fixed seed, stopped after a batch when `stop` names it."""
     torch.manual_seed(21)
-    trainer = make_trainer(plan=make_plan("Adam"), **make_source(source), epochs=EPOCHS)
+    trainer = make_trainer(plan=make_plan("Adam", dropout=0.5), **make_source(source), epochs=EPOCHS, seed=5)
     if stop == (0, 0):
         trainer.on("batch_start", trainer.stop)
     elif stop is not None:
@@ -68,13 +68,15 @@ async def test_a_training_resumed_in_place_is_bit_identical(source: str) -> None
 @pytest.mark.parametrize("source", SOURCES)
 async def test_a_checkpoint_of_each_batch_end_goes_on_after_that_batch(source: str) -> None:
     torch.manual_seed(21)
-    whole = make_trainer(plan=make_plan("Adam"), **make_source(source), epochs=2)
+    whole = make_trainer(plan=make_plan("Adam", dropout=0.5), **make_source(source), epochs=2)
     checkpoints: list[PlanTrainerCheckpoint] = []
     whole.on("batch_end", lambda: checkpoints.append(whole.create_checkpoint()))
     await whole.start()
     assert [(c.epoch, c.batch) for c in checkpoints] == [(e, b) for e in (0, 1) for b in range(1, 8)]
     for checkpoint in checkpoints[::3]:
-        trainer = make_trainer(plan=make_plan("Adam"), **make_source(source), checkpoint=checkpoint)
+        trainer = make_trainer(
+            plan=make_plan("Adam", dropout=0.5), **make_source(source), checkpoint=checkpoint
+        )
         await trainer.resume()
         assert trainer.current_model.serialize() == whole.current_model.serialize()
 
@@ -100,12 +102,12 @@ async def test_a_browsers_checkpoint_resumes_over_tensors() -> None:
 
 @pytest.mark.parametrize("source", SOURCES[1:])
 async def test_a_browsers_checkpoint_resumes_over_loaders_at_its_batch(source: str) -> None:
-    trainer = make_trainer(plan=make_plan("Adam"), **make_source(source), epochs=2)
+    trainer = make_trainer(plan=make_plan("Adam", dropout=0.5), **make_source(source), epochs=2)
     trainer.on("batch_end", lambda e: trainer.stop() if (e.epoch, e.batch) == (0, 4) else None)
     await trainer.start()
     checkpoint = PlanTrainerCheckpoint.from_json(None, browser_checkpoint(trainer))
     batches: list[tuple[int, int]] = []
-    resumed = make_trainer(plan=make_plan("Adam"), **make_source(source), checkpoint=checkpoint)
+    resumed = make_trainer(plan=make_plan("Adam", dropout=0.5), **make_source(source), checkpoint=checkpoint)
     resumed.on("batch_start", lambda e: batches.append((e.epoch, e.batch)))
     await resumed.resume()
     assert batches == [(0, 5), (0, 6), *((1, batch) for batch in range(7))]
@@ -127,7 +129,7 @@ async def test_a_checkpoint_of_other_random_generators_is_refused() -> None:
     dataset = torch.utils.data.TensorDataset(images, labels)
     loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True)
     other = make_trainer(
-        plan=make_plan("Adam"), data=loader, target=None, checkpoint=trainer.create_checkpoint()
+        plan=make_plan("Adam", dropout=0.5), data=loader, target=None, checkpoint=trainer.create_checkpoint()
     )
     with pytest.raises(CheckpointError, match="a loader that is made as it was before"):
         await other.resume()

@@ -1,7 +1,9 @@
 import asyncio
 import dataclasses
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.utils.data
@@ -84,6 +86,22 @@ async def test_steps_per_epoch_is_the_exact_number_of_batches() -> None:
     batches: list[BatchStart] = []
     await make_trainer(epochs=2, steps_per_epoch=3, events={"batch_start": batches.append}).start()
     assert batches == [BatchStart(epoch, batch) for epoch in (0, 1) for batch in range(3)]
+
+
+async def test_counts_and_the_client_config_may_hold_numbers_of_numpy_and_torch() -> None:
+    plain = make_trainer(epochs=2, steps_per_epoch=3, batch_size=5, client_config={"lr": 0.25})
+    numbers = make_trainer(
+        epochs=np.int64(2),
+        steps_per_epoch=torch.tensor(3),
+        batch_size=np.int32(5),
+        client_config={"lr": np.float32(0.25), "mine": torch.tensor([1, 2])},
+    )
+    for trainer in (plain, numbers):
+        await trainer.start()
+    assert numbers.current_model.serialize() == plain.current_model.serialize()
+    assert [type(n) for n in (numbers.epochs, numbers.steps_per_epoch, numbers.batch_size)] == [int] * 3
+    made = json.loads(json.dumps(numbers.create_checkpoint().to_dict()))
+    assert made["clientConfig"] == {"lr": 0.25, "mine": [1, 2]}
 
 
 @pytest.mark.parametrize("source", ["fedplan loader", "torch loader"])

@@ -14,6 +14,7 @@ from fedplan.client import (
 )
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import (
+    CheckpointError,
     ConfigError,
     DataError,
     ModelMismatchError,
@@ -22,6 +23,7 @@ from fedplan.errors import (
 from fedplan.plan import PlanInputSpec, PlanOutputSpec, trace
 from tests.client.training_cases import (
     make_data,
+    make_model,
     make_plan,
     make_probe,
     make_source,
@@ -181,6 +183,19 @@ async def test_several_data_inputs_are_picked_by_index_or_name() -> None:
         (make_source("torch loader") | {"target": torch.zeros(26)}, DataError, "leave `target` out"),
         ({"epochs": 0}, ConfigError, "epochs must be a positive integer"),
         ({"steps_per_epoch": True}, ConfigError, "steps_per_epoch must be"),
+        ({"epochs": np.True_}, ConfigError, "epochs must be a positive integer"),
+        ({"batch_size": torch.tensor(True)}, ConfigError, "positive integer, not tensor"),
+        ({"batch_size": 4.0}, ConfigError, "positive integer, not 4.0"),
+        ({"client_config": {"lr": None}}, ConfigError, "needs 'lr', which is null"),
+        ({"client_config": {"lr": "0.1"}}, ConfigError, "'lr' as a number .* it is a str"),
+        ({"client_config": ["lr"]}, ConfigError, "client_config: a dict is needed"),
+        ({"events": ["end"]}, ConfigError, "events must be a dict of handlers"),
+        ({"events": {"end": None}}, ConfigError, "handler of 'end' must be a function"),
+        ({"checkpoint": {"epochs": 1}}, CheckpointError, "its from_json reads one"),
+        ({"plan": b"plan"}, ConfigError, "a Plan and a SyftModel, not a bytes"),
+        ({"model": make_model().params}, ConfigError, "a Plan and a SyftModel, not .* a list"),
+        ({"inputs": ["data"] * 7}, ConfigError, "must be a list of PlanInputSpec; it holds a str"),
+        ({"outputs": 5}, ConfigError, "must be a list of PlanOutputSpec; it holds a int"),
         ({"inputs": [PlanInputSpec("data")]}, ConfigError, "takes 7 inputs .* there are 1 specs"),
         ({"outputs": [PlanOutputSpec("loss")] * 7}, ConfigError, "returns 6 values; there are 7 specs"),
         ({"model": SyftModel([torch.zeros(1)])}, ModelMismatchError, "modelParam 1, and there are 1 of them"),

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from fedplan.client.url import GridUrl
@@ -11,17 +14,42 @@ from fedplan.errors import ConfigError, InsecureUrlError
         ("wss://grid.example", "https://grid.example", "wss://grid.example", True),
         ("WSS://grid.example", "https://grid.example", "wss://grid.example", True),
         ("http://localhost:5000/", "http://localhost:5000", "ws://localhost:5000", False),
-        ("ws://localhost:5000/a/", "http://localhost:5000/a", "ws://localhost:5000/a", True),
+        ("ws://localhost:5000/a/", "http://localhost:5000/a", "ws://localhost:5000/a/", True),
+        ("ws://localhost:5000/a", "http://localhost:5000/a", "ws://localhost:5000/a", True),
+        ("https://grid.example/a/b//", "https://grid.example/a/b", "wss://grid.example/a/b/", False),
+        ("ws://grid.example//", "http://grid.example", "ws://grid.example", True),
+        ("http://[::1]:5000/", "http://[::1]:5000", "ws://[::1]:5000", False),
+        ("https://grüße.example", "https://grüße.example", "wss://grüße.example", False),
     ],
 )
 def test_every_scheme_has_both_forms(url: str, http: str, websocket: str, prefers: bool) -> None:
     assert GridUrl.parse(url) == GridUrl(http, websocket, prefers)
 
 
-@pytest.mark.parametrize("url", ["localhost:5000", "ftp://grid.example", "https://", "", "https:grid"])
-def test_what_is_no_url_of_a_grid_is_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:5000", "ftp://grid.example", "https://", "", "https:grid", "https://:5000"),
+        *("https://a..b", "https://[::1", "https://two words", "https://x\n", f"https://{'a' * 64}.example"),
+        *(None, b"https://grid.example", 5000, Path("grid")),
+    ],
+)
+def test_what_is_no_url_of_a_grid_is_refused(url: Any) -> None:
     with pytest.raises(ConfigError, match="https://"):
         GridUrl.parse(url)
+
+
+@pytest.mark.parametrize("port", ["abc", "99999", "65536", "-1", "0", "5000x", "٣"])
+def test_what_is_no_port_is_refused(port: str) -> None:
+    for scheme in ("http", "wss"):
+        with pytest.raises(ConfigError, match=r"port .* a number from 1 to 65535"):
+            GridUrl.parse(f"{scheme}://me:secret@grid.example:{port}/")
+
+
+def test_what_no_request_would_keep_is_refused() -> None:
+    for rest in ("?key=1", "#part", "/grid/?key=1"):
+        with pytest.raises(ConfigError, match="leave it out"):
+            GridUrl.parse(f"https://grid.example{rest}")
 
 
 @pytest.mark.parametrize("url", ["http://grid.example", "ws://localhost:5000"])

@@ -47,21 +47,8 @@ def host(owner: ModelCentricFLClient, name: str, **server_config: Any) -> None:
 
 
 def wait_for_checkpoint(owner: ModelCentricFLClient, name: str, number: int) -> SyftModel:
-    async def wait() -> SyftModel:
-        for _ in range(200):
-            status = await owner.status_async(name)
-            if status.models[0].checkpoints[0].number >= number:
-                return await owner.retrieve_model_async(name, "1.0")
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"no checkpoint {number}: {status}")
-
-    async def run() -> SyftModel:
-        try:
-            return await wait()
-        finally:
-            await owner.aclose()
-
-    return asyncio.run(run())
+    owner.wait(name, "1.0", checkpoint=number, timeout=60)
+    return owner.retrieve_model(name, "1.0")
 
 
 async def test_a_worker_whom_the_grid_no_longer_knows_becomes_another(

@@ -20,10 +20,11 @@ def make_data(samples: int = SAMPLES) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.randint(0, CLASSES, (samples,), generator=generator)
 
 
-def make_module() -> nn.Module:
+def make_module(dropout: float = 0.0) -> nn.Module:
     state = torch.get_rng_state()
     torch.manual_seed(3)
-    module = nn.Sequential(nn.Linear(FEATURES, 5), nn.ReLU(), nn.Linear(5, CLASSES))
+    between = nn.Dropout(dropout) if dropout else nn.Identity()
+    module = nn.Sequential(nn.Linear(FEATURES, 5), nn.ReLU(), between, nn.Linear(5, CLASSES))
     torch.set_rng_state(state)
     return module
 
@@ -33,10 +34,12 @@ def make_model() -> SyftModel:
 
 
 @functools.cache
-def make_plan(optimizer: str = "SGD", pin_batch: bool = False, batch_size_input: bool = False) -> Plan:
+def make_plan(
+    optimizer: str = "SGD", pin_batch: bool = False, batch_size_input: bool = False, dropout: float = 0.0
+) -> Plan:
     images, labels = make_data(BATCH)
     return training_plan(
-        make_module(),
+        make_module(dropout),
         nn.functional.cross_entropy,
         example=(images, labels),
         optimizer=getattr(torch.optim, optimizer),

@@ -62,10 +62,10 @@ def training_plan():
     return plan.serialize()
 
 
-def averaging_plan(step, inputs):
+def averaging_plan(step, inputs, shapes=SHAPES):
     """A Plan of `step` over that many diffs' worth of tensors and, for an iterative one, a number."""
-    tensors = [torch.zeros(shape) for shape in SHAPES * (inputs // len(SHAPES))]
-    number = [torch.tensor([1])] if inputs % len(SHAPES) else []
+    tensors = [torch.zeros(shape) for shape in shapes * (inputs // len(shapes))]
+    number = [torch.tensor([1])] if inputs % len(shapes) else []
     return trace(step, *tensors, *number).serialize()
 
 

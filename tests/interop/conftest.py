@@ -8,7 +8,7 @@ from tests.grid.conftest import serving
 from tests.grid.peers import Peer
 
 from .digits import DIGITS
-from .trainings import FIXTURES, TRAININGS, Training
+from .trainings import FIXTURES, OTHERS, TRAININGS, Training
 from .workers import FOLDER
 
 
@@ -36,7 +36,7 @@ async def peer(server):
 def training(request) -> Training:
     if "PySyft" in request.param and not FIXTURES.is_dir():
         pytest.skip(f"no PySyft fixtures in {FIXTURES}")
-    return (TRAININGS | DIGITS)[request.param]()
+    return (TRAININGS | DIGITS | OTHERS)[request.param]()
 
 
 @pytest.fixture

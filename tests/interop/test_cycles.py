@@ -62,6 +62,25 @@ async def test_a_worker_trains_in_cycles_as_python_does(
 
 
 @runtimes
+@pytest.mark.parametrize("training", ["a frozen layer"], indirect=True)
+async def test_a_frozen_layer_is_in_the_model_and_its_reports_change_nothing_of_it(
+    server, peer, host, training, runtime
+):
+    name = await host(max_diffs=1, num_cycles=2)
+    cycles = [training.batches(seed, 3) for seed in (1, 2)]
+
+    outcome = await take_part(runtime, f"ws://{server}", name, training, cycles)
+
+    assert outcome.errors == []
+    assert [[bool(tensor.any()) for tensor in diff] for diff in outcome.diffs] == [
+        [False] * 2 + [True] * 2
+    ] * 2
+    params = await params_of(peer, name, 3)
+    assert_near(params, training.train(training.params, [*cycles[0], *cycles[1]])[1], 1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(params[:2], training.params[:2], strict=True))
+
+
+@runtimes
 @schemes
 @small
 @pytest.mark.parametrize("auth_token", [None, "nonsense"])

@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, from_torch, to_torch, trace, with_variants
+from fedplan.plan import (
+    Plan,
+    PlanInputSpec,
+    PlanOutputSpec,
+    from_torch,
+    model_parameters,
+    to_torch,
+    trace,
+    training_plan,
+    with_variants,
+)
 from fedplan.wire import State
 from tests.grid.peers import Peer
 
@@ -132,4 +142,26 @@ def large() -> Training:
     )
 
 
+def half_frozen() -> Training:
+    """A perceptron whose first layer stays as it is."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
+    model[0].requires_grad_(False)
+    for tensor in model.state_dict().values():
+        tensor.normal_(generator=generator)
+    example = (torch.ones(4, 6), torch.zeros(4, dtype=torch.long))
+    plan = training_plan(model, functional.cross_entropy, example=example)
+    return Training(
+        plan=with_variants(plan, variants=["tfjs"]).serialize(),
+        params=tuple(model_parameters(model)),
+        inputs=("data", "target", "lr", "params"),
+        outputs=1,
+        client_config={"batch_size": 4, "lr": 0.2},
+        batches=lambda seed, count: [(x, y.argmax(1)) for x, y in _made_up(seed, count)],
+    )
+
+
 TRAININGS = {"PySyft's MLP": pysyft_mlp, "a large model": large}
+
+OTHERS = {"a frozen layer": half_frozen}
+"""Trainings of single tests."""

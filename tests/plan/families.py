@@ -107,6 +107,16 @@ class UnrolledLSTM(nn.Module):
         return self.out(h)
 
 
+class LSTM(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.rnn(x)[0].mean(dim=1))
+
+
 class GRU(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -143,6 +153,7 @@ FAMILIES: dict[str, Family] = {
     "CNN with other layers": Family(cnn_with_other_layers, images, sizes=(4, 7, 1)),
     "embedding, attention, layer norm": Family(EmbeddingAttention, words, sizes=(4, 7, 1)),
     "LSTM cell": Family(UnrolledLSTM, sequences, sizes=(4, 7, 1)),
+    "LSTM": Family(LSTM, sequences, sizes=(4, 7, 1)),
     "GRU": Family(GRU, sequences),
     "transformer layer": Family(
         lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True),

@@ -197,3 +197,15 @@ def test_an_array_that_is_not_of_halves_row_by_row_is_refused(data: bytes) -> No
 def test_a_plain_diff_is_read_as_it_is() -> None:
     for ours, theirs in zip(decompress(State.of(diff()), SHAPES, ()), diff(), strict=True):
         np.testing.assert_array_equal(ours.array, theirs.array)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_part_of_a_diff_says_which_tensors_it_holds(format: str) -> None:
+    whole = State.parse(compress(diff()[2:], format).serialize())
+    part = State.parse(compress(diff()[2:], format, places=(2, 3)).serialize())
+    assert part.places == (2, 3)
+    assert [entry.torch_tensor.id.id_int for entry in part.message.tensors if entry.torch_tensor] == [2, 3]
+    for ours, theirs in zip(
+        decompress(part, SHAPES[2:], FORMATS), decompress(whole, SHAPES[2:], FORMATS), strict=True
+    ):
+        np.testing.assert_array_equal(ours.array, theirs.array)

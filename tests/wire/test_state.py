@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedplan.errors import TensorEncodingError, WireError
 from fedplan.wire import State, WireTensor, schema
+from fedplan.wire.state import head_of
 from tests.wire.google import PACKED
 from tests.wire.random_messages import messages, record
 
@@ -135,3 +136,50 @@ def test_a_state_that_was_cut_short_is_never_read_as_whole(length):
 
     with contextlib.suppress(WireError):
         assert len(State.parse(cut)) < 2
+
+
+class TestAPartOfAModel:
+    def test_says_which_tensors_it_holds(self):
+        state = State.parse(State.of([ONE, TWO], (3, 17)).serialize())
+        assert state.places == (3, 17)
+        assert [t.dtype for t in state.tensors] == ["float32", "int64"]
+        assert [t.torch_tensor.id.id_int for t in state.message.tensors] == [3, 17]
+        assert [p.tags for p in state.message.placeholders] == [
+            ["#3", "#state-3", "#fedplan-param:3"],
+            ["#17", "#state-17", "#fedplan-param:17"],
+        ]
+
+    def test_is_taken_out_of_the_whole(self):
+        whole = State.of([ONE, TWO, ONE])
+        assert whole.part((0, 2)).serialize() == State.of([ONE, ONE], (0, 2)).serialize()
+
+    @pytest.mark.parametrize("state", [State.of([ONE, TWO]), State.of([])])
+    def test_is_told_from_the_whole(self, state):
+        assert State.parse(state.serialize()).places is None
+
+    @pytest.mark.parametrize(
+        "tags",
+        [
+            [["#fedplan-param:0"], []],
+            [["#fedplan-param:0"]],
+            [["#fedplan-param:0"], ["#fedplan-param:1"], ["#fedplan-param:2"]],
+            [["#fedplan-param:0", "#fedplan-param:1"], ["#fedplan-param:2"]],
+            [["#fedplan-param:0"], ["#fedplan-param:x"]],
+            [["#fedplan-param:0"], ["#fedplan-param:"]],
+            [["#fedplan-param:0"], ["#fedplan-param:-1"]],
+            [["#fedplan-param:0"], ["#fedplan-param:²"]],
+            [["#fedplan-param:0"], ["#fedplan-param:" + "9" * 5000]],
+            [["#fedplan-param:1"], ["#fedplan-param:1"]],
+            [["#fedplan-param:1"], ["#fedplan-param:0"]],
+        ],
+    )
+    def test_that_does_not_say_it_well_is_refused(self, tags):
+        state = State.of([ONE, TWO])
+        state.message.placeholders = [schema.Placeholder(tags=some) for some in tags]
+        with pytest.raises(WireError, match="holds a part of a model"):
+            _ = State.parse(state.serialize()).places
+
+
+@pytest.mark.parametrize("tensors", [1, 2, 300])
+def test_what_stands_before_the_first_tensor_is_known_without_any(tensors):
+    assert State.of([ONE] * tensors).serialize().startswith(head_of(tensors) + b"\x12")

@@ -1,6 +1,7 @@
 """Averaging: an update as a commutative monoid, averaging rules, averaging plans, server optimizers."""
 
 from fedplan.aggregate.layout import AVERAGED_DTYPES, Layout, TensorLayout, largest_diff, layout_of, misfit
+from fedplan.aggregate.part import changed_outside, for_part, others, part_of
 from fedplan.aggregate.plans import averaging_plan, diffs_of_plan, plan_shapes
 from fedplan.aggregate.reach import Reach, is_within, reach_of
 from fedplan.aggregate.rule import Accumulated, AveragingRule, Tensors, check_average, mean
@@ -17,13 +18,17 @@ __all__ = [
     "Tensors",
     "apply",
     "averaging_plan",
+    "changed_outside",
     "check_average",
     "diffs_of_plan",
+    "for_part",
     "is_within",
     "largest_diff",
     "layout_of",
     "mean",
     "misfit",
+    "others",
+    "part_of",
     "plain",
     "plan_shapes",
     "reach_of",

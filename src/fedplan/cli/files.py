@@ -79,7 +79,7 @@ def read_arrays(path: Path) -> tuple[Any, Any]:
     """Data and targets from an ``.npz`` file: its arrays `x` and `y`, else its first two.
 
     Raises:
-        DataError: it is no such file, has fewer than two arrays, or these differ in their number of rows.
+        DataError: it is no such file, has fewer than two arrays, or these have no rows or not as many.
     """
     import numpy as np
 
@@ -94,6 +94,8 @@ def read_arrays(path: Path) -> tuple[Any, Any]:
         if any(array.ndim == 0 for array in arrays) or len(arrays[0]) != len(arrays[1]):
             shapes = " and ".join(str(array.shape) for array in arrays)
             raise DataError(f"data and targets need one row for each sample; their shapes are {shapes}")
+        if len(arrays[0]) == 0:
+            raise DataError("there is no sample in it, so nothing to train on")
         return arrays[0], arrays[1]
 
 

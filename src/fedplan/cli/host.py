@@ -78,7 +78,7 @@ def host(
 
     The client config goes to the workers as it is. `name` and `version` are needed; `batch_size`,
     `max_epochs` and `max_updates` (most batches of an epoch) are what a worker does in a cycle; `lr` and any
-    other key are there for Plans that take them.
+    other key are there for Plans that take them, and must be there then.
 
     The server config may hold `num_cycles`; `min_workers`, `max_workers`; `min_diffs`, `max_diffs` (reports);
     `cycle_length` (seconds); `pool_selection` (random or iterate); `do_not_reuse_workers_until_cycle`;

@@ -101,7 +101,7 @@ def _operation(node: Node, values: Any) -> dict[str, Any]:
 
 def _short(op: str) -> str:
     """The name that people know: ``aten.add.Tensor`` is ``add``."""
-    return op.split(".")[1] if op.startswith("aten.") else op
+    return op.split(".")[1] if op.startswith(("aten.", "fedplan.")) else op
 
 
 def _text(value: Arg) -> str:

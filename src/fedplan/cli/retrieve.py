@@ -28,7 +28,8 @@ def retrieve(
         --model mnist --version 1.0.0 --out mnist.pb
     ```
 
-    In Python `fedplan.SyftModel.parse(data).load_into(module)` copies it into an `nn.Module`.
+    A checkpoint is made when its cycle closes, some time after the last report: `fedplan status --wait` waits
+    for it. In Python `fedplan.SyftModel.parse(data).load_into(module)` copies it into an `nn.Module`.
     """
     from fedplan.client import ModelCentricFLClient
 

@@ -6,6 +6,7 @@ import typer
 
 from fedplan.cli.options import AsJson, OwnerToken, Url, Verbose
 from fedplan.cli.terminal import print_json, print_table
+from fedplan.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,34 +16,104 @@ if TYPE_CHECKING:
 
 def status(
     url: Url,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Only the versions of this model.")
+    model: Annotated[
+        str | None, typer.Option("--model", "--name", metavar="NAME", help="Only the versions of this model.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="VERSION", help="Only this version of the model.")
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="Wait first: for the checkpoint after the newest one, or what --checkpoint or --finished "
+            "says. Needs --model and --version.",
+        ),
+    ] = False,
+    checkpoint: Annotated[
+        int | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="N",
+            min=1,
+            help="With --wait: until this checkpoint is there, 1 being the model as hosted.",
+        ),
+    ] = None,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="With --wait: until the model's last cycle is closed.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", metavar="S", min=0, help="With --wait: most seconds to wait; without end by default."
+        ),
     ] = None,
     as_json: AsJson = False,
     token: OwnerToken = None,
     verbose: Verbose = False,
 ) -> None:
-    """Show the models that a grid hosts: their cycles, reports and checkpoints.
+    """Show the models that a grid hosts: their cycles, reports and checkpoints. `--wait` waits for one.
 
-    Example:
+    When a wait ends without what was waited for, the exit code is 1, and the message says what the cycle
+    still waits for, or why it failed.
+
+    Examples:
 
     ```
     fedplan status --url http://127.0.0.1:5000
+    fedplan status --url http://127.0.0.1:5000 \\
+        --model mnist --version 1.0.0 --wait --checkpoint 2 --timeout 60
     ```
     """
     from fedplan.client import ModelCentricFLClient
 
+    _check_usage(
+        model, version, wait, {"--checkpoint": checkpoint, "--finished": finished, "--timeout": timeout}
+    )
     with ModelCentricFLClient(url, token, verbose=verbose) as grid:
-        reply = grid.status(name)
+        models: Sequence[ModelStatus]
+        if wait:
+            models = [
+                grid.wait(str(model), str(version), checkpoint=checkpoint, finished=finished, timeout=timeout)
+            ]
+        else:
+            models = _only(version, grid.status(model).models)
     if as_json:
-        print_json(reply.model_dump(mode="json", exclude_none=True))
-    elif not reply.models:
+        print_json({"models": [one.model_dump(mode="json", exclude_none=True) for one in models]})
+    elif not models:
         typer.echo("The grid hosts no model yet. `fedplan host` hosts one.", err=True)
     else:
         columns = ("model", "version", "phase", "cycle", "workers", "reports", "checkpoint", "closes")
-        print_table(columns, [_row(model) for model in reply.models], numbers=("workers", "checkpoint"))
-        _print_plans(reply.models)
-        _print_notes(reply.models)
+        print_table(columns, [_row(one) for one in models], numbers=("workers", "checkpoint"))
+        _print_plans(models)
+        _print_notes(models)
+
+
+def _check_usage(
+    model: str | None, version: str | None, wait: bool, of_wait: "Mapping[str, int | float | None]"
+) -> None:
+    """Raises BadParameter for options that mean nothing together."""
+    if version is not None and model is None:
+        raise typer.BadParameter("of which model? Name it with --model", param_hint="--version")
+    if wait and version is None:
+        raise typer.BadParameter("name the model with --model and --version", param_hint="--wait")
+    for name, value in of_wait.items():
+        if not wait and value not in (None, False):
+            raise typer.BadParameter("this says how long to wait: add --wait", param_hint=name)
+    if of_wait["--checkpoint"] is not None and of_wait["--finished"]:
+        raise typer.BadParameter(
+            "wait for a checkpoint or for the end, not for both", param_hint="--finished"
+        )
+
+
+def _only(version: str | None, models: "Sequence[ModelStatus]") -> "Sequence[ModelStatus]":
+    """The models of this version, if there is one."""
+    if version is None:
+        return models
+    found = [model for model in models if model.version == version]
+    if not found:
+        raise ConfigError(f"the grid hosts no version '{version}' of this model")
+    return found
 
 
 def _print_plans(models: "Sequence[ModelStatus]") -> None:
@@ -98,8 +169,8 @@ def _row(model: "ModelStatus") -> list[str]:
 
 def _closing(cycle: "CycleStatus") -> str:
     """What ends the cycle."""
+    from fedplan.client.waiting import closing
+
     if cycle.closed_at is not None:
         return f"closed {cycle.closed_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    limit = [] if cycle.limit is None else [f"with report {cycle.limit}"]
-    time = [] if cycle.closes_at is None else [f"at {cycle.closes_at.astimezone():%Y-%m-%d %H:%M:%S}"]
-    return " or ".join([*limit, *time]) or "when its workers have reported"
+    return closing(cycle)

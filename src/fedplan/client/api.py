@@ -2,20 +2,21 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Self, TypeVar
 
 import pybase64
 import pydantic
 
 from fedplan.client.answers import grid_message
+from fedplan.client.counts import positive_seconds
 from fedplan.client.events import Rejected
 from fedplan.client.http import HttpTransport
 from fedplan.client.speed import ConnectionSpeed, measure_speed
 from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport
 from fedplan.client.url import GridUrl
 from fedplan.client.websocket import WebSocketTransport
-from fedplan.errors import GridResponseError
+from fedplan.errors import ConfigError, GridResponseError
 from fedplan.wire import messages
 from fedplan.wire.config import explain
 from fedplan.wire.messages import (
@@ -24,12 +25,15 @@ from fedplan.wire.messages import (
     CycleAccepted,
     CycleRequest,
     HostTrainingRequest,
+    Part,
     ReportKeys,
     ReportRequest,
     StatusReply,
 )
 
 _R = TypeVar("_R", bound=pydantic.BaseModel)
+
+_M = TypeVar("_M", bound=messages.Request)
 
 _NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
 """HTTP statuses of servers that do not know a form of body; None: an error with the status 200."""
@@ -48,8 +52,8 @@ class GridApi:
         self._transport = transport
         self._downloads = downloads
         self._takes_binary = True
-        self._kept: dict[tuple[str, int], GridAnswer] = {}
-        """Plans and Protocols, which are the same in every cycle, by call and id."""
+        self._kept: dict[tuple[str, Hashable], GridAnswer] = {}
+        """What is the same in every cycle: Plans and Protocols by call and id, frozen tensors by model."""
 
     @classmethod
     def connect(
@@ -71,7 +75,13 @@ class GridApi:
             token: sent with each HTTP request as `Authorization: Bearer`.
             app: an ASGI app to call in this process, whatever the URL.
             websocket: False to use HTTP although the URL is ws:// or wss://.
+
+        Raises:
+            ConfigError: the timeout is no time, or the token nothing that a header can hold.
         """
+        timeout = positive_seconds(timeout, "timeout")
+        if token is not None:
+            _check_token(token)
         http = HttpTransport(url, timeout=timeout, token=token, app=app)
         transport: Transport = http
         if websocket and url.prefers_websocket and app is None:
@@ -80,7 +90,9 @@ class GridApi:
 
     async def authenticate(self, name: str, version: str, auth_token: str | None) -> AuthenticateReply:
         """Becomes a worker for a model."""
-        request = AuthenticateRequest(model_name=name, model_version=version, auth_token=auth_token)
+        request = message_of(
+            AuthenticateRequest, model_name=name, model_version=version, auth_token=auth_token
+        )
         data = await self._post(messages.AUTHENTICATE, request, idempotent=True)
         return _read(AuthenticateReply, data, messages.AUTHENTICATE)
 
@@ -92,7 +104,8 @@ class GridApi:
         self, worker_id: str, name: str, version: str, speed: ConnectionSpeed | None
     ) -> CycleAccepted | Rejected:
         """Asks to join the model's cycle; `speed` is None when no speed test was asked for."""
-        request = CycleRequest(
+        request = message_of(
+            CycleRequest,
             worker_id=worker_id,
             model=name,
             version=version,
@@ -105,10 +118,24 @@ class GridApi:
             return Rejected(parse_timeout(data.get("timeout")))
         raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
 
-    async def get_model(self, worker_id: str, request_key: str, model_id: int) -> bytes:
-        """Downloads the cycle's model, a State."""
+    async def get_model(
+        self, worker_id: str, request_key: str, model_id: int, part: Part | None = None
+    ) -> bytes:
+        """Downloads the cycle's model, a State, or the part that is asked for; see `ModelRequest`."""
+        query: dict[str, str | int] = {} if part is None else {"part": part}
         return await self._get(
-            messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id
+            messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id, **query
+        )
+
+    async def get_frozen(self, worker_id: str, cycle: CycleAccepted) -> bytes:
+        """Downloads the frozen part of the cycle's model, unless it is here from an earlier cycle."""
+        return await self._get_again(
+            messages.GET_MODEL,
+            (cycle.model, cycle.version),
+            worker_id=worker_id,
+            request_key=cycle.request_key,
+            model_id=cycle.model_id,
+            part="frozen",
         )
 
     async def get_plan(self, worker_id: str, request_key: str, plan_id: int) -> bytes:
@@ -188,7 +215,7 @@ class GridApi:
         answer = await self._transport.send(_download(endpoint, query))
         return answer.content or b""
 
-    async def _get_again(self, endpoint: str, id: int, **query: str | int) -> bytes:
+    async def _get_again(self, endpoint: str, id: Hashable, **query: str | int) -> bytes:
         """Downloads what may be here already."""
         kept = self._kept.get((endpoint, id), GridAnswer())
         answer = await self._transport.send(_download(endpoint, query, kept.tag))
@@ -197,6 +224,26 @@ class GridApi:
         elif answer.tag is not None:
             self._kept[endpoint, id] = answer
         return answer.content or b""
+
+
+def message_of(kind: type[_M], **fields: Any) -> _M:
+    """A message to the grid.
+
+    Raises:
+        ConfigError: what the user gave cannot stand in it; says which, and why.
+    """
+    try:
+        return kind(**fields)
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, kind)) from None
+
+
+def _check_token(token: object) -> None:
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or token != token.strip():
+        raise ConfigError(
+            "the token must be a text of printable ASCII characters without spaces around it, for it travels "
+            "in a header. One that was read from a file may end with a line break: strip() it"
+        )
 
 
 def _download(endpoint: str, query: Mapping[str, Any], kept: str | None = None) -> GridRequest:

@@ -16,6 +16,7 @@ import torch.utils.data
 from torch import Tensor
 
 from fedplan.client.batch_layout import Path, locate_in_batch
+from fedplan.client.counts import positive_integer
 from fedplan.data import DataLoader
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import CheckpointError, ConfigError, DataError
@@ -56,8 +57,28 @@ class BatchSource(Protocol):
 Wants = Sequence[tuple[PlanInputSpec, PlanInput]]
 """What a Plan takes of each batch: for data and targets, the spec and the declared input."""
 
+Refusal = Callable[[int], str | None]
+"""Why a Plan cannot run on a batch of so many samples, although it runs on more; None when it can."""
 
-def open_batches(data: Any, target: Any, batch_size: int | None, wants: Wants = ()) -> BatchSource:
+
+def check_data(data: Any, target: Any = None) -> None:
+    """Refuses what no Plan could train on, before a worker takes a place in a cycle with it.
+
+    Args:
+        data: see `open_batches`.
+        target: see `open_batches`.
+
+    Raises:
+        DataError: there is nothing to train on, or data and target cannot be used together.
+    """
+    loader = _open_loader(data, target)
+    if loader is None:
+        _count_samples(_columns(data, target))
+
+
+def open_batches(
+    data: Any, target: Any, batch_size: int | None, wants: Wants = (), refusal: Refusal = lambda _: None
+) -> BatchSource:
     """The source for what the user gave as data.
 
     Args:
@@ -65,21 +86,36 @@ def open_batches(data: Any, target: Any, batch_size: int | None, wants: Wants = 
         target: the same, one row for each row of the data; None with a DataLoader.
         batch_size: samples in a batch; not needed with a DataLoader.
         wants: what the Plan takes of the batches.
+        refusal: what the Plan says to a batch of one sample.
 
     Raises:
-        DataError: they cannot be used together.
+        DataError: they cannot be used together, or there is nothing to train on.
         ConfigError: there is no batch size.
     """
-    if isinstance(data, DataLoader | torch.utils.data.DataLoader):
-        if target is not None:
-            raise DataError("a DataLoader's batches hold the targets: leave `target` out")
-        return LoaderBatches(data) if isinstance(data, DataLoader) else TorchLoaderBatches(data)
+    loader = _open_loader(data, target)
+    if loader is not None:
+        return loader
     if batch_size is None:
         raise ConfigError(
             "there is no batch size: pass batch_size=…, or a DataLoader, or have the model owner put "
             "batch_size into the client_config"
         )
-    return TensorBatches(data, target, batch_size, wants)
+    return TensorBatches(data, target, batch_size, wants, refusal)
+
+
+def _open_loader(data: Any, target: Any) -> BatchSource | None:
+    """The source for a DataLoader; None for other data."""
+    if not isinstance(data, DataLoader | torch.utils.data.DataLoader):
+        return None
+    if target is not None:
+        raise DataError("a DataLoader's batches hold the targets: leave `target` out")
+    source = LoaderBatches(data) if isinstance(data, DataLoader) else TorchLoaderBatches(data)
+    if source.count() == 0:
+        raise DataError(
+            f"the DataLoader makes no batch (batch_size={data.batch_size}, drop_last={data.drop_last}): "
+            "there is nothing to train on"
+        )
+    return source
 
 
 class TensorBatches:
@@ -89,35 +125,43 @@ class TensorBatches:
     and float64 becomes float32).
 
     Differs from the reference: a last, smaller batch is used and not dropped, unless the Plan takes batches
-    of one size only; then the log says how many samples are left out.
+    of one size only, or the batch is a single sample and the Plan needs several (batch norm in training mode
+    does); then the log says what is left out.
     """
 
-    def __init__(self, data: Any, target: Any, batch_size: int, wants: Wants = ()) -> None:
+    def __init__(
+        self,
+        data: Any,
+        target: Any,
+        batch_size: int,
+        wants: Wants = (),
+        refusal: Refusal = lambda _: None,
+    ) -> None:
         """See `open_batches`."""
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigError(f"the batch size must be a positive integer, not {batch_size!r}")
-        self._batch_size = batch_size
+        self._batch_size = positive_integer(batch_size, "the batch size")
+        columns = _columns(data, target)
+        self._samples = _count_samples(columns)
         self._columns = {
-            PlanInputSpec.TYPE_DATA: _columns(data, "data"),
-            PlanInputSpec.TYPE_TARGET: {} if target is None else _columns(target, "target"),
+            kind: {key: to_tensor(array) for key, array in arrays.items()} for kind, arrays in columns.items()
         }
-        self._samples = self._count_samples()
         for spec, declared in wants:
             self._convert(spec, declared)
             self._fit_size(declared)
+        if self._samples % self._batch_size == 1:
+            self._leave_single_out(refusal(1))
         if self._samples == 0:
             raise DataError(f"the samples make no batch of {batch_size}: there is nothing to train on")
 
-    def _count_samples(self) -> int:
-        counts = {
-            f"{kind}[{key!r}]": len(column)
-            for kind, columns in self._columns.items()
-            for key, column in columns.items()
-        }
-        if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{count} in {name}" for name, count in counts.items())
-            raise DataError(f"data and target differ in the number of samples: {listed}")
-        return next(iter(counts.values()))
+    def _leave_single_out(self, reason: str | None) -> None:
+        """Leaves a last batch of one sample out, if there is a reason to."""
+        if reason is None:
+            return
+        if self._samples == 1:
+            raise DataError(f"there is one sample, and the Plan cannot be trained on a single one: {reason}")
+        _log.warning(
+            "the last of %d samples would be a batch of its own and is left out: %s", self._samples, reason
+        )
+        self._samples -= 1
 
     def _convert(self, spec: PlanInputSpec, declared: PlanInput) -> None:
         """Floats stay floats where integers are needed: the Plan will refuse them, rather than lose them."""
@@ -170,27 +214,61 @@ class TensorBatches:
         return -(-self._samples // self._batch_size)
 
 
-def _columns(value: Any, name: str) -> dict[int | str, Tensor]:
+Array = Any
+"""A tensor or a NumPy array, with one row a sample."""
+
+
+def _columns(data: Any, target: Any) -> dict[str, dict[int | str, Array]]:
+    """The arrays of data and target, as they are."""
+    return {
+        PlanInputSpec.TYPE_DATA: _arrays(data, "data"),
+        PlanInputSpec.TYPE_TARGET: {} if target is None else _arrays(target, "target"),
+    }
+
+
+def _count_samples(columns: Mapping[str, Mapping[int | str, Array]]) -> int:
+    counts = {
+        f"{kind}[{key!r}]": len(array) for kind, arrays in columns.items() for key, array in arrays.items()
+    }
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        raise DataError(f"data and target differ in the number of samples: {listed}")
+    count = next(iter(counts.values()))
+    if count == 0:
+        raise DataError("data and target hold no sample: there is nothing to train on")
+    return count
+
+
+def _arrays(value: Any, name: str) -> dict[int | str, Array]:
     """One or several arrays by index or name."""
-    columns: dict[int | str, Tensor]
+    arrays: dict[int | str, Array]
     if isinstance(value, Mapping):
-        columns = {str(key): _array(item, f"{name}[{key!r}]") for key, item in value.items()}
+        arrays = {str(key): _array(item, f"{name}[{key!r}]") for key, item in value.items()}
     elif isinstance(value, list | tuple):
-        columns = {index: _array(item, f"{name}[{index}]") for index, item in enumerate(value)}
+        arrays = {index: _array(item, f"{name}[{index}]") for index, item in enumerate(value)}
     else:
-        columns = {0: _array(value, name)}
-    if not columns:
+        arrays = {0: _array(value, name)}
+    if not arrays:
         raise DataError(f"`{name}` is empty")
-    return columns
+    return arrays
 
 
-def _array(value: Any, name: str) -> Tensor:
+def _array(value: Any, name: str) -> Array:
     if not isinstance(value, Tensor | np.ndarray) or value.ndim == 0:
         raise DataError(
             f"`{name}` is a {type(value).__name__}; what can be trained on are tensors and NumPy arrays with "
             "one row a sample, lists and dicts of them, and DataLoaders"
         )
-    return to_tensor(value)
+    return value
+
+
+def _check_start(start: int, batches: int) -> None:
+    """Raises DataError when an epoch that is gone on with is shorter than what was trained of it."""
+    if start > batches:
+        raise DataError(
+            f"the training goes on behind batch {start} of an epoch, and the DataLoader makes {batches} of "
+            "them: resume with a loader of the same data. One that can be gone through only once is used up"
+        )
 
 
 class LoaderBatches:
@@ -210,6 +288,7 @@ class LoaderBatches:
             self._loader.restore({**self._loader.state(), "epoch": self._loader.epoch + 1})
         else:
             self._loader.restore(state)
+            _check_start(start, self._loader.length)
         return self._loader.batches(min(start, self._loader.length))
 
     def state(self) -> LoaderState:
@@ -249,8 +328,9 @@ class TorchLoaderBatches:
         if state is not None:
             self._restore(state)
         batches = self.open()
-        for _ in itertools.islice(batches, start):
-            pass
+        skipped = sum(1 for _ in itertools.islice(batches, start))
+        if state is not None:
+            _check_start(start, skipped)
         return batches
 
     def _restore(self, state: LoaderState) -> None:

@@ -8,15 +8,49 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from fedplan.client.model import SyftModel
-from fedplan.errors import CheckpointError, WireError
+from fedplan.errors import CheckpointError, ConfigError, WireError
+from fedplan.plan import RandomStream
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RandomState:
+    """Where a training's random numbers go on; see docs/randomness.md.
+
+    Attributes:
+        stream: holds the worker's seed.
+        cycle: which of the worker's cycles this is.
+        step: number of the next batch in the cycle.
+    """
+
+    stream: RandomStream
+    cycle: int
+    step: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a checkpoint's JSON."""
+        return {"seed": self.stream.to_json(), "cycle": self.cycle, "step": self.step}
+
+    @classmethod
+    def from_dict(cls, obj: Mapping[str, Any]) -> Self:
+        """Reads what `to_dict` gave.
+
+        Raises:
+            CheckpointError: something in it is missing or wrong.
+        """
+        try:
+            stream = RandomStream.from_json(obj.get("seed"))
+        except ConfigError as error:
+            raise CheckpointError(f"the checkpoint's randomState cannot be used: {error}") from None
+        return cls(stream, _count(obj, "cycle"), _count(obj, "step"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanTrainerCheckpoint:
     """Stores a `PlanTrainer`'s state, to resume training from it.
 
-    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Two
-    more keys are there when they are needed: ``optimizerStateBase64`` and ``loaderState``.
+    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Three
+    more keys are there when they are needed: ``optimizerStateBase64``, ``loaderState`` and ``randomState``.
+    The last one holds the seed of the training's random numbers, so keep it where the data is.
 
     Attributes:
         epochs: total number of epochs.
@@ -28,6 +62,7 @@ class PlanTrainerCheckpoint:
         current_model: the model as trained so far.
         optimizer_state: the optimizer's tensors, when the Plan has any.
         loader_state: how a DataLoader comes back to the same order of samples.
+        random_state: where the random numbers go on, when the Plan takes any.
     """
 
     epochs: int
@@ -39,6 +74,7 @@ class PlanTrainerCheckpoint:
     current_model: SyftModel
     optimizer_state: SyftModel | None = None
     loader_state: dict[str, Any] | None = None
+    random_state: RandomState | None = None
 
     async def to_json(self) -> dict[str, Any]:
         """The checkpoint as a plain object that `json.dumps` takes. `to_dict` is the plain form."""
@@ -59,6 +95,8 @@ class PlanTrainerCheckpoint:
             obj["optimizerStateBase64"] = _to_base64(self.optimizer_state)
         if self.loader_state is not None:
             obj["loaderState"] = self.loader_state
+        if self.random_state is not None:
+            obj["randomState"] = self.random_state.to_dict()
         return obj
 
     @classmethod
@@ -81,6 +119,7 @@ class PlanTrainerCheckpoint:
         if not isinstance(obj, Mapping):
             raise CheckpointError("the checkpoint is not a JSON object")
         optimizer_state = obj.get("optimizerStateBase64")
+        random_state = _object(obj, "randomState")
         return cls(
             epochs=_count(obj, "epochs"),
             steps_per_epoch=_count(obj, "stepsPerEpoch", optional=True),
@@ -93,6 +132,7 @@ class PlanTrainerCheckpoint:
             if optimizer_state
             else None,
             loader_state=_object(obj, "loaderState"),
+            random_state=None if random_state is None else RandomState.from_dict(random_state),
         )
 
 

@@ -52,13 +52,16 @@ class DiffCompressor:
 
         Args:
             diff: original − trained, of the same model each time.
+
+        Raises:
+            ModelMismatchError: see `SyftModel.changes`.
         """
-        whole = diff.params
-        if [kept.shape for kept in self._kept] == [param.shape for param in whole]:
-            whole = [param + kept for param, kept in zip(whole, self._kept, strict=True)]
-        state = compress([from_torch(param) for param in whole], self.format, self._fraction)
-        arrived = decompress(state, [tuple(param.shape) for param in whole], [self.format])
-        lost = [param - to_torch(part) for param, part in zip(whole, arrived, strict=True)]
+        changes = diff.changes()
+        if [kept.shape for kept in self._kept] == [change.shape for change in changes]:
+            changes = [change + kept for change, kept in zip(changes, self._kept, strict=True)]
+        state = compress([from_torch(t) for t in changes], self.format, self._fraction, diff.changing)
+        arrived = decompress(state, [tuple(change.shape) for change in changes], [self.format])
+        lost = [change - to_torch(part) for change, part in zip(changes, arrived, strict=True)]
         self._next = [torch.nan_to_num(part, 0.0, 0.0, 0.0) for part in lost]  # an exploded diff is no debt
         return state.serialize()
 

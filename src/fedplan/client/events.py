@@ -2,11 +2,11 @@
 
 import dataclasses
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from fedplan.client.model import SyftModel
-from fedplan.errors import UnknownEventError
+from fedplan.errors import ConfigError, UnknownEventError
 
 Handler = Callable[..., Awaitable[None] | None]
 H = TypeVar("H", bound=Handler)
@@ -133,14 +133,29 @@ class Events:
 
         Raises:
             UnknownEventError: there is no such event; the message lists those that exist.
+            ConfigError: the handler is no function.
         """
         handlers = self[event]
 
         def register(handler: H) -> H:
+            if not callable(handler):
+                raise ConfigError(f"the handler of '{event}' must be a function, not {handler!r}")
             handlers.append(_taking_payload(handler))
             return handler
 
         return register if handler is None else register(handler)
+
+    def on_each(self, handlers: Mapping[str, Handler]) -> None:
+        """Registers handlers by the names of their events.
+
+        Raises:
+            UnknownEventError: there is no such event.
+            ConfigError: it is no mapping.
+        """
+        if not isinstance(handlers, Mapping):
+            raise ConfigError(f"events must be a dict of handlers, not a {type(handlers).__name__}")
+        for name, handler in handlers.items():
+            self.on(name)(handler)
 
     async def emit(self, event: str, payload: object) -> None:
         """Calls the handlers of an event."""

@@ -64,7 +64,7 @@ class HttpTransport:
     def _open(self) -> httpx.AsyncClient:
         _hide_keys_in_log()
         return httpx.AsyncClient(
-            base_url=self._url.http,
+            base_url=self._url.http if self._app is None else self._url.origin,
             headers=self._headers,
             timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),

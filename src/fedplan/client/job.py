@@ -11,10 +11,11 @@ from fedplan.client.blocking import blocking_twin, run_blocking
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.events import Accepted, Events, H, Handler, Rejected
 from fedplan.client.model import SyftModel
+from fedplan.client.parts import whole_model
 from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.trainer import PlanTrainer
 from fedplan.client.transport import passes
-from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError
+from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire import schema
@@ -68,6 +69,7 @@ class Job:
         self._limits = limits
         self._model: SyftModel | None = None
         self._request_key: str | None = None
+        self._cycles = 0  # that it was accepted into
         self._speed: ConnectionSpeed | None = None
         self._events = Events("accepted", "rejected", "error")
 
@@ -176,30 +178,38 @@ class Job:
 
     async def _download(self, worker_id: str, cycle: CycleAccepted) -> None:
         key = cycle.request_key
-        model, plans, protocols = await asyncio.gather(
-            self._grid.get_model(worker_id, key, cycle.model_id),
+        changing, plans, protocols = await asyncio.gather(
+            self._grid.get_model(worker_id, key, cycle.model_id, "changing"),
             _each(cycle.plans, lambda id: self._grid.get_plan(worker_id, key, id)),
             _each(cycle.protocols, lambda id: self._grid.get_protocol(worker_id, key, id)),
         )
-        self._model = SyftModel.parse(model)
+        self._model = await whole_model(self._grid, worker_id, cycle, changing)
         parsed = {name: Plan.parse(data) for name, data in plans.items()}
         self.plans = {name: dataclasses.replace(plan, limits=self._limits) for name, plan in parsed.items()}
         self.protocols = {name: schema.Protocol.decode(data) for name, data in protocols.items()}
         self.client_config = cycle.client_config
         self._request_key = key
+        self._cycles += 1
 
     async def report(self, diff: bytes) -> None:
         """Submits the model diff to the grid.
 
         Args:
-            diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`.
+            diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`, which
+                leaves out what is frozen where the grid takes that.
 
         Raises:
+            WireError: `diff` is not bytes.
             JobStateError: the job is in no cycle.
             GridResponseError: the grid refused the report; its own words are in the message.
             GridConnectionError: the grid could not be reached. Unless the error's `sent` is False, the report
                 may have arrived.
         """
+        if not isinstance(diff, bytes | bytearray | memoryview):
+            raise WireError(
+                f"a report is the bytes of a diff, and this is a {type(diff).__name__}: report what "
+                "`await job.model.create_serialized_diff_from_model(trained)` gives"
+            )
         if self.worker_id is None or self._request_key is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
         await self._grid.report(self.worker_id, self._request_key, diff)
@@ -220,6 +230,7 @@ class Job:
         steps_per_epoch: int | None = None,
         checkpoint: PlanTrainerCheckpoint | None = None,
         events: Mapping[str, Handler] | None = None,
+        seed: int | None = None,
     ) -> PlanTrainer:
         """Trains the model with a Plan. The training starts by itself in the event loop's next turn.
 
@@ -230,6 +241,9 @@ class Job:
             data: training data, one row a sample: a tensor or NumPy array; a list or dict of them where the
                 Plan has several data inputs; or a fedplan or torch DataLoader. Of a loader's batch the first
                 element is the data and the next one the target, unless the specs have an index.
+                There must be something to train on: an epoch without a batch ends the training with an error.
+                Of whole tensors a last batch of one sample is left out, with a warning in the log, where the
+                Plan cannot take it (batch norm).
             target: training targets, in the same forms; None with a DataLoader.
             epochs: epochs to train; `max_epochs` of the client config by default, else 1.
             batch_size: samples in a batch; `batch_size` of the client config by default. A DataLoader
@@ -238,6 +252,8 @@ class Job:
             checkpoint: a training to go on with; its own numbers replace the ones above.
             events: handlers by event name: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`,
                 `batch_end`.
+            seed: for the Plan's random inputs, such as dropout's; from the operating system by default.
+                With a seed, the same data gives the same model.
 
         Returns:
             A handle on the training: `await trainer.wait()`.
@@ -245,7 +261,8 @@ class Job:
         Raises:
             JobStateError: the job is in no cycle, has no such Plan, or no event loop is running.
             ConfigError: specs, a key of the client config or the batch size are missing or wrong.
-            DataError: data and target cannot be used.
+            DataError: data and target cannot be used, or there is nothing to train on. What shows only in the
+                training reaches who waits for it.
             CheckpointError: the checkpoint is not of this model and Plan.
             UnknownEventError: `events` holds a name that does not exist.
         """
@@ -264,6 +281,8 @@ class Job:
             client_config=config,
             checkpoint=checkpoint,
             events=events,
+            seed=seed,
+            cycle=self._cycles - 1,
         )
         trainer.begin(resume=checkpoint is not None)
         return trainer

@@ -6,18 +6,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fedplan.client.api import GridApi
+from fedplan.client.answers import shown
+from fedplan.client.api import GridApi, message_of
 from fedplan.client.blocking import blocking_twin
 from fedplan.client.connection import GridConnection
+from fedplan.client.counts import positive_integer, positive_seconds
+from fedplan.client.hosting import check_plan, named_messages, plans_of, state_of, variants_of
 from fedplan.client.model import SyftModel
+from fedplan.client.plain import plain_config
 from fedplan.client.syft import ANSWER_SECONDS, show_log
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
-from fedplan.plan import Plan, from_torch, model_parameters, to_torch
+from fedplan.client.waiting import wait_for
+from fedplan.errors import ConfigError, GridResponseError
+from fedplan.plan import Plan, to_torch
+from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.variants.make import with_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
-from fedplan.wire.messages import HostTrainingRequest, StatusReply
+from fedplan.wire.messages import HostTrainingRequest, ModelStatus, StatusReply
 
 
 class ModelCentricFLClient(GridConnection):
@@ -30,6 +37,7 @@ class ModelCentricFLClient(GridConnection):
                 model, {"training_plan": plan}, client_config={"name": "mnist", "version": "1.0.0", …},
                 server_config={"min_diffs": 8, "num_cycles": 10},
             )
+            grid.wait("mnist", "1.0.0", finished=True, timeout=3600)
             grid.retrieve_model("mnist", "1.0.0").load_into(model)
     """
 
@@ -70,7 +78,7 @@ class ModelCentricFLClient(GridConnection):
 
     async def host_federated_training_async(
         self,
-        model: Sequence[Tensor] | nn.Module | State,
+        model: Sequence[Tensor] | nn.Module | SyftModel | State,
         client_plans: Mapping[str, Plan],
         client_config: Mapping[str, Any],
         server_config: Mapping[str, Any],
@@ -81,14 +89,16 @@ class ModelCentricFLClient(GridConnection):
         """Hosts a model with its Plans. The first cycle begins at once.
 
         What can be checked here is checked before anything is sent: the configs key by key, that the Plans,
-        where they say what their inputs are, can train the model, and that what browsers and phones would
-        run in their place computes the same (see `with_variants`).
+        where they say what their inputs are, can train the model and find all that they take in the
+        client_config, and that what browsers and phones would run in their place computes the same (see
+        `with_variants`).
 
         Args:
             model: an `nn.Module` (its parameters, then its floating-point buffers, are hosted), a list of
-                tensors, or a State.
+                tensors, a SyftModel (what `retrieve_model` gives) or a State.
             client_plans: what workers run, by name; `training_plan` is the usual name.
-            client_config: what workers are told; `name` and `version` name the FL process.
+            client_config: what workers are told; `name` and `version` name the FL process, and every key that
+                a Plan takes must be there. Numbers may be NumPy's, or tensors of one element.
             server_config: how the grid runs the cycles.
             server_averaging_plan: how the grid averages; the mean by default.
             client_protocols: Protocols by name; nothing runs them yet.
@@ -97,30 +107,41 @@ class ModelCentricFLClient(GridConnection):
                 had. The grid takes no clients that could not run what is hosted.
 
         Raises:
-            ConfigError: a config is wrong; the message names the keys.
+            ConfigError: a config is wrong, or lacks what a Plan takes; the message names the keys. Or another
+                argument is nothing that can be hosted.
             PlanError: a Plan cannot train this model, cannot be had in one of the variants, or computes
                 something else in one.
             GridResponseError: the grid refused; its own words are in the message.
             GridConnectionError: the grid could not be reached.
         """
-        parse_client_config(dict(client_config))
-        parse_server_config(dict(server_config))
-        state = _state(model)
-        shapes = [(tensor.shape, tensor.dtype) for tensor in state.tensors]
-        for plan in client_plans.values():
-            plan.check_model(shapes)
+        client, server = (
+            plain_config(config, name)
+            for config, name in ((client_config, "client_config"), (server_config, "server_config"))
+        )
+        parse_client_config(client)
+        parse_server_config(server)
+        state, plans = state_of(model), plans_of(client_plans)
+        protocols = named_messages(client_protocols, schema.Protocol, "client_protocols")
+        if server_averaging_plan is not None:
+            check_plan(server_averaging_plan, "server_averaging_plan")
+        wanted = variants_of(variants)
+        for plan in plans.values():
+            check_specs(plan, len(state.tensors))
+            plan.check_model([(tensor.shape, tensor.dtype) for tensor in state.tensors])
+            check_client_config(plan, client)
         parameters = [to_torch(tensor) for tensor in state.tensors]
         hosted = {
-            name: await asyncio.to_thread(with_variants, plan, parameters, variants)
-            for name, plan in client_plans.items()
+            name: await asyncio.to_thread(with_variants, plan, parameters, wanted)
+            for name, plan in plans.items()
         }
-        request = HostTrainingRequest(
+        request = message_of(
+            HostTrainingRequest,
             model=state.serialize().hex(),
             plans={name: plan.serialize().hex() for name, plan in hosted.items()},
-            protocols={name: protocol.encode().hex() for name, protocol in (client_protocols or {}).items()},
+            protocols={name: protocol.encode().hex() for name, protocol in protocols.items()},
             averaging_plan=server_averaging_plan.serialize().hex() if server_averaging_plan else None,
-            client_config=dict(client_config),
-            server_config=dict(server_config),
+            client_config=client,
+            server_config=server,
         )
         await self._grid.host_training(request)
 
@@ -155,14 +176,78 @@ class ModelCentricFLClient(GridConnection):
         """
         return await self._grid.status(name)
 
+    async def wait_async(
+        self,
+        name: str,
+        version: str,
+        *,
+        checkpoint: int | None = None,
+        finished: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109  # it is part of what is waited for: see the error
+    ) -> ModelStatus:
+        """Waits until a hosted model has come so far.
+
+        A worker is done when the grid has its report; the reports are averaged into the next checkpoint
+        afterwards. ::
+
+            grid.wait("mnist", "1.0.0", checkpoint=2)   # until the first cycle is averaged
+            grid.wait("mnist", "1.0.0", finished=True)  # until the last one is
+            grid.wait("mnist", "1.0.0", timeout=60)     # for the checkpoint after the newest one
+
+        Name the checkpoint where it may be there already, as after `participate`: without, one that comes
+        just before the call is not counted.
+
+        Args:
+            name: name of the FL process.
+            version: its version.
+            checkpoint: the number of a checkpoint, 1 being the model as it was hosted. It returns at once
+                when that one or a later one is there.
+            finished: wait until all of the model's cycles are closed.
+            timeout: seconds to wait at most; without end by default. 0 looks once. A grid that is away
+                meanwhile is waited for, up to five minutes.
+
+        Returns:
+            How the model is doing then: `checkpoints[0].number` is its newest checkpoint. Without
+            `checkpoint` and `finished` it returns at once when the training is finished, for nothing more
+            will come.
+
+        Raises:
+            WaitTimeoutError: it was not there in time; says how many reports the cycle has and needs, and
+                what closes it.
+            CycleFailedError: a cycle failed while this waited, or before, with no worker in a later one yet;
+                or the training is over and the checkpoint was never made. Says why.
+            ConfigError: it can never be there, or an argument is wrong.
+            GridResponseError: the grid hosts no such model, or refused.
+            GridConnectionError: the grid could not be reached.
+        """
+        if checkpoint is not None:
+            checkpoint = positive_integer(checkpoint, "checkpoint")
+            if finished:
+                raise ConfigError("wait for a checkpoint or until the training is finished, not for both")
+        if timeout is not None and timeout != 0:
+            timeout = positive_seconds(timeout, "timeout")
+
+        async def look() -> ModelStatus:
+            return await self._status_of(name, version)
+
+        return await wait_for(look, checkpoint=checkpoint, finished=finished, timeout=timeout)
+
+    async def _status_of(self, name: str, version: str) -> ModelStatus:
+        """One version of a model.
+
+        Raises:
+            GridResponseError: there is none.
+        """
+        models = (await self._grid.status(name)).models
+        for model in models:
+            if (model.name, model.version) == (name, str(version)):
+                return model
+        hosted = ", ".join(f"'{shown(model.version)}'" for model in models) or "none"
+        raise GridResponseError(
+            f"this grid hosts no model '{name}' version '{version}'; its versions are: {hosted}", status=404
+        )
+
     host_federated_training = blocking_twin(host_federated_training_async)
     retrieve_model = blocking_twin(retrieve_model_async)
     status = blocking_twin(status_async)
-
-
-def _state(model: Sequence[Tensor] | nn.Module | State) -> State:
-    """What is hosted for a model."""
-    if isinstance(model, State):
-        return model
-    tensors = model_parameters(model) if isinstance(model, nn.Module) else model
-    return State.of(from_torch(tensor) for tensor in tensors)
+    wait = blocking_twin(wait_async)

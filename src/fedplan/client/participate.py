@@ -7,14 +7,16 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fedplan.client.batches import check_data
 from fedplan.client.blocking import blocking_twin
 from fedplan.client.compression import DiffCompressor, negotiate
+from fedplan.client.counts import positive_integer
 from fedplan.client.events import BatchEnd, Handler
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
 from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
-from fedplan.client.transport import passes
+from fedplan.client.transport import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
 from fedplan.plan import PlanInputSpec, PlanOutputSpec
 
@@ -25,9 +27,6 @@ _REFUSALS = 2
 
 _SHORTEST_WAIT = 0.5
 """Seconds between two requests, even if the grid names less."""
-
-_AWAY = (1.0, 2.0, 4.0, 8.0, 16.0, *[30.0] * 9)
-"""Seconds between two requests to a grid that is away, as while it is started again: five minutes in all."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -75,6 +74,7 @@ async def participate_async(
     steps_per_epoch: int | None = None,
     report_format: str | None = None,
     events: Mapping[str, Handler] | None = None,
+    seed: int | None = None,
     app: Any = None,
 ) -> Participation:
     """Takes part in training a model: authenticates, trains, reports.
@@ -83,6 +83,9 @@ async def participate_async(
 
         result = fedplan.participate("wss://grid.example", "mnist", "1.0.0", images, labels, wait=True)
         print(result.cycles, result.losses[-1])
+
+    It returns when its last report is taken. The grid averages the reports afterwards, when it has as many as
+    the cycle needs; a model owner waits for that with `ModelCentricFLClient.wait`.
 
     Args:
         url: full URL of the grid; http, https, ws or wss.
@@ -107,6 +110,8 @@ async def participate_async(
         report_format: ``float32``, ``float16``, ``int8`` or ``topk``, if the model takes it; by default what
             its owner prefers. What a smaller form loses goes into the next cycle's report.
         events: handlers of the training's events.
+        seed: for the Plan's random inputs, such as dropout's; from the operating system by default. It never
+            leaves the worker.
         app: an ASGI app in this process to call instead of a server; see `Syft`.
 
     Returns:
@@ -115,17 +120,24 @@ async def participate_async(
 
     Raises:
         CycleRejectedError: not a single cycle could be joined.
+        DataError: there is nothing to train on, or data and target cannot be used together; this is said
+            before the grid is asked for anything.
         ConfigError: the model does not take the `report_format`, or see `Job.train`.
         InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
         GridConnectionError: the grid could not be reached, or stayed away.
         GridResponseError: the grid refused something, such as a report.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
+    check_data(data, target)  # before a place in the cycle is taken with it
+    most = None if cycles is None else positive_integer(cycles, "cycles")
+    for name, count in (("epochs", epochs), ("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch)):
+        if count is not None:
+            positive_integer(count, name)
     result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
     async with Syft(url, verbose, app=app) as syft:
         job = syft.new_job(model_name, model_version, auth_token)  # one for all cycles: it stays one worker
         with TrainingProgress(progress) as bars:
-            while cycles is None or result.cycles < cycles:
+            while most is None or result.cycles < most:
                 try:
                     await _enter_cycle(job, patience, bars)
                 except CycleRejectedError:
@@ -143,6 +155,7 @@ async def participate_async(
                     batch_size=batch_size,
                     steps_per_epoch=steps_per_epoch,
                     events=events,
+                    seed=seed,
                 )
                 training.on("batch_end", result.add)
                 bars.follow(training, result.cycles + 1)
@@ -191,11 +204,10 @@ class _Reports:
 
     async def send(self, job: Job, trained: SyftModel) -> None:
         """Reports what was trained, in the form that was agreed on."""
-        diff = job.model.diff(trained)
         if self._compressor is None:
-            await job.report(diff.serialize())
+            await job.report(await job.model.create_serialized_diff_from_model(trained))
         else:
-            await job.report(self._compressor.compress(diff))
+            await job.report(self._compressor.compress(job.model.diff(trained)))
             self._compressor.sent()
 
 
@@ -244,7 +256,7 @@ class _Patience:
 
     def answered(self) -> None:
         """The grid is there: if it goes away, it is waited for. One that never was may have another URL."""
-        self._away = iter(_AWAY)
+        self._away = iter(AWAY_SECONDS)
 
     def outlast(self, error: GridConnectionError | GridResponseError) -> float | None:
         """Seconds until the next request to a grid that is away; None when there is to be none."""

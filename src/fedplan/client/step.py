@@ -14,9 +14,11 @@ from torch import Tensor
 
 from fedplan.client.batch_layout import Path, take
 from fedplan.client.batches import BatchSource
+from fedplan.client.checkpoint import RandomState
 from fedplan.data.tensor import to_tensor
-from fedplan.errors import ConfigError, ModelMismatchError
-from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
+from fedplan.errors import ConfigError, DataError, ModelMismatchError
+from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RandomStream, RepeatedPlan
+from fedplan.plan.requirements import config_value
 
 
 @dataclasses.dataclass(slots=True)
@@ -41,6 +43,9 @@ class TrainingStep:
         client_config: Mapping[str, Any],
         batch_size: int | None,
         params: Sequence[Tensor],
+        received: Sequence[Tensor] | None = None,
+        random: RandomStream,
+        cycle: int = 0,
     ) -> None:
         """Reads the specs.
 
@@ -52,6 +57,9 @@ class TrainingStep:
             client_config: values for the inputs that name one.
             batch_size: for a Plan that takes a batch size and no data.
             params: the model's parameters, before training. They are written over: hand copies over.
+            received: the model's parameters as they came in this cycle; `params` as they are now by default.
+            random: draws the Plan's random inputs.
+            cycle: for which cycle they are drawn.
 
         Raises:
             ConfigError: a spec lacks its index, or the client_config a key.
@@ -59,13 +67,19 @@ class TrainingStep:
         """
         self._plan = plan
         self._source = source
+        self._random, self._cycle = random, cycle
+        self.number = 0
+        """How many batches were trained on; random inputs are drawn for the next one by it."""
         self._inputs = inputs
-        given = [_fixed(spec, client_config) for spec in inputs]
+        given = [_fixed(item, spec, client_config) for item, spec in zip(plan.inputs, inputs, strict=True)]
         self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
         self._arguments = [_argument(value, item) for value, item in zip(given, plan.inputs, strict=True)]
         self._size, self._sizes = batch_size, list[Any]()
         self._size_places = _places(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
+        self._drawn = _places(inputs, PlanInputSpec.TYPE_RANDOM)
         self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, params)
+        self._receive(params if received is None else received)
+        self._numbered = _places(inputs, PlanInputSpec.TYPE_STEP)
         zeros = _zeros(self._inputs, plan.inputs)
         self._optimizer = self._slots(PlanInputSpec.TYPE_OPTIMIZER_STATE, zeros)
         self._feedback = [
@@ -84,6 +98,12 @@ class TrainingStep:
             _slot(slots, self._inputs[place]).places.append(place)
         return slots
 
+    def _receive(self, received: Sequence[Tensor]) -> None:
+        """Puts the model as received into its places; nothing writes over it."""
+        for place in _places(self._inputs, PlanInputSpec.TYPE_RECEIVED_PARAM):
+            slots = [_Slot(tensor, []) for tensor in received]
+            self._arguments[place] = _slot(slots, self._inputs[place]).tensor.detach().clone()
+
     @property
     def params(self) -> list[Tensor]:
         """The model's parameters as the last batch left them; the next one writes over them."""
@@ -93,6 +113,12 @@ class TrainingStep:
     def optimizer_state(self) -> list[Tensor]:
         """The optimizer's tensors as the last batch left them; the next one writes over them."""
         return [slot.tensor for slot in self._optimizer]
+
+    @property
+    def random_state(self) -> RandomState | None:
+        """Where the next batch's random inputs are drawn; None for a Plan that neither draws nor counts."""
+        counts = self._drawn or self._numbered
+        return RandomState(self._random, self._cycle, self.number) if counts else None
 
     def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
         """Goes on with an optimizer's tensors that were kept.
@@ -115,16 +141,21 @@ class TrainingStep:
 
         Raises:
             PlanError: the batch does not fit the Plan, or the Plan failed.
-            DataError: the first batch does not hold what the specs mean.
+            DataError: the batch does not hold what the specs mean, or has no samples.
         """
         first = self._run is None
         run = self._begin(batch) if self._run is None else self._run
-        values = [take(batch, path) for path in self._paths]
+        values = self._take(batch)
         if self._size_places:
-            self._set_size(len(values[0]) if values else self._size)
+            self._set_size(_rows(values[0]) if values else self._size)
             values += self._sizes
         values += [slot.tensor for slot in self._shared.values()]
+        if self._drawn:
+            rows = _rows(values[0]) if self._paths else self._size or 1
+            values += self._plan.draw(self._random, rows, cycle=self._cycle, step=self.number)
+        values += [torch.tensor([self.number])] * len(self._numbered)
         outputs = run(values)
+        self.number += 1
         if first:
             self._check(outputs)
         for place, slot in self._feedback:
@@ -145,11 +176,23 @@ class TrainingStep:
         self._run = RepeatedPlan(
             self._plan,
             arguments,
-            varying=[*places, *self._size_places, *self._shared],
+            varying=[*places, *self._size_places, *self._shared, *self._drawn, *self._numbered],
             carried={s.places[0]: outputs[id(s)] for s in returned if len(s.places) == 1},
             fixed=self._fixed,
         )
         return self._run
+
+    def _take(self, batch: Any) -> list[Any]:
+        """The data and targets of a batch."""
+        try:
+            values = [take(batch, path) for path in self._paths]
+        except (LookupError, TypeError) as error:
+            raise DataError(
+                f"a batch has another form than the first one: data or target is not in it ({error!r})"
+            ) from error
+        if any(_rows(value) == 0 for value in values):
+            raise DataError("a batch holds no sample: there is nothing to train on. Leave it out")
+        return values
 
     def _set_size(self, size: int | None) -> None:
         """A size becomes a tensor when it changes, and not in each run."""
@@ -184,18 +227,23 @@ def _places(specs: Sequence[PlanInputSpec | PlanOutputSpec], *kinds: str) -> lis
     return [place for place, spec in enumerate(specs) if spec.type in kinds]
 
 
-def _fixed(spec: PlanInputSpec, client_config: Mapping[str, Any]) -> Any:
+def _rows(value: Any) -> int:
+    """Samples in what was taken of a batch; the Plan will say what is wrong with anything but an array."""
+    return int(value.shape[0]) if getattr(value, "shape", ()) else 1
+
+
+def _fixed(item: PlanInput, spec: PlanInputSpec, client_config: Mapping[str, Any]) -> Any:
     """The argument for a spec whose value stays the same; None for the others."""
-    if spec.type == PlanInputSpec.TYPE_VALUE:
-        value = spec.value
-    elif spec.type == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM:
-        if spec.name is None or spec.name not in client_config:
-            keys = ", ".join(client_config) or "none"
-            raise ConfigError(f"the Plan needs '{spec.name}' of the client_config; its keys are: {keys}")
-        value = client_config[spec.name]
-    else:
+    if spec.type == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM:
+        return config_value(item, spec, client_config)
+    if spec.type != PlanInputSpec.TYPE_VALUE:
         return None
-    return to_tensor(value) if isinstance(value, list) else value
+    if spec.value is None:
+        raise ConfigError(
+            f"the input '{item.name}' stands for a value, and its spec holds none (a value does not travel "
+            "with a Plan): pass inputs=[PlanInputSpec(…), …] with it"
+        )
+    return to_tensor(spec.value) if isinstance(spec.value, list) else spec.value
 
 
 def _argument(value: Any, declared: PlanInput) -> Any:

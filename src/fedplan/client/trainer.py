@@ -1,6 +1,7 @@
 """PlanTrainer: the training loop around a Plan."""
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -10,6 +11,7 @@ from torch import Tensor
 from fedplan.client.background import BackgroundRun
 from fedplan.client.batches import BatchSource, LoaderState, open_batches
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.counts import positive_integer
 from fedplan.client.events import (
     BatchEnd,
     BatchStart,
@@ -23,10 +25,12 @@ from fedplan.client.events import (
     TrainingStop,
 )
 from fedplan.client.model import SyftModel
+from fedplan.client.plain import plain_config
 from fedplan.client.specs import complete_inputs, complete_outputs
 from fedplan.client.step import TrainingStep
-from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.errors import CheckpointError, ConfigError, DataError, JobStateError, ModelMismatchError
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan.requirements import refusal_of_rows
 
 EVENTS = ("start", "end", "stop", "epoch_start", "epoch_end", "batch_start", "batch_end")
 
@@ -76,6 +80,8 @@ class PlanTrainer:
         checkpoint: PlanTrainerCheckpoint | None = None,
         events: Mapping[str, Handler] | None = None,
         worker: object = None,
+        seed: int | None = None,
+        cycle: int = 0,
     ) -> None:
         """Makes a trainer, which does not run yet.
 
@@ -93,21 +99,27 @@ class PlanTrainer:
             checkpoint: where to go on; `start(resume=True)` does.
             events: handlers by event name.
             worker: the `Syft` client.
+            seed: for the Plan's random inputs, an integer from 0 to 2¹²⁸ − 1; from the operating system by
+                default. The same seed gives the same numbers in the same cycle and step.
+            cycle: which cycle of the worker's this is, counted from 0; the random inputs depend on it.
 
         Raises:
-            ConfigError: specs, a key of the client config or the batch size are missing or wrong.
+            ConfigError: specs, a key of the client config, the batch size or the seed are missing or wrong.
             DataError: data and target cannot be used.
             ModelMismatchError: the specs mean parameters that the model does not have.
             CheckpointError: the checkpoint is not of this model and Plan.
             UnknownEventError: `events` holds a name that does not exist.
         """
+        if not isinstance(plan, Plan) or not isinstance(model, SyftModel):
+            kinds = f"a {type(plan).__name__} and a {type(model).__name__}"
+            raise ConfigError(f"a training takes a Plan and a SyftModel, not {kinds}")
         self.worker = worker
         self.plan = plan
         self.original_model = model
         self.epochs = 1 if epochs is None else epochs
         self.batch_size = getattr(data, "batch_size", batch_size)  # a DataLoader has its own
         self.steps_per_epoch = steps_per_epoch
-        self.client_config = dict(client_config or {})
+        self.client_config = plain_config(client_config or {}, "client_config")
         self.epoch = 0
         self.batch_idx = 0
         self.stopped = False
@@ -116,11 +128,12 @@ class PlanTrainer:
         self._inputs = complete_inputs(plan, inputs)
         self._outputs = complete_outputs(plan, outputs)
         self._events = Events(*EVENTS)
-        for name, handler in (events or {}).items():
-            self._events.on(name, handler)
+        self._events.on_each(events or {})
         self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less
         self._opened = False  # whether the source is in the epoch that `epoch` says
         self._loader_state: LoaderState | None = None  # how it gets there, when it is not
+        self._random = RandomStream() if seed is None else RandomStream(seed)
+        self._cycle = cycle
         self._run = BackgroundRun()
         self._source: BatchSource
         self._step: TrainingStep
@@ -137,14 +150,16 @@ class PlanTrainer:
         batch_types = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
         declared = zip(self._inputs, self.plan.inputs, strict=True)
         wants = [(spec, item) for spec, item in declared if spec.type in batch_types]
-        return open_batches(self._data, self._target, self.batch_size, wants)
+        if self.batch_size is not None:
+            self.batch_size = positive_integer(self.batch_size, "the batch size")
+        refusal = functools.partial(refusal_of_rows, self.plan)
+        return open_batches(self._data, self._target, self.batch_size, wants, refusal)
 
     def _make_step(self, params: Sequence[Tensor]) -> TrainingStep:
         """A step that begins with copies of these parameters."""
-        for name in ("epochs", "steps_per_epoch"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{name} must be a positive integer, not {value!r}")
+        self.epochs = positive_integer(self.epochs, "epochs")
+        if self.steps_per_epoch is not None:
+            self.steps_per_epoch = positive_integer(self.steps_per_epoch, "steps_per_epoch")
         return TrainingStep(
             self.plan,
             self._source,
@@ -153,6 +168,9 @@ class PlanTrainer:
             client_config=self.client_config,
             batch_size=self.batch_size,
             params=[param.detach().clone() for param in params],
+            received=self.original_model.params,
+            random=self._random,
+            cycle=self._cycle,
         )
 
     @property
@@ -197,7 +215,7 @@ class PlanTrainer:
         Raises:
             JobStateError: the training runs already.
             PlanError: the data does not fit the Plan, or the Plan failed.
-            DataError: a batch cannot be used.
+            DataError: a batch cannot be used, or an epoch has none.
         """
         await self.begin(resume)
 
@@ -279,6 +297,7 @@ class PlanTrainer:
             current_model=self.current_model,
             optimizer_state=SyftModel([t.clone() for t in optimizer_state]) if optimizer_state else None,
             loader_state=None if state is None else dict(state),
+            random_state=self._step.random_state,
         )
 
     def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
@@ -294,13 +313,22 @@ class PlanTrainer:
             CheckpointError: the checkpoint is not of this model and Plan.
         """
         self._run.check_idle()
+        if not isinstance(checkpoint, PlanTrainerCheckpoint):
+            raise CheckpointError(
+                f"a checkpoint is a PlanTrainerCheckpoint, not a {type(checkpoint).__name__}; its from_json "
+                "reads one from JSON"
+            )
         try:
             self.original_model.check_fit(checkpoint.current_model.params, "the checkpoint's parameters")
             self.epochs = checkpoint.epochs
             self.steps_per_epoch = checkpoint.steps_per_epoch
             self.batch_size = checkpoint.batch_size
             self.client_config = dict(checkpoint.client_config)
+            if checkpoint.random_state is not None:
+                self._random, self._cycle = checkpoint.random_state.stream, checkpoint.random_state.cycle
             self._prepare(checkpoint.current_model.params)
+            if checkpoint.random_state is not None:
+                self._step.number = checkpoint.random_state.step
             if checkpoint.optimizer_state is not None:
                 self._step.set_optimizer_state(checkpoint.optimizer_state.params)
         except ModelMismatchError as error:
@@ -360,5 +388,10 @@ class PlanTrainer:
             await asyncio.sleep(0)
             if self.stopped:
                 return False
+        if self._done == 0:
+            raise DataError(
+                f"epoch {epoch} has no batch, so there is nothing to train on. Data that can be gone through "
+                "only once is used up after one epoch: let the data set's __iter__ begin anew each time"
+            )
         await self._events.emit("epoch_end", EpochEnd(epoch))
         return True

@@ -97,6 +97,9 @@ class Retry:
 
 DEFAULT_RETRY = Retry()
 
+AWAY_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, *[30.0] * 9)
+"""Seconds between two requests to a grid that is away, as while it is started again: five minutes in all."""
+
 _PASSING = (408, 425, 429, 502, 503, 504)
 """HTTP statuses that may be gone a moment later."""
 

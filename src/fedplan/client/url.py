@@ -2,11 +2,14 @@
 
 import dataclasses
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+import httpx
 
 from fedplan.errors import ConfigError, InsecureUrlError
 
 _SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"), "wss": ("https", "wss")}
+_FORM = "must begin with https://, wss://, http:// or ws:// and name a host, such as wss://grid.example:5000"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -15,8 +18,9 @@ class GridUrl:
     """Where the grid is.
 
     Attributes:
-        http: base of the HTTP endpoints, without a trailing slash: ``https://grid.example``.
-        websocket: the URL that a WebSocket opens: ``wss://grid.example``.
+        http: base of the HTTP endpoints, without a trailing slash: ``https://grid.example/base``.
+        websocket: the URL that a WebSocket opens, below a path with the slash that it was given with:
+            ``wss://grid.example/base/``. A proxy may serve only one of the two forms.
         prefers_websocket: True when the URL was given as ws:// or wss://: messages then go over a WebSocket.
     """
 
@@ -26,22 +30,20 @@ class GridUrl:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Reads a URL with the scheme http, https, ws or wss; a trailing slash makes no difference.
+        """Reads a URL with the scheme http, https, ws or wss, and perhaps a path below which the grid is.
 
         Raises:
             ConfigError: it is not such a URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES or not parts.netloc:
-            raise ConfigError(
-                "the grid's URL must begin with https://, wss://, http:// or ws:// and name a host, "
-                "such as wss://grid.example:5000"
-            )
-        http, websocket = (
-            urlunsplit((scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
-            for scheme in _SCHEMES[parts.scheme]
+        parts = _split(url)
+        base = parts.path.rstrip("/")
+        slash = "/" if base and parts.path.endswith("/") else ""
+        http, websocket = _SCHEMES[parts.scheme]
+        return cls(
+            http=urlunsplit((http, parts.netloc, base, "", "")),
+            websocket=urlunsplit((websocket, parts.netloc, base + slash, "", "")),
+            prefers_websocket=parts.scheme.startswith("ws"),
         )
-        return cls(http, websocket, parts.scheme.startswith("ws"))
 
     @property
     def secure(self) -> bool:
@@ -71,3 +73,40 @@ class GridUrl:
                 "reported. Use the grid's https:// or wss:// URL, or pass verbose=True to allow a plain "
                 "connection, for example to a grid on your own machine"
             )
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL that a connection can be opened to. Errors repeat none: it may hold a password."""
+    if not isinstance(url, str):
+        raise ConfigError(f"the grid's URL is a {type(url).__name__}; it {_FORM}")
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets of an IPv6 address that do not match
+        raise ConfigError(f"the grid's URL cannot be read: it {_FORM}") from None
+    if not _has_port(parts):
+        raise ConfigError("the port of the grid's URL must be a number from 1 to 65535")
+    if parts.scheme not in _SCHEMES or not _has_host(parts, url):
+        raise ConfigError(f"the grid's URL {_FORM}")
+    if parts.query or parts.fragment:
+        raise ConfigError(
+            "the grid's URL has a part behind '?' or '#', which no request would keep: leave it out"
+        )
+    return parts
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port is one, or the scheme's own."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _has_host(parts: SplitResult, url: str) -> bool:
+    """Whether there is a host whose name can be looked up, and a URL that httpx reads too."""
+    try:
+        (parts.hostname or "").encode("idna")
+        httpx.URL(url)
+    except (UnicodeError, httpx.InvalidURL):
+        return False
+    return bool(parts.hostname) and not any(map(str.isspace, url))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
 from fedplan.client.answers import MAX_OBJECT_BYTES, grid_message, read_json, shown
 from fedplan.client.http import CONNECT_SECONDS
@@ -82,6 +82,12 @@ class WebSocketTransport:
             )
         except TimeoutError:
             raise GridTimeoutError(f"{self._url.origin} could not be reached in time", sent=False) from None
+        except InvalidURI as error:  # a redirect to http://…, as proxies answer where a slash is missing
+            raise GridConnectionError(
+                f"{self._url.origin} opens no WebSocket at this URL, and says that it has moved to "
+                f"{shown(error.uri)}: use that URL, with the slash at its end if it has one",
+                sent=False,
+            ) from error
         except (OSError, WebSocketException) as error:
             raise GridConnectionError(
                 f"no WebSocket to {self._url.origin} could be opened ({shown(str(error))}). Is the grid "

@@ -8,11 +8,13 @@ import torch
 import torch.utils.data
 
 from fedplan.data.batch import collate as collate_samples
+from fedplan.data.integer import as_integer
 from fedplan.data.sampler import (
     BatchSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
+    batch_size_of,
     draw_seed,
     epoch_seed,
 )
@@ -86,16 +88,16 @@ class DataLoader:
             num_workers: processes that fetch ahead, started anew for each epoch; 0 fetches in this one.
 
         Raises:
-            DataError: the data set cannot be used, or gives not a single batch.
+            DataError: the data set cannot be used, or gives not a single batch; or a number is none.
         """
         _check_dataset(dataset)
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batch_size = batch_size_of(batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.sampler = sampler or (RandomSampler(dataset) if shuffle else SequentialSampler(dataset))
         self.collate = collate
-        self.num_workers = num_workers
+        self.num_workers = _natural(num_workers, "num_workers")
         self._seed = draw_seed() if seed is None else _natural(seed, "seed")
         self._epoch = -1  # none has begun
         if self.length == 0:
@@ -194,6 +196,7 @@ def _check_dataset(dataset: object) -> None:
 
 
 def _natural(value: object, name: str, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    number = as_integer(value)
+    if number is None or number < least:
         raise DataError(f"a loader's {name} must be an integer from {least}, not {value!r}")
-    return value
+    return number

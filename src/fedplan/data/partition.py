@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fedplan.data.integer import as_integer
 from fedplan.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -57,8 +58,8 @@ def partition_shards(
         DataError: there are fewer samples than shards, or the labels are not a list.
     """
     label_of = _label_numbers(labels)
-    if shards_per_part < 1:
-        raise DataError(f"each part needs at least one shard, not {shards_per_part}")
+    if as_integer(shards_per_part) is None or shards_per_part < 1:
+        raise DataError(f"each part needs at least one shard, not {shards_per_part!r}")
     _check(label_of.size, parts, "parts")
     _check(label_of.size, parts * shards_per_part, "shards")
     random = np.random.default_rng(seed)
@@ -132,7 +133,9 @@ def _label_numbers(labels: ArrayLike) -> Indices:
 
 
 def _check(samples: int, parts: int, what: str) -> None:
-    if parts < 1:
-        raise DataError(f"a data set can be split into 1 or more {what}, not {parts}")
+    if as_integer(samples) is None:
+        raise DataError(f"the number of samples must be an integer, not {samples!r}")
+    if as_integer(parts) is None or parts < 1:
+        raise DataError(f"a data set can be split into 1 or more {what}, not {parts!r}")
     if samples < parts:
         raise DataError(f"{samples} samples cannot fill {parts} {what}: each needs at least one")

@@ -12,6 +12,7 @@ import torch
 import torch.utils.data
 from numpy.typing import NDArray
 
+from fedplan.data.integer import as_integer
 from fedplan.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -86,6 +87,18 @@ class RandomSampler(Sampler):
         return np.argsort(bits, kind="stable")
 
 
+def batch_size_of(value: object) -> int:
+    """A batch size as an int.
+
+    Raises:
+        DataError: it is no integer from 1.
+    """
+    number = as_integer(value)
+    if number is None or number < 1:
+        raise DataError(f"batch_size must be an integer from 1, not {value!r}")
+    return number
+
+
 class BatchSampler(torch.utils.data.Sampler[list[int]]):
     """The order of a sampler, cut into batches.
 
@@ -96,10 +109,8 @@ class BatchSampler(torch.utils.data.Sampler[list[int]]):
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise DataError(f"batch_size must be an integer from 1, not {batch_size!r}")
         self.sampler = sampler
-        self.batch_size = batch_size
+        self.batch_size = batch_size_of(batch_size)
         self.drop_last = drop_last
 
     def batches(self, seed: int, epoch: int, start: int = 0) -> Iterator[list[int]]:

@@ -22,7 +22,7 @@ from fedplan.grid.calls import CALLS, Call, perform
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
-from fedplan.grid.service.downloads import fetch, tag_of
+from fedplan.grid.service.downloads import Source, fetch, tag_of
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.wire import messages
@@ -232,17 +232,17 @@ async def each_piece(request: Request, limit: float, keep: Callable[[bytes], obj
     raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
 
 
-DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[str]]]] = {
+DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[Source]]]] = {
     GET_MODEL: (messages.ModelRequest, downloads.get_model),
     GET_PLAN: (messages.PlanRequest, downloads.get_plan),
     GET_PROTOCOL: (messages.ProtocolRequest, downloads.get_protocol),
     RETRIEVE_MODEL: (messages.RetrieveRequest, retrieve_model),
 }
-"""By message type, which is also the path: what the query holds, and the use case, which finds the blob."""
+"""By message type, which is also the path: what the query holds, and the use case, which finds the source."""
 
 
 def _add_download(
-    type: str, query: type[messages.Request], run: Callable[[Grid, Any], Awaitable[str]]
+    type: str, query: type[messages.Request], run: Callable[[Grid, Any], Awaitable[Source]]
 ) -> None:
     """Serves a download of the table under its type as the path."""
 
@@ -304,17 +304,17 @@ async def _noise() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-async def _send(grid: Grid, blob: str, asked: Headers) -> Response:
-    """A blob, in the form that is asked for, or nothing to a client that has it in a form that it takes."""
+async def _send(grid: Grid, source: Source, asked: Headers) -> Response:
+    """A download as it is asked for, or nothing to a client that has it in a form that it takes."""
     zstd = takes_zstd(asked.get("accept-encoding", ""))
     kept = asked.get("if-none-match")
     if kept is not None:
         for encoding in (ZSTD, None) if zstd else (None,):
-            headers = _described(blob, encoding)
+            headers = _described(source, encoding)
             if headers["etag"] in kept:
                 return Response(status_code=304, headers=headers)
-    download = await fetch(grid, blob, zstd=zstd)
-    headers = _described(blob, download.encoding)
+    download = await fetch(grid, source, zstd=zstd)
+    headers = _described(source, download.encoding)
     if download.encoding is not None:
         headers["content-encoding"] = download.encoding
     if isinstance(download.content, bytes):
@@ -322,9 +322,9 @@ async def _send(grid: Grid, blob: str, asked: Headers) -> Response:
     return _stream(download.size, download.content, headers)
 
 
-def _described(blob: str, encoding: str | None) -> dict[str, str]:
+def _described(source: Source, encoding: str | None) -> dict[str, str]:
     """What caches need to know: each form has a tag of its own (RFC 9110, 8.8.3.3)."""
-    return {"etag": f'"{tag_of(blob, encoding)}"', "vary": "Accept-Encoding"}
+    return {"etag": f'"{tag_of(source, encoding)}"', "vary": "Accept-Encoding"}
 
 
 def _stream(size: int, pieces: AsyncIterator[bytes], headers: dict[str, str]) -> Response:

@@ -83,5 +83,5 @@ def _reach(model: bytes) -> Reach:
 def _size(hosted: Hosted) -> int:
     """About how many bytes it takes."""
     process = hosted.process
-    texts = len(repr(process.client_config)) + len(repr(process.layout))
+    texts = len(repr(process.client_config)) + len(repr(process.layout)) + len(repr(process.changing))
     return 10_000 + 4 * texts + 1000 * len(hosted.protocols) + 3000 * len(hosted.plans)

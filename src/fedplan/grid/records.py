@@ -8,8 +8,9 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from fedplan.aggregate import Layout
+from fedplan.aggregate import Layout, part_of
 from fedplan.wire.config import ServerConfig
+from fedplan.wire.state import Places
 
 Content = TypeVar("Content", bytes, str)
 
@@ -39,6 +40,8 @@ class Process:
         server_config: how its cycles run.
         layout: shape and dtype of each tensor of the model.
         averaging_plan: key of the averaging Plan's blob; None for the mean.
+        changing: which of the model's tensors its Plans change; None when all may change.
+        frozen: key of the State of the others, the same for all checkpoints; None when there are none.
     """
 
     id: int
@@ -48,6 +51,13 @@ class Process:
     server_config: ServerConfig
     layout: Layout
     averaging_plan: str | None
+    changing: Places = None
+    frozen: str | None = None
+
+    @property
+    def changing_layout(self) -> Layout:
+        """Shape and dtype of each tensor that is reported, averaged and stored anew in each checkpoint."""
+        return part_of(self.layout, self.changing)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,7 +119,9 @@ class NewProcess(Generic[Content]):
         client_config: as the model's owner wrote it.
         server_config: how its cycles run.
         layout: of the model's tensors.
-        model: its State.
+        changing: see `Process`.
+        model: the State of the tensors that change.
+        frozen: the State of the others, if there are any.
         averaging_plan: the averaging Plan, if it has one.
         plans: for each Plan's name, its variants.
         protocols: for each Protocol's name, the Protocol.
@@ -120,7 +132,9 @@ class NewProcess(Generic[Content]):
     client_config: Mapping[str, Any]
     server_config: ServerConfig
     layout: Layout
+    changing: Places
     model: Content
+    frozen: Content | None
     averaging_plan: Content | None
     plans: Mapping[str, Mapping[str, Variant[Content]]]
     protocols: Mapping[str, Content]
@@ -200,7 +214,7 @@ class Checkpoint:
     Attributes:
         id: the store's number of it; workers know it as `model_id`.
         number: 1 for the model as it was hosted.
-        blob: key of its State.
+        blob: key of the State of its tensors that change; see `Process`.
         created_at: when it was made.
     """
 

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
+from fedplan.plan.random import RandomStream
 from fedplan.plan.run.check import Cost, Limits
 from fedplan.plan.run.repeated import RepeatedPlan
-from fedplan.plan.signature import PlanInput, PlanOutput
+from fedplan.plan.signature import PlanInput, PlanOutput, Role
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing.module import model_parameters, module_state
 from fedplan.plan.variants.variants import Variants, split_variants
 
 if TYPE_CHECKING:
+    from fedplan.plan.tracing.context import StepContext
     from fedplan.plan.tracing.function import trace
     from fedplan.plan.tracing.training import accuracy, training_plan
     from fedplan.plan.variants.conformance import Conformance, check_variants
@@ -29,7 +31,10 @@ __all__ = [
     "PlanInputSpec",
     "PlanOutput",
     "PlanOutputSpec",
+    "RandomStream",
     "RepeatedPlan",
+    "Role",
+    "StepContext",
     "Variants",
     "accuracy",
     "check_variants",
@@ -48,6 +53,7 @@ __all__ = [
 _ON_FIRST_USE = {
     "Conformance": "fedplan.plan.variants.conformance",
     "check_variants": "fedplan.plan.variants.conformance",
+    "StepContext": "fedplan.plan.tracing.context",
     "trace": "fedplan.plan.tracing.function",
     "accuracy": "fedplan.plan.tracing.training",
     "training_plan": "fedplan.plan.tracing.training",

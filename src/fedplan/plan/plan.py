@@ -10,7 +10,8 @@ import torch
 from fedplan.errors import PlanInputError
 from fedplan.plan.ir.graph import Graph
 from fedplan.plan.message import codec
-from fedplan.plan.ops import dtype_name
+from fedplan.plan.ops import DTYPES, dtype_name
+from fedplan.plan.random import DISTRIBUTIONS, RandomStream
 from fedplan.plan.run.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
 from fedplan.plan.run.compiler import Executor, Repetition, compile_graph
 from fedplan.plan.signature import PlanInput, PlanOutput
@@ -67,7 +68,9 @@ class Plan:
         return codec.encode(parts)
 
     def __str__(self) -> str:
-        return f"Plan '{self.name}', {len(self.graph.nodes)} operations\n{self.graph}"
+        inputs = zip(self.graph.inputs, self.inputs, strict=True)
+        lines = [f"%{number} = {item}" for number, item in inputs]
+        return "\n".join([f"Plan '{self.name}', {len(self.graph.nodes)} operations", *lines, str(self.graph)])
 
     @property
     def state(self) -> tuple[torch.Tensor, ...]:
@@ -101,12 +104,17 @@ class Plan:
         del worker
         return self(*data)
 
-    def __call__(self, *data: Any) -> list[torch.Tensor]:
+    def __call__(
+        self, *data: Any, random: RandomStream | None = None, cycle: int = 0, step: int = 0
+    ) -> list[torch.Tensor]:
         """Runs the Plan.
 
         Args:
             data: one argument an input, in order: torch tensors, NumPy arrays, or numbers for inputs of one
                 element. They are not changed.
+            random: draws the Plan's random inputs, which are its last ones; `data` then leaves them out.
+            cycle: for which cycle the numbers are drawn.
+            step: for which step of it.
 
         Returns:
             The output tensors, in order.
@@ -116,6 +124,9 @@ class Plan:
             PlanLimitError: the run would use more than `limits`.
             PlanExecutionError: an operation failed.
         """
+        if random is not None:
+            rows = self._rows(data)
+            data = (*data, *self.draw(random, rows, cycle=cycle, step=step))
         tensors = self.arguments(data)
         run = self.executor(tensors)
         return self.first_run(tensors)[0] if run is None else run(tensors)
@@ -128,10 +139,53 @@ class Plan:
         """
         if len(data) != len(self.inputs):
             names = ", ".join(item.name for item in self.inputs)
+            drawn = sum(item.is_random for item in self.inputs)
+            advice = "; `random=RandomStream()` draws the random ones" if drawn else ""
             raise PlanInputError(
-                f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not {len(data)}"
+                f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not "
+                f"{len(data)}{advice}"
             )
         return [item.tensor(value) for value, item in zip(data, self.inputs, strict=True)]
+
+    def draw(self, stream: RandomStream, rows: int, *, cycle: int = 0, step: int = 0) -> list[torch.Tensor]:
+        """The numbers for the Plan's random inputs, in their order; see docs/randomness.md.
+
+        Args:
+            stream: where they come from.
+            rows: samples in the batch.
+            cycle: number of the cycle.
+            step: number of the step in the cycle.
+
+        Raises:
+            PlanInputError: the Plan asks for a distribution that does not exist.
+        """
+        made = []
+        for fill, shape, number, dtype in self._draws:
+            extents = [rows if extent is None else extent for extent in shape]
+            made.append(fill(stream, extents, cycle=cycle, step=step, number=number, dtype=dtype))
+        return made
+
+    @functools.cached_property
+    def _draws(self) -> list[tuple[Any, tuple[int | None, ...], int, torch.dtype]]:
+        found = []
+        for item in self.inputs:
+            if item.spec is None or not item.is_random:
+                continue
+            fill = DISTRIBUTIONS.get(item.spec.name or "")
+            if fill is None or item.dtype not in ("float32", "float64"):
+                raise PlanInputError(
+                    f"the Plan '{self.name}' asks for random numbers of the distribution '{item.spec.name}' "
+                    f"in {item.dtype}; there are {', '.join(DISTRIBUTIONS)} in float32 and float64"
+                )
+            found.append((fill, item.shape or (), item.spec.index or 0, DTYPES[item.dtype]))
+        return found
+
+    def _rows(self, data: Sequence[Any]) -> int:
+        """Samples in a batch: the extent of the first argument whose first dimension may have any size."""
+        for value, item in zip(data, self.inputs, strict=False):
+            if item.any_rows and not item.is_random:
+                return len(value)
+        return 1
 
     @functools.cached_property
     def _executors(self) -> dict[Hashable, Executor]:

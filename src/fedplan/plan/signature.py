@@ -1,6 +1,7 @@
 """What goes into a Plan and what comes out of it."""
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,19 @@ from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 _DATA = frozenset((PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET, PlanInputSpec.TYPE_VALUE))
 
 
+class Role(enum.StrEnum):
+    """What a training does with a tensor of the model."""
+
+    TRAINED = "trained"
+    """The optimizer changes it."""
+    AVERAGED = "averaged"
+    """The forward pass changes it: a running statistic."""
+    COUNTER = "counter"
+    """The forward pass changes it, and it holds whole numbers."""
+    FROZEN = "frozen"
+    """It stays as it is."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlanInput:
     """One input of a Plan.
@@ -23,12 +37,30 @@ class PlanInput:
         shape: extent of each dimension, None where any size will do; None when the Plan does not say.
         dtype: name of the dtype, such as ``float32``; None when the Plan does not say.
         spec: what the input stands for; None when the Plan does not say.
+        role: of a tensor of the model, what the training does with it; None when the Plan does not say.
     """
 
     name: str
     shape: tuple[int | None, ...] | None = None
     dtype: str | None = None
     spec: PlanInputSpec | None = None
+    role: Role | None = None
+
+    def __str__(self) -> str:
+        kind = self.spec.name if self.spec is not None and self.is_random else self.role
+        shape = "any shape" if self.shape is None else f"({', '.join(map(str, _extents(self.shape)))})"
+        words = (kind, self.dtype or "any dtype", shape)
+        return f"{self.name}: {' '.join(word for word in words if word)}"
+
+    @property
+    def any_rows(self) -> bool:
+        """Whether its first dimension may have any size."""
+        return self.shape is not None and self.shape[:1] == (None,)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it is filled with random numbers."""
+        return self.spec is not None and self.spec.type == PlanInputSpec.TYPE_RANDOM
 
     @property
     def is_data(self) -> bool:
@@ -99,6 +131,10 @@ class PlanOutput:
 
     name: str
     spec: PlanOutputSpec | None = None
+
+
+def _extents(shape: Sequence[int | None]) -> list[int | str]:
+    return ["any" if extent is None else extent for extent in shape]
 
 
 def _array(value: np.ndarray[Any, Any]) -> torch.Tensor:

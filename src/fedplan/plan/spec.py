@@ -34,10 +34,25 @@ class PlanInputSpec:
     An addition of fedplan; the reference has no optimizers with state.
     """
 
+    TYPE_RECEIVED_PARAM: ClassVar = "receivedParam"
+    """A tensor of the model as the worker received it in this cycle, by `index`. An addition of fedplan."""
+    TYPE_STEP: ClassVar = "step"
+    """Number of the batch in the cycle, from 0. An addition of fedplan."""
+    TYPE_RANDOM: ClassVar = "random"
+    """Random numbers of the distribution `name`, drawn anew for each batch: the random input number `index`.
+
+    An addition of fedplan; see docs/randomness.md.
+    """
+
     type: str
     name: str | None = None
     index: int | None = None
     value: Any = None
+
+    @property
+    def label(self) -> str:
+        """What it stands for, in a word or two: ``lr``, ``data``, ``modelParam 3``."""
+        return _label(self)
 
     def __post_init__(self) -> None:
         _check_type(self, "input", _INPUT_TYPES)
@@ -68,6 +83,11 @@ class PlanOutputSpec:
     name: str | None = None
     index: int | None = None
 
+    @property
+    def label(self) -> str:
+        """What it stands for, in a word or two: ``loss``, ``accuracy``, ``modelParam 3``."""
+        return _label(self)
+
     def __post_init__(self) -> None:
         _check_type(self, "output", _OUTPUT_TYPES)
         if self.type == self.TYPE_METRIC and self.name is None:
@@ -82,6 +102,10 @@ _INPUT_TYPES = _constants(PlanInputSpec)
 _OUTPUT_TYPES = _constants(PlanOutputSpec)
 
 
+def _label(spec: PlanInputSpec | PlanOutputSpec) -> str:
+    return spec.name or (spec.type if spec.index is None else f"{spec.type} {spec.index}")
+
+
 def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[str, ...]) -> None:
     if spec.type not in known:
         raise ValueError(f"'{spec.type}' is no type of Plan {what}; the types are {', '.join(known)}")
@@ -89,13 +113,14 @@ def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[st
 
 # In a serialized Plan the specs travel as a tag of their placeholder: "#fedplan:modelParam:3".
 _TAG = "#fedplan"
+_BATCH = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
 _INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def to_tag(spec: PlanInputSpec | PlanOutputSpec) -> str:
     """The placeholder tag that carries a spec. A value (`TYPE_VALUE`) does not travel."""
-    rest = spec.name if spec.name is not None else "" if spec.index is None else str(spec.index)
-    return f"{_TAG}:{spec.type}:{rest}"
+    parts = [part for part in (spec.name, spec.index) if part is not None]
+    return ":".join([_TAG, spec.type, *(map(str, parts) if parts else [""])])
 
 
 def input_from_tags(tags: list[str]) -> PlanInputSpec | None:
@@ -118,5 +143,10 @@ def _parse(tags: list[str], known: tuple[str, ...], named: str) -> tuple[str, st
             continue
         if kind == named:
             return (kind, rest, None) if rest else None
+        if kind == PlanInputSpec.TYPE_RANDOM:
+            distribution, _, number = rest.partition(":")
+            return (kind, distribution, int(number)) if _INDEX.fullmatch(number) else None
+        if kind in _BATCH and rest and not _INDEX.fullmatch(rest):
+            return kind, rest, None
         return kind, None, int(rest) if _INDEX.fullmatch(rest) else None
     return None

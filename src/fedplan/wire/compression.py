@@ -20,7 +20,7 @@ import numpy as np
 
 from fedplan.errors import TensorEncodingError
 from fedplan.wire import schema
-from fedplan.wire.state import State
+from fedplan.wire.state import Places, State
 from fedplan.wire.tensor import DTYPES, Array, WireTensor, read_tensor, write_tensor
 
 FORMATS = ("float16", "int8", "topk")
@@ -39,7 +39,9 @@ _TOP_TAG = "#topk"
 Shape = tuple[int, ...]
 
 
-def compress(diff: Sequence[WireTensor], format: str, fraction: float = TOP_FRACTION) -> State:
+def compress(
+    diff: Sequence[WireTensor], format: str, fraction: float = TOP_FRACTION, places: Places = None
+) -> State:
     """A diff in a smaller form.
 
     Tensors of other dtypes than float32 stay as they are, and so does a diff that is not finite: a grid
@@ -49,18 +51,18 @@ def compress(diff: Sequence[WireTensor], format: str, fraction: float = TOP_FRAC
         diff: the diff's tensors.
         format: one of `FORMATS`.
         fraction: for ``topk``, the share of elements that is sent.
+        places: of a diff that holds a part of the model, which of its tensors they are.
     """
-    state = State.of(diff)
+    state = State.of(diff, places)
     changed = [(i, t.array) for i, t in enumerate(diff) if t.dtype == "float32" and t.array.size]
     if not all(bool(np.isfinite(values).all()) for _, values in changed):
         return state
     chosen = (
         _largest([values for _, values in changed], fraction) if format == "topk" else [None] * len(changed)
     )
-    for (index, values), places in zip(changed, chosen, strict=True):
-        state.message.tensors[index] = schema.StateTensor(
-            torch_tensor=_WRITERS[format](values, index, places)
-        )
+    for (index, values), kept in zip(changed, chosen, strict=True):
+        number = index if places is None else places[index]
+        state.message.tensors[index] = schema.StateTensor(torch_tensor=_WRITERS[format](values, number, kept))
     return State(state.message)
 
 

@@ -34,6 +34,9 @@ ACCEPT_POST = "accept-post"
 SPEED_TEST_BYTES = 64 * 1024 * 1024
 """Size of the speed test's download and upload."""
 
+Part = Literal["changing", "frozen"]
+"""Of a model: the tensors that a training changes, and the others, which are the same in every cycle."""
+
 Variant = Literal["list", "torchscript", "tfjs"]
 
 PLAN_VARIANTS: tuple[Variant, ...] = ("list", "torchscript", "tfjs")
@@ -157,9 +160,14 @@ class DownloadRequest(Request):
 
 
 class ModelRequest(DownloadRequest):
-    """Asks for the State that the cycle starts from."""
+    """Asks for the State that the cycle starts from, or for a part of it.
+
+    A grid that knows of parts sends a State that says which tensors it holds (`State.places`), unless all
+    tensors of the model change. Other grids ignore `part` and send the whole.
+    """
 
     model_id: Id
+    part: Part | None = None
 
 
 class PlanRequest(DownloadRequest):
@@ -256,6 +264,8 @@ class ModelStatus(Reply):
     """Newest first, the newest 100; `latest` is the first of them."""
     last_failure: str | None = None
     """Why the latest failed cycle, whichever that was, made no checkpoint."""
+    failed_cycle: int | None = None
+    """Number of that cycle."""
     plans: list[PlanStatus] = Field(default_factory=list)
     """What workers download and run."""
     withheld: list[WithheldStatus] = Field(default_factory=list)

@@ -190,8 +190,9 @@ class Message:
         Raises:
             WireError: `data` is not such a message.
         """
-        result = cls()
-        allowance = _Allowance(min(most_values, MAX_VALUES))
+        if not isinstance(data, Buffer):
+            raise WireError(f"a message is read from bytes, not from a {type(data).__name__}")
+        result, allowance = cls(), _Allowance(min(most_values, MAX_VALUES))
         result._merge(memoryview(data).toreadonly().cast("B"), allowance, 0)
         return result
 

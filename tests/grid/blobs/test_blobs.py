@@ -107,7 +107,9 @@ async def test_what_is_asked_for_again_and_again_is_remembered(tmp_path):
 
 async def test_what_is_too_large_to_be_remembered_is_not(tmp_path):
     blobs = Blobs.open(tmp_path.as_uri(), remembered=4 * len(DATA) - 4)
-    assert await blobs.recall(await blobs.put("models", DATA)) is None
+    size, pieces = await blobs.recall(await blobs.put("models", DATA))
+    assert size == len(DATA)
+    assert b"".join([piece async for piece in pieces]) == DATA
 
 
 async def test_what_is_remembered_as_zstd_is_forgotten_with_its_blob(tmp_path):

@@ -175,7 +175,7 @@ async def test_is_told_at_once_that_it_cannot_read_the_client_config(grid):
     name = await grid.hears(
         post("authenticate", AUTHENTICATE, ok(AUTHENTICATED)),
         post("cycle-request", CYCLE % "", ok(REJECTED_FOR_GOOD)),
-        parts={"client": {"lr": None}},
+        parts={"client": {"max_updates": None}},
     )
     assert "SwiftSyft" in await grid.withheld_from(name)
 

@@ -100,6 +100,7 @@ class TestAnAverageThatIsNotUsable:
         assert model["phase"] == "finished"
         assert model["cycle"]["phase"] == "failed"
         assert model["cycle"]["failure"] == model["last_failure"]
+        assert model["failed_cycle"] == model["cycle"]["number"]
 
     async def test_may_come_of_good_diffs_to_a_model_at_its_limit(self, peer):
         greatest = np.finfo(np.float32).max

@@ -1,11 +1,12 @@
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fedplan.plan import trace
+from fedplan.plan import Plan, PlanInputSpec, trace
 from fedplan.wire import State, schema
 from tests.grid.models import (
     MODEL,
@@ -21,6 +22,13 @@ from tests.grid.models import (
 )
 
 FIXTURES = Path(__file__).parents[4] / "shared" / "fixtures"
+
+
+def taking(*keys):
+    """A Plan that takes these keys of the client_config, as hexadecimal digits."""
+    specs = [PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, key) for key in keys]
+    examples = [torch.ones(1) for _ in keys]
+    return trace(lambda *values: sum(values), *examples, inputs=specs).serialize().hex()
 
 
 async def expect_refusal(peer, status, message, **changes):
@@ -112,6 +120,38 @@ class TestAPlanIsRefused:
     async def test_when_its_name_is_endless(self, peer):
         plans = {"p" * 201: training_plan().hex()}
         await expect_refusal(peer, 400, "its name must have 1 to 200 characters", plans=plans)
+
+    @pytest.mark.parametrize("lr", [None, "0.1", True, [0.1, 0.2], {"start": 0.1}, 1e39])
+    async def test_when_the_client_config_cannot_fill_its_inputs(self, peer, lr):
+        await expect_refusal(peer, 400, "'rate'", plans={"p": taking("rate")}, client={"rate": lr})
+
+    async def test_when_the_client_config_lacks_keys_that_it_takes(self, peer):
+        message = "the Plan 'training_plan' needs 'lr', which is not there. Its keys are: name, version,"
+        request = hosting()
+        del request["client_config"]["lr"]
+        reply = await peer.post("host-training", **request)
+        assert reply.status_code == 400
+        assert message in reply.json()["error"]
+        await peer.host()  # the name is still free
+
+    async def test_when_it_takes_several_keys_that_are_not_there(self, peer):
+        plans = {"p": taking("rate", "momentum")}
+        await expect_refusal(
+            peer, 400, "needs 'rate', which is not there, and 'momentum', which", plans=plans
+        )
+
+    async def test_when_it_does_not_say_which_parameter_it_means(self, peer):
+        plan = Plan.parse(training_plan())
+        spec = PlanInputSpec(PlanInputSpec.TYPE_MODEL_PARAM)
+        inputs = (*plan.inputs[:4], dataclasses.replace(plan.inputs[4], spec=spec))
+        plans = {"p": dataclasses.replace(plan, inputs=inputs).serialize().hex()}
+        await expect_refusal(peer, 400, "stands for modelParam without an index", plans=plans)
+
+    async def test_but_not_when_workers_say_what_its_inputs_are(self, peer):
+        plans = {"p": trace(lambda x: x * 2, torch.zeros(3)).serialize().hex()}
+        request = hosting(plans=plans)
+        del request["client_config"]["lr"]
+        assert (await peer.post("host-training", **request)).json() == {"status": "success"}
 
 
 class TestAProtocolIsRefused:

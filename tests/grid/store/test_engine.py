@@ -45,6 +45,8 @@ async def test_the_migrations_make_the_tables(store):
 async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it_holds(store, url):
     """As a grid of the first schema left it."""
     async with store.writing() as db:
+        await db.execute(text("ALTER TABLE processes DROP COLUMN changing"))
+        await db.execute(text("ALTER TABLE processes DROP COLUMN frozen"))
         await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         await db.execute(text("INSERT INTO processes VALUES (1, 'm', '1.0', '{}', '{}', '[]', NULL, 0)"))
@@ -52,8 +54,10 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x')"))
     again = await Store.open(url)
     async with again.reading() as db:
-        hosted = await catalogue.hosted(db, await catalogue.get_process(db, 1))
+        process = await catalogue.get_process(db, 1)
+        hosted = await catalogue.hosted(db, process)
         assert hosted.plans == {"p": HostedPlan(1, {"list": Variant("plans/x", None)})}
+        assert (process.changing, process.frozen) == (None, None)
     await again.aclose()
 
 

@@ -215,31 +215,6 @@ def test_an_operation_outside_the_table_is_refused_with_its_place_in_the_code() 
     assert "the line that the error names" in Path(__file__).read_text().splitlines()[named - 1]
 
 
-def test_dropout_is_refused_with_the_reason_and_what_to_do() -> None:
-    model = nn.Sequential(nn.Linear(6, 3), nn.Dropout())
-    with pytest.raises(UnsupportedOpError, match=r"(?s)dropout.*p=0") as caught:
-        training_plan(model, F.cross_entropy, example=vectors(4))
-    assert caught.value.op.startswith("aten.")
-
-
-def test_an_optimizer_that_reads_its_rate_says_which_do_not() -> None:
-    with pytest.raises(TraceError, match=r"lr=0.01.*SGD, Adam or AdamW"):
-        training_plan(mlp(), F.cross_entropy, example=vectors(4), optimizer=torch.optim.RMSprop)
-
-
-def test_an_optimizer_that_does_not_start_from_zeros_is_refused() -> None:
-    dampened = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, dampening=0.5)
-    with pytest.raises(TraceError, match="does not start from a state of zeros"):
-        training_plan(mlp(), F.cross_entropy, example=vectors(4), optimizer=dampened)
-
-
-def test_parameter_groups_are_refused() -> None:
-    model = mlp()
-    groups = torch.optim.SGD([{"params": [model[0].weight]}, {"params": [model[2].weight]}], lr=0.1)
-    with pytest.raises(TraceError, match="2 parameter groups"):
-        training_plan(model, F.cross_entropy, example=vectors(4), optimizer=groups)
-
-
 def test_a_loss_that_is_no_scalar_is_refused() -> None:
     with pytest.raises(TraceError, match=r"shape \[.*\].*mean"):
         training_plan(mlp(), functools.partial(F.cross_entropy, reduction="none"), example=vectors(4))

@@ -6,7 +6,7 @@ whole or in part, to which no row refers; a group's go with the group.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,7 +14,7 @@ from obstore.store import from_url
 
 from fedplan.grid.blobs.bucket import Bucket
 from fedplan.grid.blobs.folder import Folder
-from fedplan.grid.blobs.storage import Storage
+from fedplan.grid.blobs.storage import Storage, Stream
 from fedplan.grid.memory import Memory
 from fedplan.wire.encoding import ZSTD, to_zstd
 from fedplan.wire.protobuf import Buffer
@@ -86,7 +86,7 @@ class Blobs:
         """
         return self._remembered.get(key) or await self._storage.get(key)
 
-    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+    async def stream(self, key: str) -> Stream:
         """A blob's size, and its bytes in pieces.
 
         Raises:
@@ -94,17 +94,21 @@ class Blobs:
         """
         return await self._storage.stream(key)
 
-    async def recall(self, key: str) -> bytes | None:
-        """All bytes of a blob that is asked for again and again; None when it is too large to be remembered.
+    async def recall(self, key: str, opened: Callable[[], Awaitable[Stream]] | None = None) -> bytes | Stream:
+        """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
+
+        Args:
+            key: of a blob, or a name for what is made of several.
+            opened: how to get the stream; by default the blob's.
 
         Raises:
             FileNotFoundError: there is none of that key.
         """
         data = self._remembered.get(key)
         if data is None:
-            size, pieces = await self._storage.stream(key)
+            size, pieces = await (self.stream(key) if opened is None else opened())
             if not self._remembered.takes(size):
-                return None
+                return size, pieces
             data = b"".join([piece async for piece in pieces])
             self._remembered.put(key, data, size)
         return data

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from fedplan.wire.protobuf import Buffer
 
+Stream = tuple[int, AsyncIterator[bytes]]
+"""How many bytes there are, and they in pieces."""
+
 
 class Storage(Protocol):
     """Where blobs are kept. What reads one raises FileNotFoundError when there is none of that key."""
@@ -18,7 +21,7 @@ class Storage(Protocol):
     async def get(self, key: str) -> bytes:
         """All bytes of a blob."""
 
-    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+    async def stream(self, key: str) -> Stream:
         """The size of a blob that was put, and its bytes in pieces."""
 
     async def delete(self, keys: tuple[str, ...]) -> None:

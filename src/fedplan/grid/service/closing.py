@@ -10,7 +10,16 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
-from fedplan.aggregate import Accumulated, AveragingRule, Layout, Tensors, averaging_plan, mean, plain
+from fedplan.aggregate import (
+    Accumulated,
+    AveragingRule,
+    Layout,
+    Tensors,
+    averaging_plan,
+    for_part,
+    mean,
+    plain,
+)
 from fedplan.errors import AggregationError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
@@ -21,6 +30,7 @@ from fedplan.grid.store.connection import Db
 from fedplan.grid.tally import Tally, read_stored
 from fedplan.plan import Plan
 from fedplan.wire import State
+from fedplan.wire.state import Places
 
 logger = logging.getLogger(__name__)
 
@@ -96,25 +106,26 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
 
 
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
-    """Averages a cycle's diffs, and stores the changed model.
+    """Averages a cycle's diffs, and stores the changed model. What is frozen takes no part in it.
 
     Most diffs are in the cycle's sum already; the others are read, one at a time.
     """
     async with grid.store.reading() as db:
         received = await participation.diffs(db, cycle.id)
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
+    layout = process.changing_layout
     try:
         rule = await _rule(grid, process)
         tally = await grid.tallies.take(cycle.id)
         if tally is None or not tally.counted <= set(received):
-            tally = Tally(rule.start(process.layout), set())
+            tally = Tally(rule.start(layout), set())
         for blob in received:
             if blob not in tally.counted:
                 diff = await grid.blobs.get(blob)
-                tally.state = await asyncio.to_thread(_add, rule, tally.state, diff, process.layout)
-        average = await asyncio.to_thread(_finish, rule, tally, process.layout)
+                tally.state = await asyncio.to_thread(_add, rule, tally.state, diff, layout)
+        average = await asyncio.to_thread(_finish, rule, tally, layout)
         model = await grid.blobs.get(checkpoint.blob)
-        changed = await asyncio.to_thread(_apply, process.layout, model, average)
+        changed = await asyncio.to_thread(_apply, layout, process.changing, model, average)
         del model, average  # a large model's memory is free before more is needed
         data = await asyncio.to_thread(changed.serialize)
     except (AggregationError, PlanError, WireError, FileNotFoundError) as error:
@@ -128,12 +139,13 @@ async def catch_up(grid: Grid, running: Running) -> None:
     process = (await grid.known.hosted(running.process_id)).process
     if process.averaging_plan is not None or running.phase is not Phase.OPEN:
         return
-    if not grid.tallies.lacks(running.id, process.layout, running.reported):
+    layout = process.changing_layout
+    if not grid.tallies.lacks(running.id, layout, running.reported):
         return
     async with grid.store.reading() as db:
         received = await participation.diffs(db, running.id)
     for blob in received:
-        grid.tallies.add(running.id, process.layout, blob)
+        grid.tallies.add(running.id, layout, blob)
 
 
 async def _rule(grid: Grid, process: Process) -> AveragingRule:
@@ -141,7 +153,8 @@ async def _rule(grid: Grid, process: Process) -> AveragingRule:
         return mean()
     data = await grid.blobs.get(process.averaging_plan)
     plan = await asyncio.to_thread(Plan.parse, data)
-    return averaging_plan(plan, iterative=process.server_config.iterative_plan)
+    rule = averaging_plan(plan, iterative=process.server_config.iterative_plan)
+    return rule if process.changing is None else for_part(rule, process.layout, process.changing)
 
 
 def _add(rule: AveragingRule, state: Accumulated, diff: bytes, layout: Layout) -> Accumulated:
@@ -155,11 +168,11 @@ def _finish(rule: AveragingRule, tally: Tally, layout: Layout) -> Tensors:
     return average
 
 
-def _apply(layout: Layout, model: bytes, average: Tensors) -> State:
-    """The model after the cycle."""
+def _apply(layout: Layout, places: Places, model: bytes, average: Tensors) -> State:
+    """What changes of the model, after the cycle."""
     optimizer = plain()
     changed, _ = optimizer.step(State.parse(model).tensors, average, optimizer.start(layout))
-    return State.of(changed)
+    return State.of(changed, places)
 
 
 def _public_reason(error: Exception) -> str:

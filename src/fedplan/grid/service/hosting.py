@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from fedplan.aggregate import Layout, diffs_of_plan, layout_of, misfit, plan_shapes
+from fedplan.aggregate import Layout, diffs_of_plan, layout_of, misfit, others, plan_shapes
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.auth import check_authentication
@@ -12,6 +13,8 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import Plan, split_variants
+from fedplan.plan.requirements import check_client_config, check_specs
+from fedplan.plan.roles import changing_tensors
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import HostTrainingRequest, Success
@@ -24,7 +27,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
 
     Raises:
         HostingError: the model, a Plan or a Protocol cannot be hosted; the message says why.
-        ConfigError: a configuration has an unknown key or a wrong value.
+        ConfigError: a configuration has an unknown key or a wrong value, or lacks one that a Plan takes.
         NameTakenError: the name and version are hosted already.
     """
     examined = await asyncio.to_thread(examine, request)
@@ -46,7 +49,7 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
 
     Raises:
         HostingError: the model, a Plan or a Protocol cannot be hosted.
-        ConfigError: a configuration has an unknown key or a wrong value.
+        ConfigError: a configuration has an unknown key or a wrong value, or lacks one that a Plan takes.
     """
     client_config = parse_client_config(request.client_config)
     server_config = parse_server_config(request.server_config)
@@ -54,10 +57,13 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
         check_authentication(server_config.authentication)
     with _about("model"):
         state, layout = _read_model(_unhex(request.model))
-    plans = {}
+    plans, variants = [], {}
     for name, text in request.plans.items():
         with _about(f"Plan '{name}'"):
-            plans[name] = _read_plan(name, _unhex(text), layout)
+            data = _unhex(text)
+            plan = _read_plan(name, data, layout, request.client_config)
+            plans.append(plan)
+            variants[name] = _variants(plan, data)
     protocols = {}
     for name, text in request.protocols.items():
         with _about(f"Protocol '{name}'"):
@@ -69,16 +75,23 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
             server_config = _check_averaging_plan(averaging_plan, layout, server_config)
     elif server_config.iterative_plan:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
+    changing = changing_tensors(plans, len(layout))
+    frozen = None
+    if changing is not None:
+        frozen = state.part(others(len(layout), changing)).serialize()
+        state = state.part(changing)
     return NewProcess(
         client_config.name,
         client_config.version,
         request.client_config,
         server_config,
         layout,
-        state.serialize(),
-        averaging_plan,
-        plans,
-        protocols,
+        changing,
+        model=state.serialize(),
+        frozen=frozen,
+        averaging_plan=averaging_plan,
+        plans=variants,
+        protocols=protocols,
     )
 
 
@@ -100,7 +113,10 @@ def _unhex(text: str) -> bytes:
 
 def _read_model(data: bytes) -> tuple[State, Layout]:
     """The model in the form that all clients read: plain tensors, numbered, with tags."""
-    tensors = State.parse(data).tensors
+    state = State.parse(data)
+    if state.places is not None:
+        raise WireError("the State holds only a part of a model")
+    tensors = state.tensors
     layout = layout_of(tensors)
     reason = misfit(tensors, layout)
     if reason is not None:
@@ -108,10 +124,16 @@ def _read_model(data: bytes) -> tuple[State, Layout]:
     return State.of(tensors), layout
 
 
-def _read_plan(name: str, data: bytes, layout: Layout) -> Mapping[str, Variant[bytes]]:
+def _read_plan(name: str, data: bytes, layout: Layout, client_config: Mapping[str, Any]) -> Plan:
     _check_name(name)
     plan = Plan.parse(data)
+    check_specs(plan, len(layout))
     plan.check_model(layout)
+    check_client_config(plan, client_config)
+    return plan
+
+
+def _variants(plan: Plan, data: bytes) -> Mapping[str, Variant[bytes]]:
     errors = plan.variants.errors
     return {kind: Variant(part, errors.get(kind)) for kind, part in split_variants(data).items()}
 
@@ -165,7 +187,9 @@ async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
         new.client_config,
         new.server_config,
         new.layout,
+        new.changing,
         model=await put("models", new.model),
+        frozen=None if new.frozen is None else await put("models", new.frozen),
         averaging_plan=await put("plans", new.averaging_plan) if new.averaging_plan else None,
         plans={
             name: {

@@ -3,11 +3,22 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import pybase64
 
-from fedplan.aggregate import Layout, Reach, Tensors, apply, is_within, largest_diff, misfit, reach_of
+from fedplan.aggregate import (
+    Layout,
+    Reach,
+    Tensors,
+    apply,
+    changed_outside,
+    is_within,
+    largest_diff,
+    misfit,
+    part_of,
+    reach_of,
+)
 from fedplan.errors import (
     AggregationError,
     DiffRefusedError,
@@ -23,10 +34,12 @@ from fedplan.grid.records import Assignment, Phase, Process
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of
 from fedplan.grid.store import participation, rounds
+from fedplan.grid.tally import read_stored
 from fedplan.wire import State
 from fedplan.wire.compression import decompress
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
 from fedplan.wire.protobuf import Buffer
+from fedplan.wire.state import Places
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +53,8 @@ while others want it too. The bounds below hold for a diff that is made to be sl
 _VALUES = 1000
 _VALUES_OF_TENSOR = 200
 """Most ids, tags, extents and so on in a diff. Of a tensor, clients send about twenty."""
+
+_PLACES_TOLD = 10
 
 
 async def report(grid: Grid, request: ReportRequest) -> Success:
@@ -95,12 +110,12 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     process = (await grid.known.hosted(cycle.process_id)).process
     start = await grid.known.checkpoint(cycle.checkpoint_id)
     reach = await grid.known.reach(start)
-    layout, formats = process.layout, process.server_config.report_formats
-    if len(diff) <= _QUICK_BYTES and len(layout) <= _QUICK_TENSORS and not formats:
-        data, tensors, diff_reach = _examine(diff, layout, formats)  # to a thread would take longer
+    quick = len(diff) <= _QUICK_BYTES and len(process.layout) <= _QUICK_TENSORS
+    if quick and not process.server_config.report_formats:
+        data, tensors, diff_reach = _examine(diff, process)  # to a thread would take longer
     else:
-        data, tensors, diff_reach = await asyncio.to_thread(_examine, diff, layout, formats)
-    if not is_within(reach, diff_reach, layout):  # hardly ever
+        data, tensors, diff_reach = await asyncio.to_thread(_examine, diff, process)
+    if not is_within(reach, diff_reach, process.changing_layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), tensors)
     try:
         blob = await grid.blobs.add(group_of(grid, cycle.id), data)
@@ -127,7 +142,7 @@ async def _count(
         if complete:
             await rounds.set_closing(db, cycle.id)
         if process.averaging_plan is None:  # before anybody else can know of the report
-            grid.tallies.add(cycle.id, process.layout, blob, diff)
+            grid.tallies.add(cycle.id, process.changing_layout, blob, diff)
     if complete:
         grid.closable.set()
 
@@ -142,35 +157,82 @@ async def _forget_late(grid: Grid, cycle_id: int) -> bool:
     return ended
 
 
-def _examine(diff: Buffer | str, layout: Layout, formats: Collection[str]) -> tuple[Buffer, Tensors, Reach]:
-    data, tensors = read_diff(diff, layout, formats)
+def _examine(diff: Buffer | str, process: Process) -> tuple[Buffer, Tensors, Reach]:
+    formats = process.server_config.report_formats
+    data, tensors = read_diff(diff, process.layout, formats, process.changing)
     return data, tensors, reach_of(tensors)
 
 
-def read_diff(diff: Buffer | str, layout: Layout, formats: Collection[str] = ()) -> tuple[Buffer, Tensors]:
-    """The State in a report, and its tensors, checked against the model's layout.
+def read_diff(
+    diff: Buffer | str, layout: Layout, formats: Collection[str] = (), changing: Places = None
+) -> tuple[Buffer, Tensors]:
+    """What is kept of a report: the State of the tensors that change, and these tensors, checked.
 
     Args:
-        diff: the State's bytes, or base64 of them; white space in this is no fault.
+        diff: the State's bytes, or base64 of them; white space in this is no fault. It holds all tensors of
+            the model, or exactly those that change.
         layout: the model's.
         formats: in what the model takes diffs besides float32.
+        changing: which of the model's tensors change.
 
     Raises:
-        DiffRefusedError: it is not base64, not a State, too large, or does not fit the model.
+        DiffRefusedError: it is not base64, not a State, too large, or does not fit the model; a tensor that
+            is frozen differs.
     """
-    if len(diff) > largest_diff(layout) * (2 if isinstance(diff, str) else 1):  # white space counts too
-        raise DiffRefusedError("the diff is far larger than one of this model can be")
+    _check_size(len(diff) // (2 if isinstance(diff, str) else 1), layout)  # white space counts too
     data = _decoded(diff) if isinstance(diff, str) else diff
     try:
         state = State.parse(data, _VALUES + _VALUES_OF_TENSOR * len(layout))
-        reason = _other_dtype(state, layout)
-        tensors = () if reason else decompress(state, [shape for shape, _ in layout], formats)
+        whole = _is_whole(state.places, len(layout), changing)
+        expected = layout if whole else part_of(layout, changing)
+        _check_size(len(data), expected)
+        reason = _other_dtype(state, expected)
+        tensors = () if reason else decompress(state, [shape for shape, _ in expected], formats)
     except WireError as error:
         raise DiffRefusedError(f"the diff cannot be read: {error}") from None
-    reason = reason or misfit(tensors, layout)
+    reason = reason or misfit(tensors, expected)
     if reason is not None:
         raise DiffRefusedError(f"the diff does not fit the model: {reason}")
-    return data, tensors
+    return _reduced(state, tensors, layout, changing) if whole and changing is not None else (data, tensors)
+
+
+def _check_size(size: int, layout: Layout) -> None:
+    if size > largest_diff(layout):
+        raise DiffRefusedError("the diff is far larger than one of this model can be")
+
+
+def _is_whole(held: Places, tensors: int, changing: Places) -> bool:
+    """Whether a diff is to hold all tensors of the model, not only those that change.
+
+    Raises:
+        DiffRefusedError: it says that it holds others.
+    """
+    if held is None or held == tuple(range(tensors)):
+        return True
+    if held == changing:
+        return False
+    least = "" if changing is None else f", or exactly the {len(changing)} that change: {_listed(changing)}"
+    raise DiffRefusedError(
+        f"the diff holds these tensors of the model: {_listed(held)}. A report holds all {tensors}{least}"
+    )
+
+
+def _listed(places: Sequence[int]) -> str:
+    shown = ", ".join(map(str, places[:_PLACES_TOLD]))
+    return shown if len(places) <= _PLACES_TOLD else f"{shown} …"
+
+
+def _reduced(
+    state: State, tensors: Tensors, layout: Layout, changing: Sequence[int]
+) -> tuple[bytes, Tensors]:
+    """A whole diff without what is frozen; it keeps nothing of the whole one's memory."""
+    changed = changed_outside(tensors, changing)
+    if changed is not None:
+        raise DiffRefusedError(
+            f"the diff changes tensor {changed}, which is frozen in the model's Plans: send zeros for it"
+        )
+    data = state.part(changing).serialize()
+    return data, read_stored(data, part_of(layout, tuple(changing)))
 
 
 def _other_dtype(state: State, layout: Layout) -> str | None:

@@ -2,15 +2,13 @@
 
 from fedplan.errors import NotFoundError
 from fedplan.grid.grid import Grid
+from fedplan.grid.service.downloads import Source, whole_model
 from fedplan.grid.store import catalogue
 from fedplan.wire.messages import RetrieveRequest
 
 
-async def retrieve_model(grid: Grid, request: RetrieveRequest) -> str:
+async def retrieve_model(grid: Grid, request: RetrieveRequest) -> Source:
     """A checkpoint of a model; without a version, of the one hosted last.
-
-    Returns:
-        The key of its blob.
 
     Raises:
         NotFoundError: there is no such model or checkpoint.
@@ -23,7 +21,7 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest) -> str:
         raise NotFoundError(
             f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; numbers and 'latest' exist"
         )
-    return found.blob
+    return whole_model(process, found)
 
 
 def _number(checkpoint: str) -> int:

@@ -38,6 +38,7 @@ def _model(process: Process, seen: Overview) -> ModelStatus:
     config = process.server_config
     cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
+    failed = seen.failed.get(process.id)
     finished = cycle.closed_at is not None and not cycles.takes_place(config, cycle.number + 1)
     return ModelStatus(
         name=process.name,
@@ -49,7 +50,8 @@ def _model(process: Process, seen: Overview) -> ModelStatus:
             CheckpointStatus(number=checkpoint.number, created_at=_moment(checkpoint.created_at))
             for checkpoint in seen.checkpoints[process.id]
         ],
-        last_failure=seen.failures.get(process.id),
+        last_failure=None if failed is None else failed.failure,
+        failed_cycle=None if failed is None else failed.number,
         plans=[_plan(name, hosted) for name, hosted in plans.items()],
         withheld=[
             WithheldStatus(client=kind.name, why=list(why))

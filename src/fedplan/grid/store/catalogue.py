@@ -52,6 +52,8 @@ async def add_process(db: Db, new: NewProcess[str], now: float) -> tuple[int, in
         "layout": json.dumps(new.layout),
         "averaging_plan": new.averaging_plan,
         "created_at": now,
+        "changing": None if new.changing is None else json.dumps(new.changing),
+        "frozen": new.frozen,
     }
     try:
         process_id = await db.scalar(processes.insert().returning(processes.c.id), values)
@@ -153,4 +155,6 @@ def read_process(row: RowMapping) -> Process:
         server_config=ServerConfig.model_validate_json(row["server_config"]),
         layout=tuple((tuple(shape), dtype) for shape, dtype in json.loads(row["layout"])),
         averaging_plan=row["averaging_plan"],
+        changing=None if row["changing"] is None else tuple(json.loads(row["changing"])),
+        frozen=row["frozen"],
     )

@@ -25,14 +25,14 @@ class Overview:
         processes: the FL processes, by name and age.
         cycles: the latest cycle of each, by the process's id.
         checkpoints: the newest checkpoints of each, newest first.
-        failures: why the latest failed cycle of each failed, where one did.
+        failed: the latest failed cycle of each, where one failed.
         plans: the Plans of each by name, with the error of each variant.
     """
 
     processes: Sequence[Process]
     cycles: Mapping[int, Cycle]
     checkpoints: Mapping[int, Sequence[Checkpoint]]
-    failures: Mapping[int, str | None]
+    failed: Mapping[int, Cycle]
     plans: Mapping[int, Mapping[str, Mapping[str, float | None]]]
 
 
@@ -52,7 +52,7 @@ async def overview(db: Db, name: str | None) -> Overview:
         found,
         {cycle.process_id: cycle for cycle in latest},
         {id: sorted(some, key=lambda one: -one.number) for id, some in listed.items()},
-        {cycle.process_id: cycle.failure for cycle in failures},
+        {cycle.process_id: cycle for cycle in failures},
         await catalogue.variants(db, *_named(name)),
     )
 

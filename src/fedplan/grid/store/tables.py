@@ -49,9 +49,11 @@ processes = Table(
     Column("layout", Text, nullable=False),
     Column("averaging_plan", String(80)),
     Column("created_at", Double, nullable=False),
+    Column("changing", Text),
+    Column("frozen", String(80)),
     UniqueConstraint("name", "version"),
 )
-"""FL processes. Configurations and layout are JSON."""
+"""FL processes. Configurations, layout and changing are JSON; see `records.Process`."""
 
 plans = Table(
     "plans",
@@ -94,7 +96,7 @@ checkpoints = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("process_id", "number"),
 )
-"""Versions of a model's parameters; the greatest number is `latest`."""
+"""Versions of a model's parameters; the greatest number is `latest`. `blob`: see `records.Checkpoint`."""
 
 cycles = Table(
     "cycles",

@@ -32,7 +32,8 @@ class Node:
         op: its name in the op table.
         args: all arguments in the order of the operator's schema; trailing defaults may be left out.
         results: the numbers of the values that it makes.
-        source: ``file:line`` in the author's code, when it is known.
+        source: where in the author's code it comes from, when that is known: ``net.py:12``, or
+            ``net.py:12 in encoder.0: Linear``, with the layer of the network.
     """
 
     op: str
@@ -111,7 +112,6 @@ class Graph:
         return dying[::-1]
 
     def __str__(self) -> str:
-        lines = [f"inputs {', '.join(f'%{i}' for i in self.inputs)}"]
-        lines += [f"%{number} = constant {list(value.shape)}" for number, value in self.constants]
+        lines = [f"%{number} = constant {list(value.shape)}" for number, value in self.constants]
         lines += [f"{node}  # {node.source}" if node.source else str(node) for node in self.nodes]
         return "\n".join([*lines, f"outputs {', '.join(f'%{o}' for o in self.outputs)}"])

@@ -21,13 +21,14 @@ from fedplan.plan.ir.verify import verify
 from fedplan.plan.message import pysyft
 from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import DTYPES
-from fedplan.plan.signature import PlanInput, PlanOutput
+from fedplan.plan.signature import PlanInput, PlanOutput, Role
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
 from fedplan.plan.variants.variants import Variants, of_message
 from fedplan.wire import read_tensor, schema, write_tensor
 from fedplan.wire.tensor import WireTensor
 
 _DTYPE_TAG = "#fedplan-dtype:"
+_ROLE_TAG = "#fedplan-role:"
 _ANY = -1
 """An extent of any size in `expected_shape`."""
 
@@ -81,6 +82,8 @@ def _input(index: int, number: int, item: PlanInput) -> schema.Placeholder:
         tags.append(to_tag(item.spec))
     if item.dtype is not None:
         tags.append(_DTYPE_TAG + item.dtype)
+    if item.role is not None:
+        tags.append(_ROLE_TAG + item.role)
     shape = None
     if item.shape is not None:
         shape = schema.Shape(dims=[_ANY if extent is None else extent for extent in item.shape])
@@ -180,7 +183,8 @@ def _read_input(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanInp
         return PlanInput(name)
     dims = placeholder.expected_shape.dims if placeholder.expected_shape else []
     shape = tuple(None if extent == _ANY else extent for extent in dims)
-    return PlanInput(name, shape, dtype, input_from_tags(placeholder.tags))
+    role = next((role for role in Role if _ROLE_TAG + role in placeholder.tags), None)
+    return PlanInput(name, shape, dtype, input_from_tags(placeholder.tags), role)
 
 
 def _read_output(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanOutput:
@@ -257,7 +261,7 @@ class _Reader:
         results = [_key(r.id) for r in action.return_placeholder_ids] + [_key(r) for r in action.return_ids]
         operands = [self.arg(arg) for arg in action.args]
         target = self.target(action)
-        if action.command.startswith(("aten.", "sym.")) and target is None:
+        if action.command.startswith(("aten.", "fedplan.", "sym.")) and target is None:
             made = self.builder.emit(action.command, operands, len(results))
             self.slots.update(zip(results, map(_Slot, made), strict=True))
             return

@@ -145,7 +145,7 @@ def _reduction(key: str, value: Arg) -> Arg:
 
 
 def _overloads(name: str) -> list[Op]:
-    return [op for op in OPS.values() if op.packet == name and op.implementation is None]
+    return [op for op in OPS.values() if op.name.startswith(f"aten.{name}.") and op.implementation is None]
 
 
 def _match(

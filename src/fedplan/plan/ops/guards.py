@@ -58,6 +58,23 @@ def batch_norm(*positions: int) -> Guard:
     return check
 
 
+def training_batch_norm(training: int, *positions: int) -> Guard:
+    """Batch norm that may use the batch's own statistics, which take two values: else a variance is 0/0."""
+    lengths = batch_norm(*positions)
+
+    def check(args: Sequence[Any]) -> str | None:
+        value = args[0]
+        if args[training] and value.numel() < 2 * _channels(value):
+            return (
+                f"a batch of the shape {tuple(value.shape)} has fewer than two values per channel, and batch "
+                "norm in training mode needs more than one. Leave a last batch of one sample out "
+                "(drop_last=True in a DataLoader), or take a batch size that leaves none"
+            )
+        return lengths(args)
+
+    return check
+
+
 def batch_norm_backward(args: Sequence[Any]) -> str | None:
     """Gradient and input have one shape, and the statistics one number a channel."""
     channels = _channels(args[1])

@@ -36,14 +36,14 @@ ROWS = (
     ),
     _normalisation(
         "_native_batch_norm_legit.no_stats",
-        guard=guards.batch_norm(1, 2),
+        guard=guards.training_batch_norm(3, 1, 2),
         torchscript=(
             "torch.native_batch_norm({input}, {weight}, {bias}, None, None, {training}, {momentum}, {eps})"
         ),
     ),
     _normalisation(
         "_native_batch_norm_legit_functional.default",
-        guard=guards.batch_norm(1, 2, 3, 4),
+        guard=guards.training_batch_norm(5, 1, 2, 3, 4),
         torchscript=(
             "@batch_norm({input}, {weight}, {bias}, {running_mean}, {running_var}, {training}, "
             "{momentum}, {eps})"

@@ -32,6 +32,8 @@ class Kind(enum.Enum):
     INDEX = "index"
     """Reads or writes elements chosen by numbers."""
     POOL = "pool"
+    RECURRENCE = "recurrence"
+    """A recurrent layer in one direction over all time steps, or its gradient."""
     CREATE = "create"
     """New values from sizes and numbers."""
     SIZE = "size"
@@ -89,6 +91,8 @@ Words = str | Callable[[Mapping[str, Any]], str | None]
 ``@name(`` calls a function of `fedplan.plan.variants.torchscript.library`; or which text, decided by the
 arguments, None for none."""
 
+Estimate = Callable[[Sequence[Any]], int]
+
 SAME = "same"
 """TorchScript has the operation, in torch 1.7 and in today's, with the same arguments in the same order."""
 
@@ -110,6 +114,9 @@ class Op:
         torchscript: how TorchScript says it; None when it cannot.
         pysyft: names by which PySyft's op lists call it, besides its own.
         traced_as: other operators that the tracer records for it.
+        work: called with the arguments (tensors on the meta device), returns the additions and
+            multiplications, where its kind does not tell.
+        scratch: called like `work`, returns the bytes that a kernel may take for itself.
         implementation: the function that computes it, where that is no operator of PyTorch.
         signature: its arguments, where it has an implementation.
     """
@@ -123,6 +130,8 @@ class Op:
     torchscript: Words | None = SAME
     pysyft: tuple[str, ...] = ()
     traced_as: tuple[str, ...] = ()
+    work: Estimate | None = None
+    scratch: Estimate | None = None
     implementation: Callable[..., Any] | None = None
     signature: tuple[Argument, ...] = ()
 
@@ -185,14 +194,14 @@ def op(
 
 @functools.cache
 def overload(name: str) -> "torch._ops.OpOverload":
-    """PyTorch's operator of a name like ``aten.add.Tensor``.
+    """PyTorch's operator of a name like ``aten.add.Tensor`` or ``fedplan.lstm.default``.
 
     Raises:
         UnsupportedOpError: this PyTorch has no such operator.
     """
-    _, packet, variant = name.split(".")
+    namespace, packet, variant = name.split(".")
     try:
-        found: torch._ops.OpOverload = getattr(getattr(torch.ops.aten, packet), variant)
+        found: torch._ops.OpOverload = getattr(getattr(getattr(torch.ops, namespace), packet), variant)
     except AttributeError:
         raise UnsupportedOpError(name, instead=f"PyTorch {torch.__version__} does not have it.") from None
     return found

@@ -11,8 +11,8 @@ DEPENDS_ON_VALUES = (
 )
 
 _CHANCE = (
-    "A Plan gives the same result for the same inputs. Leave dropout out of the traced model "
-    "(`model.eval()`, or p=0), or pass the random numbers in as an input."
+    "Its random numbers are inputs in a Plan that fedplan traces; an op list that draws them itself cannot "
+    "be repeated or checked."
 )
 
 INSTEAD: Mapping[str, str] = {

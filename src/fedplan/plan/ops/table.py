@@ -6,6 +6,7 @@ forms), and with
 
 * the gradients that PyTorch computes in one kernel (`threshold_backward`, `nll_loss_backward` …), which
   decomposed would be ten operations each;
+* recurrent layers as one operation (``fedplan.lstm`` …), whatever their number of time steps;
 * integer arithmetic on sizes (``sym.*``), so that a Plan works for any batch size;
 * the composite operators that Plans made by PySyft call (`aten.linear`, `aten.softmax.int` …).
 """
@@ -13,7 +14,7 @@ forms), and with
 from collections.abc import Mapping
 
 from fedplan.errors import UnsupportedOpError
-from fedplan.plan.ops import executor, indexing, layers, pointwise, reductions, sizes, views
+from fedplan.plan.ops import executor, indexing, layers, pointwise, recurrent, reductions, sizes, views
 from fedplan.plan.ops.op import Op
 from fedplan.plan.ops.refused import INSTEAD
 
@@ -23,11 +24,17 @@ def _by_name(*groups: tuple[Op, ...]) -> dict[str, Op]:
 
 
 OPS: Mapping[str, Op] = _by_name(
-    pointwise.ROWS, reductions.ROWS, views.ROWS, layers.ROWS, indexing.ROWS, sizes.ROWS
+    pointwise.ROWS,
+    reductions.ROWS,
+    views.ROWS,
+    layers.ROWS,
+    recurrent.ROWS,
+    indexing.ROWS,
+    sizes.ROWS,
 )
 """Every operation that a Plan may hold, by name."""
 
-EXECUTOR_OPS: Mapping[str, Op] = _by_name(executor.ROWS)
+EXECUTOR_OPS: Mapping[str, Op] = _by_name(executor.ROWS, recurrent.EXECUTOR_ROWS)
 """Operations that an executor may put in place of others. No Plan can hold them."""
 
 

@@ -20,6 +20,7 @@ from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
 from fedplan.plan.ops import Op, Trait, row
 from fedplan.plan.ops.executor import has_onednn
+from fedplan.plan.recurrence.substitution import with_fast_recurrences
 from fedplan.plan.run.aliasing import Aliasing
 from fedplan.plan.run.channels_last import channels_last
 from fedplan.plan.run.fusion import EXACT, ON_CPU, ONEDNN, ROUNDING
@@ -76,6 +77,8 @@ def compile_graph(
         graph = channels_last(graph, known)
         graph = rewrite(graph, known, (*ON_CPU, *ONEDNN) if has_onednn() else ON_CPU)
     graph = prune(folded(apply(graph, SIMPLIFY), known, device))
+    if repetition is not None:
+        graph = with_fast_recurrences(graph, known, device.type == "cpu")
     return _Program(graph, known, device, repetition or Repetition()).build(inference=repetition is not None)
 
 

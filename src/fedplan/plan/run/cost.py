@@ -62,6 +62,8 @@ def work(node: Node, values: Mapping[int, Any]) -> int:
         values: its arguments and results by number; tensors on the meta device.
     """
     call = _call(node, values)
+    if call.op.work is not None:
+        return call.op.work([fetch(arg, values) for arg in padded(node)])
     if call.op.kind is Kind.MATMUL and len(call.operands) >= 2:
         left, made = call.operands[-2], call.results[0]
         return 2 * made.numel() * max(left.shape[-1] if left.dim() else 1, 1)
@@ -126,6 +128,8 @@ def scratch(node: Node, values: Mapping[int, Any]) -> int:
         values: its arguments and results by number; tensors on the meta device.
     """
     call = _call(node, values)
+    if call.op.scratch is not None:
+        return call.op.scratch([fetch(arg, values) for arg in padded(node)])
     if call.op.kind is Kind.CONVOLUTION and len(call.operands) >= 2:
         # the pieces of the picture under each position of the kernel, side by side
         pieces = _multiplications(call, values) // max(_weight(call).shape[0], 1)

@@ -1,21 +1,77 @@
 """`trace`: any function of tensors that PyTorch can trace becomes a Plan."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from fedplan.errors import TraceError
+from fedplan.errors import PlanExecutionError, PlanLimitError, TraceError
 from fedplan.plan.ir.rewrite import simplify
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.plan import Plan
+from fedplan.plan.random import RandomStream
+from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
+from fedplan.plan.tracing.draws import RandomInput
+from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
+from fedplan.plan.tracing.sizes import Assumption
 from fedplan.plan.tracing.symbolic import record
 
 _ROWS = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Given:
+    """One input of a function that is traced.
+
+    Attributes:
+        name: for messages and listings.
+        tensor: shows its shape and dtype.
+        spec: what it stands for.
+        free: its first dimension may have any size.
+    """
+
+    name: str
+    tensor: torch.Tensor
+    spec: PlanInputSpec | None = None
+    free: bool = False
+
+    @classmethod
+    def example(
+        cls, leaf: Any, index: int, spec: PlanInputSpec | None = None, *, pinned: bool = False
+    ) -> "Given":
+        """An input for an example that the author gave.
+
+        Raises:
+            TraceError: it is no tensor, array or number of a dtype that a Plan may hold.
+        """
+        try:
+            tensor = torch.as_tensor(leaf)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TraceError(
+                f"example {index} is a {type(leaf).__name__}, not a tensor, array or number"
+            ) from error
+        if dtype_name(tensor.dtype) not in DTYPES:
+            raise TraceError(
+                f"example {index} has the dtype {tensor.dtype}; a Plan's are {', '.join(DTYPES)}"
+            )
+        if tensor.is_meta:
+            raise TraceError(f"example {index} is on the device 'meta' and has no values")
+        free = not pinned and _may_vary(tensor, spec)
+        return cls(f"input {index}" if spec is None else spec.label, tensor.cpu(), spec, free)
+
+
+def _may_vary(tensor: torch.Tensor, spec: PlanInputSpec | None) -> bool:
+    """Whether the first dimension counts samples."""
+    if tensor.dim() == 0:
+        return False
+    if spec is not None:
+        return spec.type in _ROWS
+    return not tensor.requires_grad and tensor.shape[0] > 1
 
 
 def trace(
@@ -30,8 +86,9 @@ def trace(
 
     The function runs once, on stand-ins without values; what it does to them becomes the Plan's op list.
     Gradients (`loss.backward()`, `torch.autograd.grad`) and `torch.optim` steps are part of it. Tensors that
-    the function holds itself become the Plan's state. Inputs are never changed: what a function does to them
-    in place is visible only through what it returns.
+    the function holds itself become the Plan's state, unless it writes to them or a gradient goes to them.
+    Inputs are never changed: what a function does to them in place is visible only through what it returns.
+    At last the Plan runs once on the examples, so that a wrong dtype is found here and not by a worker.
 
     The Plan works for any batch size: the first dimension of the data and target inputs, or, without
     `inputs`, of every example that is no parameter, may have any size from one up.
@@ -51,54 +108,105 @@ def trace(
         UnsupportedOpError: it uses an operation outside the op table; says which, where, and what instead.
     """
     leaves, structure = pytree.tree_flatten(list(examples))
-    tensors = [_example(leaf, index) for index, leaf in enumerate(leaves)]
-    if inputs is not None and len(inputs) != len(tensors):
+    if inputs is not None and len(inputs) != len(leaves):
         raise TraceError(
-            f"{len(inputs)} input specs for {len(tensors)} inputs (nested examples count one by one)"
+            f"{len(inputs)} input specs for {len(leaves)} inputs (nested examples count one by one)"
         )
-    free = [
-        not pin_batch and _may_vary(tensor, inputs[i] if inputs else None) for i, tensor in enumerate(tensors)
+    given = [
+        Given.example(leaf, i, inputs[i] if inputs else None, pinned=pin_batch)
+        for i, leaf in enumerate(leaves)
     ]
 
     def flat(*values: torch.Tensor) -> list[torch.Tensor]:
         results, _ = pytree.tree_flatten(function(*pytree.tree_unflatten(list(values), structure)))
         return [_result(value, index) for index, value in enumerate(results)]
 
-    recording = record(flat, tensors, free, must_stay_free=inputs is not None)
+    def described(count: int) -> list[PlanOutput]:
+        if outputs is None:
+            return [PlanOutput(f"output {index}") for index in range(count)]
+        if len(outputs) != count:
+            raise TraceError(f"{len(outputs)} output specs for {count} outputs")
+        return [PlanOutput(spec.label, spec) for spec in outputs]
+
+    title = name or str(getattr(function, "__name__", "plan"))
+    return make_plan(flat, given, described, title, must_stay_free=inputs is not None)
+
+
+def make_plan(
+    function: Callable[..., list[torch.Tensor]],
+    given: Sequence[Given],
+    outputs: Callable[[int], Sequence[PlanOutput]],
+    name: str,
+    *,
+    must_stay_free: bool = True,
+    own: Mapping[str, torch.Tensor] | None = None,
+) -> Plan:
+    """The Plan of a function of a flat list of tensors.
+
+    Args:
+        function: called with as many tensors as are given; returns a flat list.
+        given: its inputs.
+        outputs: for a number of outputs, what they are.
+        name: name of the Plan.
+        must_stay_free: a function that works for one batch size only is an error.
+        own: tensors of the author's model by name, which must not become the Plan's.
+
+    Raises:
+        TraceError: see `trace`.
+        UnsupportedOpError: see `trace`.
+    """
+    recording = record(
+        function, [item.tensor for item in given], [item.free for item in given], must_stay_free
+    )
+    check_held_tensors(recording, own or {})
     graph = simplify(lower(recording.module, recording.constants))
-    if outputs is not None and len(outputs) != len(graph.outputs):
-        raise TraceError(f"{len(outputs)} output specs for {len(graph.outputs)} outputs")
-    taken = tuple(
-        PlanInput(
-            _input_name(inputs[i] if inputs else None, i),
-            shape,
-            _dtype(tensor),
-            inputs[i] if inputs else None,
-        )
-        for i, (tensor, shape) in enumerate(zip(tensors, recording.shapes, strict=True))
-    )
-    return Plan(
-        name=name or str(getattr(function, "__name__", "plan")),
-        inputs=taken,
-        outputs=tuple(
-            PlanOutput(_output_name(outputs[i] if outputs else None, i), outputs[i] if outputs else None)
-            for i in range(len(graph.outputs))
+    plan = Plan(
+        name=name,
+        inputs=(
+            *(
+                PlanInput(item.name, shape, dtype_name(item.tensor.dtype), item.spec)
+                for item, shape in zip(given, recording.shapes, strict=True)
+            ),
+            *(_random_input(item, number) for number, item in enumerate(recording.random)),
         ),
+        outputs=tuple(outputs(len(graph.outputs))),
         graph=graph,
-        example=tuple(t.detach() for t, item in zip(tensors, taken, strict=True) if item.is_data),
+        example=tuple(item.tensor.detach() for item in given if item.spec is None or item.spec.type in _ROWS),
     )
+    _check_first_run(plan, [item.tensor.detach() for item in given])
+    _check_other_sizes(plan, recording.assumptions)
+    return plan
 
 
-def _example(leaf: Any, index: int) -> torch.Tensor:
+def _check_other_sizes(plan: Plan, assumptions: Sequence[Assumption]) -> None:
+    """Refuses a Plan that runs with a size for which PyTorch would have taken another path."""
+    for assumption in assumptions:
+        wrong = [rows for rows in assumption.rows if assumption.authors or _runs(plan, rows)]
+        if wrong:
+            place = f" at {assumption.place}" if assumption.place else ""
+            raise TraceError(
+                f"the function takes another path for other batch sizes, such as {wrong[0]}: it asks whether "
+                f"{assumption.question}{place}. A Plan has one path: remove the condition, or pin the batch "
+                "size with pin_batch=True."
+            )
+
+
+def _runs(plan: Plan, rows: int) -> bool:
+    shapes = [
+        tuple(rows if extent is None else extent for extent in item.shape or ()) for item in plan.inputs
+    ]
     try:
-        tensor = torch.as_tensor(leaf)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TraceError(
-            f"example {index} is a {type(leaf).__name__}, not a tensor, array or number"
-        ) from error
-    if dtype_name(tensor.dtype) not in DTYPES:
-        raise TraceError(f"example {index} has the dtype {tensor.dtype}; a Plan's are {', '.join(DTYPES)}")
-    return tensor
+        plan.check(list(zip(shapes, [item.dtype or "" for item in plan.inputs], strict=True)))
+    except PlanExecutionError:
+        return False
+    except PlanLimitError:
+        return True  # as far as it was looked at
+    return True
+
+
+def _random_input(item: RandomInput, number: int) -> PlanInput:
+    spec = PlanInputSpec(PlanInputSpec.TYPE_RANDOM, item.distribution, number)
+    return PlanInput(f"random {number}", item.shape, dtype_name(item.dtype), spec)
 
 
 def _result(value: Any, index: int) -> torch.Tensor:
@@ -107,26 +215,34 @@ def _result(value: Any, index: int) -> torch.Tensor:
     return value.detach()
 
 
-def _may_vary(tensor: torch.Tensor, spec: PlanInputSpec | None) -> bool:
-    """Whether the first dimension counts samples."""
-    if tensor.dim() == 0:
-        return False
-    if spec is not None:
-        return spec.type in _ROWS
-    return not tensor.requires_grad and tensor.shape[0] > 1
+def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
+    """Runs a Plan on the examples: kernels refuse dtypes that tracing does not notice.
+
+    Numbers that are out of range, such as classes, are no fault: an example shows shapes and dtypes.
+    """
+    rows = next((t.shape[0] for t, i in zip(examples, plan.inputs, strict=False) if i.any_rows), 1)
+    numbers = plan.draw(RandomStream(0), rows)
+    try:
+        interpret(plan.graph, [*examples, *numbers])
+    except PlanExecutionError as error:
+        zeros = [t if t.is_floating_point() else torch.zeros_like(t) for t in examples]
+        try:
+            interpret(plan.graph, [*zeros, *numbers])
+        except PlanExecutionError as second:
+            if _is_out_of_range(second):
+                return
+            dtypes = ", ".join(
+                f"{item.name} of {item.dtype}"
+                for item in plan.inputs
+                if item.spec is None or item.spec.type in _ROWS
+            )
+            raise TraceError(
+                f"the Plan fails on its own example: {error}. The example has {dtypes}; most losses want "
+                "labels of int64, and models data of their own dtype"
+            ) from error
 
 
-def _dtype(tensor: torch.Tensor) -> str:
-    return dtype_name(tensor.dtype)
-
-
-def _input_name(spec: PlanInputSpec | None, index: int) -> str:
-    return f"input {index}" if spec is None else _spec_name(spec.type, spec.name, spec.index)
-
-
-def _output_name(spec: PlanOutputSpec | None, index: int) -> str:
-    return f"output {index}" if spec is None else _spec_name(spec.type, spec.name, spec.index)
-
-
-def _spec_name(type: str, name: str | None, index: int | None) -> str:
-    return name or (type if index is None else f"{type} {index}")
+def _is_out_of_range(error: PlanExecutionError) -> bool:
+    """Whether an operation failed because of a number in a tensor, or for want of memory."""
+    cause = str(error.__cause__)
+    return isinstance(error.__cause__, LookupError) or "out of bounds" in cause or "allocate memory" in cause

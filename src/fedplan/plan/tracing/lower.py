@@ -15,7 +15,6 @@ from fedplan.plan.ir.graph import Arg, Graph, Ref
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import OPS, Kind, lookup
 from fedplan.plan.ops.refused import DEPENDS_ON_VALUES
-from fedplan.plan.tracing import source
 
 SIZES: Mapping[Any, str] = {
     operator.add: "sym.add",
@@ -30,6 +29,9 @@ SIZES: Mapping[Any, str] = {
     torch.sym_float: "sym.float",
 }
 """Arithmetic on sizes, as the tracer records it, by its name in the op table."""
+
+_NAMESPACES = frozenset(("aten", "fedplan"))
+"""Whose operators a Plan may hold, as far as the op table has them."""
 
 # Values are never changed in place, so a copy is the value itself.
 _IDENTITIES = frozenset({"alias", "clone", "detach", "lift", "lift_fresh", "lift_fresh_copy", "contiguous"})
@@ -66,7 +68,10 @@ class _Lowering:
         outputs: tuple[int, ...] = ()
         placeholders = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         own = dict(zip(placeholders[len(placeholders) - len(constants) :], constants, strict=True))
+        needed = _needed(self.module.graph)
         for node in self.module.graph.nodes:
+            if node not in needed and node.op != "placeholder":
+                continue
             if node in own:
                 self.values[node] = self.builder.constant(_kept(own[node]))
             elif node.op == "placeholder":
@@ -103,12 +108,12 @@ class _Lowering:
         if node.target is operator.getitem:
             made, index = node.args
             return self.values[made][index]  # type: ignore[index]  # an operation with many results
-        where = source.of_stack(node.stack_trace)
+        where = node.stack_trace or None
         if free_unbacked_symbols(node.meta.get("val")):
             raise UnsupportedOpError(str(node.target), source=where, instead=DEPENDS_ON_VALUES)
         if node.target in SIZES:
             return self.emit(SIZES[node.target], tuple(map(self.arg, node.args)), where)
-        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace not in _NAMESPACES:
             raise UnsupportedOpError(str(node.target), source=where)
         return self.operator(node, node.target, where)
 
@@ -117,8 +122,6 @@ class _Lowering:
         packet = name.split(".")[1]
         if packet in _IDENTITIES:
             return self.arg(node.args[0])
-        if packet == "copy_":
-            return None  # writes an input back; a Plan's inputs stay as they are
         if packet == "copy":
             return self.cast(node, where)
         if packet in _UNINITIALISED:
@@ -174,6 +177,18 @@ class _Lowering:
         if kind is Kind.SIZE or not isinstance(made, Sequence):
             return results[0]
         return list(results)
+
+
+def _needed(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that the outputs need: neither assertions nor writes to inputs, which stay as they are."""
+    found: set[fx.Node] = set()
+    waiting = [node for node in graph.nodes if node.op == "output"]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def _kept(tensor: torch.Tensor) -> torch.Tensor:

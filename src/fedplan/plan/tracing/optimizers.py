@@ -1,156 +1,352 @@
 """`torch.optim` optimizers inside a Plan: their state goes in and comes out as tensors.
 
-Nothing of an update is written here. The optimizer itself runs while the step is traced, in the mode that
-PyTorch offers for differentiating through it: there its arithmetic stays in tensors.
+Nothing of an update is written here. The optimizer itself runs while the step is traced, in the modes that
+PyTorch offers for differentiating through it and for compiling it: there its arithmetic stays in tensors.
 """
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
 from fedplan.errors import TraceError
+from fedplan.plan.tracing.tensor_numbers import numbers_in_tensors
 
 OptimizerFactory = Callable[[Any], Optimizer]
 """Makes an optimizer for a list of tensors: `torch.optim.Adam`, or a `functools.partial` of it."""
 
+_State = Mapping[int, Mapping[str, torch.Tensor]]
+"""By the number of a parameter: the tensors that an optimizer keeps for it, by name."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StateTensor:
-    """One tensor of an optimizer's state: of which parameter, under which name, as what."""
+    """One tensor of an optimizer's state.
 
-    parameter: int
+    Attributes:
+        name: its name in the optimizer.
+        parameters: numbers of the parameters that it is kept for; several where it is the same for all of
+            them, as a count of steps is.
+        shape: its shape.
+        dtype: its dtype.
+    """
+
     name: str
+    parameters: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: torch.dtype
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+_STARTED = StateTensor("started", (), (), torch.float32)
+"""Zero before the first step and one from then on, for an optimizer whose state does not start from zeros."""
+
+
 class Update:
     """An optimizer as a function: (parameters, gradients, state, learning rate) → (parameters, state).
 
     Attributes:
-        make: makes the optimizer for a list of parameters.
         state: the tensors that it keeps between steps; all start as zeros.
         lr: the learning rate that it was made with.
+        trained: numbers of the parameters that it changes.
     """
 
-    make: OptimizerFactory
-    state: tuple[StateTensor, ...]
-    lr: float
+    def __init__(self, optimizer: Optimizer | OptimizerFactory, parameters: Sequence[torch.Tensor]) -> None:
+        """Reads an optimizer.
+
+        Args:
+            optimizer: a class such as `torch.optim.SGD`, a `functools.partial` of one, or an optimizer that
+                was made for these very parameters (its settings are taken, not its state).
+            parameters: what may be trained.
+
+        Raises:
+            TraceError: it cannot be part of a Plan.
+        """
+        owned = [torch.zeros_like(p, device="cpu").copy_(p.detach()) for p in parameters]
+        self._prototype, self.name = _made(optimizer, parameters, owned)
+        numbers = {id(tensor): number for number, tensor in enumerate(owned)}
+        self._groups = [
+            [numbers[id(p)] for p in group["params"] if id(p) in numbers]
+            for group in self._prototype.param_groups
+        ]
+        self.trained = sorted(number for group in self._groups for number in group)
+        if not self.trained:
+            raise TraceError(f"{self.name} holds none of the model's parameters that require a gradient")
+        self._initial = _kept(self._prototype, owned)
+        self.lr = float(self._prototype.defaults.get("lr", self._prototype.param_groups[0].get("lr", 0.0)))
+        probes = _Probes(self, owned)
+        self.state = probes.state()
+        self._starts_from_zeros = probes.starts_from_zeros(self.state)
+        if not self._starts_from_zeros:
+            self.state = (*self.state, _STARTED)
+
+    def on(self, parameters: Sequence[torch.Tensor], state: _State) -> Optimizer:
+        """The same optimizer for other tensors and with another state; nothing is shared with it."""
+        optimizer: Optimizer = object.__new__(type(self._prototype))
+        optimizer.__dict__.update(self._prototype.__dict__)
+        optimizer.param_groups = [
+            {**copy.deepcopy(_settings(group)), "params": [parameters[n] for n in numbers]}
+            for group, numbers in zip(self._prototype.param_groups, self._groups, strict=True)
+        ]
+        optimizer.state = defaultdict(dict)
+        for number, tensors in state.items():
+            optimizer.state[parameters[number]].update(tensors)
+        return optimizer
 
     def __call__(
         self,
         parameters: Sequence[torch.Tensor],
-        gradients: Sequence[torch.Tensor],
+        gradients: Sequence[torch.Tensor | None],
         state: Sequence[torch.Tensor],
         lr: torch.Tensor | float,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """One step. The arguments are not changed.
+        """One step, in operations on tensors. The arguments are not changed.
 
         Args:
-            parameters: the tensors to update.
-            gradients: of the same shapes.
+            parameters: all that were given when this was made.
+            gradients: of the same shapes; None for a parameter on which the loss does not depend, which the
+                optimizer then leaves as it is.
             state: one tensor for each of `self.state`.
-            lr: the learning rate; a tensor of one element, or a number.
+            lr: the learning rate, a tensor of one element or a number. Groups with rates of their own keep
+                the ratio to the optimizer's.
         """
+        new, kept = self._step(parameters, gradients, self._by_parameter(state), lr)
+        if self._starts_from_zeros:
+            return new, self._in_order(kept, state)
+        started = state[-1]
+        first, begun = self._step(parameters, gradients, self._initial, lr)
+
+        def chosen(later: torch.Tensor, at_first: torch.Tensor) -> torch.Tensor:
+            return torch.where(started > 0, later, at_first)
+
+        pairs = zip(self._in_order(kept, state), self._in_order(begun, state), strict=True)
+        return (
+            [chosen(*pair) for pair in zip(new, first, strict=True)],
+            [*(chosen(*pair) for pair in [*pairs][:-1]), torch.ones_like(started)],
+        )
+
+    def _step(
+        self,
+        parameters: Sequence[torch.Tensor],
+        gradients: Sequence[torch.Tensor | None],
+        state: _State,
+        lr: torch.Tensor | float,
+    ) -> tuple[list[torch.Tensor], _State]:
         owned = [p.detach().clone() for p in parameters]
         for parameter, gradient in zip(owned, gradients, strict=True):
-            parameter.grad = gradient.detach()
-        optimizer = self.make(owned)
-        group = optimizer.param_groups[0]
-        group.update(foreach=False, differentiable=True, fused=False)
-        # a learning rate that asks for a gradient makes SGD multiply by it instead of reading its value
-        group["lr"] = lr.detach().reshape(()).requires_grad_() if isinstance(lr, torch.Tensor) else lr
+            parameter.grad = None if gradient is None else gradient.detach()
+        copies = {n: {k: v.detach().clone() for k, v in kept.items()} for n, kept in state.items()}
+        optimizer = self.on(owned, copies)
+        for group in optimizer.param_groups:
+            group.update({key: value for key, value in _TRACED_WITH.items() if key in group})
+            group["lr"] = self._rate(lr, float(group.get("lr", self.lr)))
+        with numbers_in_tensors(optimizer):
+            optimizer.step()
+        return owned, _kept(optimizer, owned)
+
+    def _rate(self, lr: torch.Tensor | float, of_group: float) -> torch.Tensor | float:
+        ratio = of_group / self.lr if self.lr else 1.0
+        if not isinstance(lr, torch.Tensor):
+            return lr if ratio == 1 else lr * ratio
+        rate = lr.detach().reshape(())
+        rate = rate if ratio == 1 else rate * ratio
+        # a learning rate that asks for a gradient makes SGD multiply by it in one operation
+        return rate.requires_grad_() if isinstance(self._prototype, torch.optim.SGD) else rate
+
+    def _by_parameter(self, state: Sequence[torch.Tensor]) -> _State:
+        kept: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
         for tensor, value in zip(self.state, state, strict=True):
-            optimizer.state[owned[tensor.parameter]][tensor.name] = value.detach().clone()
-        optimizer.step()
-        return owned, [optimizer.state[owned[s.parameter]][s.name] for s in self.state]
+            for number in tensor.parameters:
+                kept[number][tensor.name] = value
+        return kept
 
+    def _in_order(self, kept: _State, before: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors of `self.state` after a step; those of parameters without a gradient are as before."""
+        found = []
+        for tensor, value in zip(self.state, before, strict=True):
+            after = (kept.get(number, {}).get(tensor.name) for number in tensor.parameters)
+            changed = [t for t in after if t is not None and t is not value]
+            found.append(changed[0] if changed else value)
+        return found
 
-def read_optimizer(optimizer: Optimizer | OptimizerFactory, parameters: Iterable[torch.Tensor]) -> Update:
-    """The update that an optimizer makes, and the state that it needs.
+    def check_traceable(self, parameters: Sequence[torch.Tensor], lr: str | float) -> None:
+        """Tries a step on tensors without values.
 
-    Args:
-        optimizer: a class such as `torch.optim.SGD`, a `functools.partial` of one, or an optimizer that was
-            made for the model (its settings are taken, not its state).
-        parameters: the parameters that will be trained.
+        Args:
+            parameters: all that were given when this was made.
+            lr: the learning rate's key in the client_config, or a number.
 
-    Raises:
-        TraceError: its settings differ between parameters, or its first step is not the one from zeros.
-    """
-    make = _remake(optimizer) if isinstance(optimizer, Optimizer) else optimizer
-    owned = [p.detach().clone() for p in parameters]
-    probe = _stepped(make, owned, {})
-    state = tuple(
-        StateTensor(index, name, tuple(value.shape), value.dtype)
-        for index, parameter in enumerate(probe.param_groups[0]["params"])
-        for name, value in probe.state[parameter].items()
-        if isinstance(value, torch.Tensor)
-    )
-    update = Update(make, state, float(probe.param_groups[0]["lr"]))
-    _check_starts_from_zeros(probe, make, owned, state)
-    return update
-
-
-def check_takes_tensor_rate(update: Update, parameters: Sequence[torch.Tensor]) -> None:
-    """Tries a step in which the learning rate is a tensor without a value.
-
-    Raises:
-        TraceError: the optimizer reads the rate into Python.
-    """
-    with FakeTensorMode() as mode:
-        fakes = [mode.from_tensor(p) for p in parameters]
-        state = [torch.zeros(s.shape, dtype=s.dtype) for s in update.state]
-        try:
-            update(fakes, fakes, state, torch.empty(1))
-        except (DataDependentOutputException, TypeError) as error:
+        Raises:
+            TraceError: the optimizer reads a value into Python.
+        """
+        if self._runs_without_values(parameters, tensor_rate=isinstance(lr, str)):
+            return
+        if isinstance(lr, str) and self._runs_without_values(parameters, tensor_rate=False):
             raise TraceError(
-                "this optimizer reads its learning rate into Python, so the rate cannot come from the "
-                "client_config. Pass lr=0.01 (a number that the Plan keeps), or take SGD, Adam or AdamW."
-            ) from error
-
-
-def _remake(optimizer: Optimizer) -> OptimizerFactory:
-    if len(optimizer.param_groups) != 1:
+                f"{self.name} reads its learning rate into Python, so the rate cannot come from the "
+                "client_config. Pass lr=0.01: a number that the Plan keeps."
+            )
         raise TraceError(
-            f"the optimizer has {len(optimizer.param_groups)} parameter groups; a Plan takes one. Put all "
-            "parameters into one group, or write the step yourself and use fedplan.trace."
+            f"{self.name} reads values of tensors into Python, which a Plan does not have. Take another "
+            "optimizer, such as AdamW."
         )
-    settings = {name: optimizer.param_groups[0][name] for name in optimizer.defaults}
-    kind: Callable[..., Optimizer] = type(optimizer)
-    return lambda parameters: kind(parameters, **settings)
+
+    def _runs_without_values(self, parameters: Sequence[torch.Tensor], *, tensor_rate: bool) -> bool:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            fakes = [torch.empty(p.shape, dtype=p.dtype) for p in parameters]
+            state = [torch.zeros(s.shape, dtype=s.dtype) for s in self.state]
+            try:
+                self(fakes, fakes, state, torch.empty(1) if tensor_rate else 0.01)
+            except Exception:  # noqa: BLE001  # whatever the optimizer does there, it cannot be traced
+                return False
+        return True
 
 
-def _stepped(
-    make: OptimizerFactory, parameters: Sequence[torch.Tensor], state: dict[int, dict[str, torch.Tensor]]
-) -> Optimizer:
-    """An optimizer after one step on made-up gradients, always the same."""
-    owned = [p.clone() for p in parameters]
-    chance = torch.Generator().manual_seed(0)
-    for parameter in owned:
-        parameter.grad = torch.randn(parameter.shape, generator=chance, dtype=parameter.dtype)
-    optimizer = make(owned)
-    optimizer.param_groups[0].update(foreach=False)
-    for index, values in state.items():
-        optimizer.state[owned[index]].update(values)
-    optimizer.step()
-    return optimizer
+_TRACED_WITH = {"foreach": False, "fused": False, "differentiable": True, "capturable": True}
+"""Settings with which an optimizer's arithmetic stays in tensors, one parameter after the other."""
 
 
-def _check_starts_from_zeros(
-    first: Optimizer, make: OptimizerFactory, parameters: Sequence[torch.Tensor], state: Sequence[StateTensor]
-) -> None:
-    zeros: dict[int, dict[str, torch.Tensor]] = {}
-    for tensor in state:
-        zeros.setdefault(tensor.parameter, {})[tensor.name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
-    again = _stepped(make, parameters, zeros)
-    pairs = zip(first.param_groups[0]["params"], again.param_groups[0]["params"], strict=True)
-    if not all(torch.allclose(one, other, equal_nan=True) for one, other in pairs):
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+class _Probes:
+    """The first three steps of an optimizer on made-up gradients, always the same."""
+
+    def __init__(self, update: Update, parameters: Sequence[torch.Tensor]) -> None:
+        self._update = update
+        self._parameters = parameters
+        self._gradients = []
+        chance = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            self._gradients.append([torch.randn(p.shape, generator=chance).to(p.dtype) for p in parameters])
+        self._first, self._last = self._run(update._initial, 1), self._run(update._initial, 3)
+        self._check_kept_in_tensors()
+
+    def _run(self, state: _State, steps: int) -> tuple[list[torch.Tensor], Optimizer]:
+        owned = [p.clone() for p in self._parameters]
+        copies = {n: {k: v.clone() for k, v in kept.items()} for n, kept in state.items()}
+        optimizer = self._update.on(owned, copies)
+        for group in optimizer.param_groups:
+            group.update({key: False for key in ("foreach", "fused") if key in group})
+        try:
+            for gradients in self._gradients[:steps]:
+                for parameter, gradient in zip(owned, gradients, strict=True):
+                    parameter.grad = gradient.clone()
+                optimizer.step()
+        except Exception as error:
+            raise TraceError(f"a step of {self._update.name} on made-up gradients fails: {error}") from error
+        return owned, optimizer
+
+    def _check_kept_in_tensors(self) -> None:
+        """Refuses an optimizer that keeps numbers in Python: a Plan would keep those of the first step."""
+        (first, one), (last, three) = self._first, self._last
+        pairs = [
+            *((one.state[a], three.state[b]) for a, b in zip(first, last, strict=True)),
+            *zip(one.param_groups, three.param_groups, strict=True),
+            (vars(one), vars(three)),
+        ]
+        for before, after in pairs:
+            for name, value in before.items():
+                if isinstance(value, bool | int | float) and value != after.get(name):
+                    raise TraceError(
+                        f"{self._update.name} keeps '{name}' as a number in Python, and changes it from step "
+                        "to step; a Plan would keep the first one. Keep it as a tensor in `optimizer.state`."
+                    )
+
+    def state(self) -> tuple[StateTensor, ...]:
+        """The tensors that it keeps, those once that are the same for several parameters."""
+        owned, optimizer = self._last
+        found: dict[object, StateTensor] = {}
+        for number, parameter in enumerate(owned):
+            for name, value in optimizer.state[parameter].items():
+                if not isinstance(value, torch.Tensor):
+                    continue
+                alone = value.numel() > 1 or value.dim() > 0
+                key: object = (name, number) if alone else (name, value.dtype, value.item())
+                before = found.get(key)
+                numbers = (number,) if before is None else (*before.parameters, number)
+                found[key] = StateTensor(name, numbers, tuple(value.shape), value.dtype)
+        return tuple(found.values())
+
+    def starts_from_zeros(self, state: Sequence[StateTensor]) -> bool:
+        """Whether its first step is the same from zeros as from nothing, its state included."""
+        zeros: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+        for tensor in state:
+            for number in tensor.parameters:
+                zeros[number][tensor.name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        (one, from_nothing), (other, from_zeros) = self._first, self._run(zeros, 1)
+        pairs = [*zip(one, other, strict=True)]
+        for a, b in zip(one, other, strict=True):
+            kept, also = from_nothing.state[a], from_zeros.state[b]
+            pairs += [(kept[k], also[k]) for k in kept if isinstance(kept[k], torch.Tensor)]
+        return all(torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True) for a, b in pairs)
+
+
+def _made(
+    optimizer: Optimizer | OptimizerFactory,
+    parameters: Sequence[torch.Tensor],
+    owned: Sequence[torch.Tensor],
+) -> tuple[Optimizer, str]:
+    """An optimizer of these settings for tensors of our own, and its name."""
+    if isinstance(optimizer, Optimizer):
+        name = type(optimizer).__name__
+        make = _remake(optimizer, parameters)
+    else:
+        name = str(getattr(getattr(optimizer, "func", optimizer), "__name__", "the optimizer"))
+        make = optimizer
+    try:
+        made = make(list(owned))
+    except TraceError:
+        raise
+    except Exception as error:
+        raise TraceError(f"{name} cannot be made for this model's parameters: {error}") from error
+    if not isinstance(made, Optimizer):
+        raise TraceError(f"`optimizer` made a {type(made).__name__} where a torch.optim.Optimizer is needed")
+    if _needs_closure(made):
         raise TraceError(
-            f"{type(first).__name__} does not start from a state of zeros, as a Plan's optimizer must "
-            "(SGD without dampening, Adam, AdamW, RMSprop and Adagrad do)"
+            f"{type(made).__name__} evaluates the loss as often as it likes within a step (it takes a "
+            "closure); a Plan is one evaluation. Take SGD, AdamW or another optimizer that steps on "
+            "gradients."
         )
+    return made, type(made).__name__
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _remake(optimizer: Optimizer, parameters: Sequence[torch.Tensor]) -> OptimizerFactory:
+    """Makes an optimizer of the same class and settings, for the same parameters of other tensors."""
+    places = {id(parameter): place for place, parameter in enumerate(parameters)}
+    kind: Any = type(optimizer)
+    known = inspect.signature(kind).parameters
+    defaults = {name: value for name, value in optimizer.defaults.items() if name in known}
+
+    def make(owned: list[torch.Tensor]) -> Optimizer:
+        groups = [
+            {**group, "params": [owned[places[id(p)]] for p in group["params"] if id(p) in places]}
+            for group in optimizer.param_groups
+        ]
+        groups = [group for group in groups if group["params"]]
+        if not groups:
+            raise TraceError(f"{kind.__name__} holds none of the model's parameters that require a gradient")
+        made: Optimizer = kind(groups, **defaults)
+        return made
+
+    return make
+
+
+def _kept(optimizer: Optimizer, parameters: Sequence[torch.Tensor]) -> _State:
+    """The tensors that an optimizer keeps, by the number of the parameter."""
+    return {
+        number: {k: v for k, v in optimizer.state[p].items() if isinstance(v, torch.Tensor)}
+        for number, p in enumerate(parameters)
+        if p in optimizer.state
+    }

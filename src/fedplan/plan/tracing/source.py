@@ -1,45 +1,119 @@
-"""Where in the author's code something happened: the innermost frame that is not PyTorch's or fedplan's."""
+"""Where in the author's code something happened: the line, and the layer of the network.
 
+A place reads ``net.py:12 in encoder.layers.0.dropout: Dropout``, without the layer where none is running. The
+line is the innermost one that is not PyTorch's, Python's or fedplan's; the layer's name is its path in the
+outermost module that is running. Folders stay private.
+"""
+
+import functools
+import os
 import re
 import sys
-import traceback
+import sysconfig
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 import torch
+from torch import nn
 
-_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_OURS = str(Path(__file__).parents[2]) + os.sep
+_DEMO = str(Path(_OURS, "cli", "demo")) + os.sep  # written as an author would
+_MACHINERY = (
+    str(Path(torch.__file__).parent) + os.sep,
+    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")),
+)
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")  # below Python's own folder, and not Python's
+
+_TYPED = re.compile(r"<(stdin|string|console|input|(i?python)-input-.*|doctest .*)>")
+"""Names that Python gives to code that came from no file: a terminal's, a notebook's, `python -c`'s."""
+
+_GENERATORS = frozenset({"torch", "fedplan", "dataclasses", "None"})
+"""Packages that make code of such a name themselves; PyTorch's belongs to none."""
 
 
-def of_stack(stack: str | None) -> str | None:
-    """``file.py:12`` from a recorded stack, or None. The folder stays private."""
-    found = [
-        (match["file"], match["line"]) for match in _FRAME.finditer(stack or "") if _is_authors(match["file"])
-    ]
-    return f"{Path(found[-1][0]).name}:{found[-1][1]}" if found else None
+def is_authors(frame: FrameType) -> bool:
+    """Whether the author wrote what runs in a frame."""
+    file = frame.f_code.co_filename
+    if file.startswith("<"):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        return _TYPED.fullmatch(file) is not None and package not in _GENERATORS
+    return is_authors_file(file)
 
 
-def here() -> str:
-    """The author's frame that is running now, in the form of a recorded stack; empty when there is none."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_authors(frame.f_code.co_filename):
+@functools.cache
+def is_authors_file(file: str) -> bool:
+    """Whether the author wrote a file."""
+    if file.startswith(_OURS):
+        return file.startswith(_DEMO)
+    torch_folder, *python = _MACHINERY
+    if file.startswith(torch_folder):
+        return False
+    return not file.startswith(tuple(python)) or _INSTALLED.search(file) is not None
+
+
+def is_tracer(file: str) -> bool:
+    """Whether a file is fedplan's."""
+    return file.startswith(_OURS) and not file.startswith(_DEMO)
+
+
+def here() -> str | None:
+    """The place that is running now."""
+    return _place(_running(sys._getframe(1)))
+
+
+def of_exception(error: BaseException) -> str | None:
+    """The place where an error came from; the one that is running now when it came from no author's code."""
+    frames = []
+    link = error.__traceback__
+    while link is not None:
+        frames.append((link.tb_frame, link.tb_lineno))
+        link = link.tb_next
+    return _place(frames[::-1]) or here()
+
+
+def _running(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
         frame = frame.f_back
-    return "" if frame is None else f'File "{frame.f_code.co_filename}", line {frame.f_lineno}'
 
 
-def of_exception(error: BaseException) -> str:
-    """`` at file.py:12`` for a message, or an empty text."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_authors(f.filename)]
-    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+def _place(frames: Iterable[FrameType | tuple[FrameType, int]]) -> str | None:
+    """The place of frames, the innermost first."""
+    line: str | None = None
+    modules: list[nn.Module] = []
+    for entry in frames:
+        frame, number = entry if isinstance(entry, tuple) else (entry, entry.f_lineno)
+        if frame.f_code is _CALL:
+            modules.append(frame.f_locals["self"])
+        elif line is None and is_authors(frame):
+            line = f"{Path(frame.f_code.co_filename).name}:{number}"
+    layer = _layer(modules)
+    return f"{line} in {layer}" if line and layer else line
 
 
-def of_frame(frame: object) -> str:
-    """`` at file.py:12`` for a message, or an empty text."""
-    if not isinstance(frame, traceback.FrameSummary):
-        return ""
-    return f" at {Path(frame.filename).name}:{frame.lineno}"
+_CALL = nn.Module._call_impl.__code__
+"""What runs for every layer that is called."""
 
 
-def _is_authors(file: str) -> bool:
-    return not file.startswith(_OURS) and not file.startswith("<")
+def _layer(modules: Sequence[nn.Module]) -> str | None:
+    """``path: Class`` of the first of the modules; the others called it, the outermost is the last."""
+    if not modules:
+        return None
+    paths = (_path(outer, modules[0]) for outer in reversed(modules))
+    path = next((path for path in paths if path is not None), "")
+    kind = type(modules[0]).__name__
+    return f"{path}: {kind}" if path else kind
+
+
+_PATHS: "weakref.WeakKeyDictionary[nn.Module, dict[int, str | None]]" = weakref.WeakKeyDictionary()
+"""By an outer module, and the identity of another: its path inside, None when it is not inside."""
+
+
+def _path(outer: nn.Module, wanted: nn.Module) -> str | None:
+    known = _PATHS.setdefault(outer, {})
+    if id(wanted) not in known:
+        known[id(wanted)] = None
+        known.update((id(module), path) for path, module in outer.named_modules())
+    return known[id(wanted)]

@@ -11,33 +11,30 @@ import dataclasses
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from traceback import FrameSummary
 from typing import Any
 
 import torch
 from torch._decomp import core_aten_decompositions
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.func import functionalize
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 from torch.fx import traceback as fx_traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import (
     DimDynamic,
     GuardOnDataDependentSymNode,
-    ShapeEnv,
     StatelessSymbolicContext,
 )
-from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
 from fedplan.plan.ops import OPS, overload
+from fedplan.plan.recurrence.interception import RecurrentLayers
 from fedplan.plan.tracing import source
-from fedplan.plan.tracing.source import of_exception, of_frame
+from fedplan.plan.tracing.draws import Draws, RandomInput, Replay, read_draws
+from fedplan.plan.tracing.notes import Notes
+from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
-
-_KERNEL_CHOICE = "_subclasses/fake_impls.py"
-"""Where PyTorch asks for sizes only to guess which kernel this machine would take."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,14 +42,22 @@ class Recording:
     """What a function does to tensors, as a graph of functional ATen operations.
 
     Attributes:
-        module: the graph; its inputs are the function's, then the constants.
+        module: the graph; its inputs are the function's, the random ones, then the constants.
+        random: the random inputs.
         constants: tensors that the function holds itself.
+        written: those of them that it writes to, by `id`.
+        differentiated: those of them to which a gradient goes, by `id`.
         shapes: for each input of the function, its extents; None where any size will do.
+        assumptions: what does not hold for every number of rows: for these the graph must fail, or is wrong.
     """
 
     module: GraphModule
+    random: tuple[RandomInput, ...]
     constants: tuple[torch.Tensor, ...]
+    written: frozenset[int]
+    differentiated: frozenset[int]
     shapes: tuple[tuple[int | None, ...], ...]
+    assumptions: tuple[Assumption, ...]
 
 
 def record(
@@ -67,20 +72,36 @@ def record(
         must_stay_free: a function that works for one size only is an error.
 
     Raises:
-        TraceError: the function reads values into Python, or takes another path for other sizes.
+        TraceError: the function reads values into Python, fails, or works for one size where it must not.
     """
-    first = _Tracer(examples, free)
-    with _tracing(), _LineNotes():
-        module = first.run(function)
+    notes, draws = Notes(), Draws()
+    first = _Tracer(examples, free, notes.place)
+    with _tracing(notes), RecurrentLayers():
+        module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
+    drawn = read_draws(module, draws.seeds, first.extents, first.rows)
     constants = _lift_constants(module)
-    second = _Tracer([*examples, *constants], [*free, *(False for _ in constants)])
-    with _tracing():
-        replay = Interpreter(module).run
-        module = second.run(functionalize(replay), decomposition_table=_decompositions())
-    for tracer in (first, second):
-        tracer.check_sizes(must_stay_free)
-    return Recording(module, tuple(constants), second.shapes()[: len(examples)])
+    differentiated = frozenset(id(tensor) for tensor in constants if _drop_gradient(tensor))
+    replay = Replay(module, drawn, len(examples))
+    second = _Tracer(
+        [*examples, *drawn.stand_ins(), *constants],
+        [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
+        replay.place,
+    )
+    with _tracing(replay):
+        functional = second.run(functionalize(replay.replay), decomposition_table=_decompositions())
+    if must_stay_free:
+        for tracer in (first, second):
+            tracer.check_free()
+    return Recording(
+        module=functional,
+        random=drawn.inputs,
+        constants=tuple(constants),
+        written=_written(functional, constants),
+        differentiated=differentiated,
+        shapes=second.shapes()[: len(examples)],
+        assumptions=(*first.sizes.assumptions(), *second.sizes.assumptions()),
+    )
 
 
 def retrace(
@@ -100,26 +121,18 @@ def retrace(
     Raises:
         TraceError: the function fails.
     """
-    tracer = _Tracer(examples, free)
+    tracer = _Tracer(examples, free, source.here)
     with _tracing():
         return tracer.run(functionalize(function), decomposition_table=decompositions)
-
-
-class _LineNotes(TorchFunctionMode):
-    """Notes the author's line at every call of a PyTorch function; the tracer copies it to its nodes."""
-
-    def __torch_function__(
-        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        fx_traceback.set_stack_trace([source.here()])
-        return func(*args, **(kwargs or {}))
 
 
 class _Tracer:
     """One pass: fake inputs, the environment of their sizes, and what it learnt about them."""
 
-    def __init__(self, examples: Sequence[torch.Tensor], free: Sequence[bool]) -> None:
-        self.sizes = ShapeEnv(duck_shape=False)
+    def __init__(
+        self, examples: Sequence[torch.Tensor], free: Sequence[bool], place: Callable[[], str | None]
+    ) -> None:
+        self.sizes = Sizes(place)
         mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
         self.free = tuple(free)
         self.fakes = [
@@ -131,34 +144,30 @@ class _Tracer:
         return make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True, **options)(*self.fakes)
 
     def shapes(self) -> tuple[tuple[int | None, ...], ...]:
-        return tuple(tuple(map(self._extent, fake.shape)) for fake in self.fakes)
+        known = (self.extents(fake) for fake in self.fakes)
+        return tuple(tuple(e if isinstance(e, int) else None for e in extents) for extents in known)
 
-    def _extent(self, size: Any) -> int | None:
-        if isinstance(size, int):
-            return size
-        known = self.sizes.simplify(size.node.expr)
-        return int(known) if known.is_number else None
+    def extents(self, tensor: torch.Tensor) -> list[Any]:
+        """A tensor's extents: numbers, or expressions of symbols."""
+        sizes: Sequence[Any] = tensor.shape
+        found = [s if isinstance(s, int) else self.sizes.simplify(s.node.expr) for s in sizes]
+        return [e if isinstance(e, int) or not e.is_number else int(e) for e in found]
 
-    def check_sizes(self, must_stay_free: bool) -> None:
-        """Refuses what holds for some sizes only: the Plan would be wrong for the others, silently."""
+    def rows(self, symbol: Any) -> int | None:
+        """How many rows of the examples a symbol stands for; None if it is not their number."""
+        for fake, any_size in zip(self.fakes, self.free, strict=True):
+            if any_size and self.extents(fake)[0] == symbol:
+                size: Any = fake.shape[0]
+                return int(size.node.hint)
+        return None
+
+    def check_free(self) -> None:
+        """Refuses what works for one number of rows only."""
         for index, shape in enumerate(self.shapes()):
-            if must_stay_free and self.free[index] and shape[0] is not None:
+            if self.free[index] and shape[0] is not None:
                 raise TraceError(
                     f"the function works for {shape[0]} rows of input {index} only: something in it fixes "
                     "that size. Read sizes from the tensors (`x.shape[0]`), or accept it with pin_batch=True."
-                )
-        for guard in self.sizes.guards:
-            frame = guard.sloc.framework_loc
-            if isinstance(frame, FrameSummary) and frame.filename.endswith(_KERNEL_CHOICE):
-                continue
-            expression = self.sizes.simplify(guard.expr)
-            symbols = list(expression.free_symbols)
-            holds = (expression.subs(dict.fromkeys(symbols, size)) for size in (2, 3, 7, 16, 33, 100, 1000))
-            if not all(holds):
-                raise TraceError(
-                    "the function takes another path for other batch sizes: it asks whether "
-                    f"{guard.expr}{of_frame(frame)}. A Plan has one path: remove the condition, or pin "
-                    "the batch size with pin_batch=True."
                 )
 
 
@@ -182,9 +191,10 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
-def _tracing() -> Iterator[None]:
+def _tracing(lines: Notes | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
-    with _ONE_AT_A_TIME, _understood(), _portable_kernels(), fx_traceback.preserve_node_meta():
+    place_of = source.of_exception if lines is None else lines.place_of
+    with _ONE_AT_A_TIME, _understood(place_of), _portable_kernels(), fx_traceback.preserve_node_meta():
         yield
 
 
@@ -202,7 +212,7 @@ def _portable_kernels() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _understood() -> Iterator[None]:
+def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[None]:
     """PyTorch's tracing failures, told in the author's terms."""
     try:
         yield
@@ -210,12 +220,16 @@ def _understood() -> Iterator[None]:
         raise
     except (GuardOnDataDependentSymNode, DataDependentOutputException) as error:
         raise TraceError(
-            f"a tensor's value is read into Python{of_exception(error)}, by `.item()`, `float(t)`, "
+            f"a tensor's value is read into Python{_at(place_of(error))}, by `.item()`, `float(t)`, "
             "`if t > 0` or the like. A Plan has no Python: keep the value a tensor, and use `torch.where` "
             "in place of `if`."
         ) from error
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, IndexError) as error:
-        raise TraceError(f"the function failed while it was traced{of_exception(error)}: {error}") from error
+    except Exception as error:
+        raise TraceError(f"the function failed while it was traced{_at(place_of(error))}: {error}") from error
+
+
+def _at(place: str | None) -> str:
+    return f" at {place}" if place else ""
 
 
 def _drop_profiling(module: GraphModule) -> None:
@@ -245,6 +259,22 @@ def _lift_constants(module: GraphModule) -> list[torch.Tensor]:
         module.graph.erase_node(node)
     module.recompile()
     return constants
+
+
+def _drop_gradient(tensor: torch.Tensor) -> bool:
+    """Takes a gradient without values from a tensor of the author's; whether it had one."""
+    had = tensor.is_leaf and isinstance(tensor.grad, FakeTensor)
+    if had:
+        tensor.grad = None
+    return had
+
+
+def _written(module: GraphModule, constants: Sequence[torch.Tensor]) -> frozenset[int]:
+    """The constants that a functional graph writes back at its end, by `id`."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    own = dict(zip(placeholders[len(placeholders) - len(constants) :], constants, strict=True))
+    writes = (node for node in module.graph.nodes if node.target is torch.ops.aten.copy_.default)
+    return frozenset(id(own[node.args[0]]) for node in writes if node.args[0] in own)
 
 
 def _decompositions() -> Mapping[Any, Function]:

@@ -1,6 +1,7 @@
 """`training_plan`: the usual training step of an `nn.Module`, as a Plan, in one call."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,13 +9,15 @@ from torch.optim import Optimizer
 
 from fedplan.errors import TraceError
 from fedplan.plan.plan import Plan
-from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
-from fedplan.plan.tracing.function import trace
-from fedplan.plan.tracing.module import module_state
-from fedplan.plan.tracing.optimizers import OptimizerFactory, Update, check_takes_tensor_rate, read_optimizer
-
-Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(model output, target) → one number, as a tensor."""
+from fedplan.plan.spec import PlanInputSpec
+from fedplan.plan.tracing.batch import Example
+from fedplan.plan.tracing.contract import with_roles, without_idle_state, without_unread_inputs
+from fedplan.plan.tracing.function import Given, make_plan
+from fedplan.plan.tracing.module import module_state, module_tensors
+from fedplan.plan.tracing.optimizers import OptimizerFactory, Update
+from fedplan.plan.tracing.python_state import check_python_state
+from fedplan.plan.tracing.step import Score, Step
+from fedplan.plan.tracing.unchanged import unchanged
 
 
 def accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -30,11 +33,12 @@ def accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def training_plan(
     model: nn.Module,
-    loss: Score,
+    loss: Score | None = None,
     *,
-    example: tuple[torch.Tensor | Sequence[torch.Tensor], torch.Tensor],
+    example: Any,
     optimizer: Optimizer | OptimizerFactory = torch.optim.SGD,
     lr: str | float = "lr",
+    config: Sequence[str] = (),
     metrics: Mapping[str, Score] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
@@ -49,14 +53,23 @@ def training_plan(
     All say what they are, so `job.train(name, data=…)` needs no specs. Layers behave as the module's mode
     says: in train mode a batch norm uses the batch's statistics and updates its running ones.
 
+    The loss may use the module's parameters (``model.parameters()``) besides its output, as for a penalty on
+    their size. A loss or metric with an argument `step` is given a `StepContext` by that name: the model as
+    the worker received it, the number of the batch, and numbers of the client_config.
+
     Args:
         model: the module. It is not changed.
-        loss: (output, target) → a scalar, such as `torch.nn.functional.cross_entropy`.
-        example: a batch (data, target) that shows shapes and dtypes; data may be a list of tensors, which
-            are passed to the model as its arguments. Values do not matter.
+        loss: (output, target) → a scalar, such as `torch.nn.functional.cross_entropy`; (output) → a scalar
+            where the example has no target. None: the model's output has it as `.loss`.
+        example: a batch that shows shapes and dtypes, of tensors or arrays: (data, target), (data, None), or
+            a dict of the model's arguments. Data may be a tensor, a list of the model's arguments, or a dict
+            of them by name; data and target may be nested. Values do not matter.
         optimizer: a class such as `torch.optim.Adam`, a `functools.partial` of one with settings, or an
-            optimizer made for the model. One that keeps state gets it back batch by batch, from zeros.
+            optimizer made for the model, whose parameter groups may differ; what it does not hold is not
+            trained. An optimizer's state starts anew with each training.
         lr: the client_config key from which workers take the learning rate, or a number that the Plan keeps.
+            Groups with rates of their own keep the ratio to the optimizer's.
+        config: further keys of the client_config, whose numbers the loss reads as ``step.config[key]``.
         metrics: name → (output, target) → a scalar; computed on the output from before the update.
         clip_norm: scale the gradients so that their common 2-norm is at most this.
         clip_value: clamp each element of the gradients to [−clip_value, clip_value].
@@ -69,104 +82,64 @@ def training_plan(
         TraceError: the step cannot be traced, or the optimizer cannot be part of a Plan.
         UnsupportedOpError: the step uses an operation outside the op table.
     """
-    data, target = example
-    several = not isinstance(data, torch.Tensor)
-    inputs = list(data) if several else [data]
+    batch = Example.read(example)
     state = module_state(model)
-    trained = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
-    if not trained:
+    trainable = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    if not trainable:
         raise TraceError("the model has no parameter that requires a gradient, so there is nothing to train")
-    update = read_optimizer(optimizer, [state[key] for key in trained])
+    for key, tensor in state.items():
+        if tensor.is_meta:
+            raise TraceError(f"'{key}' is on the device 'meta' and has no values: move it with `to_empty`")
+    update = Update(optimizer, list(trainable.values()))
+    update.check_traceable(list(trainable.values()), lr)
     scores = dict(metrics or {})
-    rates = []
-    if isinstance(lr, str):
-        check_takes_tensor_rate(update, [state[key] for key in trained])
-        rates = [torch.tensor([update.lr])]
-
-    def step(
-        data: list[torch.Tensor],
-        target: torch.Tensor,
-        _: list[torch.Tensor],
-        rates: list[torch.Tensor],
-        parameters: list[torch.Tensor],
-        optimizer_state: list[torch.Tensor],
-    ) -> list[torch.Tensor]:
-        tensors = _own(model, dict(zip(state, parameters, strict=True)), trained)
-        output = torch.func.functional_call(model, tensors, tuple(data))
-        cost = loss(output, target)
-        if cost.dim() != 0:
-            raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
-        gradients = torch.autograd.grad(cost, [tensors[key] for key in trained], allow_unused=True)
-        measured = [score(output.detach(), target) for score in scores.values()]
-        with torch.no_grad():
-            pairs = zip(trained, gradients, strict=True)
-            whole = [torch.zeros_like(tensors[k]) if g is None else g.clone() for k, g in pairs]
-            whole = _clipped(whole, clip_norm, clip_value)
-            rate = rates[0] if rates else lr
-            assert not isinstance(rate, str)
-            new, kept = update([tensors[key] for key in trained], whole, optimizer_state, rate)
-        tensors.update(zip(trained, new, strict=True))
-        return [cost, *measured, *(tensors[key] for key in state), *kept]
-
-    optimizer_state = [torch.zeros(s.shape, dtype=s.dtype) for s in update.state]
-    return trace(
-        step,
-        inputs,
-        target,
-        [torch.ones(1)] if batch_size_input else [],
-        rates,
-        list(state.values()),
-        optimizer_state,
-        name=name,
-        inputs=_input_specs(len(inputs) if several else None, batch_size_input, lr, len(state), update),
-        outputs=_output_specs(list(scores), len(state), update),
-        pin_batch=pin_batch,
-    )
-
-
-def _own(
-    model: nn.Module, given: Mapping[str, torch.Tensor], trained: Sequence[str]
-) -> dict[str, torch.Tensor]:
-    """The tensors that the module computes with: copies, so that what it writes in place stays here."""
-    tensors = {key: value.detach().clone() for key, value in given.items()}
-    for key in trained:
-        tensors[key].requires_grad_()
-    others = {key: b for key, b in model.named_buffers() if key not in tensors}
-    return tensors | {key: value.clone() for key, value in others.items()}
-
-
-def _clipped(
-    gradients: list[torch.Tensor], clip_norm: float | None, clip_value: float | None
-) -> list[torch.Tensor]:
-    holders = [torch.empty_like(g) for g in gradients]
-    for holder, gradient in zip(holders, gradients, strict=True):
-        holder.grad = gradient
-    if clip_value is not None:
-        nn.utils.clip_grad_value_(holders, clip_value, foreach=False)
-    if clip_norm is not None:
-        nn.utils.clip_grad_norm_(holders, clip_norm, foreach=False)
-    return [holder.grad for holder in holders if holder.grad is not None]
-
-
-def _input_specs(
-    data: int | None, batch_size: bool, lr: str | float, parameters: int, update: Update
-) -> list[PlanInputSpec]:
+    step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value)
     spec = PlanInputSpec
-    return [
-        *([spec(spec.TYPE_DATA)] if data is None else [spec(spec.TYPE_DATA, index=i) for i in range(data)]),
-        spec(spec.TYPE_TARGET),
-        *([spec(spec.TYPE_BATCH_SIZE)] if batch_size else []),
-        *([spec(spec.TYPE_CLIENT_CONFIG_PARAM, lr)] if isinstance(lr, str) else []),
-        *(spec(spec.TYPE_MODEL_PARAM, index=i) for i in range(parameters)),
-        *(spec(spec.TYPE_OPTIMIZER_STATE, index=i) for i in range(len(update.state))),
+    groups = [
+        [
+            Given.example(leaf, place, item, pinned=pin_batch)
+            for place, (leaf, item) in enumerate(zip(batch.tensors(), batch.specs(), strict=True))
+        ],
+        [Given("batchSize", torch.ones(1), spec(spec.TYPE_BATCH_SIZE))] if batch_size_input else [],
+        [_number(lr, update.lr)] if isinstance(lr, str) else [],
+        [
+            Given(key, tensor.cpu(), spec(spec.TYPE_MODEL_PARAM, index=place))
+            for place, (key, tensor) in enumerate(state.items())
+        ],
+        [
+            Given(
+                f"optimizer {kept.name}",
+                torch.zeros(kept.shape, dtype=kept.dtype),
+                spec(spec.TYPE_OPTIMIZER_STATE, index=place),
+            )
+            for place, kept in enumerate(update.state)
+        ],
+        [_number(key, 1.0) for key in config],
+        [
+            Given(f"received {key}", tensor.cpu(), spec(spec.TYPE_RECEIVED_PARAM, index=place))
+            for place, (key, tensor) in enumerate(state.items())
+        ]
+        if step.has_context
+        else [],
+        [Given("step", torch.zeros(1, dtype=torch.int64), spec(spec.TYPE_STEP))] if step.has_context else [],
     ]
 
+    def grouped(*values: torch.Tensor) -> list[torch.Tensor]:
+        given = iter(values)
+        return step(*([next(given) for _ in group] for group in groups))
 
-def _output_specs(metrics: Sequence[str], parameters: int, update: Update) -> list[PlanOutputSpec]:
-    spec = PlanOutputSpec
-    return [
-        spec(spec.TYPE_LOSS),
-        *(spec(spec.TYPE_METRIC, name) for name in metrics),
-        *(spec(spec.TYPE_MODEL_PARAM, index=i) for i in range(parameters)),
-        *(spec(spec.TYPE_OPTIMIZER_STATE, index=i) for i in range(len(update.state))),
-    ]
+    def made() -> Plan:
+        given = [item for group in groups for item in group]
+        return make_plan(grouped, given, lambda _: step.outputs(), name, own=module_tensors(model))
+
+    with unchanged(model, loss, *scores.values()) as snapshot:
+        plan = made()
+        check_python_state(snapshot, plan, made)
+    names = list(trainable)
+    trained = {names[number] for number in update.trained}
+    return without_unread_inputs(without_idle_state(with_roles(plan, trained)))
+
+
+def _number(key: str, value: float) -> Given:
+    """A number of the client_config as an input."""
+    return Given(key, torch.tensor([value]), PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, key))

@@ -94,8 +94,7 @@ def _tensors(graph: Graph, given: Sequence[torch.Tensor]) -> dict[int, torch.Ten
     values: dict[int, Any] = dict(zip(first, given, strict=True))
     for node in graph.nodes:
         if node.source is not None:
-            file, _, line = node.source.rpartition(":")
-            fx_traceback.set_stack_trace([f'File "{file}", line {line}'])
+            fx_traceback.set_stack_trace([node.source])
         positional, keywords = bind(node, torch.device("cpu"))
         options = {name: fetch(arg, values) for name, arg in keywords.items()}
         made = _function(node)(*(fetch(arg, values) for arg in positional), **options)

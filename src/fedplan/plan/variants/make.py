@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from fedplan.errors import PlanError, PlanFormatError
+from fedplan.errors import PlanError, PlanFormatError, TranslationError
 from fedplan.plan.plan import Plan
+from fedplan.plan.spec import PlanInputSpec
 from fedplan.plan.variants.conformance import check_variants
 from fedplan.plan.variants.forms import FORMS
 from fedplan.plan.variants.variants import Variants
@@ -57,6 +58,14 @@ def with_variants(
     return whole
 
 
+_PYTHON_ONLY = {
+    PlanInputSpec.TYPE_RANDOM: "Random inputs are filled by Python workers only.",
+    PlanInputSpec.TYPE_RECEIVED_PARAM: "Only Python workers keep the model as they received it.",
+    PlanInputSpec.TYPE_STEP: "Only Python workers count the steps of a cycle.",
+}
+"""Inputs that other clients cannot fill, and why."""
+
+
 def make_variant(plan: Plan, variant: str) -> Plan:
     """The Plan with its op list translated into one variant, unchecked.
 
@@ -67,6 +76,9 @@ def make_variant(plan: Plan, variant: str) -> Plan:
     """
     if variant not in FORMS:
         raise PlanFormatError(f"a Plan has no variant '{variant}'; there are {', '.join(FORMS)}")
+    for item in plan.inputs:
+        if item.spec is not None and item.spec.type in _PYTHON_ONLY:
+            raise TranslationError(item.name, variant, source=None, why=_PYTHON_ONLY[item.spec.type])
     made: dict[str, Any] = {variant: FORMS[variant].make(plan)}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, **made))
 

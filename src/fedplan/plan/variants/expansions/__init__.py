@@ -9,6 +9,8 @@ as they are answers NotImplemented for them.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fedplan.plan.recurrence import reference
+from fedplan.plan.recurrence.schema import RECURRENCES
 from fedplan.plan.variants.expansions import convolutions, indexing, normalisation, pools, shapes
 
 Expansion = Callable[..., Any]
@@ -25,6 +27,7 @@ EXPANSIONS: Mapping[str, Expansion] = {
     "aten.var_mean.correction": normalisation.var_mean,
     "aten.as_strided.default": shapes.as_strided,
     "aten.new_full.default": shapes.new_full,
+    **{made.operator: getattr(reference, made.name) for made in RECURRENCES.values()},
 }
 """Those that serve every variant which does not have the operation itself, by its name."""
 

@@ -83,7 +83,7 @@ def _steps(
 ) -> Term:
     """Every n-th element from a beginning to an end, if there is one; either may be counted from the end.
 
-    Of a tensor of more than four dimensions the result has three: what is before the axis, it, what is behind.
+    Of more than four dimensions the result has three: what is before the axis, it, what is behind it.
     """
     if len(shape) > FOLDED:
         shape, term, axis = fold(shape, axis), t.reshape(term, fold(shape, axis)), 1

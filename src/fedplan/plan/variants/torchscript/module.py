@@ -12,6 +12,7 @@ from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
 from fedplan.plan.variants.torchscript.integers import converted
 from fedplan.plan.variants.torchscript.spelling import spell
+from fedplan.plan.variants.unrolled import unrolled
 
 _KIND = "Plan"
 """Name of the module's class."""
@@ -36,7 +37,8 @@ def write(plan: Plan) -> bytes:
         TranslationError: an operation cannot be said in the words of torch 1.7.
         PlanFormatError: one must be said with others, for which the Plan has to say the shapes of its inputs.
     """
-    graph = converted(without(plan.graph, plan.inputs, _BY_PARTS), plan.inputs)
+    unrolled_graph = unrolled(plan.graph, plan.inputs)
+    graph = converted(without(unrolled_graph, plan.inputs, _BY_PARTS), plan.inputs)
     tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
     return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
 

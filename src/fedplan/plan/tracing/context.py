@@ -1,0 +1,39 @@
+"""What a loss may know of its step besides the model's output."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepContext:
+    """What `training_plan` gives to a loss or metric that has an argument `step`.
+
+    Attributes:
+        parameters: the model's tensors as they are in this step, by name; gradients go to those that are
+            trained.
+        received: the model's tensors as the worker received them in this cycle, by name. A penalty on the
+            distance to them is FedProx; a model run with them (`torch.func.functional_call`) is a teacher.
+        number: of the batch in the cycle, from 0; int64, no dimensions.
+        config: numbers of the client_config by key, for the keys in `config` of `training_plan`; float32, no
+            dimensions.
+    """
+
+    parameters: Mapping[str, torch.Tensor]
+    received: Mapping[str, torch.Tensor]
+    number: torch.Tensor
+    config: Mapping[str, torch.Tensor]
+
+
+def wants_context(function: Callable[..., Any] | None) -> bool:
+    """Whether a loss or metric has an argument `step`."""
+    if function is None:
+        return False
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # functions of C have none
+        return False
+    return "step" in parameters

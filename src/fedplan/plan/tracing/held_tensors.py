@@ -1,0 +1,58 @@
+"""Which tensors a function may hold itself: those that stay as they are."""
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+
+from fedplan.errors import TraceError
+from fedplan.plan.tracing.symbolic import Recording
+
+
+def check_held_tensors(recording: Recording, own: Mapping[str, torch.Tensor]) -> None:
+    """Refuses tensors that would become the Plan's state although they change from step to step.
+
+    Args:
+        recording: what the function did.
+        own: tensors of the author's model by name.
+
+    Raises:
+        TraceError: the function writes to a tensor that it holds, a gradient goes to it, or it is the
+            model's.
+    """
+    memory = {tensor.untyped_storage().data_ptr(): name for name, tensor in own.items() if tensor.numel()}
+    for tensor in recording.constants:
+        name = memory.get(tensor.untyped_storage().data_ptr())
+        what = f"a tensor of the shape {list(tensor.shape)}" if name is None else f"the model's '{name}'"
+        if id(tensor) in recording.written:
+            raise TraceError(
+                f"the step writes to {what}, which is no input of it. A Plan would begin with the same "
+                "values each time. Make it a buffer of the model (`register_buffer`), or an input"
+            )
+        if id(tensor) in recording.differentiated:
+            raise TraceError(
+                f"a gradient goes to {what}, which is no input of the step. A Plan would keep it as it is "
+                "now. Make it an input, or part of the model"
+            )
+        if name is not None:
+            raise TraceError(
+                f"the step reads {what} past the model's own attributes, and a Plan would keep its values of "
+                "now. Read it where it is used (`model.parameters()`, `model.layer.weight`), not from a list "
+                "that was made before"
+            )
+    copied = [name for tensor in recording.constants for name in _equals(tensor, own)]
+    if copied:
+        names = ", ".join(map(repr, copied[:5]))
+        warnings.warn(
+            f"the Plan keeps tensors that equal the model's {names} as they are now. "
+            "In later cycles the model is another one, and these copies stay",
+            stacklevel=2,
+        )
+
+
+def _equals(tensor: torch.Tensor, own: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of the model's tensors with the same values, where these are not all the same number."""
+    if tensor.numel() <= 1 or bool((tensor == tensor.flatten()[0]).all()):
+        return []
+    alike = {n: t for n, t in own.items() if t.shape == tensor.shape and t.dtype == tensor.dtype}
+    return [name for name, theirs in alike.items() if torch.equal(theirs.cpu(), tensor.cpu())]

@@ -1,0 +1,111 @@
+"""The sizes of a trace: symbols, and what was asked about them on the way.
+
+A recorded path is right only for sizes with which every question has the answer that it had while the step
+was recorded. Questions that have another answer for other sizes make the Plan wrong for these, silently,
+unless the Plan itself fails with them, as a `topk(4)` of three rows does.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sympy  # type: ignore[import-untyped]
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
+
+from fedplan.plan.tracing import reads, source
+
+_TRIED = (2, 3, 7, 16, 33, 100, 1000)
+"""Numbers of rows for which answers are compared."""
+
+_KERNEL_CHOICE = "_subclasses/fake_impls.py"
+"""Where PyTorch asks for sizes only to guess which kernel this machine would take."""
+
+_PYTHON = "torch/__init__.py"
+"""Where Python asks, by `if`, `int` or `range`; PyTorch's C++ asks further inside."""
+
+_BETWEEN = (
+    _PYTHON,
+    "torch/fx/experimental/symbolic_shapes.py",
+    "torch/fx/experimental/sym_node.py",
+    "torch/fx/experimental/recording.py",
+)
+"""Files of PyTorch between who asks about a number and its environment."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assumption:
+    """What a trace took for granted that does not hold for some numbers of rows.
+
+    Attributes:
+        question: what was asked, such as ``s0 >= 4``.
+        place: where in the author's code, when it is known.
+        rows: of the numbers of rows that were tried, those for which the answer is another.
+        authors: the author's code asked, not an operation of PyTorch's.
+    """
+
+    question: str
+    place: str | None
+    rows: tuple[int, ...]
+    authors: bool
+
+
+class Sizes(ShapeEnv):
+    """An environment of symbolic sizes that remembers where each of them was asked about."""
+
+    def __init__(self, place: Callable[[], str | None]) -> None:
+        """Starts without symbols.
+
+        Args:
+            place: where in the author's code the trace is now.
+        """
+        super().__init__(duck_shape=False)
+        self._place = place
+        self._askers: dict[int, tuple[str, bool, str | None]] = {}  # of guards: file, the author's, place
+
+    def evaluate_expr(self, *args: Any, **options: Any) -> Any:
+        """PyTorch asks this about every size that Python looks at."""
+        known = len(self.guards)
+        try:
+            return super().evaluate_expr(*args, **options)
+        except GuardOnDataDependentSymNode:
+            answer = reads.passing(reads.reader(*_BETWEEN), truth=True)
+            if answer is None:
+                raise
+            return sympy.true if answer else sympy.false
+        finally:
+            if len(self.guards) > known:
+                self._askers.update(dict.fromkeys(range(known, len(self.guards)), self._asker()))
+
+    def _asker(self) -> tuple[str, bool, str | None]:
+        outer, inner = reads.reader(*_BETWEEN), reads.reader(*_BETWEEN[1:])
+        assert outer is not None
+        return outer.f_code.co_filename, inner is not outer and source.is_authors(outer), self._place()
+
+    def assumptions(self) -> Iterator[Assumption]:
+        """What was asked about sizes and has another answer for some numbers of rows."""
+        for index, guard in enumerate(self.guards):
+            file, authors, place = self._askers[index]
+            if file.endswith(_KERNEL_CHOICE):
+                continue
+            question = self.simplify(guard.expr)
+            rows = tuple(r for r in _TRIED if not _with_rows(question, r))
+            if rows and (authors or not _asks_whether_several(question, rows)):
+                yield Assumption(str(guard.expr), place, rows, authors)
+
+
+def _with_rows(expression: Any, rows: int) -> Any:
+    return expression.subs(dict.fromkeys(expression.free_symbols, rows))
+
+
+def _asks_whether_several(question: Any, rows: tuple[int, ...]) -> bool:
+    """Whether the question is only whether a size is above one.
+
+    PyTorch asks that to tell how sizes spread over each other and how tensors lie in memory. A Plan's
+    operations see to both when they run, as they do for a batch of one sample.
+    """
+    if not isinstance(question, sympy.core.relational.Relational):
+        return False
+    left, right = question.args
+    if left.is_number:
+        left, right = right, left
+    return bool(right.is_number) and all(_with_rows(left, r) in {0, 1} for r in rows)

@@ -1,0 +1,213 @@
+"""A training step of a module as one function of tensors: what is traced for `training_plan`."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import stateless
+
+from fedplan.errors import TraceError
+from fedplan.plan.signature import PlanOutput
+from fedplan.plan.spec import PlanOutputSpec
+from fedplan.plan.tracing.batch import Example, detached, loss_of
+from fedplan.plan.tracing.context import StepContext, wants_context
+from fedplan.plan.tracing.module import module_tensors
+from fedplan.plan.tracing.notes import Notes
+from fedplan.plan.tracing.optimizers import Update
+
+Score = Callable[..., torch.Tensor]
+"""(model output, target) → one number, as a tensor."""
+
+
+class Step:
+    """(batch, learning rate, model, optimizer state) → (loss, metrics, new model, new optimizer state).
+
+    The module computes with the tensors that it is given, from the forward pass until its gradients are
+    there: so a loss that reads ``model.parameters()``, and layers that are computed again for their gradient
+    (`torch.utils.checkpoint`), see the tensors of the step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Score | None,
+        scores: Mapping[str, Score],
+        example: Example,
+        update: Update,
+        lr: str | float,
+        config: Sequence[str],
+        clip_norm: float | None,
+        clip_value: float | None,
+    ) -> None:
+        """See `training_plan`."""
+        self._model = model
+        self._loss = loss
+        self._scores = scores
+        self._example = example
+        self._update = update
+        self._lr = lr
+        self._config = config
+        self._clip_norm, self._clip_value = clip_norm, clip_value
+        self._tensors = module_tensors(model)
+        self._trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        self._batch = len(example.tensors())
+        self.has_context = any(map(wants_context, (loss, *scores.values())))
+
+    def outputs(self) -> list[PlanOutput]:
+        """What the step returns, in order."""
+        spec = PlanOutputSpec
+        return [
+            PlanOutput("loss", spec(spec.TYPE_LOSS)),
+            *(PlanOutput(name, spec(spec.TYPE_METRIC, name)) for name in self._scores),
+            *(PlanOutput(name, spec(spec.TYPE_MODEL_PARAM, index=i)) for i, name in enumerate(self._tensors)),
+            *(
+                PlanOutput(f"optimizer {tensor.name}", spec(spec.TYPE_OPTIMIZER_STATE, index=i))
+                for i, tensor in enumerate(self._update.state)
+            ),
+        ]
+
+    def __call__(
+        self,
+        batch: Sequence[torch.Tensor],
+        _: Sequence[torch.Tensor],
+        rates: Sequence[torch.Tensor],
+        model: Sequence[torch.Tensor],
+        state: Sequence[torch.Tensor],
+        config: Sequence[torch.Tensor],
+        received: Sequence[torch.Tensor],
+        number: Sequence[torch.Tensor],
+    ) -> list[torch.Tensor]:
+        """One step.
+
+        Args:
+            batch: the tensors of the data and the target.
+            rates: the learning rate, if it is an input.
+            model: its tensors, in order.
+            state: the optimizer's.
+            config: numbers of the client_config, in order.
+            received: the model's tensors as received, and
+            number: the step's, if the loss asks for them.
+        """
+        given = dict(zip(self._tensors, model, strict=True))
+        context = None
+        if self.has_context:
+            pairs = zip(self._tensors, received, strict=True)
+            kept = {name: _owned(value, self._tensors[name].dtype) for name, value in pairs}
+            numbers = {key: value.reshape(()) for key, value in zip(self._config, config, strict=True)}
+            context = StepContext({}, kept, number[0].reshape(()), numbers)
+        data, target = self._example.filled(batch)
+        cost, measured, gradients, after = self._gradients(data, target, given, context)
+        with torch.no_grad():
+            whole = _clipped(gradients, self._clip_norm, self._clip_value)
+            before = [after[name] for name in self._trainable]
+            rate = self._lr if isinstance(self._lr, float | int) else rates[0]
+            new, new_state = self._update(before, whole, state, rate)
+        after.update(zip(self._trainable, new, strict=True))
+        trained = [as_travelling_like(given[name], after[name]) for name in self._tensors]
+        return [cost, *measured, *trained, *new_state]
+
+    def _gradients(
+        self, data: Any, target: Any, given: Mapping[str, torch.Tensor], context: StepContext | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor | None], dict[str, torch.Tensor]]:
+        """Loss, metrics, a gradient for each trainable parameter, and the tensors as the module left them."""
+        tensors = self._own(given)
+        trained = [tensors[name] for name in self._trainable]
+        if context is not None:
+            context = dataclasses.replace(context, parameters={name: tensors[name] for name in given})
+        with stateless._reparametrize_module(self._model, tensors, tie_weights=True):
+            output = self._example.call(self._model, data)
+            cost = self._cost(output, target, context)
+            _check_leaves(cost, trained)
+            cost.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            seen = detached(output)
+            measured = [self._score(score, seen, target, context) for score in self._scores.values()]
+        gradients = [None if t.grad is None else t.grad.clone() for t in trained]
+        return cost.detach(), measured, gradients, tensors
+
+    def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors that the module computes with: copies, so that what it writes in place stays here."""
+        tensors = {name: _owned(value, self._tensors[name].dtype) for name, value in given.items()}
+        parameters = dict(self._model.named_parameters())
+        for name in self._trainable:
+            _add_hooks(tensors[name].requires_grad_(), parameters[name])
+        others = {name: buffer for name, buffer in self._model.named_buffers() if name not in tensors}
+        return tensors | {name: buffer.clone() for name, buffer in others.items()}
+
+    def _cost(self, output: Any, target: Any, context: StepContext | None) -> torch.Tensor:
+        cost = loss_of(output) if self._loss is None else self._score(self._loss, output, target, context)
+        if cost.dim() != 0:
+            raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
+        if not cost.requires_grad:
+            raise TraceError(
+                "the loss does not depend on any parameter that is trained: a `detach()`, `no_grad()` or "
+                "`argmax` on its way, or parameters that do not require a gradient"
+            )
+        return cost
+
+    def _score(self, score: Score, output: Any, target: Any, context: StepContext | None) -> torch.Tensor:
+        given = (output,) if self._example.target is None else (output, target)
+        return score(*given, step=context) if wants_context(score) else score(*given)
+
+
+def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:
+    """Lets the functions that the author has registered for a parameter's gradient see that of the step."""
+    for hook in (parameter._backward_hooks or {}).values():
+        tensor.register_hook(hook)  # type: ignore[no-untyped-call]
+    for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+        tensor.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+
+
+def _owned(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.detach().clone() if value.dtype == dtype else value.detach().to(dtype)
+
+
+def as_travelling_like(given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """A tensor of the module after the step, in the dtype in which it came."""
+    return after if after.dtype == given.dtype else after.to(given.dtype)
+
+
+def _check_leaves(cost: torch.Tensor, trained: Sequence[torch.Tensor]) -> None:
+    """Refuses gradients of tensors that are not the step's: a Plan would keep these as they are now."""
+    own = {id(tensor) for tensor in trained}
+    for leaf, reader in _leaves(cost):
+        if id(leaf) not in own:
+            place = Notes.running.place_of_function(reader) if Notes.running and reader is not None else None
+            where = f" (at {place})" if place else ""
+            raise TraceError(
+                f"the loss depends on a tensor of the shape {list(leaf.shape)}{where} that requires a "
+                "gradient and is no parameter of the model. A Plan would keep it as it is now. Make it part "
+                "of the model, read the model's parameters where the loss is computed (`model.parameters()`, "
+                "not a list made before), or turn its gradient off (`requires_grad_(False)`)"
+            )
+
+
+def _leaves(cost: torch.Tensor) -> Iterator[tuple[torch.Tensor, Any]]:
+    """The tensors that a gradient goes to, each with the function that reads it."""
+    waiting: list[tuple[Any, Any]] = [(cost.grad_fn, None)]
+    seen = set()
+    while waiting:
+        node, reader = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable, reader
+        waiting += [(following, node) for following, _ in node.next_functions]
+
+
+def _clipped(
+    gradients: Sequence[torch.Tensor | None], clip_norm: float | None, clip_value: float | None
+) -> list[torch.Tensor | None]:
+    holders = [None if g is None else torch.empty_like(g) for g in gradients]
+    for holder, gradient in zip(holders, gradients, strict=True):
+        if holder is not None:
+            holder.grad = gradient
+    held = [holder for holder in holders if holder is not None]
+    if clip_value is not None:
+        nn.utils.clip_grad_value_(held, clip_value, foreach=False)
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(held, clip_norm, foreach=False)
+    return [None if holder is None else holder.grad for holder in holders]

@@ -1,0 +1,103 @@
+"""What is known to be wrong. Each entry goes when its fault is mended: its test fails then, and says so."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+from tests.plan.layers.cases import Choice
+from tests.plan.layers.layers import LAYERS
+from tests.plan.layers.losses import LOSSES
+from tests.plan.layers.steps import Step
+
+RECURRENT = ("RNN", "GRU", "LSTM")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A fault that is known.
+
+    Attributes:
+        what: in words.
+        example: a step that has it.
+        words: what the fault is told with, as a regular expression.
+        has: which steps have it.
+    """
+
+    what: str
+    example: Step
+    words: str
+    has: Callable[[Step], bool] = lambda step: True
+
+    def explains(self, step: Step, fault: str) -> bool:
+        return self.has(step) and re.search(self.words, fault) is not None
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def plain(name: str, **options: object) -> Choice:
+    """A layer or loss with its plain options, but for these."""
+    chosen = (LAYERS.get(name) or LOSSES[name]).menu.plain()
+    return dataclasses.replace(chosen, options={**chosen.options, **options})
+
+
+def around(*names: str) -> Callable[[Step], bool]:
+    return lambda step: step.surrounding in names
+
+
+def of(*names: str) -> Callable[[Step], bool]:
+    return lambda step: step.choice.of in names
+
+
+DIFFERS = "differs by|is a constant of the Plan"
+LEFT = "left a FakeTensor|cannot be copied"
+
+FAULTS = (
+    Fault(
+        "PyTorch's decomposition of this loss is wrong",
+        Step(plain("MultiLabelMarginLoss")),
+        "differs by",
+        of("MultiLabelMarginLoss"),
+    ),
+    Fault(
+        "a size that something fixes",
+        Step(plain("FractionalMaxPool2d")),
+        "(in which line|which operation or layer): the function works for",
+    ),
+)
+"""Those that are not mended yet."""
+
+MENDED = {
+    "dropout between the layers of a recurrent network is lost": Step(
+        plain("LSTM", num_layers=2, dropout=0.5)
+    ),
+    "a recurrent network keeps FakeTensors": Step(plain("GRU")),
+    "a recomputed layer's weights are constants": Step(plain("Linear"), "activation checkpoint"),
+    "a recomputed batch norm counts while it is traced": Step(plain("BatchNorm1d"), "activation checkpoint"),
+    "a penalty's weights are constants": Step(plain("Tanh"), "penalty over model.parameters()"),
+    "a proximal term's weights are constants": Step(plain("Tanh"), "FedProx term over model.parameters()"),
+    "an integer buffer is a constant": Step(plain("Tanh"), "integer buffer that forward writes"),
+    "a truth value that is kept is a constant": Step(plain("Tanh"), "bool buffer that forward writes"),
+    "a hook on a gradient is ignored": Step(plain("Tanh"), "hook on a parameter"),
+    "a hook after a gradient is ignored": Step(plain("Tanh"), "hook after a parameter's gradient"),
+    "decay trains a parameter that the loss does not use": Step(
+        plain("Tanh"), "unused parameter", "SGD with momentum and decay"
+    ),
+    "the weight norm of old keeps FakeTensors": Step(plain("Tanh"), "utils.weight_norm"),
+    "the spectral norm of old keeps FakeTensors": Step(plain("Tanh"), "utils.spectral_norm"),
+    "an attribute keeps a FakeTensor": Step(plain("Tanh"), "tensor that forward keeps in an attribute"),
+    "a number of Python that forward counts is a constant": Step(
+        plain("Tanh"), "number of Python that forward counts"
+    ),
+    "a parameter in a list is a constant": Step(plain("Tanh"), "parameter in a list"),
+    "a gradient scaled by counts is refused when the Plan runs, not when it is traced": Step(
+        plain("Embedding", scale_grad_by_freq=True)
+    ),
+    "a value that is read": Step(plain("GaussianNLLLoss")),
+    "a sparse gradient": Step(plain("Embedding", sparse=True)),
+    "a value that is read for a sparse gradient": Step(plain("Embedding", sparse=True, max_norm=1.0)),
+    "a kernel without shapes": Step(plain("FractionalMaxPool3d")),
+    "an assertion inside of PyTorch": Step(plain("CrossMapLRN2d")),
+    "reentrant recomputation": Step(plain("Tanh"), "reentrant activation checkpoint"),
+}
+"""Steps whose Plans were wrong once, or whose refusals said too little."""

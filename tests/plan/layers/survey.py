@@ -1,0 +1,191 @@
+"""What becomes a Plan: each layer, loss, surrounding and optimizer is tried, as docs/models.md shows it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fedplan.errors import FedplanError, PlanError, TranslationError, UnsupportedOpError, VariantError
+from fedplan.plan import Plan, check_variants, make_variant, model_parameters
+from tests.plan.layers.agreement import EQUAL, Outcome, UnfitError, agreement, refusal
+from tests.plan.layers.cases import Case, Score, classes
+from tests.plan.layers.faults import plain
+from tests.plan.layers.layer import Layer
+from tests.plan.layers.layers import LAYERS
+from tests.plan.layers.losses import LOSSES, Loss
+from tests.plan.layers.steps import Step
+from tests.plan.layers.surroundings import SURROUNDINGS
+
+VARIANTS = ("tfjs", "torchscript")
+FEATURES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """An answer such as ``yes``, and what there is to say about it."""
+
+    answer: str
+    note: str = ""
+
+
+Row = tuple[Cell, ...]
+
+
+def layer_or_loss(name: str) -> Row:
+    """Tries it with the options that PyTorch gives it by default, then with others."""
+    subject = LAYERS.get(name) or LOSSES[name]
+    outcome = agreement(subject.case(subject.menu.plain()))
+    found = verdict(outcome)
+    if not name.startswith("Lazy"):  # with other options they are what the layer without the prefix is
+        found = Cell(found.answer, "; ".join(filter(None, [found.note, other_options(subject, outcome)])))
+    return found, *translations(outcome)
+
+
+def surrounding(name: str) -> Row:
+    """Tries what is put around a batch norm, with an optimizer that keeps state."""
+    outcome = agreement(Step(plain("BatchNorm1d"), name, "SGD with momentum and decay").case())
+    return verdict(outcome), *translations(outcome)
+
+
+def optimizer(name: str) -> Row:
+    """Tries it with a learning rate that the worker gives, then with one that the Plan keeps."""
+    if name in NO_STEPS:
+        return Cell("no", NO_STEPS[name]), Cell("no", NO_STEPS[name]), Cell("–"), Cell("–")
+    by_key, kept = (agreement(_training_with(name, lr)) for lr in ("lr", 0.05))
+    return verdict(by_key), verdict(kept), *translations(by_key if by_key.plan else kept)
+
+
+NO_STEPS = {
+    "LBFGS": "it computes the loss several times a step",
+    "SparseAdam": "it is for sparse gradients",
+}
+"""Optimizers that do not take one gradient of each parameter a step."""
+
+
+def optimizers() -> list[str]:
+    """Names of all that `torch.optim` has."""
+    kinds = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
+    return sorted(n for n, k in kinds.items() if issubclass(k, torch.optim.Optimizer) and n != "Optimizer")
+
+
+def _training_with(name: str, lr: str | float) -> Case:
+    kind = getattr(torch.optim, name)
+
+    def build() -> tuple[nn.Module, Score]:
+        bias = name != "Muon"  # which takes matrices only
+        layers = nn.Linear(FEATURES, 5, bias=bias), nn.Tanh(), nn.Linear(5, 3, bias=bias)
+        return nn.Sequential(*layers), F.cross_entropy
+
+    return Case(
+        name,
+        build,
+        lambda rows: ([torch.randn(rows, FEATURES)], classes(rows)),
+        optimizer=functools.partial(kind, lr=0.05),
+        lr=lr,
+    )
+
+
+def verdict(outcome: Outcome) -> Cell:
+    """Whether there is a Plan that does what eager PyTorch does."""
+    if outcome.refusal is not None:
+        return Cell("no", reason(outcome.refusal))
+    wrong = [fault for fault in outcome.faults if "differs by" in fault or "constant of" in fault]
+    if wrong or outcome.kind != EQUAL:
+        return Cell(
+            "**wrong**", "the Plan does not do what eager PyTorch does" if wrong else outcome.faults[0]
+        )
+    return Cell("yes")
+
+
+def other_options(subject: Layer | Loss, outcome: Outcome) -> str:
+    """Which options, one by one, make a Plan of what has none, or the other way round."""
+    said: dict[str, list[str]] = {}
+    for option, value, choice in subject.menu.one_by_one():
+        try:
+            why = refusal(subject.case(choice))
+        except UnfitError:
+            continue
+        if (why is None) != (outcome.refusal is None):
+            text = f"not with ({reason(why)})" if why is not None else "but with"
+            said.setdefault(text, []).append(f"`{option}={value!r}`")
+    lines = []
+    for text, options in said.items():
+        words, _, because = text.partition(" (")
+        lines.append(f"{words} {', '.join(options)}" + (f" ({because}" if because else ""))
+    return "; ".join(lines)
+
+
+def translations(outcome: Outcome) -> Row:
+    """Whether browsers and phones can run the Plan."""
+    if outcome.plan is None or outcome.model is None:
+        return tuple(Cell("–") for _ in VARIANTS)
+    return tuple(translation(outcome.plan, outcome.model, variant) for variant in VARIANTS)
+
+
+def translation(plan: Plan, model: nn.Module, variant: str) -> Cell:
+    try:
+        made = make_variant(plan, variant)
+        check_variants(made, model_parameters(model), variants=[variant])
+    except PlanError as error:
+        return Cell("no", reason(error))
+    return Cell("yes")
+
+
+def reason(error: FedplanError) -> str:
+    """The short form of why something is refused."""
+    match error:
+        case TranslationError():
+            why = str(error).partition(" cannot be said in ")[2].partition(". ")[2]
+            return f"`{error.op}`: {_sentence(why)}"
+        case UnsupportedOpError():
+            return f"`{error.op}`"
+        case VariantError():
+            return "the translation differs from the Plan"
+    text = str(error)
+    for start, short in TOLD_SHORTLY.items():
+        if start in text:
+            return short
+    return _sentence(text)
+
+
+TOLD_SHORTLY: Mapping[str, str] = {
+    "a tensor's value is read into Python": "it reads a tensor's value into Python",
+    "rows of input 0 only": "it fixes the batch size",
+    "takes another path for other batch sizes": "what it does depends on the batch size",
+    "does not start from a state of zeros": "its state does not start from zeros",
+    "reads its learning rate into Python": "it reads its learning rate into Python",
+    "INTERNAL ASSERT FAILED": "PyTorch's tracer fails in it",
+    "could not find kernel": "PyTorch's tracer does not know its sparse gradients",
+    "failed while it was traced: aten.": "PyTorch's tracer does not know its shapes",
+}
+
+
+def _sentence(text: str) -> str:
+    """The first sentence, without its full stop."""
+    return text.partition(". ")[0].removesuffix(".")
+
+
+TABLES: Mapping[str, tuple[tuple[str, ...], list[str], Callable[[str], Row]]] = {
+    "Layers": (("layer", "Plan", "browsers (tfjs)", "phones (TorchScript)"), list(LAYERS), layer_or_loss),
+    "Losses": (("loss", "Plan", "browsers (tfjs)", "phones (TorchScript)"), list(LOSSES), layer_or_loss),
+    "Optimizers": (
+        (
+            "optimizer",
+            "Plan, `lr` from the client_config",
+            "Plan, `lr` a number",
+            "browsers (tfjs)",
+            "phones (TorchScript)",
+        ),
+        optimizers(),
+        optimizer,
+    ),
+    "Around layers": (
+        ("what", "Plan", "browsers (tfjs)", "phones (TorchScript)"),
+        [name for name in SURROUNDINGS if name != "alone"],
+        surrounding,
+    ),
+}
+"""The tables by their headings: columns, names, and how a name is tried."""

@@ -1,0 +1,189 @@
+"""Every optimizer of `torch.optim` inside a Plan equals the optimizer itself, or is refused."""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fedplan.errors import TraceError
+from fedplan.plan import Plan, PlanInputSpec, model_parameters, training_plan
+from fedplan.plan.ops import DTYPES
+
+REFUSED = {"LBFGS": "takes a closure", "SparseAdam": "does not support dense gradients"}
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "Adagrad": [{"initial_accumulator_value": 0.1}, {"lr_decay": 0.1, "weight_decay": 0.1}],
+    "Adam": [{"amsgrad": True, "weight_decay": 0.1}, {"maximize": True}],
+    "AdamW": [{"amsgrad": True}],
+    "ASGD": [{"t0": 1}],
+    "NAdam": [{"decoupled_weight_decay": True, "weight_decay": 0.1}],
+    "RAdam": [{"decoupled_weight_decay": True, "weight_decay": 0.1}],
+    "RMSprop": [{"centered": True, "momentum": 0.9}],
+    "SGD": [
+        {"momentum": 0.9, "dampening": 0.5},
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+        {"maximize": True},
+    ],
+}
+"""Settings to try besides the defaults."""
+
+KINDS = [
+    kind
+    for kind in vars(torch.optim).values()
+    if isinstance(kind, type)
+    and issubclass(kind, torch.optim.Optimizer)
+    and kind is not torch.optim.Optimizer
+]
+
+
+def settings() -> Iterator[Any]:
+    for kind in KINDS:
+        if kind.__name__ not in REFUSED:
+            for options in ({}, *OPTIONS.get(kind.__name__, [])):
+                name = ", ".join([kind.__name__, *(f"{k}={v}" for k, v in options.items())])
+                yield pytest.param(functools.partial(kind, **options), id=name)
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8, bias=False), nn.Tanh(), nn.Linear(8, 3, bias=False))
+
+
+def batch(rows: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(rows, 6), torch.randint(3, (rows,))
+
+
+def zeros(plan: Plan) -> list[torch.Tensor]:
+    kind = PlanInputSpec.TYPE_OPTIMIZER_STATE
+    return [
+        torch.zeros([e or 0 for e in i.shape or ()], dtype=DTYPES[i.dtype or ""])
+        for i in plan.inputs
+        if i.spec is not None and i.spec.type == kind
+    ]
+
+
+def compare(
+    plan: Plan,
+    start: nn.Module,
+    make: Callable[[nn.Module], torch.optim.Optimizer],
+    lr: float | None,
+    steps: int = 4,
+) -> None:
+    """Runs the Plan and the optimizer side by side."""
+    eager = copy.deepcopy(start)
+    optimizer = make(eager)
+    params, state = model_parameters(start), zeros(plan)
+    for _ in range(steps):
+        x, y = batch()
+        optimizer.zero_grad()
+        F.cross_entropy(eager(x), y).backward()
+        optimizer.step()
+        _, *rest = plan(x, y, *([] if lr is None else [lr]), *params, *state)
+        params, state = rest[: len(params)], rest[len(params) :]
+        for ours, theirs in zip(params, model_parameters(eager), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("make", [*settings()])
+def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_from_the_client_config(make: Any) -> None:
+    start = model()
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make)
+    compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), 0.05)
+
+
+@pytest.mark.parametrize("make", [*settings()])
+def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_of_its_own(make: Any) -> None:
+    start = model()
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make, lr=0.05)
+    assert not [i for i in plan.inputs if i.spec and i.spec.type == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM]
+    compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), None)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_optimizer_that_is_no_function_of_gradients_is_refused(name: str) -> None:
+    with pytest.raises(TraceError, match=f"(?s){name}.*{REFUSED[name]}"):
+        training_plan(model(), F.cross_entropy, example=batch(), optimizer=getattr(torch.optim, name))
+
+
+def test_parameter_groups_keep_their_settings_and_the_ratio_of_their_rates() -> None:
+    start = model()
+
+    def grouped(of: nn.Module) -> torch.optim.Optimizer:
+        first, second = of.parameters()
+        return torch.optim.AdamW(
+            [
+                {"params": [first], "weight_decay": 0.5},
+                {"params": [second], "lr": 0.005, "weight_decay": 0.0},
+            ],
+            lr=0.05,
+        )
+
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=grouped(start))
+    compare(plan, start, grouped, 0.05)
+
+
+def test_parameters_outside_of_the_optimizer_are_not_trained() -> None:
+    start = model()
+
+    def second_only(of: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD([[*of.parameters()][1]], lr=0.05)
+
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=second_only(start))
+    compare(plan, start, second_only, 0.05)
+
+
+def test_a_parameter_that_the_loss_ignores_is_left_alone_as_optimizers_do() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(6, 3), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    start = Half()
+    make = functools.partial(torch.optim.AdamW, weight_decay=0.5)
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make)
+    compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), 0.05)
+    assert len(zeros(plan)) == 1 + 2 * 2  # a step, and two moments for weight and bias of the used layer
+
+
+def test_a_count_that_is_the_same_for_all_parameters_is_kept_once() -> None:
+    plan = training_plan(model(), F.cross_entropy, example=batch(), optimizer=torch.optim.AdamW)
+    assert [i.name for i in plan.inputs if i.name == "optimizer step"] == ["optimizer step"]
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a number in Python that changes its steps."""
+
+    steps = 0
+
+    def step(self, closure: None = None) -> None:
+        self.steps = self.steps + 1
+        for group in self.param_groups:
+            group["lr"] = group["lr"] / self.steps
+        super().step(closure)
+
+
+def test_an_optimizer_that_counts_in_python_is_refused() -> None:
+    with pytest.raises(TraceError, match=r"Counting keeps '(lr|steps)' as a number in Python"):
+        training_plan(
+            model(), F.cross_entropy, example=batch(), optimizer=functools.partial(Counting, lr=0.1)
+        )
+
+
+def test_an_optimizer_that_refuses_the_parameters_says_so() -> None:
+    with pytest.raises(TraceError, match="Muon cannot be made for this model's parameters"):
+        training_plan(nn.Linear(6, 3), F.cross_entropy, example=batch(), optimizer=torch.optim.Muon)
+
+
+def test_an_optimizer_for_another_model_is_refused() -> None:
+    with pytest.raises(TraceError, match="holds none of the model's parameters"):
+        training_plan(
+            model(), F.cross_entropy, example=batch(), optimizer=torch.optim.SGD(model().parameters(), lr=0.1)
+        )

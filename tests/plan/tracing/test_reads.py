@@ -1,0 +1,191 @@
+"""Reads of values that only guard against errors are left out of a Plan; all others are refused.
+
+PYTEST_DONT_REWRITE: the asserts below are read as they stand.
+"""
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fedplan.errors import TraceError
+from fedplan.plan import model_parameters, trace, training_plan
+from tests.plan.families import vectors
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+def asserted(x: torch.Tensor) -> torch.Tensor:
+    assert not torch.isnan(x).any(), f"{x} is not a number"
+    return x * 2
+
+
+def raised(x: torch.Tensor) -> torch.Tensor:
+    if (x > 100).any() or torch.isinf(x).any().item():
+        raise ValueError("too large" if x.sum() > 0 else "too small")
+    return x * 2
+
+
+def asserted_number(x: torch.Tensor) -> torch.Tensor:
+    assert x.abs().max().item() < 100
+    return x * 2
+
+
+def asserted_in_with(x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        assert torch.isfinite(x).all()
+    return x * 2
+
+
+def asserted_by_pytorch(x: torch.Tensor) -> torch.Tensor:
+    torch._assert((x < 100).all(), "too large")
+    return x * 2
+
+
+def raised_again(x: torch.Tensor) -> torch.Tensor:
+    try:
+        asserted(x)
+    except AssertionError as error:
+        raise ValueError("bad input") from error
+    return x * 2
+
+
+@pytest.mark.parametrize(
+    "step", [asserted, raised, asserted_number, asserted_in_with, asserted_by_pytorch, raised_again]
+)
+def test_a_check_that_can_only_raise_is_left_out(step: Step) -> None:
+    plan = trace(step, torch.ones(4, 3))
+    assert [node.op for node in plan.graph.nodes] == ["aten.mul.Tensor"]
+    assert torch.equal(plan(torch.ones(5, 3))[0], torch.full((5, 3), 2.0))
+
+
+def chosen(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if x.sum() > 0 else x
+
+
+def returned(x: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(x).all():
+        return x
+    return x * 2
+
+
+def caught(x: torch.Tensor) -> torch.Tensor:
+    try:
+        if x.sum() > 0:
+            raise ValueError
+    except ValueError:
+        return x
+    return x * 2
+
+
+def caught_outside(x: torch.Tensor) -> torch.Tensor:
+    with contextlib.ExitStack():
+        try:
+            asserted(x)
+        except AssertionError:
+            x = x + 1
+    return x * 2
+
+
+def kept(x: torch.Tensor) -> torch.Tensor:
+    positive = bool((x > 0).all())
+    return x * 2 if positive else x
+
+
+def repeated(x: torch.Tensor) -> torch.Tensor:
+    while x.sum() > 3:
+        x = x / 2
+    return x
+
+
+def compared(x: torch.Tensor) -> torch.Tensor:
+    return x * min(x.sum().item(), 1.0)
+
+
+def warned(x: torch.Tensor) -> torch.Tensor:
+    if torch.isnan(x).any():
+        print("not a number")
+    return x * 2
+
+
+@pytest.mark.parametrize("step", [chosen, returned, caught, caught_outside, kept, repeated, compared, warned])
+def test_a_read_that_has_two_ways_on_is_refused(step: Step) -> None:
+    with pytest.raises(TraceError, match=r"read into Python at test_reads\.py:"):
+        trace(step, torch.ones(4, 3))
+
+
+def test_a_check_of_pytorchs_losses_is_left_out() -> None:
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.gaussian_nll_loss(output[:, 0], output[:, 2].detach(), F.softplus(output[:, 1]))
+
+    model = nn.Linear(6, 3)
+    plan = training_plan(model, loss, example=vectors(4))
+    x, y = vectors(7)
+    torch.testing.assert_close(plan(x, y, 0.1, *model_parameters(model))[0], loss(model(x), y).detach())
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        lambda o, y: torch.distributions.Categorical(logits=o).log_prob(y),
+        lambda o, y: torch.distributions.Normal(o[:, 0], F.softplus(o[:, 1])).log_prob(o[:, 2].detach()),
+        lambda o, y: torch.distributions.Bernoulli(logits=o[:, 0]).log_prob((y > 0).float()),
+        lambda o, y: torch.distributions.kl_divergence(
+            torch.distributions.Normal(o[:, 0], o[:, 1].exp()), torch.distributions.Normal(0.0, 1.0)
+        ),
+    ],
+)
+def test_distributions_check_their_arguments_as_always(
+    density: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> None:
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return -density(output, target).mean()
+
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3)
+    plan = training_plan(model, loss, example=vectors(4))
+    for rows in (3, 7):
+        x, y = vectors(rows)
+        outputs = plan(x, y, 0.1, *model_parameters(model))
+        cost = loss(model(x), y)
+        gradients = torch.autograd.grad(cost, list(model.parameters()))
+        torch.testing.assert_close(outputs[0], cost.detach())
+        for new, old, gradient in zip(outputs[1:], model_parameters(model), gradients, strict=True):
+            torch.testing.assert_close(new, old - 0.1 * gradient)
+
+
+class Translator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.out(self.transformer(source, target, tgt_mask=mask).mean(dim=1))
+
+
+def test_a_transformer_with_a_mask_needs_no_value_to_know_that_it_is_causal() -> None:
+    model = Translator()
+
+    def batch(rows: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        return [torch.randn(rows, 5, 8), torch.randn(rows, 4, 8)], torch.randint(0, 3, (rows,))
+
+    plan = training_plan(model, F.cross_entropy, example=batch(4))
+    for rows in (1, 6):
+        (source, target), y = batch(rows)
+        cost = F.cross_entropy(model(source, target), y).detach()
+        torch.testing.assert_close(plan(source, target, y, 0.1, *model_parameters(model))[0], cost)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_an_encoder_uses_the_mask_that_it_is_given(causal: bool) -> None:
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True), 1)
+    mask = nn.Transformer.generate_square_subsequent_mask(5) if causal else torch.rand(5, 5).log()
+    plan = trace(lambda x: encoder(x, mask=mask), torch.randn(4, 5, 8))
+    x = torch.randn(3, 5, 8)
+    torch.testing.assert_close(plan(x)[0], encoder(x, mask=mask).detach())
