@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fedplan.errors import PlanFormatError, TranslationError
 from fedplan.plan import Plan, PlanInput, model_parameters, trace, training_plan
-from fedplan.plan.ir.graph import Node
+from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.expansions import EXPANSIONS
