@@ -53,8 +53,8 @@ class RecurrentLayers(TorchFunctionMode):
     def __torch_function__(
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        replacement = _REPLACEMENTS.get(func)
-        return (replacement or func)(*args, **(kwargs or {}))
+        replacements = _UNDER_VMAP if torch._C._functorch.peek_interpreter_stack() else _REPLACEMENTS
+        return replacements.get(func, func)(*args, **(kwargs or {}))
 
 
 def _recurrent(kind: str) -> Function:
@@ -119,6 +119,28 @@ _REPLACEMENTS: Mapping[Any, Function] = {
     torch.rnn_relu: _recurrent("rnn_relu"),
     torch._pack_padded_sequence: pack,
     torch._pad_packed_sequence: _pad,
+}
+
+
+def _step_by_step(function: Function) -> Function:
+    """PyTorch's own function, which it takes apart under `torch.func`; it loses the dropout there."""
+
+    def run(*args: Any, **options: Any) -> Any:
+        given = [*args, *options.values()]
+        layers, dropout, train = given[4:7]
+        if layers > 1 and dropout and train:
+            raise TraceError(
+                "a recurrent network with dropout between its layers is used in torch.func.vmap or "
+                "torch.func.grad, where PyTorch leaves the dropout out: use dropout=0, or a network for "
+                "each layer with nn.Dropout between them"
+            )
+        return function(*args, **options)
+
+    return run
+
+
+_UNDER_VMAP: Mapping[Any, Function] = {
+    function: _step_by_step(function) for function in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 }
 
 

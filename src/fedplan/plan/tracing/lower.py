@@ -12,6 +12,7 @@ from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan.ir.arguments import normal, trim
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Graph, Ref
+from fedplan.plan.ir.rewrite import SIMPLIFY, apply
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import OPS, Kind, lookup
 from fedplan.plan.ops.refused import DEPENDS_ON_VALUES
@@ -39,6 +40,10 @@ _IDENTITIES = frozenset({"alias", "clone", "detach", "lift", "lift_fresh", "lift
 
 # The same operation under the name of the table.
 _RENAMED = {alias: op.name for op in OPS.values() for alias in op.traced_as}
+
+_RESHAPES = {"aten.reshape.default"} | {
+    name for name, row in _RENAMED.items() if row == "aten.reshape.default"
+}
 
 # Uninitialised memory is zeros here: a Plan has no value that depends on what memory held before.
 _UNINITIALISED = frozenset({"empty", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"})
@@ -84,7 +89,8 @@ class _Lowering:
                 self.values[node] = self.call(node)
             elif node.op == "output":
                 outputs = tuple(self.output(arg) for arg in node.args[0])
-        graph = self.builder.graph(self.inputs, outputs)
+        # Equal operations become one first: what checks a pool's numbers is found by them
+        graph = apply(self.builder.graph(self.inputs, outputs), SIMPLIFY)
         verify(graph)
         return graph
 
@@ -134,6 +140,10 @@ class _Lowering:
         if name == "aten._to_copy.default" and "dtype" not in node.kwargs:
             return self.arg(node.args[0])
         name = _RENAMED.get(name, name)
+        if name == "aten.reshape.default":
+            before = _before_reshapes(node)
+            if before is not None:
+                return self.arg(before)
         return self.emit(name, self.arguments(name, node, where), where, node.meta.get("val"))
 
     def shape(self, node: fx.Node) -> Arg:
@@ -145,7 +155,7 @@ class _Lowering:
         """`copy(self, src)`: src with the shape and dtype of self."""
         into, value = (argument.meta["val"] for argument in node.args)  # type: ignore[union-attr]
         result = self.arg(node.args[1])
-        if tuple(into.shape) != tuple(value.shape):
+        if _extents(node.args[0]) != _extents(node.args[1]):
             result = self.emit("aten.expand.default", (result, self.extents(node.args[0], where)), where)
         if into.dtype != value.dtype:
             result = self.emit("aten._to_copy.default", (result, normal(into.dtype)), where)
@@ -181,6 +191,23 @@ class _Lowering:
         if kind is Kind.SIZE or not isinstance(made, Sequence):
             return results[0]
         return list(results)
+
+
+def _extents(node: Any) -> list[str]:
+    """A tensor's extents, as expressions: sizes that are equal for one batch may differ for another."""
+    return [str(extent) for extent in node.meta["val"].shape]
+
+
+def _before_reshapes(node: fx.Node) -> fx.Node | None:
+    """The tensor that this reshape gives back as it was before others reshaped it."""
+    source = node.args[0]
+    while isinstance(source, fx.Node):
+        if _extents(source) == _extents(node):
+            return source
+        if str(source.target) not in _RESHAPES:
+            return None
+        source = source.args[0]
+    return None
 
 
 def _needed(graph: fx.Graph) -> set[fx.Node]:

@@ -33,6 +33,7 @@ from fedplan.plan.tracing.complex.numbers import as_parts
 from fedplan.plan.tracing.decompositions import (
     FUNCTIONS,
     after_autograd,
+    any_batch,
     before_autograd,
     known_shapes,
     rows_whole,
@@ -84,7 +85,7 @@ def record(
     """
     notes, draws = Notes(), Draws()
     first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), before_autograd(), _Functions(), RecurrentLayers():
+    with _tracing(notes), before_autograd(), any_batch(), _Functions(), RecurrentLayers():
         module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)

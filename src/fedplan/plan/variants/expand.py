@@ -15,7 +15,7 @@ from torch.fx import traceback as fx_traceback
 from fedplan.errors import PlanFormatError
 from fedplan.plan.ir.arguments import bind
 from fedplan.plan.ir.graph import Graph, Node
-from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
+from fedplan.plan.ir.rewrite import prune
 from fedplan.plan.ops import DTYPES, OPS, lookup, overload
 from fedplan.plan.run.interpreter import fetch
 from fedplan.plan.signature import PlanInput
@@ -68,7 +68,7 @@ def expand(
         numbers[:] = found
         return list(found.values())
 
-    recorded = apply(lower(retrace(run, examples, free, _decompositions(kept, plain)), constants), SIMPLIFY)
+    recorded = lower(retrace(run, examples, free, _decompositions(kept, plain)), constants)
     known = dict(zip(numbers, recorded.outputs, strict=True))
     expanded = prune(dataclasses.replace(recorded, outputs=tuple(known[o] for o in graph.outputs)))
     defined = {*expanded.defined(), *(number for node in expanded.nodes for number in node.results)}

@@ -16,6 +16,7 @@ from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_impls import op_implementations_dict
 
 from fedplan.plan.ops import OPS, overload
+from fedplan.plan.tracing import batched
 from fedplan.plan.tracing.decompositions import (
     elements,
     indexing,
@@ -67,6 +68,13 @@ def after_autograd() -> Mapping[Any, Function]:
 def before_autograd() -> Iterator[None]:
     """While it lasts, operations of PyTorch are composed as fedplan says."""
     with _kernels({op: dict.fromkeys(_KEYS, function) for op, function in _BEFORE.items()}):
+        yield
+
+
+@contextlib.contextmanager
+def any_batch() -> Iterator[None]:
+    """While it lasts, `torch.func.vmap` takes batches of any size."""
+    with _kernels({op: {batched.KEY: rule} for op, rule in batched.RULES.items()}):
         yield
 
 

@@ -37,6 +37,18 @@ def _masked_scatter_backward(gradient: torch.Tensor, mask: torch.Tensor, size: S
     return torch.zeros(math.prod(size), dtype=gradient.dtype).scatter_add(0, order, under).reshape(size)
 
 
+def _strided(
+    value: torch.Tensor, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> Any:
+    """Elements that lie side by side, in order, under another shape; NotImplemented for other uses."""
+    step = 1
+    for extent, given in zip(reversed(size), reversed(stride), strict=True):
+        if given != step:
+            return NotImplemented
+        step = step * extent
+    return value.reshape(size) if value.is_contiguous() and not offset else NotImplemented
+
+
 def _take(value: torch.Tensor, index: torch.Tensor) -> Any:
     return aten.index(value.reshape(-1), [index])
 
@@ -132,6 +144,7 @@ def _embedding_dense_backward(
 
 
 AFTER: Mapping[Any, Callable[..., Any]] = {
+    aten.as_strided.default: _strided,
     aten.diagonal_scatter.default: _diagonal_scatter,
     aten.embedding_dense_backward.default: _embedding_dense_backward,
     aten.embedding_renorm.default: _embedding_renorm,

@@ -40,7 +40,6 @@ EXPANSIONS: Mapping[str, Expansion] = {
             ("upsample_bicubic2d", "cubic", 2),
         )
     },
-    "aten.as_strided.default": shapes.as_strided,
     "aten.new_full.default": shapes.new_full,
     **{made.operator: getattr(reference, made.name) for made in RECURRENCES.values()},
 }

@@ -14,16 +14,6 @@ def new_full(x: Tensor, size: list[int], fill: float, **options: Any) -> Tensor:
     return torch.full(size, fill, **options)
 
 
-def as_strided(x: Tensor, size: list[int], stride: list[int], offset: int | None = None) -> Any:
-    """Elements that lie side by side, in order, under another shape; NotImplemented for other uses."""
-    step = 1
-    for extent, given in zip(reversed(size), reversed(stride), strict=True):
-        if given != step:
-            return NotImplemented
-        step = step * extent
-    return x.reshape(size) if x.is_contiguous() and not offset else NotImplemented
-
-
 def slice_scatter(
     x: Tensor, source: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Any:
