@@ -7,12 +7,24 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from benchmarks import closing, codec, grid_calls, growth, randomness, recurrence, reports, startup, step
+from benchmarks import (
+    closing,
+    codec,
+    grid_calls,
+    growth,
+    randomness,
+    recurrence,
+    reports,
+    startup,
+    step,
+    tracing,
+)
 from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
     "recurrence": recurrence.run,
+    "tracing": tracing.run,
     "startup": startup.run,
     "codec": codec.run,
     "grid": grid_calls.run,

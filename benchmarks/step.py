@@ -54,6 +54,40 @@ def cnn() -> nn.Module:
     )  # fmt: skip
 
 
+def with_dropout() -> nn.Module:
+    """A perceptron as wide as its dropout costs something."""
+    return nn.Sequential(
+        nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5),
+        nn.Linear(512, 10),
+    )  # fmt: skip
+
+
+class Encoder(nn.Module):
+    """A transformer's encoder with its usual dropout, 0.1 in four places of each of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores of sequences (batch, steps, 64)."""
+        scores: torch.Tensor = self.out(self.layers(x).mean(1))
+        return scores
+
+
+def enlarging() -> nn.Module:
+    """Pictures that are made smaller and larger again, as in a U-Net."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Conv2d(16, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
     """A model and its batches."""
@@ -77,6 +111,9 @@ CASES = (
     Case(
         "MLP 64-32-10, batch 32, Adam", lambda: mlp(64, 32, 10), (64,), 32, 0.6, 500, 1, torch.optim.Adam
     ),
+    Case("MLP 784-512-512-10 with dropout, batch 64", with_dropout, (784,), 64, 1.1, 40, 3),
+    Case("encoder of 2 layers with dropout, batch 16", Encoder, (32, 64), 16, 1.1, 10, 3),
+    Case("CNN with bilinear enlargement, batch 16", enlarging, (3, 32, 32), 16, 1.1, 20, 3),
 )  # fmt: skip
 
 

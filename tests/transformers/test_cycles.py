@@ -1,4 +1,4 @@
-"""Two workers train Hugging Face models through a grid as a loop in PyTorch does by hand, dropout included."""
+"""Hugging Face models train through a grid as in a loop by hand in PyTorch, dropout included."""
 
 import asyncio
 import copy

@@ -69,6 +69,8 @@ class Update:
         """
         owned = [torch.zeros_like(p, device="cpu").copy_(p.detach()) for p in parameters]
         self._prototype, self.name = _made(optimizer, parameters, owned)
+        # PyTorch's own take each parameter for itself, and leave gradients as they are
+        self._is_known = type(self._prototype).__module__.startswith("torch.optim.")
         numbers = {id(tensor): number for number, tensor in enumerate(owned)}
         self._groups = [
             [numbers[id(p)] for p in group["params"] if id(p) in numbers]
@@ -85,12 +87,12 @@ class Update:
         if not self._starts_from_zeros:
             self.state = (*self.state, _STARTED)
 
-    def on(self, parameters: Sequence[torch.Tensor], state: _State) -> Optimizer:
-        """The same optimizer for other tensors and with another state; nothing is shared with it."""
+    def on(self, parameters: Mapping[int, torch.Tensor], state: _State) -> Optimizer:
+        """The same optimizer for other tensors, by number, and with another state; nothing is shared."""
         optimizer: Optimizer = object.__new__(type(self._prototype))
         optimizer.__dict__.update(self._prototype.__dict__)
         optimizer.param_groups = [
-            {**copy.deepcopy(_settings(group)), "params": [parameters[n] for n in numbers]}
+            {**copy.deepcopy(_settings(group)), "params": [parameters[n] for n in numbers if n in parameters]}
             for group, numbers in zip(self._prototype.param_groups, self._groups, strict=True)
         ]
         optimizer.state = defaultdict(dict)
@@ -105,7 +107,7 @@ class Update:
         state: Sequence[torch.Tensor],
         lr: torch.Tensor | float,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """One step, in operations on tensors. The arguments are not changed.
+        """One step, in operations on tensors. The parameters are changed in place, and may be returned.
 
         Args:
             parameters: all that were given when this was made.
@@ -115,11 +117,12 @@ class Update:
             lr: the learning rate, a tensor of one element or a number. Groups with rates of their own keep
                 the ratio to the optimizer's.
         """
-        new, kept = self._step(parameters, gradients, self._by_parameter(state), lr)
         if self._starts_from_zeros:
+            new, kept = self._step(parameters, gradients, self._by_parameter(state), lr)
             return new, self._in_order(kept, state)
-        started = state[-1]
-        first, begun = self._step(parameters, gradients, self._initial, lr)
+        started, copies = state[-1], [p.detach().clone() for p in parameters]
+        new, kept = self._step(parameters, gradients, self._by_parameter(state), lr)
+        first, begun = self._step(copies, gradients, self._initial, lr)
 
         def chosen(later: torch.Tensor, at_first: torch.Tensor) -> torch.Tensor:
             return torch.where(started > 0, later, at_first)
@@ -137,17 +140,16 @@ class Update:
         state: _State,
         lr: torch.Tensor | float,
     ) -> tuple[list[torch.Tensor], _State]:
-        owned = [p.detach().clone() for p in parameters]
-        for parameter, gradient in zip(owned, gradients, strict=True):
-            parameter.grad = None if gradient is None else gradient.detach()
-        copies = {n: {k: v.detach().clone() for k, v in kept.items()} for n, kept in state.items()}
-        optimizer = self.on(owned, copies)
+        copies = {n: {k: v.clone() for k, v in kept.items()} for n, kept in state.items()}
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient if gradient is None or self._is_known else gradient.clone()
+        optimizer = self.on(dict(enumerate(parameters)), copies)
         for group in optimizer.param_groups:
             group.update({key: value for key, value in _TRACED_WITH.items() if key in group})
             group["lr"] = self._rate(lr, float(group.get("lr", self.lr)))
         with numbers_in_tensors(optimizer):
             optimizer.step()
-        return owned, _kept(optimizer, owned)
+        return list(parameters), _kept(optimizer, parameters)
 
     def _rate(self, lr: torch.Tensor | float, of_group: float) -> torch.Tensor | float:
         ratio = of_group / self.lr if self.lr else 1.0
@@ -201,7 +203,8 @@ class Update:
             fakes = [torch.empty(p.shape, dtype=p.dtype) for p in parameters]
             state = [torch.zeros(s.shape, dtype=s.dtype) for s in self.state]
             try:
-                self(fakes, fakes, state, torch.empty(1) if tensor_rate else 0.01)
+                gradients = [torch.empty_like(fake) for fake in fakes]
+                self(fakes, gradients, state, torch.empty(1) if tensor_rate else 0.01)
             except Exception:  # noqa: BLE001  # whatever the optimizer does there, it cannot be traced
                 return False
         return True
@@ -216,28 +219,33 @@ def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Probes:
-    """The first three steps of an optimizer on made-up gradients, always the same."""
+    """The first three steps of an optimizer on made-up gradients, always the same.
+
+    PyTorch's optimizers take each parameter for itself, so one of each shape and group stands for all.
+    """
 
     def __init__(self, update: Update, parameters: Sequence[torch.Tensor]) -> None:
         self._update = update
-        self._parameters = parameters
-        self._gradients = []
+        self._like = _representatives(update, parameters)
+        self._parameters = {n: parameters[n] for n in sorted(set(self._like.values()))}
         chance = torch.Generator().manual_seed(0)
-        for _ in range(3):
-            self._gradients.append([torch.randn(p.shape, generator=chance).to(p.dtype) for p in parameters])
+        self._gradients = [
+            {n: torch.randn(p.shape, generator=chance).to(p.dtype) for n, p in self._parameters.items()}
+            for _ in range(3)
+        ]
         self._first, self._last = self._run(update._initial, 1), self._run(update._initial, 3)
         self._check_kept_in_tensors()
 
-    def _run(self, state: _State, steps: int) -> tuple[list[torch.Tensor], Optimizer]:
-        owned = [p.clone() for p in self._parameters]
-        copies = {n: {k: v.clone() for k, v in kept.items()} for n, kept in state.items()}
+    def _run(self, state: _State, steps: int) -> tuple[dict[int, torch.Tensor], Optimizer]:
+        owned = {n: p.clone() for n, p in self._parameters.items()}
+        copies = {n: {k: v.clone() for k, v in state[n].items()} for n in owned if n in state}
         optimizer = self._update.on(owned, copies)
         for group in optimizer.param_groups:
             group.update({key: False for key in ("foreach", "fused") if key in group})
         try:
             for gradients in self._gradients[:steps]:
-                for parameter, gradient in zip(owned, gradients, strict=True):
-                    parameter.grad = gradient.clone()
+                for number, parameter in owned.items():
+                    parameter.grad = gradients[number].clone()
                 optimizer.step()
         except Exception as error:
             raise TraceError(f"a step of {self._update.name} on made-up gradients fails: {error}") from error
@@ -247,7 +255,7 @@ class _Probes:
         """Refuses an optimizer that keeps numbers in Python: a Plan would keep those of the first step."""
         (first, one), (last, three) = self._first, self._last
         pairs = [
-            *((one.state[a], three.state[b]) for a, b in zip(first, last, strict=True)),
+            *((one.state[first[n]], three.state[last[n]]) for n in first),
             *zip(one.param_groups, three.param_groups, strict=True),
             (vars(one), vars(three)),
         ]
@@ -263,8 +271,8 @@ class _Probes:
         """The tensors that it keeps, those once that are the same for several parameters."""
         owned, optimizer = self._last
         found: dict[object, StateTensor] = {}
-        for number, parameter in enumerate(owned):
-            for name, value in optimizer.state[parameter].items():
+        for number, like in self._like.items():
+            for name, value in optimizer.state[owned[like]].items():
                 if not isinstance(value, torch.Tensor):
                     continue
                 alone = value.numel() > 1 or value.dim() > 0
@@ -281,11 +289,23 @@ class _Probes:
             for number in tensor.parameters:
                 zeros[number][tensor.name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
         (one, from_nothing), (other, from_zeros) = self._first, self._run(zeros, 1)
-        pairs = [*zip(one, other, strict=True)]
-        for a, b in zip(one, other, strict=True):
-            kept, also = from_nothing.state[a], from_zeros.state[b]
+        pairs = [(one[n], other[n]) for n in one]
+        for n in one:
+            kept, also = from_nothing.state[one[n]], from_zeros.state[other[n]]
             pairs += [(kept[k], also[k]) for k in kept if isinstance(kept[k], torch.Tensor)]
         return all(torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True) for a, b in pairs)
+
+
+def _representatives(update: Update, parameters: Sequence[torch.Tensor]) -> dict[int, int]:
+    """For each parameter, by number, one that the optimizer treats alike."""
+    group_of = {number: place for place, group in enumerate(update._groups) for number in group}
+    first: dict[object, int] = {}
+    return {
+        number: first.setdefault((parameter.shape, parameter.dtype, group_of.get(number)), number)
+        if update._is_known
+        else number
+        for number, parameter in enumerate(parameters)
+    }
 
 
 def _made(

@@ -13,6 +13,9 @@ from fedplan.plan.tracing.complex import rules
 from fedplan.plan.tracing.complex.numbers import Complex
 from fedplan.plan.tracing.draws import Drawn
 
+_SAME = frozenset({torch.ops.aten.alias.default, torch.ops.aten.detach.default})
+"""Operations whose result is their argument where nothing asks for gradients."""
+
 
 class Replay(Interpreter):
     """Runs a recording with its draws answered from inputs and its complex numbers as pairs of real ones.
@@ -57,7 +60,7 @@ class Replay(Interpreter):
         with fx_traceback.set_current_meta(n):  # the plain operations are at the author's line
             if n.name in self._drawn.numbers:
                 return self._answer(n, args, kwargs)
-            answer = without_draw(n.target, args)
+            answer = args[0] if n.target in _SAME else without_draw(n.target, args)
         return super().run_node(n) if answer is None else answer
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:

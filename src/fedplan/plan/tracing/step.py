@@ -94,7 +94,7 @@ class Step:
         context = None
         if self.has_context:
             pairs = zip(self._tensors, received, strict=True)
-            kept = {name: _owned(value, self._tensors[name].dtype) for name, value in pairs}
+            kept = {name: _as_held(value, self._tensors[name].dtype) for name, value in pairs}
             numbers = {key: value.reshape(()) for key, value in zip(self._config, config, strict=True)}
             context = StepContext({}, kept, number[0].reshape(()), numbers)
         data, target = self._example.filled(batch)
@@ -124,12 +124,11 @@ class Step:
         with torch.no_grad():
             seen = detached(output)
             measured = [self._score(score, seen, target, context) for score in self._scores.values()]
-        gradients = [None if t.grad is None else t.grad.clone() for t in trained]
-        return cost.detach(), measured, gradients, tensors
+        return cost.detach(), measured, [t.grad for t in trained], tensors
 
     def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The tensors that the module computes with: copies, so that what it writes in place stays here."""
-        tensors = {name: _owned(value, self._tensors[name].dtype) for name, value in given.items()}
+        """The tensors that the module computes with. It may write to them, which is recorded."""
+        tensors = {name: _as_held(value, self._tensors[name].dtype) for name, value in given.items()}
         parameters = dict(self._model.named_parameters())
         for name in self._trainable:
             _add_hooks(tensors[name].requires_grad_(), parameters[name])
@@ -160,8 +159,9 @@ def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:
         tensor.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def _owned(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return value.detach().clone() if value.dtype == dtype else value.detach().to(dtype)
+def _as_held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """An input in the dtype that the module has it in."""
+    return value if value.dtype == dtype else value.to(dtype)
 
 
 def as_travelling_like(given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
@@ -201,6 +201,9 @@ def _leaves(cost: torch.Tensor) -> Iterator[tuple[torch.Tensor, Any]]:
 def _clipped(
     gradients: Sequence[torch.Tensor | None], clip_norm: float | None, clip_value: float | None
 ) -> list[torch.Tensor | None]:
+    if clip_norm is None and clip_value is None:
+        return list(gradients)
+    gradients = [None if g is None else g.clone() for g in gradients]  # two may share memory
     holders = [None if g is None else torch.empty_like(g) for g in gradients]
     for holder, gradient in zip(holders, gradients, strict=True):
         if holder is not None:
