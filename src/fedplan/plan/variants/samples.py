@@ -17,6 +17,7 @@ from fedplan.plan.ops import DTYPES
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.spec import PlanInputSpec
+from fedplan.plan.variants.random_inputs import draw
 
 _ABOVE = (1000, 100, 10, 4, 3, 2)
 """Integers are drawn below the first of these with which the Plan runs: class numbers, words."""
@@ -62,7 +63,7 @@ class Samples:
 
         Args:
             rows: extent of dimensions of any size.
-            seed: of the random numbers.
+            seed: of the random numbers, those of random inputs among them.
 
         Raises:
             PlanExecutionError: the op list runs with none of the inputs that were tried.
@@ -157,7 +158,11 @@ class Samples:
     def _drawn(self, rows: int, ranges: Mapping[int, Range], positive: bool, seed: int) -> list[Tensor]:
         random = torch.Generator().manual_seed(seed)
         drawn = _Draw(rows, positive, random, self._model)
-        return [drawn.one(item, ranges.get(place, (0, 1))) for place, item in enumerate(self._inputs)]
+        chance = draw(self._graph, self._inputs, rows, seed)
+        return [
+            chance[place] if place in chance else drawn.one(item, ranges.get(place, (0, 1)))
+            for place, item in enumerate(self._inputs)
+        ]
 
 
 def samples(
@@ -223,10 +228,10 @@ class _Draw:
         dtype = DTYPES[item.dtype]
         if kind == PlanInputSpec.TYPE_OPTIMIZER_STATE and self.positive:
             return torch.zeros(shape, dtype=dtype)  # as at the start of a cycle
-        draw = _DRAWN.get(kind)
-        if draw is not None:
-            drawn = draw(shape, self.rows, self.random)
-            return drawn.to(dtype) if dtype.is_floating_point else drawn.ceil().to(dtype)
+        known = _DRAWN.get(kind)
+        if known is not None:
+            numbers = known(shape, self.rows, self.random)
+            return numbers.to(dtype) if dtype.is_floating_point else numbers.ceil().to(dtype)
         if dtype == torch.bool:
             return torch.randint(0, 2, shape, generator=self.random).to(dtype)
         if not dtype.is_floating_point:
