@@ -11,7 +11,7 @@ from fedplan.errors import TranslationError
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ops import lookup
 from fedplan.plan.ops.op import Kind
-from fedplan.plan.random import NORMAL
+from fedplan.plan.random import UNIFORM
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.variants.random_inputs import distribution
 from fedplan.plan.variants.tfjs.emitter import Term
@@ -20,7 +20,11 @@ from fedplan.plan.variants.tfjs.vocabulary.chance import BELOW_ONE
 
 _COMPARISONS = frozenset(f"aten.{name}.Scalar" for name in ("ge", "gt", "le", "lt"))
 
-_PIN = "Pin the batch size with pin_batch=True."
+_WHY = (
+    "It takes random numbers, for each sample of the batch. For a batch of any size tfjs draws masks, and "
+    "nothing else: compare them with one number only, as dropout does, or pin the batch size with "
+    "pin_batch=True."
+)
 
 
 def drawn(t: Translator, graph: Graph, number: int, item: PlanInput) -> Term:
@@ -36,50 +40,46 @@ def drawn(t: Translator, graph: Graph, number: int, item: PlanInput) -> Term:
         TranslationError: its shape depends on the batch size, and it is no mask; names who reads it.
         PlanFormatError: there is no such distribution.
     """
-    shape, kind = t.shape(Ref(number)), distribution(item)
+    shape = t.shape(Ref(number))
     if not any(isinstance(extent, Varying) for extent in shape):
         extents = t.written(shape)
-        return (
-            t.draw("randomNormal", extents)
-            if kind == NORMAL
-            else t.draw("randomUniform", extents, 0, BELOW_ONE)
-        )
-    threshold = _threshold(graph, number, kind, item.name)
+        if distribution(item) == UNIFORM:
+            return t.draw("randomUniform", extents, 0, BELOW_ONE)
+        return t.draw("randomNormal", extents)
+    threshold = _threshold(graph, number, item)
     if 0 < threshold < 1:
         return t.draw("dropout", t.full(shape, 1.0, "float32"), threshold)
     return t.full(shape, 1.0 if threshold <= 0 else 0.0, "float32")  # each is above it, or below
 
 
-def _threshold(graph: Graph, number: int, kind: str, name: str) -> float:
-    """The one number with which all that reads a random input compares it."""
+def _threshold(graph: Graph, number: int, item: PlanInput) -> float:
+    """The one number with which all that reads a random input compares it; zero if only its size is read."""
     found: float | None = None
     for node in _readers(graph, number):
-        if node is None or kind == NORMAL or node.op not in _COMPARISONS or isinstance(node.args[1], Ref):
-            raise _refusal(
-                node, name, f"for each sample of a batch, tfjs draws only masks as dropout has. {_PIN}"
-            )
-        assert isinstance(node.args[1], int | float)
-        if found is not None and found != node.args[1]:
-            raise _refusal(node, name, f"tfjs compares those of a batch with one number only. {_PIN}")
-        found = node.args[1]
-    assert found is not None  # it is read
-    return found
+        limit = _limit(node) if distribution(item) == UNIFORM else None
+        if limit is None or found not in {None, limit}:
+            op, source = (item.name, None) if node is None else (node.op, node.source)
+            raise TranslationError(op, "tfjs", source=source, why=_WHY)
+        found = limit
+    return 0.0 if found is None else found
+
+
+def _limit(node: Node | None) -> float | None:
+    """The number with which an operation compares what it reads, if it does that."""
+    number = node.args[1] if node is not None and node.op in _COMPARISONS else None
+    return number if isinstance(number, int | float) else None
 
 
 def _readers(graph: Graph, number: int) -> Iterator[Node | None]:
-    """What reads a value, also under another shape; None stands for the one who gets the outputs."""
+    """What reads a value's elements, also under another shape; None stands for who gets the outputs."""
     same = {number}
     for node in graph.nodes:
         if same.isdisjoint(node.refs()):
             continue
-        if lookup(node.op).kind is Kind.VIEW:
+        kind = lookup(node.op).kind
+        if kind is Kind.VIEW:
             same.update(node.results)
-        else:
+        elif kind is not Kind.SIZE:
             yield node
     if not same.isdisjoint(graph.outputs):
         yield None
-
-
-def _refusal(node: Node | None, name: str, why: str) -> TranslationError:
-    op, source = (name, None) if node is None else (node.op, node.source)
-    return TranslationError(op, "tfjs", source=source, why=f"It takes random numbers, and {why}")
