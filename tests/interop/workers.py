@@ -68,6 +68,7 @@ async def take_part(
     token: str | None = None,
     *,
     patience: int = 20,
+    core: str | None = None,
 ) -> Outcome:
     """Runs a worker until it has trained in as many cycles as there are batches for, or gives up.
 
@@ -79,6 +80,7 @@ async def take_part(
         cycles: the batches of each cycle.
         token: the worker's auth_token.
         patience: how many rejections it waits out.
+        core: the package with another version of tfjs-core than 1.7.4.
     """
     task = {
         "url": url,
@@ -93,7 +95,7 @@ async def take_part(
         ],
         "patience": patience,
     }
-    lines = await run_node(PROGRAMS[runtime], json.dumps(task))
+    lines = await run_node(PROGRAMS[runtime], json.dumps(task), core)
     return Outcome([json.loads(line) for line in lines.splitlines()])
 
 
