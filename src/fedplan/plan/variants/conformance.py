@@ -42,8 +42,8 @@ _NOTHING = 1e-6
 _ASIDE = 1e-3
 """How far inputs are moved to see whether a difference was that of a corner."""
 
-_ROWS = (3, 5)
-"""Batch sizes that are tried, besides a single sample where the op list itself runs with one."""
+_MORE = 2
+"""How many samples more a second batch has, of those that are tried besides a single sample."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,7 +110,8 @@ def check_variants(
 def _points(plan: Plan, model: Sequence[Tensor] | None, example: Sequence[Tensor] | None) -> list[Point]:
     """The author's example, and random arguments at several batch sizes, where the op list is defined."""
     source = Samples(plan.graph, plan.inputs, model, example)
-    made = [Point(plan, source.draw(rows, seed), seed) for seed, rows in enumerate(_ROWS)]
+    sizes = (source.rows, source.rows + _MORE)
+    made = [Point(plan, source.draw(rows, seed), seed) for seed, rows in enumerate(sizes)]
     alone = source.draw_alone() if any(None in (item.shape or ()) for item in plan.inputs) else None
     first, last = ([] if found is None else [Point(plan, found)] for found in (source.example(), alone))
     points = [*first, *made, *last]

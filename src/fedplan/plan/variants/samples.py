@@ -25,15 +25,20 @@ _ABOVE = (1000, 100, 10, 4, 3, 2)
 _LOWEST = (0, 1)
 """The smallest integer is the first of these with which the Plan runs: a length must not be zero."""
 
-_ROWS = 3
-"""Extent of dimensions of any size while ranges are looked for."""
+_ROWS = (3, 5, 8, 16, 64)
+"""Extents of dimensions of any size: ranges are looked for with the first with which the Plan runs. One that
+takes the ten largest losses of a batch needs as many rows."""
 
 Range = tuple[int, int]
 """The smallest integer, and what all are below."""
 
 
 class Samples:
-    """Arguments for a Plan, with which its op list runs."""
+    """Arguments for a Plan, with which its op list runs.
+
+    Attributes:
+        rows: a batch size with which it runs, if any that is tried does.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,7 @@ class Samples:
         """
         self._graph, self._inputs, self._model = graph, inputs, model
         self._example = {} if example is None else _fitted(inputs, example)
-        self._ranges = self._found()
+        self.rows, self._ranges = self._found()
 
     def draw(self, rows: int, seed: int = 0) -> list[Tensor]:
         """Arguments with which the op list gives finite results, if any that are tried do.
@@ -107,28 +112,32 @@ class Samples:
                 for place, value in self._example.items()
                 if (self._inputs[place].shape or (0,))[0] is None
             ),
-            _ROWS,
+            self.rows,
         )
         drawn = self._drawn(rows, self._ranges, False, 0)
         arguments = [self._example.get(place, value) for place, value in enumerate(drawn)]
         return arguments if self._accepted(arguments) else None
 
-    def _found(self) -> dict[int, Range]:
-        """For each input of integers the widest range with which the Plan runs, others at their smallest."""
+    def _found(self) -> tuple[int, dict[int, Range]]:
+        """Rows with which the Plan runs, and for each input of integers the widest range with which it does.
+
+        Other inputs are at their smallest meanwhile.
+        """
         places = [place for place, item in enumerate(self._inputs) if _is_free_integer(item)]
         ranges = {place: self._shown(place) for place in places}
         known = {place: found for place, found in ranges.items() if found is not None}
         unknown = [place for place in places if place not in known]
-        found = dict(known)
-        for lowest in itertools.product(_LOWEST, repeat=len(unknown)):
+        for rows, lowest in itertools.product(_ROWS, itertools.product(_LOWEST, repeat=len(unknown))):
             found = known | {place: (low, low + 1) for place, low in zip(unknown, lowest, strict=True)}
-            if self._runs(found):
+            if self._runs(found, rows):
                 break
+        else:
+            rows = _ROWS[0]
         for place in unknown:
             low = found[place][0]
             wider = ({**found, place: (low, above)} for above in _ABOVE if above > low + 1)
-            found = next(filter(self._runs, wider), found)
-        return found
+            found = next((ranges for ranges in wider if self._runs(ranges, rows)), found)
+        return rows, found
 
     def _shown(self, place: int) -> Range | None:
         """The range of an example's integers, if it has more than one."""
@@ -137,8 +146,8 @@ class Samples:
             return None
         return int(shown.min()), int(shown.max()) + 1
 
-    def _runs(self, ranges: Mapping[int, Range]) -> bool:
-        return any(self._accepted(self._drawn(_ROWS, ranges, positive, 0)) for positive in (False, True))
+    def _runs(self, ranges: Mapping[int, Range], rows: int) -> bool:
+        return any(self._accepted(self._drawn(rows, ranges, positive, 0)) for positive in (False, True))
 
     def _accepted(self, arguments: Sequence[Tensor]) -> bool:
         """Whether the op list runs with these."""
