@@ -266,6 +266,11 @@ class TestSamples:
         assert source.draw(source.rows)[1].unique().tolist() == [0, 1, 2]
         assert with_variants(plan).variants.names() == ["torchscript", "tfjs"]
 
+    def test_have_as_many_rows_as_it_takes_to_be_finite(self) -> None:
+        plan = trace(lambda x: x.square().sum() / (x.shape[0] - 3), torch.randn(8, 3))
+        assert Samples(plan.graph, plan.inputs).rows == 5
+        assert with_variants(plan).variants.names() == ["torchscript", "tfjs"]
+
     def test_need_not_be_finite_where_no_numbers_are(self) -> None:
         plan = trace(lambda x: x / 0 * 0, torch.zeros(4, 3))
         assert samples(plan.graph, plan.inputs, 3)[0].shape == (3, 3)

@@ -22,7 +22,7 @@ from fedplan.plan.run.interpreter import describe, interpret
 from fedplan.plan.variants.forms import FORMS
 from fedplan.plan.variants.random_inputs import draw
 from fedplan.plan.variants.rounding import FLOAT32, Point, apart, step
-from fedplan.plan.variants.samples import Samples
+from fedplan.plan.variants.samples import Samples, finite
 
 TOLERANCE = 1e-4
 """The greatest error with which a variant still counts as the same, where all is computed in float32."""
@@ -115,7 +115,8 @@ def _points(plan: Plan, model: Sequence[Tensor] | None, example: Sequence[Tensor
     alone = source.draw_alone() if any(None in (item.shape or ()) for item in plan.inputs) else None
     first, last = ([] if found is None else [Point(plan, found)] for found in (source.example(), alone))
     points = [*first, *made, *last]
-    return [point for point in points if point.defined] or points
+    defined = [point for point in points if point.defined] or points
+    return [point for point in defined if finite(point.expected)] or defined
 
 
 def _point(plan: Plan, inputs: Sequence[Tensor]) -> Point:

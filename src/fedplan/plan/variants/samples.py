@@ -25,9 +25,12 @@ _ABOVE = (1000, 100, 10, 4, 3, 2)
 _LOWEST = (0, 1)
 """The smallest integer is the first of these with which the Plan runs: a length must not be zero."""
 
-_ROWS = (3, 5, 8, 16, 64)
-"""Extents of dimensions of any size: ranges are looked for with the first with which the Plan runs. One that
-takes the ten largest losses of a batch needs as many rows."""
+_ROWS = (3, 5, 8, 16)
+"""Extents of dimensions of any size: ranges are looked for with the first with which the Plan gives finite
+results, or runs. One that takes the ten largest losses of a batch needs as many rows."""
+
+_FINITE, _RUNS, _FAILS = 2, 1, 0
+"""What a Plan makes of arguments."""
 
 Range = tuple[int, int]
 """The smallest integer, and what all are below."""
@@ -37,7 +40,7 @@ class Samples:
     """Arguments for a Plan, with which its op list runs.
 
     Attributes:
-        rows: a batch size with which it runs, if any that is tried does.
+        rows: a batch size with which the results are finite, if any that is tried is one.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Samples:
                 except PlanExecutionError as error:
                     failure = error
                     continue
-                if all(bool(torch.isfinite(value).all()) for value in outputs):
+                if finite(outputs):
                     return arguments
                 ran = ran or arguments
                 break  # integers fit; the numbers do not
@@ -116,27 +119,26 @@ class Samples:
         )
         drawn = self._drawn(rows, self._ranges, False, 0)
         arguments = [self._example.get(place, value) for place, value in enumerate(drawn)]
-        return arguments if self._accepted(arguments) else None
+        return arguments if self._made(arguments) else None
 
     def _found(self) -> tuple[int, dict[int, Range]]:
-        """Rows with which the Plan runs, and for each input of integers the widest range with which it does.
-
-        Other inputs are at their smallest meanwhile.
-        """
+        """Rows with which the Plan runs, and for each input of integers the widest range that it takes."""
         places = [place for place, item in enumerate(self._inputs) if _is_free_integer(item)]
         ranges = {place: self._shown(place) for place in places}
         known = {place: found for place, found in ranges.items() if found is not None}
         unknown = [place for place in places if place not in known]
-        for rows, lowest in itertools.product(_ROWS, itertools.product(_LOWEST, repeat=len(unknown))):
-            found = known | {place: (low, low + 1) for place, low in zip(unknown, lowest, strict=True)}
-            if self._runs(found, rows):
+        best, rows, found = _FAILS, _ROWS[0], known | dict.fromkeys(unknown, (0, 1))
+        for count, lowest in itertools.product(_ROWS, itertools.product(_LOWEST, repeat=len(unknown))):
+            tried = known | {place: (low, low + 1) for place, low in zip(unknown, lowest, strict=True)}
+            made = self._tried(tried, count)
+            if made > best:
+                best, rows, found = made, count, tried
+            if made == _FINITE:
                 break
-        else:
-            rows = _ROWS[0]
         for place in unknown:
             low = found[place][0]
             wider = ({**found, place: (low, above)} for above in _ABOVE if above > low + 1)
-            found = next((ranges for ranges in wider if self._runs(ranges, rows)), found)
+            found = next((ranges for ranges in wider if self._tried(ranges, rows)), found)
         return rows, found
 
     def _shown(self, place: int) -> Range | None:
@@ -146,16 +148,20 @@ class Samples:
             return None
         return int(shown.min()), int(shown.max()) + 1
 
-    def _runs(self, ranges: Mapping[int, Range], rows: int) -> bool:
-        return any(self._accepted(self._drawn(rows, ranges, positive, 0)) for positive in (False, True))
+    def _tried(self, ranges: Mapping[int, Range], rows: int) -> int:
+        made = _FAILS
+        for positive in (False, True):
+            made = max(made, self._made(self._drawn(rows, ranges, positive, 0)))
+            if made == _FINITE:
+                break
+        return made
 
-    def _accepted(self, arguments: Sequence[Tensor]) -> bool:
-        """Whether the op list runs with these."""
+    def _made(self, arguments: Sequence[Tensor]) -> int:
+        """What the op list makes of these."""
         try:
-            interpret(self._graph, arguments)
+            return _FINITE if finite(interpret(self._graph, arguments)) else _RUNS
         except PlanExecutionError:
-            return False
-        return True
+            return _FAILS
 
     def _narrower(self) -> Iterator[dict[int, Range]]:
         """The ranges, and narrower ones: integers that are valid one by one need not be so together."""
@@ -172,6 +178,11 @@ class Samples:
             chance[place] if place in chance else drawn.one(item, ranges.get(place, (0, 1)))
             for place, item in enumerate(self._inputs)
         ]
+
+
+def finite(values: Sequence[Tensor]) -> bool:
+    """Whether all their elements are."""
+    return all(bool(torch.isfinite(value).all()) for value in values)
 
 
 def samples(
