@@ -22,6 +22,7 @@ from fedplan.plan import (
     with_variants,
 )
 from fedplan.plan.variants.random_inputs import draw
+from fedplan.plan.variants.tfjs.interpreter import execute
 from fedplan.plan.variants.torchscript import run
 from tests.plan.tracing.test_random_inputs import MODELS, RECURRENT, Module, after, batch, noisy, pictures
 from tests.plan.variants.tfjs.agreement import role_of
@@ -162,6 +163,17 @@ class TestBrowsers:
     def test_take_the_other_inputs(self) -> None:
         plan = step(MODELS["dropout"]())
         assert len(role_of(plan).input_placeholder_ids) == len(plan.inputs) - 1
+
+    @pytest.mark.parametrize("limit", [0.0, 0.25, 0.3, 0.5, 1 - 2.0**-24])
+    @pytest.mark.parametrize("compare", [torch.ge, torch.gt, torch.le, torch.lt])
+    def test_compare_as_the_op_list_does_to_the_last_bit(
+        self, compare: Callable[[torch.Tensor, float], torch.Tensor], limit: float
+    ) -> None:
+        plan = trace(lambda x: compare(torch.rand_like(x), limit), torch.ones(4))
+        near = torch.tensor(limit)  # in float32
+        drawn = torch.stack([near - 2.0**-24, near, near + 2.0**-24, torch.rand(())]).clamp(0, 1 - 2.0**-24)
+        (made,) = execute(role_of(plan), [torch.ones(4)], {plan.graph.inputs[1]: drawn})
+        assert torch.equal(made, compare(drawn, limit))
 
     def test_that_compare_one_draw_with_two_numbers_are_refused(self) -> None:
         def three(x: torch.Tensor) -> torch.Tensor:

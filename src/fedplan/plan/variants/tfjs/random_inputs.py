@@ -5,7 +5,10 @@ tfjs draws a tensor of a given shape, which must stand in the Plan, so it cannot
 below p where u is, and at least 1 where u is not: no comparison with p tells it from u.
 """
 
+import math
 from collections.abc import Iterator
+
+import torch
 
 from fedplan.errors import TranslationError
 from fedplan.plan.ir.graph import Graph, Node, Ref
@@ -18,7 +21,11 @@ from fedplan.plan.variants.tfjs.emitter import Term
 from fedplan.plan.variants.tfjs.translator import Translator, Varying
 from fedplan.plan.variants.tfjs.vocabulary.chance import BELOW_ONE
 
-_COMPARISONS = frozenset(f"aten.{name}.Scalar" for name in ("ge", "gt", "le", "lt"))
+_FROM, _ABOVE = ("aten.ge.Scalar", "aten.lt.Scalar"), ("aten.gt.Scalar", "aten.le.Scalar")
+"""Comparisons that part uniform numbers from a number on, and above it."""
+
+_STEP = 2.0**-24
+"""From one uniform number to the next."""
 
 _WHY = (
     "It takes random numbers, for each sample of the batch. For a batch of any size tfjs draws masks, and "
@@ -65,9 +72,13 @@ def _threshold(graph: Graph, number: int, item: PlanInput) -> float:
 
 
 def _limit(node: Node | None) -> float | None:
-    """The number with which an operation compares what it reads, if it does that."""
-    number = node.args[1] if node is not None and node.op in _COMPARISONS else None
-    return number if isinstance(number, int | float) else None
+    """For an operation that compares what it reads with a number: where the numbers that are not below begin."""
+    if node is None or node.op not in (*_FROM, *_ABOVE) or not isinstance(node.args[1], int | float):
+        return None
+    number = float(torch.tensor(node.args[1], dtype=torch.float32))
+    if not math.isfinite(number):
+        return None
+    return number if node.op in _FROM else (math.floor(number / _STEP) + 1) * _STEP
 
 
 def _readers(graph: Graph, number: int) -> Iterator[Node | None]:
