@@ -72,7 +72,7 @@ def _threshold(graph: Graph, number: int, item: PlanInput) -> float:
 
 
 def _limit(node: Node | None) -> float | None:
-    """For an operation that compares what it reads with a number: where the numbers that are not below begin."""
+    """The least of the uniform numbers that are not below, for an operation that compares with a number."""
     if node is None or node.op not in (*_FROM, *_ABOVE) or not isinstance(node.args[1], int | float):
         return None
     number = float(torch.tensor(node.args[1], dtype=torch.float32))
