@@ -21,6 +21,10 @@ Result = Array | list[Any] | str
 """An output: a tensor, a list of them, or what it was as text, when it was no tensor."""
 
 
+_SECONDS = 500.0
+"""How long all Plans of a call may take together: WebGL compiles a program for each operation."""
+
+
 class TfjsError(Exception):
     """What syft.js or tfjs-core had to say against an action."""
 
@@ -64,7 +68,7 @@ def run_plans(
         for plan, inputs in plans
     ]
     program, core = PROGRAMS[runtime]
-    lines = asyncio.run(run_node(program, json.dumps(tasks), core)).splitlines()
+    lines = asyncio.run(run_node(program, json.dumps(tasks), core, _SECONDS)).splitlines()
     return [_result(json.loads(line)) for line in lines]
 
 

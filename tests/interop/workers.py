@@ -99,13 +99,14 @@ async def take_part(
     return Outcome([json.loads(line) for line in lines.splitlines()])
 
 
-async def run_node(program: str, text: str, core: str | None = None) -> str:
+async def run_node(program: str, text: str, core: str | None = None, seconds: float = _SECONDS) -> str:
     """Runs a program of this folder on a text; its words on standard error are shown when it fails.
 
     Args:
         program: its file.
         text: what it reads.
         core: the package with another version of tfjs-core.
+        seconds: how long it may take.
     """
     chromium = next(filter(None, map(shutil.which, _CHROMIUM)), "/no/chromium/on/PATH")
     node = await asyncio.create_subprocess_exec(
@@ -116,7 +117,7 @@ async def run_node(program: str, text: str, core: str | None = None) -> str:
         env=os.environ | {"CHROMIUM": chromium} | ({"TFJS_CORE": core} if core else {}),
     )
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(seconds):
             output, errors = await node.communicate(text.encode())
     finally:
         if node.returncode is None:
