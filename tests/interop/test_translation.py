@@ -23,7 +23,7 @@ from tests.plan.variants.tfjs.test_convolutions import (
 )
 from tests.plan.variants.tfjs.test_indexing import CHOICES, PUT
 from tests.plan.variants.tfjs.test_ordering import ORDERS
-from tests.plan.variants.tfjs.test_pools import POOLS
+from tests.plan.variants.tfjs.test_pools import POOLS, POOLS_OF_VOLUMES
 from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX, FUNCTIONS_OF_A_VOLUME, VOLUMES
 
 from .actions import Array
@@ -67,6 +67,12 @@ CASES: dict[str, Callable[[], Case]] = {
     **{
         f"pool: {name}": functools.partial(function_of, gradients(each), torch.zeros(4, 2, 6, 9))
         for name, each in POOLS.items()
+    },
+    **{
+        f"pool of volumes: {name}": functools.partial(
+            function_of, gradients(each), torch.zeros(4, 2, 4, 5, 6)
+        )
+        for name, each in POOLS_OF_VOLUMES.items()
     },
     **{
         f"chosen: {name}": functools.partial(function_of, gradients(each), *examples)

@@ -21,17 +21,22 @@ Result = Array | list[Any] | str
 """An output: a tensor, a list of them, or what it was as text, when it was no tensor."""
 
 
+_SECONDS = 500.0
+"""How long all Plans of a call may take together: WebGL compiles a program for each operation."""
+
+
 class TfjsError(Exception):
     """What syft.js or tfjs-core had to say against an action."""
 
 
-_OLDEST = "tfjs-core-1.2.5"
+OLDEST = "tfjs-core-1.2.5"
+"""The package with the oldest version of tfjs-core that Plans are made for."""
 
 PROGRAMS = {
     "Node": ("run_plans.mjs", None),
     "Chromium": ("run_plans_in_page.mjs", None),
-    "Node, tfjs-core 1.2.5": ("run_plans.mjs", _OLDEST),
-    "Chromium, tfjs-core 1.2.5": ("run_plans_in_page.mjs", _OLDEST),
+    "Node, tfjs-core 1.2.5": ("run_plans.mjs", OLDEST),
+    "Chromium, tfjs-core 1.2.5": ("run_plans_in_page.mjs", OLDEST),
 }
 """By where Plans run: a program, and the package with another tfjs-core than 1.7.4. In Node tfjs computes in
 plain JavaScript, in Chromium with WebGL."""
@@ -63,7 +68,7 @@ def run_plans(
         for plan, inputs in plans
     ]
     program, core = PROGRAMS[runtime]
-    lines = asyncio.run(run_node(program, json.dumps(tasks), core)).splitlines()
+    lines = asyncio.run(run_node(program, json.dumps(tasks), core, _SECONDS)).splitlines()
     return [_result(json.loads(line)) for line in lines]
 
 

@@ -13,6 +13,7 @@ from fedplan.plan import (
     Plan,
     PlanInputSpec,
     PlanOutputSpec,
+    RandomStream,
     from_torch,
     model_parameters,
     to_torch,
@@ -49,11 +50,11 @@ class Training:
     batches: Callable[[int, int], list[Batch]]
 
     def train(
-        self, params: Sequence[torch.Tensor], batches: Sequence[Batch]
+        self, params: Sequence[torch.Tensor], batches: Sequence[Batch], seed: int = 0
     ) -> tuple[list[float], list[torch.Tensor]]:
         """What a worker does in a cycle, in Python: the loss of each batch, and the trained params."""
-        plan, losses = Plan.parse(self.plan), []
-        for data, target in batches:
+        plan, losses, random = Plan.parse(self.plan), [], RandomStream(seed)
+        for step, (data, target) in enumerate(batches):
             given = {
                 "data": [data],
                 "target": [target],
@@ -61,7 +62,8 @@ class Training:
                 "lr": [torch.tensor([self.client_config["lr"]])],
                 "params": params,
             }
-            outputs = plan(*(value for name in self.inputs for value in given[name]))
+            values = [value for name in self.inputs for value in given[name]]
+            outputs = plan(*values, random=random, step=step)
             losses.append(outputs[0].item())
             params = outputs[-len(params) :]
         return losses, list(params)
@@ -112,11 +114,11 @@ def pysyft_mlp() -> Training:
     )
 
 
-def _made_up(seed: int, count: int) -> list[Batch]:
+def _made_up(seed: int, count: int, rows: int = 4) -> list[Batch]:
     """Random data; the targets follow from them, so that there is something to learn."""
     generator = torch.Generator().manual_seed(seed)
     teacher = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    data = [torch.randn(4, 6, generator=generator) for _ in range(count)]
+    data = [torch.randn(rows, 6, generator=generator) for _ in range(count)]
     return [(x, functional.one_hot((x @ teacher).argmax(1), 3)) for x in data]
 
 
@@ -161,7 +163,27 @@ def half_frozen() -> Training:
     )
 
 
+def with_dropout(probability: float = 0.5) -> Training:
+    """A perceptron that drops out, on batches that are large enough for a loss with little noise."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(6, 64), torch.nn.ReLU(), torch.nn.Dropout(probability), torch.nn.Linear(64, 3)
+    )
+    for tensor in model.state_dict().values():
+        tensor.normal_(0, 0.3, generator=generator)
+    example = (torch.ones(4, 6), torch.zeros(4, dtype=torch.long))
+    plan = training_plan(model, functional.cross_entropy, example=example)
+    return Training(
+        plan=with_variants(plan, variants=["tfjs"]).serialize(),
+        params=tuple(model_parameters(model)),
+        inputs=("data", "target", "lr", "params"),
+        outputs=1,
+        client_config={"batch_size": 64, "lr": 0.2},
+        batches=lambda seed, count: [(x, y.argmax(1)) for x, y in _made_up(seed, count, rows=64)],
+    )
+
+
 TRAININGS = {"PySyft's MLP": pysyft_mlp, "a large model": large}
 
-OTHERS = {"a frozen layer": half_frozen}
+OTHERS = {"a frozen layer": half_frozen, "dropout": with_dropout}
 """Trainings of single tests."""

@@ -68,6 +68,7 @@ async def take_part(
     token: str | None = None,
     *,
     patience: int = 20,
+    core: str | None = None,
 ) -> Outcome:
     """Runs a worker until it has trained in as many cycles as there are batches for, or gives up.
 
@@ -79,6 +80,7 @@ async def take_part(
         cycles: the batches of each cycle.
         token: the worker's auth_token.
         patience: how many rejections it waits out.
+        core: the package with another version of tfjs-core than 1.7.4.
     """
     task = {
         "url": url,
@@ -93,17 +95,18 @@ async def take_part(
         ],
         "patience": patience,
     }
-    lines = await run_node(PROGRAMS[runtime], json.dumps(task))
+    lines = await run_node(PROGRAMS[runtime], json.dumps(task), core)
     return Outcome([json.loads(line) for line in lines.splitlines()])
 
 
-async def run_node(program: str, text: str, core: str | None = None) -> str:
+async def run_node(program: str, text: str, core: str | None = None, seconds: float = _SECONDS) -> str:
     """Runs a program of this folder on a text; its words on standard error are shown when it fails.
 
     Args:
         program: its file.
         text: what it reads.
         core: the package with another version of tfjs-core.
+        seconds: how long it may take.
     """
     chromium = next(filter(None, map(shutil.which, _CHROMIUM)), "/no/chromium/on/PATH")
     node = await asyncio.create_subprocess_exec(
@@ -114,7 +117,7 @@ async def run_node(program: str, text: str, core: str | None = None) -> str:
         env=os.environ | {"CHROMIUM": chromium} | ({"TFJS_CORE": core} if core else {}),
     )
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(seconds):
             output, errors = await node.communicate(text.encode())
     finally:
         if node.returncode is None:

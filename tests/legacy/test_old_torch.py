@@ -13,16 +13,20 @@ from fedplan.plan import OPS, Plan, PlanOutput, model_parameters, training_plan
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ops import DTYPES
 from fedplan.plan.run.interpreter import interpret
+from fedplan.plan.variants.random_inputs import draw
 from fedplan.plan.variants.torchscript import write
 from fedplan.plan.variants.torchscript.arguments import arguments
 from tests.legacy.environments import OLD_TORCH, wanted
 from tests.plan.families import FAMILIES, images
+from tests.plan.tracing.test_random_inputs import MODELS, RECURRENT, batch
 from tests.plan.tracing.test_training import optimizer_state, traced
 from tests.plan.variants.torchscript.operations import SAMPLES
 
 pytestmark = wanted
 
 SAID = [op.name for op in OPS.values() if op.torchscript is not None]
+
+SEED = 5
 
 Case = tuple[Plan, Sequence[torch.Tensor]]
 
@@ -50,6 +54,18 @@ def of_a_frozen_batch_norm() -> Case:
     return plan, [*images(6), torch.tensor([6.0]), torch.tensor([0.1]), *model_parameters(model)]
 
 
+MODELS_WITH_CHANCE = {**MODELS, **RECURRENT}
+
+
+def of_chance(name: str, rows: int) -> Case:
+    """A step that draws; the numbers are those that torch draws under the seed."""
+    torch.manual_seed(0)
+    model = MODELS_WITH_CHANCE[name]()
+    plan = training_plan(model, torch.nn.functional.cross_entropy, example=batch(7))
+    numbers = draw(plan.graph, plan.inputs, rows, SEED)
+    return plan, [*batch(rows), torch.tensor([0.1]), *model_parameters(model), *numbers.values()]
+
+
 def cases() -> Iterator[tuple[str, Case]]:
     for name, family in FAMILIES.items():
         for rows in family.sizes:
@@ -61,12 +77,17 @@ def cases() -> Iterator[tuple[str, Case]]:
             continue
         for strided in (False, True):
             yield f"{sample.op}; {number} {strided}", sample.plan(strided)
+    for name in MODELS_WITH_CHANCE:
+        for rows in (5, 7):
+            yield f"chance: {name}; {rows}", of_chance(name, rows)
 
 
 def save(folder: Path, case: Case) -> None:
     plan, given = case
     folder.mkdir()
     (folder / "archive.pt").write_bytes(write(plan))
+    if any(item.is_random for item in plan.inputs):
+        (folder / "seed.json").write_text(json.dumps(SEED))
     places = [a.inputs if a.listed else a.inputs[0] for a in arguments(plan.inputs)]
     (folder / "places.json").write_text(json.dumps(places))
     for name, tensors in (("arguments", given), ("expected", interpret(plan.graph, given))):
@@ -117,6 +138,14 @@ def test_a_family_trains(name: str, results: dict[str, dict[str, float | str]]) 
     assert not [result["error"] for result in found.values() if "error" in result]
     worst = max(float(result["difference"]) for result in found.values())
     print(f" {name}: {len(found)} archive(s), largest difference {worst:.1e}")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", MODELS_WITH_CHANCE)
+def test_a_step_draws_and_computes_what_the_op_list_does_with_these_numbers(
+    name: str, results: dict[str, dict[str, float | str]]
+) -> None:
+    assert not {n: r["error"] for n, r in of(results, f"chance: {name}").items() if "error" in r}
 
 
 @pytest.mark.timeout(600)

@@ -23,6 +23,9 @@ import torch
 
 from fedplan.errors import ConfigError, PlanInputError
 
+UNIFORM, NORMAL = "uniform", "normal"
+"""Distributions: from 0 to 1 without 1; mean 0 and variance 1."""
+
 _SEED_BITS = 128
 _WORD = 1 << 64
 
@@ -278,7 +281,7 @@ _NORMAL: Mapping[torch.dtype, tuple[type, _Fill]] = {
 }
 
 DISTRIBUTIONS: Mapping[str, Callable[..., torch.Tensor]] = {
-    "uniform": RandomStream.uniform,
-    "normal": RandomStream.normal,
+    UNIFORM: RandomStream.uniform,
+    NORMAL: RandomStream.normal,
 }
 """What a random input may ask for, by name. Each is called like the method, with the stream first."""

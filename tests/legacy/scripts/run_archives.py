@@ -4,7 +4,9 @@
 
 Each folder in FOLDER holds ``archive.pt``, ``arguments.npz`` and ``expected.npz`` with the Plan's flat
 arguments and outputs, and ``places.json`` with the places of the arguments that `forward` takes: a number for
-a tensor, a list for a list of tensors. What came out of each is printed as one JSON object, by folder.
+a tensor, a list for a list of tensors. ``seed.json`` is there if it draws random numbers: with this seed it
+gives the outputs, and without one other outputs each time. What came out of each is printed as one JSON
+object, by folder.
 """
 
 import json
@@ -44,13 +46,21 @@ def run(folder):
     expected = tensors(folder / "expected.npz")
     places = json.loads((folder / "places.json").read_text())
     arguments = [[flat[i] for i in place] if isinstance(place, list) else flat[place] for place in places]
+    seed = folder / "seed.json"
     worst = 0.0
     for _ in range(RUNS):
+        if seed.exists():
+            torch.manual_seed(json.loads(seed.read_text()))
         with torch.no_grad():
             outputs = module(*arguments)
         if len(outputs) != len(expected):
             raise ValueError("%d outputs instead of %d" % (len(outputs), len(expected)))
         worst = max([worst, *map(compare, outputs, expected)])
+    if seed.exists():
+        with torch.no_grad():
+            again = module(*arguments)
+        if all(map(torch.equal, outputs, again)):
+            raise ValueError("it draws the same numbers twice")
     return worst
 
 

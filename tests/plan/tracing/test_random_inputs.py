@@ -99,6 +99,22 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def recurrent(layers: int, *, batch_first: bool) -> nn.Module:
+    class Recurrent(nn.LSTM):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)[0]
+
+    layer = Recurrent(8, 8, layers, dropout=0.5, batch_first=batch_first)
+    return sequence(layer, batch_first=batch_first)
+
+
+RECURRENT: dict[str, Callable[[], nn.Module]] = {
+    "dropout between two recurrent layers": lambda: recurrent(2, batch_first=True),
+    "dropout between three, batch second": lambda: recurrent(3, batch_first=False),
+}
+"""Layers in whose kernels PyTorch drops out by itself."""
+
+
 def batch(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(rows, 6), torch.randint(3, (rows,))
 

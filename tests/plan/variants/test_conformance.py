@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fedplan.errors import PlanExecutionError, PlanFormatError, TranslationError, VariantError
 from fedplan.plan import Plan, check_variants, model_parameters, trace, with_variants
 from fedplan.plan.variants.conformance import TOLERANCE, difference
-from fedplan.plan.variants.samples import samples
+from fedplan.plan.variants.samples import Samples, samples
 from fedplan.wire import schema
 from tests.plan.families import FAMILIES
 from tests.plan.fixtures import FOLDER, needs_fixtures, state
@@ -255,6 +255,21 @@ class TestSamples:
         parameters = model_parameters(model)
         drawn = samples(plan.graph, plan.inputs, 3, parameters)
         assert all(a is not None and torch.equal(a, b) for a, b in zip(drawn[3:], parameters, strict=True))
+
+    def test_have_as_many_rows_as_the_plan_needs(self) -> None:
+        def hardest(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return F.cross_entropy(x, y, reduction="none").topk(4).values.mean()
+
+        plan = trace(hardest, torch.zeros(8, 3), torch.zeros(8, dtype=torch.int64))
+        source = Samples(plan.graph, plan.inputs)
+        assert source.rows == 5
+        assert source.draw(source.rows)[1].unique().tolist() == [0, 1, 2]
+        assert with_variants(plan).variants.names() == ["torchscript", "tfjs"]
+
+    def test_have_as_many_rows_as_it_takes_to_be_finite(self) -> None:
+        plan = trace(lambda x: x.square().sum() / (x.shape[0] - 3), torch.randn(8, 3))
+        assert Samples(plan.graph, plan.inputs).rows == 5
+        assert with_variants(plan).variants.names() == ["torchscript", "tfjs"]
 
     def test_need_not_be_finite_where_no_numbers_are(self) -> None:
         plan = trace(lambda x: x / 0 * 0, torch.zeros(4, 3))

@@ -20,7 +20,8 @@ def _reduced(given: Mapping[str, Any]) -> str | None:
 
 
 ROWS = (
-    _row("embedding.default", DIRECT),
+    # torch 1.8.0 makes the row of padding_idx zero, which matters for the gradient alone
+    _row("embedding.default", DIRECT, torchscript="torch.embedding({weight}, {indices})"),
     _row("embedding_dense_backward.default", guard=guards.embedding_backward),
     _row("gather.default", DIRECT),
     _row("index.Tensor"),

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-UNIFORM, NORMAL = "uniform", "normal"
-"""Distributions of `fedplan.plan.random.DISTRIBUTIONS`: from 0 to 1 without 1; mean 0 and variance 1."""
+from fedplan.plan.random import NORMAL, UNIFORM
 
 _SMALLEST = 2.0**-25
 """Half a step of a uniform float32. No exponential number is smaller, so that all logarithms are finite."""

@@ -7,6 +7,7 @@ from fedplan.errors import PlanExecutionError, PlanFormatError
 from fedplan.plan.ir.graph import Graph
 from fedplan.plan.run.check import ShapeAndDType, measure
 from fedplan.plan.signature import PlanInput
+from fedplan.plan.variants.random_inputs import leader
 
 _SMALL, _LARGE = 6, 10
 
@@ -18,7 +19,7 @@ def measured(graph: Graph, inputs: Sequence[PlanInput]) -> tuple[Values, Values]
     """Every value for a small and for a large batch.
 
     Inputs that may differ in their number of rows do so here: what has the rows of one is then not taken for
-    what has those of another.
+    what has those of another. Random inputs have the rows that a worker draws for them.
 
     Raises:
         PlanFormatError: an input does not say its shape or dtype.
@@ -31,7 +32,10 @@ def measured(graph: Graph, inputs: Sequence[PlanInput]) -> tuple[Values, Values]
 
 
 def _values(graph: Graph, inputs: Sequence[PlanInput], rows: int, apart: int) -> Values:
-    return measure(graph, [_shape(item, rows + apart * i) for i, item in enumerate(inputs)]).values
+    drawn = leader(inputs) or 0
+    places = [drawn if item.is_random else place for place, item in enumerate(inputs)]
+    shapes = [_shape(item, rows + apart * place) for item, place in zip(inputs, places, strict=True)]
+    return measure(graph, shapes).values
 
 
 def _shape(item: PlanInput, rows: int) -> ShapeAndDType:

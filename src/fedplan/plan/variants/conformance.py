@@ -1,7 +1,8 @@
 """Whether a Plan's variants compute the same: each is run on the same inputs and compared with the op list.
 
 The op list runs in the reference interpreter, TorchScript in this PyTorch, and tfjs in an interpreter of its
-vocabulary, which tests hold against tfjs itself.
+vocabulary, which tests hold against tfjs itself. Random numbers are the same for all: TorchScript draws its
+own under a seed, and the two others are given what it draws.
 
 A variant may round differently, and no more. What rounding does is measured on the op list itself
 (`fedplan.plan.variants.rounding`).
@@ -14,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedplan.errors import PlanError, VariantError
+from fedplan.errors import PlanError, PlanInputError, VariantError
 from fedplan.plan.ir.graph import Node
 from fedplan.plan.plan import Plan
 from fedplan.plan.run.interpreter import describe, interpret
 from fedplan.plan.variants.forms import FORMS
+from fedplan.plan.variants.random_inputs import draw
 from fedplan.plan.variants.rounding import FLOAT32, Point, apart, step
-from fedplan.plan.variants.samples import Samples
+from fedplan.plan.variants.samples import Samples, finite
 
 TOLERANCE = 1e-4
 """The greatest error with which a variant still counts as the same, where all is computed in float32."""
@@ -40,8 +42,8 @@ _NOTHING = 1e-6
 _ASIDE = 1e-3
 """How far inputs are moved to see whether a difference was that of a corner."""
 
-_ROWS = (3, 5)
-"""Batch sizes that are tried, besides a single sample where the op list itself runs with one."""
+_MORE = 2
+"""How many samples more a second batch has, of those that are tried besides a single sample."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def check_variants(
     Args:
         plan: the Plan.
         model: the parameters of the model that it trains; random ones by default.
-        inputs: all its arguments; by default seeded random ones, at several batch sizes.
+        inputs: all its arguments but those of random inputs; by default seeded random ones, at several batch
+            sizes.
         variants: which of those that it holds; all by default.
         example: the author's own data, tried before random ones: one tensor for each input that
             `PlanInput.is_data`, in order. By default `Plan.example`. Random integers are then drawn from its
@@ -98,7 +101,7 @@ def check_variants(
     if not names:
         return []
     if inputs is not None:
-        points = [Point(plan, list(inputs))]
+        points = [_point(plan, inputs)]
     else:
         points = _points(plan, model, plan.example if example is None else example)
     return [_compare(plan, variant, points) for variant in names]
@@ -107,12 +110,29 @@ def check_variants(
 def _points(plan: Plan, model: Sequence[Tensor] | None, example: Sequence[Tensor] | None) -> list[Point]:
     """The author's example, and random arguments at several batch sizes, where the op list is defined."""
     source = Samples(plan.graph, plan.inputs, model, example)
-    made = [source.draw(rows, seed) for seed, rows in enumerate(_ROWS)]
-    shown = source.example()
-    first = [] if shown is None else [shown]
-    last = source.draw_alone() if any(None in (item.shape or ()) for item in plan.inputs) else None
-    points = [Point(plan, arguments) for arguments in (*first, *made, *([] if last is None else [last]))]
-    return [point for point in points if point.defined] or points
+    sizes = (source.rows, source.rows + _MORE)
+    made = [Point(plan, source.draw(rows, seed), seed) for seed, rows in enumerate(sizes)]
+    alone = source.draw_alone() if any(None in (item.shape or ()) for item in plan.inputs) else None
+    first, last = ([] if found is None else [Point(plan, found)] for found in (source.example(), alone))
+    points = [*first, *made, *last]
+    defined = [point for point in points if point.defined] or points
+    return [point for point in defined if finite(point.expected)] or defined
+
+
+def _point(plan: Plan, inputs: Sequence[Tensor]) -> Point:
+    """The arguments that somebody gave, and those of the random inputs.
+
+    Raises:
+        PlanInputError: there are more or fewer than the Plan takes.
+    """
+    wanted = [item for item in plan.inputs if not item.is_random]
+    if len(inputs) != len(wanted):
+        raise PlanInputError(
+            f"the Plan '{plan.name}' takes {len(wanted)} arguments besides random ones, not {len(inputs)}"
+        )
+    rows = next((len(value) for value, item in zip(inputs, wanted, strict=True) if item.any_rows), 1)
+    drawn, rest = draw(plan.graph, plan.inputs, rows, seed=0), iter(inputs)
+    return Point(plan, [drawn[p] if p in drawn else next(rest) for p in range(len(plan.inputs))])
 
 
 def _compare(plan: Plan, variant: str, points: Sequence[Point]) -> Conformance:
@@ -120,8 +140,7 @@ def _compare(plan: Plan, variant: str, points: Sequence[Point]) -> Conformance:
     for point in points:
         found = _look(variant, point)
         if found.fault is not None:
-            beside = [Point(plan, point.moved(seed, lambda _: _ASIDE)) for seed in range(3)]
-            others = [_look(variant, other) for other in beside]
+            others = [_look(variant, point.beside(seed, lambda _: _ASIDE)) for seed in range(3)]
             if sum(other.fault is not None for other in others) > 1:
                 _refuse(variant, point, found)
             found = next(other for other in others if other.fault is None)  # the point was a corner
@@ -145,7 +164,7 @@ class _Look:
 def _look(variant: str, point: Point) -> _Look:
     plan, expected = point.plan, point.expected
     try:
-        made = FORMS[variant].run(plan, point.arguments)
+        made = FORMS[variant].run(plan, point.arguments, point.seed)
     except PlanError as error:
         raise VariantError(f"the {variant} variant of the Plan '{plan.name}' fails: {error}") from error
     if len(made) != len(expected):
@@ -234,7 +253,7 @@ def _refuse(variant: str, point: Point, found: _Look) -> None:
 
 def _first_difference(variant: str, point: Point) -> Node | None:
     """The first operation whose result another run has with other numbers."""
-    values: Mapping[Any, Any] = FORMS[variant].values(point.plan, point.arguments)
+    values: Mapping[Any, Any] = FORMS[variant].values(point.plan, point.arguments, point.seed)
     found: list[Node] = []
 
     def observe(node: Node, number: int, made: Any) -> None:

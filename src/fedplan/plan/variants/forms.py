@@ -9,6 +9,7 @@ import torch
 from fedplan.errors import PlanFormatError
 from fedplan.plan.plan import Plan
 from fedplan.plan.variants import torchscript
+from fedplan.plan.variants.random_inputs import drawn, given
 from fedplan.plan.variants.tfjs import interpreter
 from fedplan.plan.variants.tfjs.translate import translate
 from fedplan.wire import schema
@@ -22,13 +23,14 @@ class Form:
 
     Attributes:
         make: what `Variants` holds of it, for a Plan.
-        run: the outputs of a Plan's variant, for the Plan's flat arguments.
+        run: the outputs of a Plan's variant, for the Plan's flat arguments and the seed with which
+            `random_inputs.draw` made those of random inputs.
         values: what the variant computes on its way, by the numbers of the Plan's values.
     """
 
     make: Callable[[Plan], Any]
-    run: Callable[[Plan, Arguments], list[torch.Tensor]]
-    values: Callable[[Plan, Arguments], Mapping[Any, Any]]
+    run: Callable[[Plan, Arguments, int], list[torch.Tensor]]
+    values: Callable[[Plan, Arguments, int], Mapping[Any, Any]]
 
 
 def _role(plan: Plan) -> schema.Role:
@@ -37,16 +39,27 @@ def _role(plan: Plan) -> schema.Role:
     return plan.variants.tfjs
 
 
+def _run(plan: Plan, arguments: Arguments, seed: int) -> list[torch.Tensor]:
+    return torchscript.run(plan.variants.torchscript, given(plan.inputs, arguments), seed)
+
+
+def _values(plan: Plan, arguments: Arguments, seed: int) -> Mapping[Any, Any]:
+    return torchscript.values(plan.variants.torchscript, given(plan.inputs, arguments), seed)
+
+
+def _scope(plan: Plan, arguments: Arguments, seed: int) -> Mapping[Any, Any]:
+    """tfjs has generators of its own; here they answer with the arguments of the random inputs."""
+    numbers = drawn(plan.graph, plan.inputs, arguments)
+    return interpreter.run(_role(plan), given(plan.inputs, arguments), numbers)
+
+
+def _execute(plan: Plan, arguments: Arguments, seed: int) -> list[torch.Tensor]:
+    numbers = drawn(plan.graph, plan.inputs, arguments)
+    return interpreter.execute(_role(plan), given(plan.inputs, arguments), numbers)
+
+
 FORMS: Mapping[str, Form] = {
-    "torchscript": Form(
-        torchscript.write,
-        lambda plan, arguments: torchscript.run(plan.variants.torchscript, arguments),
-        lambda plan, arguments: torchscript.values(plan.variants.torchscript, arguments),
-    ),
-    "tfjs": Form(
-        lambda plan: translate(plan.graph, plan.inputs),
-        lambda plan, arguments: interpreter.execute(_role(plan), arguments),
-        lambda plan, arguments: interpreter.run(_role(plan), arguments),
-    ),
+    "torchscript": Form(torchscript.write, _run, _values),
+    "tfjs": Form(lambda plan: translate(plan.graph, plan.inputs), _execute, _scope),
 }
 """By the name of the variant, which is a value of `receive_operations_as`."""

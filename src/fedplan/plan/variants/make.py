@@ -59,7 +59,6 @@ def with_variants(
 
 
 _PYTHON_ONLY = {
-    PlanInputSpec.TYPE_RANDOM: "Random inputs are filled by Python workers only.",
     PlanInputSpec.TYPE_RECEIVED_PARAM: "Only Python workers keep the model as they received it.",
     PlanInputSpec.TYPE_STEP: "Only Python workers count the steps of a cycle.",
 }
@@ -72,7 +71,8 @@ def make_variant(plan: Plan, variant: str) -> Plan:
     Raises:
         TranslationError: an operation cannot be said in it.
         UnsupportedOpError: an operation's parts cannot be said in it.
-        PlanFormatError: there is no such variant, or the Plan does not say the shapes of its inputs.
+        PlanFormatError: there is no such variant, or the Plan does not say the shapes of its inputs, or asks
+            for random numbers of a distribution that does not exist.
     """
     if variant not in FORMS:
         raise PlanFormatError(f"a Plan has no variant '{variant}'; there are {', '.join(FORMS)}")

@@ -41,10 +41,17 @@ FLOAT32 = torch.finfo(torch.float32).eps
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point:
-    """Arguments of a Plan, and what its op list makes of them."""
+    """Arguments of a Plan, and what its op list makes of them.
+
+    Attributes:
+        plan: the Plan.
+        arguments: all of them, in order.
+        seed: with which those of random inputs were drawn.
+    """
 
     plan: Plan
     arguments: Sequence[Tensor]
+    seed: int = 0
 
     @functools.cached_property
     def _run(self) -> tuple[list[Tensor], float, bool]:
@@ -85,23 +92,25 @@ class Point:
         made = _made(self)
         found = [torch.zeros(value.shape, dtype=torch.float64) for value in made]
         for seed in range(_MOVES):
-            there = _made(Point(self.plan, self.moved(seed, lambda value: _MOVED * step(value))))
+            there = _made(self.beside(seed, lambda value: _MOVED * step(value)))
             for index, (here, beside) in enumerate(zip(made, there, strict=True)):
                 distance = apart(here, beside).nan_to_num(nan=float("inf"))
                 found[index] = torch.maximum(found[index], distance)
         return [_NOISE * distance for distance in found]
 
-    def moved(self, seed: int, how_far: Callable[[Tensor], float]) -> list[Tensor]:
-        """Arguments beside these: other fractions, each by its share at most, but for single numbers."""
+    def beside(self, seed: int, how_far: Callable[[Tensor], float]) -> "Point":
+        """A point with other fractions, each by its share at most, but for single and random numbers."""
         random = torch.Generator().manual_seed(seed)
 
-        def beside(value: Tensor) -> Tensor:
+        def moved(value: Tensor) -> Tensor:
             if not value.is_floating_point() or value.numel() < 2:
                 return value
             share = torch.rand(value.shape, generator=random, dtype=torch.float64) * 2 - 1
             return (value.to(torch.float64) * (1 + how_far(value) * share)).to(value.dtype)
 
-        return [beside(value) for value in self.arguments]
+        pairs = zip(self.arguments, self.plan.inputs, strict=True)
+        there = [value if item.is_random else moved(value) for value, item in pairs]
+        return Point(self.plan, there, self.seed)
 
     @functools.cached_property
     def changed(self) -> list[tuple[int, Tensor]]:

@@ -17,6 +17,7 @@ from fedplan.plan.ops import DTYPES
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.spec import PlanInputSpec
+from fedplan.plan.variants.random_inputs import draw
 
 _ABOVE = (1000, 100, 10, 4, 3, 2)
 """Integers are drawn below the first of these with which the Plan runs: class numbers, words."""
@@ -24,15 +25,23 @@ _ABOVE = (1000, 100, 10, 4, 3, 2)
 _LOWEST = (0, 1)
 """The smallest integer is the first of these with which the Plan runs: a length must not be zero."""
 
-_ROWS = 3
-"""Extent of dimensions of any size while ranges are looked for."""
+_ROWS = (3, 5, 8, 16)
+"""Extents of dimensions of any size: ranges are looked for with the first with which the Plan gives finite
+results, or runs. One that takes the ten largest losses of a batch needs as many rows."""
+
+_FINITE, _RUNS, _FAILS = 2, 1, 0
+"""What a Plan makes of arguments."""
 
 Range = tuple[int, int]
 """The smallest integer, and what all are below."""
 
 
 class Samples:
-    """Arguments for a Plan, with which its op list runs."""
+    """Arguments for a Plan, with which its op list runs.
+
+    Attributes:
+        rows: a batch size with which the results are finite, if any that is tried is one.
+    """
 
     def __init__(
         self,
@@ -55,14 +64,14 @@ class Samples:
         """
         self._graph, self._inputs, self._model = graph, inputs, model
         self._example = {} if example is None else _fitted(inputs, example)
-        self._ranges = self._found()
+        self.rows, self._ranges = self._found()
 
     def draw(self, rows: int, seed: int = 0) -> list[Tensor]:
         """Arguments with which the op list gives finite results, if any that are tried do.
 
         Args:
             rows: extent of dimensions of any size.
-            seed: of the random numbers.
+            seed: of the random numbers, those of random inputs among them.
 
         Raises:
             PlanExecutionError: the op list runs with none of the inputs that were tried.
@@ -77,7 +86,7 @@ class Samples:
                 except PlanExecutionError as error:
                     failure = error
                     continue
-                if all(bool(torch.isfinite(value).all()) for value in outputs):
+                if finite(outputs):
                     return arguments
                 ran = ran or arguments
                 break  # integers fit; the numbers do not
@@ -106,28 +115,31 @@ class Samples:
                 for place, value in self._example.items()
                 if (self._inputs[place].shape or (0,))[0] is None
             ),
-            _ROWS,
+            self.rows,
         )
         drawn = self._drawn(rows, self._ranges, False, 0)
         arguments = [self._example.get(place, value) for place, value in enumerate(drawn)]
-        return arguments if self._accepted(arguments) else None
+        return arguments if self._made(arguments) else None
 
-    def _found(self) -> dict[int, Range]:
-        """For each input of integers the widest range with which the Plan runs, others at their smallest."""
+    def _found(self) -> tuple[int, dict[int, Range]]:
+        """Rows with which the Plan runs, and for each input of integers the widest range that it takes."""
         places = [place for place, item in enumerate(self._inputs) if _is_free_integer(item)]
         ranges = {place: self._shown(place) for place in places}
         known = {place: found for place, found in ranges.items() if found is not None}
         unknown = [place for place in places if place not in known]
-        found = dict(known)
-        for lowest in itertools.product(_LOWEST, repeat=len(unknown)):
-            found = known | {place: (low, low + 1) for place, low in zip(unknown, lowest, strict=True)}
-            if self._runs(found):
+        best, rows, found = _FAILS, _ROWS[0], known | dict.fromkeys(unknown, (0, 1))
+        for count, lowest in itertools.product(_ROWS, itertools.product(_LOWEST, repeat=len(unknown))):
+            tried = known | {place: (low, low + 1) for place, low in zip(unknown, lowest, strict=True)}
+            made = self._tried(tried, count)
+            if made > best:
+                best, rows, found = made, count, tried
+            if made == _FINITE:
                 break
         for place in unknown:
             low = found[place][0]
             wider = ({**found, place: (low, above)} for above in _ABOVE if above > low + 1)
-            found = next(filter(self._runs, wider), found)
-        return found
+            found = next((ranges for ranges in wider if self._tried(ranges, rows)), found)
+        return rows, found
 
     def _shown(self, place: int) -> Range | None:
         """The range of an example's integers, if it has more than one."""
@@ -136,16 +148,20 @@ class Samples:
             return None
         return int(shown.min()), int(shown.max()) + 1
 
-    def _runs(self, ranges: Mapping[int, Range]) -> bool:
-        return any(self._accepted(self._drawn(_ROWS, ranges, positive, 0)) for positive in (False, True))
+    def _tried(self, ranges: Mapping[int, Range], rows: int) -> int:
+        made = _FAILS
+        for positive in (False, True):
+            made = max(made, self._made(self._drawn(rows, ranges, positive, 0)))
+            if made == _FINITE:
+                break
+        return made
 
-    def _accepted(self, arguments: Sequence[Tensor]) -> bool:
-        """Whether the op list runs with these."""
+    def _made(self, arguments: Sequence[Tensor]) -> int:
+        """What the op list makes of these."""
         try:
-            interpret(self._graph, arguments)
+            return _FINITE if finite(interpret(self._graph, arguments)) else _RUNS
         except PlanExecutionError:
-            return False
-        return True
+            return _FAILS
 
     def _narrower(self) -> Iterator[dict[int, Range]]:
         """The ranges, and narrower ones: integers that are valid one by one need not be so together."""
@@ -157,7 +173,16 @@ class Samples:
     def _drawn(self, rows: int, ranges: Mapping[int, Range], positive: bool, seed: int) -> list[Tensor]:
         random = torch.Generator().manual_seed(seed)
         drawn = _Draw(rows, positive, random, self._model)
-        return [drawn.one(item, ranges.get(place, (0, 1))) for place, item in enumerate(self._inputs)]
+        chance = draw(self._graph, self._inputs, rows, seed)
+        return [
+            chance[place] if place in chance else drawn.one(item, ranges.get(place, (0, 1)))
+            for place, item in enumerate(self._inputs)
+        ]
+
+
+def finite(values: Sequence[Tensor]) -> bool:
+    """Whether all their elements are."""
+    return all(bool(torch.isfinite(value).all()) for value in values)
 
 
 def samples(
@@ -223,10 +248,10 @@ class _Draw:
         dtype = DTYPES[item.dtype]
         if kind == PlanInputSpec.TYPE_OPTIMIZER_STATE and self.positive:
             return torch.zeros(shape, dtype=dtype)  # as at the start of a cycle
-        draw = _DRAWN.get(kind)
-        if draw is not None:
-            drawn = draw(shape, self.rows, self.random)
-            return drawn.to(dtype) if dtype.is_floating_point else drawn.ceil().to(dtype)
+        known = _DRAWN.get(kind)
+        if known is not None:
+            numbers = known(shape, self.rows, self.random)
+            return numbers.to(dtype) if dtype.is_floating_point else numbers.ceil().to(dtype)
         if dtype == torch.bool:
             return torch.randint(0, 2, shape, generator=self.random).to(dtype)
         if not dtype.is_floating_point:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from fedplan.plan.variants.expansions import pools
+from fedplan.plan.variants.expansions import maxima, pools
 
 _aten = torch.ops.aten
 
@@ -25,7 +25,7 @@ def test_averages_and_their_gradient(shape: tuple[int, ...]) -> None:
             torch.testing.assert_close(made, expected, msg=str(pool))
         slope = torch.randn_like(expected)
         torch.testing.assert_close(
-            pools.avg_pool2d_backward(slope, x, *pool),
+            pools.avg_pool_backward(slope, x, *pool),
             _aten.avg_pool2d_backward.default(slope, x, *pool),
             msg=str(pool),
         )
@@ -34,7 +34,7 @@ def test_averages_and_their_gradient(shape: tuple[int, ...]) -> None:
 def test_whole_windows_are_left_as_they_are() -> None:
     assert pools.avg_pool2d(torch.randn(2, 3, 6, 6), (2, 2)) is NotImplemented
     assert pools.avg_pool2d(torch.randn(2, 3, 7, 7), (2, 2), (), (0, 0), False, False) is NotImplemented
-    assert pools.max_pool2d_with_indices(torch.randn(2, 3, 6, 6), (2, 2)) is NotImplemented
+    assert maxima.max_pool2d_with_indices(torch.randn(2, 3, 6, 6), (2, 2)) is NotImplemented
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 7, 8), (3, 7, 8)], ids=["a batch", "one picture"])
@@ -47,7 +47,7 @@ def test_the_gradient_of_maxima_goes_to_the_first_of_equal_ones(shape: tuple[int
         highest, indices = _aten.max_pool2d_with_indices.default(x, *pool)
         slope = torch.randn_like(highest)
         torch.testing.assert_close(
-            pools.max_pool2d_with_indices_backward(slope, x, *pool, indices),
+            maxima.max_pool_backward(slope, x, *pool, indices),
             _aten.max_pool2d_with_indices_backward.default(slope, x, *pool, indices),
             msg=str(pool),
         )
@@ -56,7 +56,7 @@ def test_the_gradient_of_maxima_goes_to_the_first_of_equal_ones(shape: tuple[int
 def test_the_maxima_of_one_picture_are_those_of_a_batch_of_one() -> None:
     x = torch.randn(3, 7, 8)
     for ours, theirs in zip(
-        pools.max_pool2d_with_indices(x, (2, 2)),
+        maxima.max_pool2d_with_indices(x, (2, 2)),
         _aten.max_pool2d_with_indices.default(x, (2, 2)),
         strict=True,
     ):
@@ -68,10 +68,10 @@ def test_the_maxima_of_one_picture_are_those_of_a_batch_of_one() -> None:
 def test_pieces_even_or_not(shape: tuple[int, ...], pieces: tuple[int, int]) -> None:
     x = torch.randn(shape)
     expected = _aten._adaptive_avg_pool2d.default(x, pieces)
-    torch.testing.assert_close(pools.adaptive_avg_pool2d(x, pieces), expected)
+    torch.testing.assert_close(pools.adaptive_avg_pool(x, pieces), expected)
     slope = torch.randn_like(expected)
     torch.testing.assert_close(
-        pools.adaptive_avg_pool2d_backward(slope, x),
+        pools.adaptive_avg_pool_backward(slope, x, 2),
         _aten._adaptive_avg_pool2d_backward.default(slope, x),
     )
 
@@ -81,3 +81,76 @@ def test_lines_are_pictures_one_element_high() -> None:
     torch.testing.assert_close(pools.adaptive_avg_pool1d(x, [4]), _aten.adaptive_avg_pool1d.default(x, [4]))
     for options in (([3],), ([3], [2], [1]), ([4], [3], [1], True, False)):
         torch.testing.assert_close(pools.avg_pool1d(x, *options), _aten.avg_pool1d.default(x, *options))
+
+
+VOLUME_WINDOWS = list(
+    itertools.product(((2, 2, 2), (3, 1, 2)), ((), (1, 2, 1), (2, 2, 3)), ((0, 0, 0), (1, 0, 1)))
+)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4, 6), (2, 5, 4, 6)], ids=["a batch", "one volume"])
+def test_averages_of_volumes_and_their_gradient(shape: tuple[int, ...]) -> None:
+    for window, rounded_up, padding_counts, divisor in itertools.product(
+        VOLUME_WINDOWS, (False, True), (False, True), (None, 5)
+    ):
+        x, pool = torch.randn(shape), (*window, rounded_up, padding_counts, divisor)
+        expected = _aten.avg_pool3d.default(x, *pool)
+        torch.testing.assert_close(pools.avg_pool3d(x, *pool), expected, msg=str(pool))
+        slope = torch.randn_like(expected)
+        torch.testing.assert_close(
+            pools.avg_pool_backward(slope, x, *pool),
+            _aten.avg_pool3d_backward.default(slope, x, *pool),
+            msg=str(pool),
+        )
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4, 6), (2, 5, 4, 6)], ids=["a batch", "one volume"])
+def test_maxima_of_volumes_where_they_are_and_their_gradient(shape: tuple[int, ...]) -> None:
+    for (size, stride, padding), dilation, rounded_up in itertools.product(
+        VOLUME_WINDOWS, ((1, 1, 1), (2, 1, 1)), (False, True)
+    ):
+        x, pool = torch.randint(0, 3, shape).float(), (size, stride or size, padding, dilation, rounded_up)
+        highest, indices = _aten.max_pool3d_with_indices.default(x, *pool)
+        for made, expected in zip(maxima.max_pool3d_with_indices(x, *pool), (highest, indices), strict=True):
+            torch.testing.assert_close(made, expected, msg=str(pool))
+        slope = torch.randn_like(highest)
+        torch.testing.assert_close(
+            maxima.max_pool_backward(slope, x, *pool, indices),
+            _aten.max_pool3d_with_indices_backward.default(slope, x, *pool, indices),
+            msg=str(pool),
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "places"),
+    [
+        ((2, 3, 7, 8), (2, 3)),
+        ((2, 3, 7, 8), (1, 4)),
+        ((3, 7, 8), (9, 8)),
+        ((2, 2, 5, 4, 6), (2, 4, 5)),
+        ((2, 5, 4, 6), (1, 1, 1)),
+    ],
+    ids=str,
+)
+def test_maxima_of_pieces_even_or_not(shape: tuple[int, ...], places: tuple[int, ...]) -> None:
+    rank = len(places)
+    forward = getattr(_aten, f"adaptive_max_pool{rank}d").default
+    backward = getattr(_aten, f"adaptive_max_pool{rank}d_backward").default
+    x = torch.randint(0, 4, shape).float()
+    highest, indices = forward(x, places)
+    for made, expected in zip(maxima.adaptive_max_pool(x, places), (highest, indices), strict=True):
+        torch.testing.assert_close(made, expected)
+    slope = torch.randn_like(highest)
+    made = maxima.adaptive_max_pool_backward(slope, x, indices, rank)
+    torch.testing.assert_close(made, backward(slope, x, indices))
+
+
+@pytest.mark.parametrize("places", [(2, 3, 2), (5, 4, 6), (3, 3, 4)], ids=str)
+def test_averages_of_pieces_of_volumes(places: tuple[int, int, int]) -> None:
+    x = torch.randn(2, 2, 5, 4, 6)
+    expected = _aten._adaptive_avg_pool3d.default(x, places)
+    torch.testing.assert_close(pools.adaptive_avg_pool(x, places), expected)
+    slope = torch.randn_like(expected)
+    torch.testing.assert_close(
+        pools.adaptive_avg_pool_backward(slope, x, 3), _aten._adaptive_avg_pool3d_backward.default(slope, x)
+    )

@@ -30,8 +30,28 @@ POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean, into more pieces": lambda x: F.adaptive_avg_pool2d(x, (7, 9)),
     "mean, of lines": lambda x: F.avg_pool1d(x.flatten(2), 4, stride=3, padding=1),
     "mean, of lines into pieces": lambda x: F.adaptive_avg_pool1d(x.flatten(2), 7),
+    "max, into equal pieces": lambda x: F.adaptive_max_pool2d(x, (2, 3)),
+    "max, into uneven pieces": lambda x: F.adaptive_max_pool2d(x, (4, 5)),
+    "of neighbouring channels": lambda x: F.local_response_norm(x, 2),
     "a norm": lambda x: F.lp_pool2d(x.abs() + 0.1, 2, 2),
 }
+
+
+POOLS_OF_VOLUMES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "max": lambda x: F.max_pool3d(x, 2),
+    "max, padded and dilated": lambda x: F.max_pool3d(x, 2, stride=1, padding=1, dilation=2),
+    "max, rounded up": lambda x: F.max_pool3d(x, (2, 3, 2), stride=2, ceil_mode=True),
+    "max, into uneven pieces": lambda x: F.adaptive_max_pool3d(x, (2, 3, 4)),
+    "mean": lambda x: F.avg_pool3d(x, 2),
+    "mean, padded, of what is there": lambda x: F.avg_pool3d(x, 2, 1, 1, count_include_pad=False),
+    "mean, into uneven pieces": lambda x: F.adaptive_avg_pool3d(x, (2, 3, 4)),
+    "mean, into one piece": lambda x: F.adaptive_avg_pool3d(x, 1),
+}
+
+
+@pytest.mark.parametrize("name", POOLS_OF_VOLUMES)
+def test_a_pool_of_volumes_and_its_gradient(name: str) -> None:
+    agrees(gradients(POOLS_OF_VOLUMES[name]), torch.zeros(2, 2, 4, 5, 6))
 
 
 @pytest.mark.parametrize("name", POOLS)
@@ -51,6 +71,11 @@ def test_of_equal_maxima_the_first_gets_the_gradient() -> None:
 @pytest.mark.parametrize("options", [(2,), (3, 2, 1), (2, 1, 0, 2), (4, 3, 1, 1, True)], ids=str)
 def test_where_the_maxima_are(options: tuple[int, ...]) -> None:
     agrees(lambda x: F.max_pool2d(x, *options, return_indices=True), torch.zeros(2, 2, 6, 9))
+
+
+def test_where_the_maxima_of_volumes_are() -> None:
+    agrees(lambda x: F.max_pool3d(x, 2, return_indices=True), torch.zeros(2, 2, 4, 5, 6))
+    agrees(lambda x: F.adaptive_max_pool2d(x, (4, 3), return_indices=True), torch.zeros(2, 2, 6, 9))
 
 
 def test_maxima_put_back_where_they_were() -> None:

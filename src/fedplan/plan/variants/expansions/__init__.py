@@ -6,21 +6,48 @@ PyTorch's decompositions stand in the place of the others. A function that leave
 as they are answers NotImplemented for them.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedplan.plan.recurrence import reference
 from fedplan.plan.recurrence.schema import RECURRENCES
-from fedplan.plan.variants.expansions import convolutions, indexing, normalisation, pools, sampling, shapes
+from fedplan.plan.variants.expansions import (
+    convolutions,
+    indexing,
+    maxima,
+    normalisation,
+    pools,
+    sampling,
+    shapes,
+)
 
 Expansion = Callable[..., Any]
 
 EXPANSIONS: Mapping[str, Expansion] = {
     "aten.convolution_backward.default": convolutions.convolution_backward,
-    "aten.max_pool2d_with_indices_backward.default": pools.max_pool2d_with_indices_backward,
-    "aten.avg_pool2d_backward.default": pools.avg_pool2d_backward,
-    "aten._adaptive_avg_pool2d.default": pools.adaptive_avg_pool2d,
-    "aten._adaptive_avg_pool2d_backward.default": pools.adaptive_avg_pool2d_backward,
+    "aten.max_pool2d_with_indices_backward.default": maxima.max_pool_backward,
+    "aten.max_pool3d_with_indices.default": maxima.max_pool3d_with_indices,
+    "aten.max_pool3d_with_indices_backward.default": maxima.max_pool_backward,
+    "aten.avg_pool2d_backward.default": pools.avg_pool_backward,
+    "aten.avg_pool3d.default": pools.avg_pool3d,
+    "aten.avg_pool3d_backward.default": pools.avg_pool_backward,
+    **{
+        name: rule
+        for rank in (2, 3)
+        for name, rule in (
+            (f"aten.adaptive_max_pool{rank}d.default", maxima.adaptive_max_pool),
+            (
+                f"aten.adaptive_max_pool{rank}d_backward.default",
+                functools.partial(maxima.adaptive_max_pool_backward, rank=rank),
+            ),
+            (f"aten._adaptive_avg_pool{rank}d.default", pools.adaptive_avg_pool),
+            (
+                f"aten._adaptive_avg_pool{rank}d_backward.default",
+                functools.partial(pools.adaptive_avg_pool_backward, rank=rank),
+            ),
+        )
+    },
     "aten.adaptive_avg_pool1d.default": pools.adaptive_avg_pool1d,
     "aten.avg_pool1d.default": pools.avg_pool1d,
     "aten._native_batch_norm_legit_no_training.default": normalisation.batch_norm_no_training,
@@ -47,7 +74,7 @@ EXPANSIONS: Mapping[str, Expansion] = {
 
 PLAINER: Mapping[str, Expansion] = {
     "aten.convolution.default": convolutions.convolution,
-    "aten.max_pool2d_with_indices.default": pools.max_pool2d_with_indices,
+    "aten.max_pool2d_with_indices.default": maxima.max_pool2d_with_indices,
     "aten.avg_pool2d.default": pools.avg_pool2d,
     "aten.index_put.default": indexing.index_put,
     "aten.slice_scatter.default": shapes.slice_scatter,

@@ -1,4 +1,4 @@
-"""Pools, said with slices and sums."""
+"""Pools that average, said with slices and sums."""
 
 import dataclasses
 import math
@@ -9,58 +9,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fedplan.plan.variants.expansions.windows import Window, beneath, each, framed, pad, returned
+from fedplan.plan.variants.expansions.windows import (
+    Window,
+    beneath,
+    framed,
+    known,
+    moved,
+    over,
+    pad,
+    returned,
+)
 
 _aten = torch.ops.aten
-
-LOWEST = float(-(2.0**127))
-"""Less than any number that a picture holds: what lies around one whose maxima are sought."""
-
-
-def max_pool2d_with_indices_backward(
-    gradient: Tensor,
-    x: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: Tensor,
-) -> Tensor:
-    """Goes to the first element of each window that is its maximum, as PyTorch's indices do.
-
-    Args:
-        gradient: of the maxima, (batch, channels, *places).
-        x: the picture, (batch, channels, *extents).
-        indices: not looked at.
-    """
-    pool = (kernel_size, stride, padding, dilation, ceil_mode)
-    if x.dim() == 3:
-        alone = max_pool2d_with_indices_backward(gradient.unsqueeze(0), x.unsqueeze(0), *pool, indices)
-        return alone.squeeze(0)
-    highest: Tensor = _aten.max_pool2d_with_indices.default(x, *pool)[0]
-    window = _window(x, gradient, kernel_size, stride, padding, dilation)
-    frame = framed(x, window, LOWEST)
-    parts = []
-    free: Tensor | None = None  # places whose maximum has not been met yet
-    for tap in window.taps:
-        hit = beneath(frame, window, tap) == highest
-        if free is not None:
-            hit = hit & free
-        free = ~hit if free is None else free & ~hit
-        parts.append((tap, gradient * hit.to(gradient.dtype)))
-    return returned(parts, window)
-
-
-def max_pool2d_with_indices(x: Tensor, *pool: Any) -> Any:
-    """The maxima of a picture without a batch.
-
-    Returns:
-        The maxima and where they are; NotImplemented for a batch of pictures.
-    """
-    if x.dim() != 3:
-        return NotImplemented
-    return tuple(made.squeeze(0) for made in _aten.max_pool2d_with_indices.default(x.unsqueeze(0), *pool))
 
 
 def avg_pool2d(
@@ -78,23 +38,56 @@ def avg_pool2d(
         The averages; NotImplemented where they are such already, or the extents of the pictures depend on the
         batch size.
     """
-    rank = len(kernel_size)
-    if not _known(x, rank):
+    if not known(x, 2):
         return NotImplemented
-    if x.dim() == rank + 1:
+    if x.dim() == 3:
         options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _aten.avg_pool2d.default(x.unsqueeze(0), *options).squeeze(0)
-    size, steps, around = each(kernel_size, rank), each(stride, rank, kernel_size), each(padding, rank)
-    made = _places(x, size, steps, around, ceil_mode)
-    window = Window(size, steps, around, (1,) * rank, tuple(x.shape[2:]), made)
+    window = moved(x, 2, kernel_size, stride, padding, (1,), ceil_mode)
     if not any((*window.padding, *window.beyond)) and divisor_override is None:
         return NotImplemented
-    averages = _aten.avg_pool2d.default(framed(x, window), size, steps)
-    factor = _factor(x, window, count_include_pad, divisor_override)
+    return _averages(x, window, count_include_pad, divisor_override)
+
+
+def avg_pool3d(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """The sum of what lies under each element of a window, divided.
+
+    Returns:
+        The averages; NotImplemented where the extents of the volumes depend on the batch size.
+    """
+    if not known(x, 3):
+        return NotImplemented
+    if x.dim() == 4:
+        options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        return avg_pool3d(x.unsqueeze(0), *options).squeeze(0)
+    window = moved(x, 3, kernel_size, stride, padding, (1,), ceil_mode)
+    return _averages(x, window, count_include_pad, divisor_override)
+
+
+def _averages(x: Tensor, window: Window, padding_counts: bool, divisor: int | None) -> Tensor:
+    factor = _factor(x, window, padding_counts, divisor)
+    averages = _means(framed(x, window), window)
     return averages if isinstance(factor, float) and factor == 1.0 else averages * factor
 
 
-def avg_pool2d_backward(
+def _means(frame: Tensor, window: Window) -> Tensor:
+    """The mean of a framed picture under each place of the window."""
+    if len(window.size) == 2:
+        made: Tensor = _aten.avg_pool2d.default(frame, window.size, window.stride)
+        return made
+    parts = [beneath(frame, window, tap) for tap in window.taps]
+    return sum(parts[1:], start=parts[0]) / len(parts)
+
+
+def avg_pool_backward(
     gradient: Tensor,
     x: Tensor,
     kernel_size: Sequence[int],
@@ -108,8 +101,8 @@ def avg_pool2d_backward(
     rank = len(kernel_size)
     if x.dim() == rank + 1:
         options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-        return avg_pool2d_backward(gradient.unsqueeze(0), x.unsqueeze(0), *options).squeeze(0)
-    window = _window(x, gradient, kernel_size, stride, padding, (1,))
+        return avg_pool_backward(gradient.unsqueeze(0), x.unsqueeze(0), *options).squeeze(0)
+    window = over(x, gradient, kernel_size, stride, padding, (1,))
     part = gradient * (_factor(x, window, count_include_pad, divisor_override) / math.prod(window.size))
     if window.stride != window.size:
         return returned([(tap, part) for tap in window.taps], window)
@@ -138,35 +131,35 @@ def _factor(x: Tensor, window: Window, padding_counts: bool, divisor: int | None
     if padding_counts:
         ones = pad(ones, window.padding, window.padding, 1.0)
         window = dataclasses.replace(window, picture=tuple(ones.shape[2:]), padding=(0,) * len(window.size))
-    share: Tensor = _aten.avg_pool2d.default(framed(ones, window), window.size, window.stride)
-    return 1 / share  # (1, 1, *places)
+    return 1 / _means(framed(ones, window), window)  # (1, 1, *places)
 
 
-def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
+def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Any:
     """An average over as many pieces as are asked for: equal ones are a pool, others matrix products.
 
     Returns:
         The averages; NotImplemented where the extents of the pictures depend on the batch size.
     """
-    if not _known(x, 2):
+    rank = len(output_size)
+    if not known(x, rank):
         return NotImplemented
-    extents = tuple(x.shape[-2:])
-    size = _equal_pieces(extents, output_size)
+    extents = tuple(x.shape[-rank:])
+    size = equal_pieces(extents, output_size)
     if size is not None:
-        return _aten.avg_pool2d.default(x, size)
+        return (_aten.avg_pool2d if rank == 2 else _aten.avg_pool3d).default(x, size)
     for axis, places in enumerate(output_size):
-        x = _along(x, axis - 2, _pieces(extents[axis], places))
+        x = along(x, axis - rank, _shares(extents[axis], places))
     return x
 
 
-def adaptive_avg_pool2d_backward(gradient: Tensor, x: Tensor) -> Tensor:
+def adaptive_avg_pool_backward(gradient: Tensor, x: Tensor, rank: int) -> Tensor:
     """The gradient of the averages goes back in equal shares."""
-    extents, made = tuple(x.shape[-2:]), tuple(gradient.shape[-2:])
-    size = _equal_pieces(extents, made)
+    extents, made = tuple(x.shape[-rank:]), tuple(gradient.shape[-rank:])
+    size = equal_pieces(extents, made)
     if size is not None:
-        return avg_pool2d_backward(gradient, x, size, size, (0, 0), False, True, None)
+        return avg_pool_backward(gradient, x, size, size, (0,) * rank, False, True, None)
     for axis, extent in enumerate(extents):
-        gradient = _along(gradient, axis - 2, _pieces(extent, made[axis]).t())
+        gradient = along(gradient, axis - rank, _shares(extent, made[axis]).t())
     return gradient
 
 
@@ -190,57 +183,30 @@ def avg_pool1d(
     return flat.squeeze(-2)
 
 
-def _equal_pieces(extents: Sequence[int], places: Sequence[int]) -> list[int] | None:
+def equal_pieces(extents: Sequence[int], places: Sequence[int]) -> list[int] | None:
+    """The size of pieces that are equal; None when they are not."""
     if any(extent % count for extent, count in zip(extents, places, strict=True)):
         return None
     return [extent // count for extent, count in zip(extents, places, strict=True)]
 
 
-def _pieces(extent: int, places: int) -> Tensor:
+def pieces(extent: int, places: int) -> list[range]:
+    """Which of an axis's elements are in each of as many pieces as are asked for."""
+    return [range(p * extent // places, -(-(p + 1) * extent // places)) for p in range(places)]
+
+
+def _shares(extent: int, places: int) -> Tensor:
     """Which share each of an axis's elements has in each piece: (extent, places)."""
-    ends = [(place * extent // places, -(-(place + 1) * extent // places)) for place in range(places)]
-    shares = [[1 / (end - start) if start <= e < end else 0.0 for start, end in ends] for e in range(extent)]
-    with _disable_current_modes():  # a constant, and not operations that make it
-        return torch.tensor(shares)
+    parts = pieces(extent, places)
+    return constant([[1 / len(part) if e in part else 0.0 for part in parts] for e in range(extent)])
 
 
-def _along(x: Tensor, dim: int, matrix: Tensor) -> Tensor:
+def constant(numbers: Sequence[Any]) -> Tensor:
+    """A tensor of the Plan, and not operations that make it."""
+    with _disable_current_modes():
+        return torch.tensor(numbers)
+
+
+def along(x: Tensor, dim: int, matrix: Tensor) -> Tensor:
     """A picture times a matrix, along one of its dimensions."""
     return (x.transpose(dim, -1) @ matrix.to(x.dtype)).transpose(dim, -1)
-
-
-def _known(x: Tensor, rank: int) -> bool:
-    return all(isinstance(extent, int) for extent in x.shape[-rank:])
-
-
-def _window(
-    x: Tensor,
-    made: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Window:
-    rank = len(kernel_size)
-    return Window(
-        each(kernel_size, rank),
-        each(stride, rank, kernel_size),
-        each(padding, rank),
-        each(dilation, rank),
-        tuple(x.shape[-rank:]),
-        tuple(made.shape[-rank:]),
-    )
-
-
-def _places(
-    x: Tensor, size: Sequence[int], stride: Sequence[int], padding: Sequence[int], rounded_up: bool
-) -> tuple[int, ...]:
-    made = []
-    axes = zip(x.shape[-len(size) :], size, stride, padding, strict=True)
-    for extent, length, step, around in axes:
-        free = extent + 2 * around - length
-        places = (-(-free // step) if rounded_up else free // step) + 1
-        if rounded_up and (places - 1) * step >= extent + around:
-            places -= 1  # a window begins in the picture or before it
-        made.append(places)
-    return tuple(made)

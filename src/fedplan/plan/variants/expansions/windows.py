@@ -116,3 +116,51 @@ def spread(x: Tensor, stride: Sequence[int], before: Sequence[int], after: Seque
             x = F.pad(lines, (0, 0, 0, step - 1)).reshape(shape)
             behind[axis] -= step - 1
     return pad(x, before, behind)
+
+
+def known(x: Tensor, rank: int) -> bool:
+    """Whether the extents of pictures are the same for every batch size."""
+    return all(isinstance(extent, int) for extent in x.shape[-rank:])
+
+
+def over(
+    x: Tensor,
+    made: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Window:
+    """The window of a pool that made something of a picture."""
+    rank = len(kernel_size)
+    return Window(
+        each(kernel_size, rank),
+        each(stride, rank, kernel_size),
+        each(padding, rank),
+        each(dilation, rank),
+        tuple(x.shape[-rank:]),
+        tuple(made.shape[-rank:]),
+    )
+
+
+def moved(
+    x: Tensor,
+    rank: int,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    rounded_up: bool,
+) -> Window:
+    """The window of a pool over a picture, with as many places as PyTorch gives it."""
+    size, around, apart = each(kernel_size, rank), each(padding, rank), each(dilation, rank)
+    steps, picture = each(stride, rank, size), tuple(x.shape[-rank:])
+    window = Window(size, steps, around, apart, picture, picture)
+    places = []
+    for extent, reach, step, beside in zip(picture, window.reach, steps, around, strict=True):
+        free = extent + 2 * beside - reach
+        count = (-(-free // step) if rounded_up else free // step) + 1
+        if rounded_up and (count - 1) * step >= extent + beside:
+            count -= 1  # a window begins in the picture or before it
+        places.append(count)
+    return dataclasses.replace(window, places=tuple(places))

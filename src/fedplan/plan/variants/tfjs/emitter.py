@@ -44,7 +44,7 @@ class Action:
 
 
 class Emitter:
-    """Collects actions; equal actions on equal terms are one."""
+    """Collects actions; equal actions on equal terms are one, but for those that draw random numbers."""
 
     def __init__(self) -> None:
         self.actions: list[Action] = []
@@ -80,11 +80,15 @@ class Emitter:
             self.made[term.id] = action
         return self._known[key]
 
+    def draw(self, command: str, *args: Argument) -> Term:
+        """The result of ``tf.command(…args)``, which is another one each time."""
+        made = self.new()
+        self.actions.append(Action(command, args, made.id))
+        return made
+
     def copy(self, term: Term) -> Term:
         """The term in memory of its own, never shared with another copy."""
-        made = self.new()
-        self.actions.append(Action("clone", (term,), made.id))
-        return made
+        return self.draw("clone", term)
 
 
 def needed(actions: Sequence[Action], outputs: Sequence[Term]) -> list[Action]:

@@ -1,6 +1,7 @@
 """Running a role as syft.js runs it: what browsers will compute, found out without a browser."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,32 +9,40 @@ import torch
 from fedplan.errors import PlanExecutionError, PlanFormatError
 from fedplan.plan.message.tensors import to_torch
 from fedplan.plan.run.interpreter import KERNEL_ERRORS
-from fedplan.plan.variants.tfjs.vocabulary import DTYPES, FUNCTIONS, METHODS, as_tensor
+from fedplan.plan.variants.tfjs.vocabulary import DRAWS, DTYPES, FUNCTIONS, METHODS, as_tensor
 from fedplan.wire import read_tensor, schema
 
 Scope = dict[int | str | None, Any]
 """Tensors and numbers by id."""
 
+Numbers = Mapping[Any, torch.Tensor]
+"""Random numbers by the id of the action that draws them."""
 
-def execute(role: schema.Role, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+
+def execute(
+    role: schema.Role, inputs: Sequence[torch.Tensor], numbers: Numbers | None = None
+) -> list[torch.Tensor]:
     """Runs a role.
 
     Args:
         role: the tfjs variant of a Plan.
         inputs: one tensor an input; other dtypes become those that tfjs has.
+        numbers: what actions that draw random numbers are answered with: uniform ones for `dropout` and
+            `randomUniform`, normal ones for `randomNormal`.
 
     Returns:
         The outputs, in order.
 
     Raises:
-        PlanExecutionError: an action failed, or tfjs has no such function.
+        PlanExecutionError: an action failed, tfjs has no such function, or numbers for one that draws are not
+            given.
         PlanFormatError: the role is not well formed.
     """
-    scope = run(role, inputs)
+    scope = run(role, inputs, numbers)
     return [as_tensor(_read(scope, id)) for id in role.output_placeholder_ids]
 
 
-def run(role: schema.Role, inputs: Sequence[torch.Tensor]) -> Scope:
+def run(role: schema.Role, inputs: Sequence[torch.Tensor], numbers: Numbers | None = None) -> Scope:
     """Runs a role and returns all that it made, by id. See `execute`."""
     if len(inputs) != len(role.input_placeholder_ids):
         raise PlanFormatError(f"the role has {len(role.input_placeholder_ids)} inputs, not {len(inputs)}")
@@ -44,9 +53,10 @@ def run(role: schema.Role, inputs: Sequence[torch.Tensor]) -> Scope:
     for placeholder, entry in zip(state.placeholders, state.tensors, strict=True):
         tensor = entry.torch_param.tensor if entry.torch_param else entry.torch_tensor
         scope[key(placeholder.id)] = _constant(tensor)
+    given = {id: _plain(value) for id, value in (numbers or {}).items()}
     with torch.no_grad():
         for action in role.actions:
-            scope[_result(action)] = _act(action, scope)
+            scope[_result(action)] = _act(action, scope, given)
     return scope
 
 
@@ -103,24 +113,31 @@ def _read(scope: Scope, id: schema.Id | None) -> Any:
     return scope[key(id)]
 
 
-def _act(action: schema.ComputationAction, scope: Scope) -> torch.Tensor:
-    name = action.command.rpartition(".")[2]
+def _act(action: schema.ComputationAction, scope: Scope, numbers: Numbers) -> torch.Tensor:
+    function = _function(action, numbers)
     target = action.target_placeholder_id
-    functions = FUNCTIONS if target is None else METHODS
-    if name not in functions:
-        where = "tf" if target is None else "tf.Tensor"
-        raise PlanExecutionError(
-            f"'{show(action)}' failed: '{name}' is none of the known functions of {where}"
-        )
     arguments = [_argument(arg, scope) for arg in action.args]
     if target is None:
         arguments += [_argument(arg, scope) for arg in action.kwargs.values()]  # by position, names ignored
     else:
         arguments.insert(0, as_tensor(_read(scope, target.id)))
     try:
-        return functions[name](*arguments)
+        return function(*arguments)
     except KERNEL_ERRORS as error:
         raise PlanExecutionError(f"'{show(action)}' failed: {error}") from error
+
+
+def _function(action: schema.ComputationAction, numbers: Numbers) -> Callable[..., torch.Tensor]:
+    """What an action calls; one that draws is answered with the numbers that are given for it."""
+    name, id = action.command.rpartition(".")[2], _result(action)
+    where, functions = ("tf", FUNCTIONS) if action.target_placeholder_id is None else ("tf.Tensor", METHODS)
+    if name in functions:
+        return functions[name]
+    if where == "tf" and name in DRAWS:
+        if id not in numbers:
+            raise PlanExecutionError(f"'{show(action)}' draws random numbers, and none are given for it")
+        return functools.partial(DRAWS[name], numbers[id])
+    raise PlanExecutionError(f"'{show(action)}' failed: '{name}' is none of the known functions of {where}")
 
 
 def _argument(arg: schema.Arg, scope: Scope) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Node
-from fedplan.plan.variants.expansions.pools import LOWEST
+from fedplan.plan.variants.expansions.maxima import LOWEST
 from fedplan.plan.variants.expansions.windows import Window
 from fedplan.plan.variants.tfjs.emitter import Term
 from fedplan.plan.variants.tfjs.translator import Rule, Translator

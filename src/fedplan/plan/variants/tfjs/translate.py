@@ -1,6 +1,6 @@
 """A Plan's graph in the vocabulary of tfjs, as the role that browsers run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -20,6 +20,7 @@ from fedplan.plan.variants.tfjs import (
     ordering,
     pointwise,
     pools,
+    random_inputs,
     reductions,
     shapes,
 )
@@ -46,7 +47,8 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
     """Says a graph with functions that tfjs-core 1.2.5 to 1.7.4 have.
 
     A value of the graph that exists in the translation too has the same id in both, so that they can be
-    compared value by value.
+    compared value by value. Random inputs are none of the role: it draws them itself, by actions that have
+    the ids of the inputs' values.
 
     Args:
         graph: a verified graph.
@@ -55,17 +57,24 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
     Raises:
         TranslationError: an operation cannot be said; names it, the author's line, and what to do instead.
         UnsupportedOpError: PyTorch decomposes an operation into one that no Plan may hold.
-        PlanFormatError: an input does not say its shape or dtype.
+        PlanFormatError: an input does not say its shape or dtype, or asks for random numbers of a
+            distribution that does not exist.
     """
     expanded = expand(graph, inputs, RULES.keys(), PLAINER.keys())
     t = Translator(expanded.graph, *measured(expanded.graph, inputs))
-    given = [t.new() for _ in expanded.graph.inputs]
+    chance = {
+        number: item for number, item in zip(expanded.graph.inputs, inputs, strict=True) if item.is_random
+    }
+    known = [number for number in expanded.graph.inputs if number not in chance]
+    given = [t.new() for _ in known]
     held = [t.new() for _ in expanded.graph.constants]
-    t.values.update(zip(expanded.graph.inputs, given, strict=True))
+    t.values.update(zip(known, given, strict=True))
     for (number, value), term in zip(expanded.graph.constants, held, strict=True):
         t.values[number] = t.call("cast", term, "bool") if value.dtype == torch.bool else term
     for node in expanded.graph.nodes:
+        _draw(t, expanded.graph, chance, node.refs())
         _apply(t, node)
+    _draw(t, expanded.graph, chance, expanded.graph.outputs)
     outputs = _outputs(t, expanded.graph, {*given, *held})
     ids = _ids(t, graph, {new: old for old, new in expanded.numbers.items()})
     constants = [value for _, value in expanded.graph.constants]
@@ -80,6 +89,13 @@ def translate(graph: Graph, inputs: Sequence[PlanInput]) -> schema.Role:
         input_placeholder_ids=[_id(ids[term.id]) for term in given],
         output_placeholder_ids=[_id(ids[term.id]) for term in outputs],
     )
+
+
+def _draw(t: Translator, graph: Graph, chance: Mapping[int, PlanInput], numbers: Iterable[int]) -> None:
+    """Draws those of the values that are random inputs and are read for the first time."""
+    for number in numbers:
+        if number in chance and number not in t.values:
+            t.values[number] = random_inputs.drawn(t, graph, number, chance[number])
 
 
 def _apply(t: Translator, node: Node) -> None:

@@ -207,17 +207,23 @@ class Translator(Emitter):
         """A tensor of one value."""
         if not any(isinstance(extent, Varying) for extent in shape):
             return self.call("fill", self.written(shape), value, dtype)
-        zeros = self._varying_zeros(shape, "int32" if dtype == "bool" else dtype)
-        if value:
-            zeros = self.call("add", zeros, self.call("scalar", value, "int32" if dtype == "bool" else dtype))
-        return self.call("cast", zeros, "bool") if dtype == "bool" else zeros
+        number = "int32" if dtype == "bool" else dtype
+        filled = self._like("onesLike", shape, number) if value == 1 else None
+        if filled is None:
+            filled = self._like("zerosLike", shape, number) or self._varying_zeros(shape, number)
+            filled = self.call("add", filled, self.call("scalar", value, number)) if value else filled
+        return self.call("cast", filled, "bool") if dtype == "bool" else filled
+
+    def _like(self, command: str, shape: Sequence[Extent], dtype: str) -> Term | None:
+        """Zeros or ones like a value that has the shape, if one exists already."""
+        for number, term in self.values.items():
+            if isinstance(term, Term) and self.shape(Ref(number)) == tuple(shape):
+                made = self.call(command, term)
+                return made if self.dtype(Ref(number)) == dtype else self.call("cast", made, dtype)
+        return None
 
     def _varying_zeros(self, shape: Sequence[Extent], dtype: str) -> Term:
         """Zeros of a shape of which extents vary: as many rows as values have that exist already."""
-        for number, term in self.values.items():
-            if isinstance(term, Term) and self.shape(Ref(number)) == tuple(shape):
-                zeros = self.call("zerosLike", term)
-                return zeros if self.dtype(Ref(number)) == dtype else self.call("cast", zeros, dtype)
         varying = [axis for axis, extent in enumerate(shape) if isinstance(extent, Varying)]
         static = tuple(1 if isinstance(extent, Varying) else extent for extent in shape)
         total: Term | None = None

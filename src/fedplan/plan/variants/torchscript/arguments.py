@@ -55,14 +55,15 @@ class Argument:
 
 
 def arguments(inputs: Sequence[PlanInput]) -> list[Argument]:
-    """The arguments for a Plan's inputs, in order."""
+    """The arguments for a Plan's inputs, in order; random inputs have none."""
     made: list[Argument] = []
 
     def add(name: str, places: tuple[int, ...], listed: bool) -> None:
         taken = {argument.name for argument in made}
         made.append(Argument(_identifier(name, taken), places, listed))
 
-    for kind, run in itertools.groupby(range(len(inputs)), key=lambda place: _type(inputs[place])):
+    places = [place for place, item in enumerate(inputs) if not item.is_random]
+    for kind, run in itertools.groupby(places, key=lambda place: _type(inputs[place])):
         if kind in _LISTS:
             add(_LISTS[kind], tuple(run), listed=True)
         else:

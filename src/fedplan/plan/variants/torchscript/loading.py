@@ -17,7 +17,7 @@ _VALUE = re.compile(r"v(\d+)(?:\.\d+)?")
 """The name of a value of the Plan; torch numbers the variables of a name."""
 
 
-def run(data: bytes, arguments: Sequence[Tensor]) -> list[Tensor]:
+def run(data: bytes, arguments: Sequence[Tensor], seed: int | None = None) -> list[Tensor]:
     """Loads a TorchScript archive in this process and runs it.
 
     It may use the operators of the op table and no others. Their arguments are not checked as those of an op
@@ -27,6 +27,8 @@ def run(data: bytes, arguments: Sequence[Tensor]) -> list[Tensor]:
         data: an archive of `write`, or one that PySyft made (the field `torchscript` of its message).
         arguments: the Plan's arguments, flat and in order; packed into lists here as the archive's own
             signature says. PySyft's archives take the Plan's state after them. They are not changed.
+        seed: of the random numbers that it draws; PyTorch's generator goes on as if it had drawn none. By
+            default they come from there.
 
     Returns:
         The outputs, flat and in order.
@@ -37,15 +39,16 @@ def run(data: bytes, arguments: Sequence[Tensor]) -> list[Tensor]:
         PlanExecutionError: an operation failed.
     """
     module = load(data)
-    return list(_flat(_call(module, module._c._get_method("forward").graph, arguments)))
+    return list(_flat(_call(module, module._c._get_method("forward").graph, arguments, seed)))
 
 
-def values(data: bytes, arguments: Sequence[Tensor]) -> dict[int, Tensor]:
+def values(data: bytes, arguments: Sequence[Tensor], seed: int | None = None) -> dict[int, Tensor]:
     """The tensors that an archive of `write` computes on its way, by the numbers of the Plan's values.
 
     Args:
         data: an archive of `write`.
         arguments: see `run`.
+        seed: see `run`.
 
     Returns:
         One tensor for each value that an operation of the Plan makes, in the order of the operations; sizes
@@ -68,7 +71,7 @@ def values(data: bytes, arguments: Sequence[Tensor]) -> dict[int, Tensor]:
     graph.eraseOutput(0)
     graph.registerOutput(everything.output())
     call = torch._C._create_function_from_graph("values", graph)
-    made = _call(lambda *packed: call(module._c, *packed), graph, arguments)
+    made = _call(lambda *packed: call(module._c, *packed), graph, arguments, seed)
     return dict(zip(shown, made, strict=True))
 
 
@@ -95,7 +98,7 @@ def load(data: bytes) -> Any:
     return module
 
 
-def _call(function: Any, graph: Any, arguments: Sequence[Tensor]) -> Any:
+def _call(function: Any, graph: Any, arguments: Sequence[Tensor], seed: int | None) -> Any:
     """Calls a function of a module with arguments packed as its graph takes them."""
     rest = [argument.detach().clone() for argument in arguments]
     given = len(rest)
@@ -107,6 +110,7 @@ def _call(function: Any, graph: Any, arguments: Sequence[Tensor]) -> Any:
         # what is run once is not worth optimizing
         with (
             torch.no_grad(),
+            torch.random.fork_rng(devices=[], enabled=seed is not None),
             torch.jit.optimized_execution(False),  # type: ignore[attr-defined]
             warnings.catch_warnings(),
         ):
@@ -114,6 +118,8 @@ def _call(function: Any, graph: Any, arguments: Sequence[Tensor]) -> Any:
             warnings.filterwarnings(
                 "ignore", r"torch\.\w+ is deprecated in favor of torch\.linalg", UserWarning
             )
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
             return function(*packed)
     except (*KERNEL_ERRORS, torch.jit.Error) as error:
         raise PlanExecutionError(f"the TorchScript archive failed: {error}") from error

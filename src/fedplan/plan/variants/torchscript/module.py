@@ -1,21 +1,27 @@
 """A Plan as the source of a TorchScript module, and the archive of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fedplan.plan.ir.graph import Graph, Node
 from fedplan.plan.ops import OPS, Trait, lookup
 from fedplan.plan.ops.op import BY_PARTS
 from fedplan.plan.plan import Plan
+from fedplan.plan.random import NORMAL, UNIFORM
+from fedplan.plan.signature import PlanInput
 from fedplan.plan.variants.parts import without
+from fedplan.plan.variants.random_inputs import distribution, leader, read
 from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
 from fedplan.plan.variants.torchscript.integers import converted
+from fedplan.plan.variants.torchscript.literals import DTYPE_NUMBERS
 from fedplan.plan.variants.torchscript.spelling import spell
 from fedplan.plan.variants.unrolled import unrolled
 
 _KIND = "Plan"
 """Name of the module's class."""
+
+_FUNCTIONS = {UNIFORM: "rand", NORMAL: "randn"}
 
 _BY_PARTS = frozenset(op.name for op in OPS.values() if op.torchscript == BY_PARTS)
 
@@ -25,7 +31,9 @@ def write(plan: Plan) -> bytes:
 
     The module's `forward` takes the Plan's inputs in order, with the model's parameters that follow one
     another as one `List[Tensor]`, the optimizer's tensors likewise, and returns the outputs as one
-    `List[Tensor]`. The Plan's state is in its buffers. Value n of the Plan's graph is the variable ``v{n}``.
+    `List[Tensor]`. Random inputs are left out: `forward` draws them itself, by `torch.rand` and
+    `torch.randn`, in their order. The Plan's state is in its buffers. Value n of the Plan's graph is the
+    variable ``v{n}``.
 
     Args:
         plan: any Plan; its sizes stay symbols, so the archive works for the batch sizes that the Plan does.
@@ -35,17 +43,25 @@ def write(plan: Plan) -> bytes:
 
     Raises:
         TranslationError: an operation cannot be said in the words of torch 1.7.
-        PlanFormatError: one must be said with others, for which the Plan has to say the shapes of its inputs.
+        PlanFormatError: one must be said with others, for which the Plan has to say the shapes of its inputs;
+            or it asks for random numbers of a distribution that does not exist.
     """
     unrolled_graph = unrolled(plan.graph, plan.inputs)
     graph = converted(without(unrolled_graph, plan.inputs, _BY_PARTS), plan.inputs)
     tensors = [(f"v{number}", tensor) for number, tensor in graph.constants]
-    return archive(_KIND, source(graph, arguments(plan.inputs)), tensors)
+    drawn = [*_draws(plan.graph, plan.inputs)]
+    return archive(_KIND, source(graph, arguments(plan.inputs), drawn), tensors)
 
 
-def source(graph: Graph, given: list[Argument]) -> str:
-    """The text of an archive's ``__torch__`` module."""
-    body = [*_opening(graph, given), *map(_statement, graph.nodes)]
+def source(graph: Graph, given: list[Argument], drawn: Sequence[str] = ()) -> str:
+    """The text of an archive's ``__torch__`` module.
+
+    Args:
+        graph: what it computes.
+        given: the arguments of `forward`.
+        drawn: the lines that draw the random inputs.
+    """
+    body = [*_opening(graph, given), *drawn, *map(_statement, graph.nodes)]
     outputs = ", ".join(f"v{number}" for number in graph.outputs)
     body.append(f"return [{outputs}]" if outputs else "return annotate(List[Tensor], [])")
     states = [f"v{number}" for number, _ in graph.constants]
@@ -70,6 +86,18 @@ def _opening(graph: Graph, given: list[Argument]) -> Iterator[str]:
         yield f"{names.strip() if argument.listed else names.strip(', ')} = {argument.name}"
     for number, _ in graph.constants:
         yield f"v{number} = self.v{number}"
+
+
+def _draws(graph: Graph, inputs: Sequence[PlanInput]) -> Iterator[str]:
+    """The lines that draw the random inputs, those with the batch's rows as many as it has."""
+    first = leader(inputs)
+    rows = "1" if first is None else f"torch.size(v{graph.inputs[first]}, 0)"
+    for place in read(graph, inputs):
+        item = inputs[place]
+        extents = ", ".join(rows if extent is None else str(extent) for extent in item.shape or ())
+        shape = f"[{extents}]" if extents else "annotate(List[int], [])"
+        dtype = DTYPE_NUMBERS[item.dtype or "float32"]
+        yield f"v{graph.inputs[place]} = torch.{_FUNCTIONS[distribution(item)]}({shape}, dtype={dtype})"
 
 
 def _statement(node: Node) -> str:

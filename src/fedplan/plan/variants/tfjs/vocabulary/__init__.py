@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedplan.plan.variants.tfjs.vocabulary import elements, indexing, layers, reductions, shapes
+from fedplan.plan.variants.tfjs.vocabulary import chance, elements, indexing, layers, reductions, shapes
 from fedplan.plan.variants.tfjs.vocabulary.values import DTYPES, as_tensor, truth
 
-__all__ = ["DTYPES", "FUNCTIONS", "METHODS", "as_tensor"]
+__all__ = ["DRAWS", "DTYPES", "FUNCTIONS", "METHODS", "as_tensor"]
+
+DRAWS = chance.DRAWS
 
 FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     **{name: elements.arithmetic(function) for name, function in (
