@@ -3,15 +3,12 @@
 import pytest
 import torch
 
-_HERE = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+_HERE = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
-DEVICES = [
-    pytest.param(
-        name,
-        marks=[]
-        if name == "cpu"
-        else [pytest.mark.gpu, pytest.mark.skipif(not here, reason=f"no {name} here")],
-    )
+ACCELERATORS = [
+    pytest.param(name, marks=[pytest.mark.gpu, pytest.mark.skipif(not here, reason=f"no {name} here")])
     for name, here in _HERE.items()
 ]
-"""`pytest -m gpu` runs what needs an accelerator."""
+"""`pytest -m gpu` runs what needs one."""
+
+DEVICES = [pytest.param("cpu"), *ACCELERATORS]

@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _disable_current_modes
 
 Function = Callable[..., Any]
 
@@ -52,7 +53,8 @@ class OnCpu(TorchFunctionMode):
         if not isinstance(value, torch.Tensor) or isinstance(value, FakeTensor) or value.device.type in _HERE:
             return value
         if id(value) not in self._copies:
-            copy = value.detach().cpu().requires_grad_(value.requires_grad)
+            with _disable_current_modes():  # no operation of the function, but a tensor that it holds
+                copy = value.detach().to(_CPU, copy=True).requires_grad_(value.requires_grad)
             self._copies[id(value)] = (value, copy)
         return self._copies[id(value)][1]
 
