@@ -27,7 +27,7 @@ class OnCpu(TorchFunctionMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by the id of the author's tensor
 
     def origin(self, tensor: torch.Tensor) -> torch.Tensor:
