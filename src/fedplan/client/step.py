@@ -69,7 +69,7 @@ class TrainingStep:
         """
         self._plan = plan
         self._source = source
-        self._device = device
+        self._device, self._on_cpu = device, device == CPU
         self._random, self._cycle = start.stream, start.cycle
         self.number = start.step
         """How many batches were trained on; random inputs are drawn for the next one by it."""
@@ -126,7 +126,7 @@ class TrainingStep:
 
     def _put(self, value: Any, item: PlanInput) -> Any:
         """An argument on the device; what is on the CPU already the Plan itself makes a tensor that fits."""
-        if self._device == CPU and (not isinstance(value, Tensor) or value.device == CPU):
+        if self._on_cpu and getattr(value, "is_cpu", True):
             return value
         return put(item.tensor(value), self._device)
 
@@ -220,7 +220,7 @@ class TrainingStep:
             ) from error
         if any(_rows(value) == 0 for value in found):
             raise DataError("a batch holds no sample: there is nothing to train on. Leave it out")
-        return [self._put(value, item) for value, item in zip(found, self._taken, strict=True)]
+        return list(map(self._put, found, self._taken))
 
     def _set_size(self, size: int | None) -> None:
         """A size becomes a tensor when it changes, and not in each run."""
