@@ -21,6 +21,7 @@
     │   ├── UnknownEventError       an event name that does not exist
     │   ├── JobStateError           a call that the Job's or the trainer's state does not allow
     │   ├── CheckpointError         a training checkpoint that cannot be read or applied
+    │   ├── PrivateStateError       a worker's private tensors that cannot be read, kept or used
     │   ├── ModelMismatchError      parameters whose number or shapes are not the model's
     │   ├── CycleRejectedError      the grid did not take the worker into a cycle
     │   ├── CycleFailedError        a cycle that the model owner waits for made no checkpoint
@@ -163,6 +164,10 @@ class JobStateError(WorkerError):
 
 class CheckpointError(WorkerError):
     """A training checkpoint that cannot be read or applied."""
+
+
+class PrivateStateError(WorkerError):
+    """A worker's private tensors that cannot be read or kept, or are another model's."""
 
 
 class ModelMismatchError(WorkerError):

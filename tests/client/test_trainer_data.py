@@ -233,5 +233,5 @@ def test_numpy_arrays_are_not_copied_when_the_dtype_fits() -> None:
     images = np.zeros((8, 6), np.float32)
     trainer = make_trainer(data=images, target=torch.zeros(8, dtype=torch.int64))
     images[0, 0] = 5
-    batch = next(trainer._source.open())
+    batch = next(trainer._epochs.source.open())
     assert batch[0][0, 0] == 5

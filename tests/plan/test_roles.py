@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fedplan.errors import PlanInputError
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, Role, trace, training_plan
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, Role, Variants, trace, training_plan
 from fedplan.plan.requirements import check_specs
-from fedplan.plan.roles import changing_tensors
+from fedplan.plan.roles import changing_tensors, check_private, private_tensors
+from fedplan.wire import schema
 
 given, made = PlanInputSpec, PlanOutputSpec
 
@@ -96,3 +97,47 @@ def test_a_plan_that_changes_what_it_says_to_be_frozen_is_refused() -> None:
     liar = hand_written(lambda v, w: (v, w + 1), Role.TRAINED, Role.FROZEN)
     with pytest.raises(PlanInputError, match=r"says that tensor 1 of the model .* is frozen, and changes"):
         check_specs(Plan.parse(liar.serialize()), 2)
+
+
+class TestPrivateTensors:
+    """Of two tensors that a Plan changes, or of the first alone."""
+
+    both = staticmethod(lambda v, w: (v + 1, w + 1))
+    first = staticmethod(lambda v, w: (v + 1, w))
+
+    def test_are_left_out_of_what_reports_change(self) -> None:
+        plan = Plan.parse(hand_written(self.both, Role.TRAINED, Role.PRIVATE).serialize())
+        assert changing_tensors([plan], 2) == (0,)
+        assert private_tensors([plan, hand_written(self.both, Role.TRAINED, Role.TRAINED)]) == (1,)
+
+    def test_may_be_private_or_frozen_in_the_other_plans(self) -> None:
+        plan = hand_written(self.both, Role.TRAINED, Role.PRIVATE)
+        idle = hand_written(self.first, Role.TRAINED, Role.PRIVATE)  # trains beside it, as in FedRep
+        frozen = hand_written(self.first, Role.TRAINED, Role.FROZEN)
+        check_private({"a": plan, "b": idle, "c": frozen, "d": evaluating()})
+        assert changing_tensors([plan, idle, frozen, evaluating()], 2) == (0,)
+
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            (hand_written(lambda v, w: (v, w + 1), Role.FROZEN, Role.TRAINED), "and trained in the Plan 'b'"),
+            (hand_written(lambda v, w: (v, w + 1), Role.FROZEN, Role.COUNTER), "and counter in the Plan 'b'"),
+            (hand_written(lambda v, w: (v, w + 1), None, None), "and reported in the Plan 'b'"),
+            (evaluating(labelled=False), "'b' does not say what its inputs and outputs stand for"),
+        ],
+    )
+    def test_may_be_nothing_else_there(self, other: Plan, message: str) -> None:
+        plan = hand_written(self.both, Role.TRAINED, Role.PRIVATE)
+        with pytest.raises(PlanInputError, match=message):
+            check_private({"a": plan, "b": other})
+
+    def test_may_not_be_all_that_changes(self) -> None:
+        with pytest.raises(PlanInputError, match="nothing to report"):
+            check_private({"a": hand_written(self.both, Role.PRIVATE, Role.PRIVATE)})
+
+    def test_are_not_given_to_clients_that_would_report_them(self) -> None:
+        plan = hand_written(self.both, Role.TRAINED, Role.PRIVATE)
+        with_tfjs = dataclasses.replace(plan, variants=Variants(b"", schema.Role()))
+        with pytest.raises(PlanInputError, match=r"a variant \(tfjs\) for clients that would report them"):
+            check_private({"a": with_tfjs})
+        check_private({"a": dataclasses.replace(with_tfjs, inputs=evaluating().inputs)})

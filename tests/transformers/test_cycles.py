@@ -83,7 +83,7 @@ def by_hand(module: nn.Module, case: Case, plan: Plan) -> tuple[list[Tensor], li
     """
     model = [value.detach() for value in model_parameters(module)]
     losses: list[list[float]] = [[] for _ in range(WORKERS)]
-    for cycle in range(CYCLES):
+    for cycle in range(1, CYCLES + 1):
         trained = []
         for worker in range(WORKERS):
             own, stream = copy.deepcopy(module), RandomStream(worker)

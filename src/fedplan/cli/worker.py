@@ -41,6 +41,22 @@ def worker(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Decides the order of the samples; they are shuffled once.")
     ] = 0,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="FOLDER",
+            file_okay=False,
+            help="Where the worker keeps the tensors that are private to it, if the model has such. Each "
+            "worker needs a folder of its own.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", metavar="NAME", help="Where to train, such as cuda or mps; the CPU by default."
+        ),
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +104,8 @@ def worker(
         cycles=cycles,
         wait=True,
         steps_per_epoch=batches,
+        state=state,
+        device=device,
         verbose=verbose or GridUrl.parse(url).local,
     )
     result = summary(done)

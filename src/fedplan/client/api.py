@@ -109,6 +109,7 @@ class GridApi:
             worker_id=worker_id,
             model=name,
             version=version,
+            tell_cycle=True,
             **({} if speed is None else dataclasses.asdict(speed)),
         )
         data = await self._post(messages.CYCLE_REQUEST, request)

@@ -7,7 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
+from torch import Tensor
+
 from fedplan.client.model import SyftModel
+from fedplan.client.private import part_from_json, part_to_json
 from fedplan.errors import CheckpointError, ConfigError, WireError
 from fedplan.plan import RandomStream
 
@@ -18,12 +21,12 @@ class RandomState:
 
     Attributes:
         stream: holds the worker's seed.
-        cycle: which of the worker's cycles this is.
+        cycle: number of the cycle; None when nobody has told it: then the numbers are those of cycle 0.
         step: number of the next batch in the cycle.
     """
 
     stream: RandomStream
-    cycle: int
+    cycle: int | None
     step: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -41,16 +44,17 @@ class RandomState:
             stream = RandomStream.from_json(obj.get("seed"))
         except ConfigError as error:
             raise CheckpointError(f"the checkpoint's randomState cannot be used: {error}") from None
-        return cls(stream, _count(obj, "cycle"), _count(obj, "step"))
+        return cls(stream, _count(obj, "cycle", optional=True), _count(obj, "step"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanTrainerCheckpoint:
     """Stores a `PlanTrainer`'s state, to resume training from it.
 
-    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Three
-    more keys are there when they are needed: ``optimizerStateBase64``, ``loaderState`` and ``randomState``.
-    The last one holds the seed of the training's random numbers, so keep it where the data is.
+    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Four
+    more keys are there when they are needed: ``optimizerStateBase64``, ``loaderState``, ``randomState`` and
+    ``privateStateBase64``. The last two hold the seed of the training's random numbers, and tensors that the
+    worker keeps for itself, so keep a checkpoint where the data is.
 
     Attributes:
         epochs: total number of epochs.
@@ -62,7 +66,9 @@ class PlanTrainerCheckpoint:
         current_model: the model as trained so far.
         optimizer_state: the optimizer's tensors, when the Plan has any.
         loader_state: how a DataLoader comes back to the same order of samples.
-        random_state: where the random numbers go on, when the Plan takes any.
+        random_state: where the random numbers go on, and the number of the cycle, when the Plan takes any.
+        private_state: by their places in the model, the private tensors as they were when the training began;
+            `current_model` has them as trained so far.
     """
 
     epochs: int
@@ -75,6 +81,7 @@ class PlanTrainerCheckpoint:
     optimizer_state: SyftModel | None = None
     loader_state: dict[str, Any] | None = None
     random_state: RandomState | None = None
+    private_state: Mapping[int, Tensor] = dataclasses.field(default_factory=dict)
 
     async def to_json(self) -> dict[str, Any]:
         """The checkpoint as a plain object that `json.dumps` takes. `to_dict` is the plain form."""
@@ -97,6 +104,8 @@ class PlanTrainerCheckpoint:
             obj["loaderState"] = self.loader_state
         if self.random_state is not None:
             obj["randomState"] = self.random_state.to_dict()
+        if self.private_state:
+            obj["privateStateBase64"] = part_to_json(self.private_state)
         return obj
 
     @classmethod
@@ -120,6 +129,7 @@ class PlanTrainerCheckpoint:
             raise CheckpointError("the checkpoint is not a JSON object")
         optimizer_state = obj.get("optimizerStateBase64")
         random_state = _object(obj, "randomState")
+        private_state = obj.get("privateStateBase64")
         return cls(
             epochs=_count(obj, "epochs"),
             steps_per_epoch=_count(obj, "stepsPerEpoch", optional=True),
@@ -133,6 +143,7 @@ class PlanTrainerCheckpoint:
             else None,
             loader_state=_object(obj, "loaderState"),
             random_state=None if random_state is None else RandomState.from_dict(random_state),
+            private_state={} if private_state is None else _private(private_state),
         )
 
 
@@ -146,6 +157,13 @@ def _from_base64(text: object, key: str) -> SyftModel:
         return SyftModel.parse(data)
     except (binascii.Error, WireError) as error:
         raise CheckpointError(f"the checkpoint's {key} is not the base64 of a State: {error}") from None
+
+
+def _private(text: object) -> dict[int, Tensor]:
+    try:
+        return part_from_json(text)
+    except WireError as error:
+        raise CheckpointError(f"the checkpoint's privateStateBase64 cannot be read: {error}") from None
 
 
 def _count(obj: Mapping[str, Any], key: str, *, optional: bool = False) -> Any:

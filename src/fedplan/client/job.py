@@ -9,14 +9,17 @@ from typing import Any, TypeVar, overload
 from fedplan.client.api import GridApi
 from fedplan.client.blocking import blocking_twin, run_blocking
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.device import Device
 from fedplan.client.events import Accepted, Events, H, Handler, Rejected
 from fedplan.client.model import SyftModel
 from fedplan.client.parts import whole_model
+from fedplan.client.private import PrivateState
 from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.trainer import PlanTrainer
 from fedplan.client.transport import passes
 from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.plan.roles import private_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire import schema
 from fedplan.wire.messages import CycleAccepted
@@ -44,6 +47,8 @@ class Job:
         model_name: name of the FL process.
         model_version: version of the FL process.
         worker_id: what the grid calls this worker; None before `start`.
+        cycle: number of the cycle, 1 being the model's first one on this grid; None before `start`, and of a
+            grid that does not tell it.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Job:
         model_version: str,
         auth_token: str | None = None,
         *,
+        private: PrivateState,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """See `Syft.new_job`."""
@@ -61,12 +67,15 @@ class Job:
         self.model_name = model_name
         self.model_version = model_version
         self.worker_id: str | None = None
+        self.cycle: int | None = None
         self.plans: dict[str, Plan] = {}
         self.protocols: dict[str, schema.Protocol] = {}
         self.client_config: dict[str, Any] = {}
         self._grid = grid
         self._auth_token = auth_token
         self._limits = limits
+        self._private = private
+        self._training: PlanTrainer | None = None  # the cycle's last one
         self._model: SyftModel | None = None
         self._request_key: str | None = None
         self._cycles = 0  # that it was accepted into
@@ -143,6 +152,8 @@ class Job:
 
     async def _request(self) -> Accepted | Rejected:
         self._model, self._request_key, self.plans, self.protocols = None, None, {}, {}
+        self._training = None
+        await asyncio.to_thread(self._private.open)  # before a place is taken that could not be used
         name, version = self.model_name, self.model_version
         worker_id, answer = await self._ask()
         if isinstance(answer, Rejected):
@@ -183,20 +194,24 @@ class Job:
             _each(cycle.plans, lambda id: self._grid.get_plan(worker_id, key, id)),
             _each(cycle.protocols, lambda id: self._grid.get_protocol(worker_id, key, id)),
         )
-        self._model = await whole_model(self._grid, worker_id, cycle, changing)
+        model = await whole_model(self._grid, worker_id, cycle, changing)
         parsed = {name: Plan.parse(data) for name, data in plans.items()}
         self.plans = {name: dataclasses.replace(plan, limits=self._limits) for name, plan in parsed.items()}
         self.protocols = {name: schema.Protocol.decode(data) for name, data in protocols.items()}
         self.client_config = cycle.client_config
+        self._model = self._private.fill(model, private_tensors(parsed.values()))
         self._request_key = key
+        self.cycle = cycle.cycle
         self._cycles += 1
 
-    async def report(self, diff: bytes) -> None:
-        """Submits the model diff to the grid.
+    async def report(self, diff: bytes, trained: SyftModel | None = None) -> None:
+        """Submits the model diff to the grid, and keeps the private tensors if the grid takes it.
 
         Args:
             diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`, which
                 leaves out what is frozen where the grid takes that.
+            trained: the trained model, whose private tensors are kept for the next cycle; by default that of
+                the last `train`.
 
         Raises:
             WireError: `diff` is not bytes.
@@ -204,6 +219,7 @@ class Job:
             GridResponseError: the grid refused the report; its own words are in the message.
             GridConnectionError: the grid could not be reached. Unless the error's `sent` is False, the report
                 may have arrived.
+            PrivateStateError: the private tensors cannot be kept; then nothing was reported.
         """
         if not isinstance(diff, bytes | bytearray | memoryview):
             raise WireError(
@@ -212,10 +228,29 @@ class Job:
             )
         if self.worker_id is None or self._request_key is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
-        await self._grid.report(self.worker_id, self._request_key, diff)
+        await self._keep(trained)
+        taken = False
+        try:
+            await self._grid.report(self.worker_id, self._request_key, diff)
+            taken = True
+        finally:
+            self._private.settle(taken)
         _log.info("reported a diff of %d bytes for '%s' %s", len(diff), self.model_name, self.model_version)
 
     report_blocking = blocking_twin(report)
+
+    async def _keep(self, trained: SyftModel | None) -> None:
+        """Makes ready what is kept when the report is taken."""
+        if trained is None and self._training is not None and self.model.private:
+            trained = self._training.current_model
+        if trained is not None:
+            self.model.check_fit(trained.params, "the trained model's parameters")
+            kept = {place: trained.params[place] for place in self.model.private}
+            await asyncio.to_thread(self._private.prepare, kept)
+
+    def close(self) -> None:
+        """Ends the use of the state folder, for another job. One that is started again reads it again."""
+        self._private.close()
 
     def train(
         self,
@@ -231,6 +266,7 @@ class Job:
         checkpoint: PlanTrainerCheckpoint | None = None,
         events: Mapping[str, Handler] | None = None,
         seed: int | None = None,
+        device: Device = None,
     ) -> PlanTrainer:
         """Trains the model with a Plan. The training starts by itself in the event loop's next turn.
 
@@ -254,23 +290,26 @@ class Job:
                 `batch_end`.
             seed: for the Plan's random inputs, such as dropout's; from the operating system by default.
                 With a seed, the same data gives the same model.
+            device: where the Plan runs, such as ``"cuda"``; the CPU by default. Data is moved there batch by
+                batch; the trained model is on the CPU.
 
         Returns:
             A handle on the training: `await trainer.wait()`.
 
         Raises:
             JobStateError: the job is in no cycle, has no such Plan, or no event loop is running.
-            ConfigError: specs, a key of the client config or the batch size are missing or wrong.
+            ConfigError: specs, a key of the client config or the batch size are missing or wrong; there is no
+                such device; or the Plan reads the number of the cycle, and the grid does not tell it.
             DataError: data and target cannot be used, or there is nothing to train on. What shows only in the
                 training reaches who waits for it.
             CheckpointError: the checkpoint is not of this model and Plan.
             UnknownEventError: `events` holds a name that does not exist.
         """
-        config = self.client_config
+        config, model, plan = self.client_config, self.model, self._plan(plan_name)
         trainer = PlanTrainer(
             worker=self.worker,
-            model=self.model,
-            plan=self._plan(plan_name),
+            model=model,
+            plan=plan,
             inputs=inputs,
             outputs=outputs,
             data=data,
@@ -282,9 +321,11 @@ class Job:
             checkpoint=checkpoint,
             events=events,
             seed=seed,
-            cycle=self._cycles - 1,
+            cycle=self._number_for(inputs or plan.input_specs or ()),
+            device=device,
         )
         trainer.begin(resume=checkpoint is not None)
+        self._training = trainer
         return trainer
 
     def train_blocking(self, plan_name: str, **arguments: Any) -> PlanTrainer:
@@ -296,6 +337,11 @@ class Job:
             return trainer
 
         return run_blocking(train())
+
+    def _number_for(self, inputs: Sequence[PlanInputSpec]) -> int | None:
+        """The cycle's number. Where only random numbers need one, and the grid tells none, the job counts."""
+        reads = any(getattr(spec, "type", None) == PlanInputSpec.TYPE_CYCLE for spec in inputs)
+        return self._cycles if self.cycle is None and not reads else self.cycle
 
     def _plan(self, name: str) -> Plan:
         if name not in self.plans:

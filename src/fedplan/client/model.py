@@ -1,6 +1,6 @@
 """SyftModel: a model's parameters, as the grid keeps them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -22,10 +22,13 @@ class SyftModel:
         params: the parameters, in the order of `fedplan.plan.model_parameters` where an `nn.Module` was
             hosted.
         changing: which of them a report needs to hold, by their index, as the grid told; None for all. The
-            others are frozen: the model's Plans leave them as they are.
+            others are frozen (the model's Plans leave them as they are) or private.
+        private: which of them the worker keeps for itself, by their index; a difference is zero there.
     """
 
-    def __init__(self, params: Sequence[Tensor], changing: Places = None) -> None:
+    def __init__(
+        self, params: Sequence[Tensor], changing: Places = None, private: Sequence[int] = ()
+    ) -> None:
         """A model of these parameters; the tensors are used as they are, not copied.
 
         Raises:
@@ -33,6 +36,7 @@ class SyftModel:
         """
         self.params = _tensors(params, "the parameters of a SyftModel")
         self.changing = changing
+        self.private = tuple(private)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -64,8 +68,10 @@ class SyftModel:
     def diff(self, updated: "SyftModel | Sequence[Tensor]") -> "SyftModel":
         """This model minus another: what a worker has learnt, when `updated` is what it trained.
 
+        Of private tensors nothing is told: the difference is zero there, whoever averages it.
+
         Args:
-            updated: a model, or parameters; as many as here, with the same shapes.
+            updated: a model, or parameters; as many as here, with the same shapes, on any device.
 
         Raises:
             ModelMismatchError: they do not fit.
@@ -74,7 +80,27 @@ class SyftModel:
         params = updated.params if isinstance(updated, SyftModel) else _tensors(updated, whose)
         self.check_fit(params, whose)
         with torch.no_grad():
-            return SyftModel([a - b for a, b in zip(self.params, params, strict=True)], self.changing)
+            apart = [
+                torch.zeros_like(a) if place in self.private else a - b.to(a.device)
+                for place, (a, b) in enumerate(zip(self.params, params, strict=True))
+            ]
+        return SyftModel(apart, self.changing, self.private)
+
+    def with_private(self, tensors: Mapping[int, Tensor], private: Sequence[int]) -> "SyftModel":
+        """This model with a worker's own tensors in it; the others are shared with it.
+
+        Args:
+            tensors: the private ones by their places; none for those of this model.
+            private: these places.
+
+        Raises:
+            ModelMismatchError: the tensors are at other places, or do not fit.
+        """
+        if tensors and sorted(tensors) != sorted(private):
+            raise ModelMismatchError(f"the private tensors are {sorted(tensors)}, and not {sorted(private)}")
+        params = [tensors.get(place, param) for place, param in enumerate(self.params)]
+        self.check_fit(params, "the private tensors in it")
+        return SyftModel(params, self.changing, private)
 
     def changes(self) -> list[Tensor]:
         """Of a diff, the tensors that are reported: those that `changing` names.

@@ -21,6 +21,7 @@ from fedplan.client.waiting import wait_for
 from fedplan.errors import ConfigError, GridResponseError
 from fedplan.plan import Plan, to_torch
 from fedplan.plan.requirements import check_client_config, check_specs
+from fedplan.plan.roles import check_private
 from fedplan.plan.variants.make import with_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
@@ -129,6 +130,7 @@ class ModelCentricFLClient(GridConnection):
             check_specs(plan, len(state.tensors))
             plan.check_model([(tensor.shape, tensor.dtype) for tensor in state.tensors])
             check_client_config(plan, client)
+        check_private(plans)
         parameters = [to_torch(tensor) for tensor in state.tensors]
         hosted = {
             name: await asyncio.to_thread(with_variants, plan, parameters, wanted)

@@ -1,8 +1,10 @@
 """Whole cycles in one call: ask, train, report, and again."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
+import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +13,7 @@ from fedplan.client.batches import check_data
 from fedplan.client.blocking import blocking_twin
 from fedplan.client.compression import DiffCompressor, negotiate
 from fedplan.client.counts import positive_integer
+from fedplan.client.device import Device, usable_device
 from fedplan.client.events import BatchEnd, Handler
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
@@ -75,6 +78,8 @@ async def participate_async(
     report_format: str | None = None,
     events: Mapping[str, Handler] | None = None,
     seed: int | None = None,
+    state: str | os.PathLike[str] | None = None,
+    device: Device = None,
     app: Any = None,
 ) -> Participation:
     """Takes part in training a model: authenticates, trains, reports.
@@ -112,6 +117,10 @@ async def participate_async(
         events: handlers of the training's events.
         seed: for the Plan's random inputs, such as dropout's; from the operating system by default. It never
             leaves the worker.
+        state: a folder for the tensors that the worker keeps for itself from cycle to cycle, if the model has
+            such; see `Syft.new_job`. Without, they last as long as this call.
+        device: where the Plan runs, such as ``"cuda"`` or ``"mps"``; the CPU by default. The data may stay on
+            the CPU: it is moved batch by batch.
         app: an ASGI app in this process to call instead of a server; see `Syft`.
 
     Returns:
@@ -122,21 +131,26 @@ async def participate_async(
         CycleRejectedError: not a single cycle could be joined.
         DataError: there is nothing to train on, or data and target cannot be used together; this is said
             before the grid is asked for anything.
-        ConfigError: the model does not take the `report_format`, or see `Job.train`.
+        ConfigError: there is no such device, which is said before the grid is asked for anything; the model
+            does not take the `report_format`; or see `Job.train`.
+        PrivateStateError: the state folder cannot be used; that of a damaged file is said before the grid is
+            asked for a place.
         InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
         GridConnectionError: the grid could not be reached, or stayed away.
         GridResponseError: the grid refused something, such as a report.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
     check_data(data, target)  # before a place in the cycle is taken with it
+    place = usable_device(device)
     most = None if cycles is None else positive_integer(cycles, "cycles")
     for name, count in (("epochs", epochs), ("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch)):
         if count is not None:
             positive_integer(count, name)
     result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
     async with Syft(url, verbose, app=app) as syft:
-        job = syft.new_job(model_name, model_version, auth_token)  # one for all cycles: it stays one worker
-        with TrainingProgress(progress) as bars:
+        # one for all cycles: it stays one worker
+        job = syft.new_job(model_name, model_version, auth_token, state=state)
+        with contextlib.closing(job), TrainingProgress(progress) as bars:
             while most is None or result.cycles < most:
                 try:
                     await _enter_cycle(job, patience, bars)
@@ -156,6 +170,7 @@ async def participate_async(
                     steps_per_epoch=steps_per_epoch,
                     events=events,
                     seed=seed,
+                    device=place,
                 )
                 training.on("batch_end", result.add)
                 bars.follow(training, result.cycles + 1)

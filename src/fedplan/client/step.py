@@ -15,9 +15,10 @@ from torch import Tensor
 from fedplan.client.batch_layout import Path, take
 from fedplan.client.batches import BatchSource
 from fedplan.client.checkpoint import RandomState
+from fedplan.client.device import CPU, put
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, DataError, ModelMismatchError
-from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RandomStream, RepeatedPlan
+from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
 from fedplan.plan.requirements import config_value
 
 
@@ -44,8 +45,8 @@ class TrainingStep:
         batch_size: int | None,
         params: Sequence[Tensor],
         received: Sequence[Tensor] | None = None,
-        random: RandomStream,
-        cycle: int = 0,
+        start: RandomState,
+        device: torch.device = CPU,
     ) -> None:
         """Reads the specs.
 
@@ -56,31 +57,35 @@ class TrainingStep:
             outputs: what the Plan's outputs stand for.
             client_config: values for the inputs that name one.
             batch_size: for a Plan that takes a batch size and no data.
-            params: the model's parameters, before training. They are written over: hand copies over.
+            params: the model's parameters, before training; they are copied.
             received: the model's parameters as they came in this cycle; `params` as they are now by default.
-            random: draws the Plan's random inputs.
-            cycle: for which cycle they are drawn.
+            start: draws the Plan's random inputs, and says the numbers of the cycle and of the first step.
+            device: where the Plan runs.
 
         Raises:
-            ConfigError: a spec lacks its index, or the client_config a key.
+            ConfigError: a spec lacks its index, the client_config a key, or the number of a cycle that the
+                Plan reads is not known; or the device cannot hold a tensor.
             ModelMismatchError: the specs mean parameters that the model does not have.
         """
         self._plan = plan
         self._source = source
-        self._random, self._cycle = random, cycle
-        self.number = 0
+        self._device, self._on_cpu = device, device == CPU
+        self._random, self._cycle = start.stream, start.cycle
+        self.number = start.step
         """How many batches were trained on; random inputs are drawn for the next one by it."""
         self._inputs = inputs
         given = [_fixed(item, spec, client_config) for item, spec in zip(plan.inputs, inputs, strict=True)]
         self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
-        self._arguments = [_argument(value, item) for value, item in zip(given, plan.inputs, strict=True)]
+        pairs = zip(given, plan.inputs, strict=True)
+        self._arguments = [None if v is None else self._put(_argument(v, item), item) for v, item in pairs]
         self._size, self._sizes = batch_size, list[Any]()
         self._size_places = _places(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
         self._drawn = _places(inputs, PlanInputSpec.TYPE_RANDOM)
-        self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, params)
+        self._count_cycles()
+        self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, [self._own(param) for param in params])
         self._receive(params if received is None else received)
         self._numbered = _places(inputs, PlanInputSpec.TYPE_STEP)
-        zeros = _zeros(self._inputs, plan.inputs)
+        zeros = _zeros(self._inputs, plan.inputs, device)
         self._optimizer = self._slots(PlanInputSpec.TYPE_OPTIMIZER_STATE, zeros)
         self._feedback = [
             *_returned(outputs, PlanOutputSpec.TYPE_MODEL_PARAM, self._params),
@@ -89,6 +94,7 @@ class TrainingStep:
         self._loss = next(iter(_places(outputs, PlanOutputSpec.TYPE_LOSS)), None)
         self._metrics = [(str(outputs[k].name), k) for k in _places(outputs, PlanOutputSpec.TYPE_METRIC)]
         self._paths: list[Path] = []
+        self._taken: list[PlanInput] = []
         self._shared: dict[int, _Slot] = {}  # places of what goes to several inputs
         self._run: RepeatedPlan | None = None  # made when the first batch is seen
 
@@ -102,7 +108,27 @@ class TrainingStep:
         """Puts the model as received into its places; nothing writes over it."""
         for place in _places(self._inputs, PlanInputSpec.TYPE_RECEIVED_PARAM):
             slots = [_Slot(tensor, []) for tensor in received]
-            self._arguments[place] = _slot(slots, self._inputs[place]).tensor.detach().clone()
+            self._arguments[place] = self._own(_slot(slots, self._inputs[place]).tensor)
+
+    def _count_cycles(self) -> None:
+        """Puts the cycle's number into its places."""
+        for place in _places(self._inputs, PlanInputSpec.TYPE_CYCLE):
+            if self._cycle is None:
+                raise ConfigError(
+                    f"the Plan '{self._plan.name}' reads the number of the cycle, and nobody tells it: "
+                    "pass cycle=1 for the model's first one to PlanTrainer, or train at a grid of fedplan"
+                )
+            self._arguments[place] = self._put(torch.tensor([self._cycle]), self._plan.inputs[place])
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        """A copy on the device, which nobody else writes to."""
+        return put(tensor.detach(), self._device).clone()
+
+    def _put(self, value: Any, item: PlanInput) -> Any:
+        """An argument on the device; what is on the CPU already the Plan itself makes a tensor that fits."""
+        if self._on_cpu and getattr(value, "is_cpu", True):
+            return value
+        return put(item.tensor(value), self._device)
 
     @property
     def params(self) -> list[Tensor]:
@@ -117,7 +143,7 @@ class TrainingStep:
     @property
     def random_state(self) -> RandomState | None:
         """Where the next batch's random inputs are drawn; None for a Plan that neither draws nor counts."""
-        counts = self._drawn or self._numbered
+        counts = self._drawn or self._numbered or _places(self._inputs, PlanInputSpec.TYPE_CYCLE)
         return RandomState(self._random, self._cycle, self.number) if counts else None
 
     def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
@@ -130,7 +156,7 @@ class TrainingStep:
         if [tuple(tensor.shape) for tensor in tensors] != wanted:
             raise ModelMismatchError(f"the optimizer's state is not that of the Plan '{self._plan.name}'")
         for slot, tensor in zip(self._optimizer, tensors, strict=True):
-            slot.tensor = tensor.clone()
+            slot.tensor = self._own(tensor)
         self._run = None
 
     def __call__(self, batch: Any) -> list[Tensor]:
@@ -152,8 +178,9 @@ class TrainingStep:
         values += [slot.tensor for slot in self._shared.values()]
         if self._drawn:
             rows = _rows(values[0]) if self._paths else self._size or 1
-            values += self._plan.draw(self._random, rows, cycle=self._cycle, step=self.number)
-        values += [torch.tensor([self.number])] * len(self._numbered)
+            drawn = self._plan.draw(self._random, rows, cycle=self._cycle or 0, step=self.number)
+            values += [put(numbers, self._device) for numbers in drawn]
+        values += [put(torch.tensor([self.number]), self._device)] * len(self._numbered)
         outputs = run(values)
         self.number += 1
         if first:
@@ -166,6 +193,7 @@ class TrainingStep:
         """Finds the data in the first batch, and hands the tensors over to the Plan that will run."""
         places = _places(self._inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
         self._paths = self._source.locate([self._inputs[place] for place in places], batch)
+        self._taken = [self._plan.inputs[place] for place in places]
         arguments = list(self._arguments)
         for slot in (*self._params, *self._optimizer):
             for place in slot.places:
@@ -185,20 +213,21 @@ class TrainingStep:
     def _take(self, batch: Any) -> list[Any]:
         """The data and targets of a batch."""
         try:
-            values = [take(batch, path) for path in self._paths]
+            found = [take(batch, path) for path in self._paths]
         except (LookupError, TypeError) as error:
             raise DataError(
                 f"a batch has another form than the first one: data or target is not in it ({error!r})"
             ) from error
-        if any(_rows(value) == 0 for value in values):
+        if any(_rows(value) == 0 for value in found):
             raise DataError("a batch holds no sample: there is nothing to train on. Leave it out")
-        return values
+        return list(map(self._put, found, self._taken))
 
     def _set_size(self, size: int | None) -> None:
         """A size becomes a tensor when it changes, and not in each run."""
         if size != self._size or not self._sizes:
             self._size = size
-            self._sizes = [_argument(size, self._plan.inputs[place]) for place in self._size_places]
+            items = [self._plan.inputs[place] for place in self._size_places]
+            self._sizes = [self._put(_argument(size, item), item) for item in items]
 
     def _check(self, outputs: Sequence[Tensor]) -> None:
         """What is wrong with the specs shows in the first outputs."""
@@ -221,6 +250,11 @@ class TrainingStep:
     def metrics(self, outputs: Sequence[Tensor]) -> dict[str, Any]:
         """The batch's metrics, by name."""
         return {name: _plain(outputs[place]) for name, place in self._metrics}
+
+
+def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies on the CPU, which share memory with nothing else."""
+    return [tensor.clone() if tensor.device == CPU else tensor.cpu() for tensor in tensors]
 
 
 def _places(specs: Sequence[PlanInputSpec | PlanOutputSpec], *kinds: str) -> list[int]:
@@ -265,7 +299,7 @@ def _returned(specs: Sequence[PlanOutputSpec], kind: str, slots: Sequence[_Slot]
     return [(place, _slot(slots, specs[place])) for place in _places(specs, kind)]
 
 
-def _zeros(specs: Sequence[PlanInputSpec], inputs: Sequence[PlanInput]) -> list[Tensor]:
+def _zeros(specs: Sequence[PlanInputSpec], inputs: Sequence[PlanInput], device: torch.device) -> list[Tensor]:
     """What the optimizer's tensors are before the first batch, in the order of their indices."""
     zeros: dict[int, Tensor] = {}
     for place in _places(specs, PlanInputSpec.TYPE_OPTIMIZER_STATE):
@@ -277,7 +311,8 @@ def _zeros(specs: Sequence[PlanInputSpec], inputs: Sequence[PlanInput]) -> list[
             )
         extents = [extent for extent in shape if extent is not None]
         # one zero seen from everywhere: a shape takes no memory before the Plan is checked
-        zeros[specs[place].index or 0] = torch.zeros((), dtype=getattr(torch, dtype)).expand(extents)
+        zero = put(torch.zeros((), dtype=getattr(torch, dtype)), device)
+        zeros[specs[place].index or 0] = zero.expand(extents)
     return [zeros[index] for index in sorted(zeros)]
 
 

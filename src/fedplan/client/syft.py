@@ -1,11 +1,13 @@
 """Syft: the worker's way to a grid."""
 
 import logging
+import os
 from typing import Any
 
 from fedplan.client.api import GridApi
 from fedplan.client.connection import GridConnection
 from fedplan.client.job import Job
+from fedplan.client.private import PrivateState, Whose, subject_of
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
 from fedplan.plan import Limits
@@ -76,21 +78,36 @@ class Syft(GridConnection):
         self.peer_config = peer_config
         self.limits = limits
         grid_url = GridUrl.parse(url)
+        self._public = grid_url.public
         if verbose:
             show_log()
         elif app is None:
             grid_url.check_secure()
         super().__init__(GridApi.connect(grid_url, timeout=timeout, retry=retry, app=app))
 
-    def new_job(self, model_name: str, model_version: str, auth_token: str | None = None) -> Job:
+    def new_job(
+        self,
+        model_name: str,
+        model_version: str,
+        auth_token: str | None = None,
+        *,
+        state: str | os.PathLike[str] | None = None,
+    ) -> Job:
         """Makes a job, which does not ask the grid for anything yet.
 
         Args:
             model_name: name of the FL process.
             model_version: its version.
             auth_token: the JSON Web Token that the model's authentication asks for.
+            state: a folder for the tensors that the worker keeps for itself from cycle to cycle, if the model
+                has such; it is made if it is not there. One folder is for one worker, and may hold the state
+                of several grids and models. Without, they last as long as the job.
         """
-        return Job(self, self._grid, model_name, model_version, auth_token, limits=self.limits)
+        whose = Whose(self._public, str(model_name), str(model_version), subject_of(auth_token))
+        private = PrivateState(whose, state)
+        return Job(
+            self, self._grid, model_name, model_version, auth_token, private=private, limits=self.limits
+        )
 
 
 def show_log() -> None:

@@ -1,6 +1,7 @@
 """PlanTrainer: the training loop around a Plan."""
 
 import asyncio
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,9 +10,11 @@ from typing import Any, overload
 from torch import Tensor
 
 from fedplan.client.background import BackgroundRun
-from fedplan.client.batches import BatchSource, LoaderState, open_batches
-from fedplan.client.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.batches import BatchSource, open_batches
+from fedplan.client.checkpoint import PlanTrainerCheckpoint, RandomState
 from fedplan.client.counts import positive_integer
+from fedplan.client.device import Device, usable_device
+from fedplan.client.epochs import Epochs
 from fedplan.client.events import (
     BatchEnd,
     BatchStart,
@@ -27,10 +30,11 @@ from fedplan.client.events import (
 from fedplan.client.model import SyftModel
 from fedplan.client.plain import plain_config
 from fedplan.client.specs import complete_inputs, complete_outputs
-from fedplan.client.step import TrainingStep
+from fedplan.client.step import TrainingStep, copied
 from fedplan.errors import CheckpointError, ConfigError, DataError, JobStateError, ModelMismatchError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
 from fedplan.plan.requirements import refusal_of_rows
+from fedplan.plan.roles import private_tensors
 
 EVENTS = ("start", "end", "stop", "epoch_start", "epoch_end", "batch_start", "batch_end")
 
@@ -81,7 +85,8 @@ class PlanTrainer:
         events: Mapping[str, Handler] | None = None,
         worker: object = None,
         seed: int | None = None,
-        cycle: int = 0,
+        cycle: int | None = None,
+        device: Device = None,
     ) -> None:
         """Makes a trainer, which does not run yet.
 
@@ -101,10 +106,14 @@ class PlanTrainer:
             worker: the `Syft` client.
             seed: for the Plan's random inputs, an integer from 0 to 2¹²⁸ − 1; from the operating system by
                 default. The same seed gives the same numbers in the same cycle and step.
-            cycle: which cycle of the worker's this is, counted from 0; the random inputs depend on it.
+            cycle: number of the cycle, 1 being the first of the model on its grid: for Plans that read it,
+                and for the random inputs, which are those of cycle 0 without.
+            device: where the Plan runs, such as ``"cuda"``; the CPU by default. Data is moved there batch by
+                batch; models and checkpoints are on the CPU.
 
         Raises:
-            ConfigError: specs, a key of the client config, the batch size or the seed are missing or wrong.
+            ConfigError: specs, a key of the client config, the batch size, the seed or the cycle are missing
+                or wrong, or there is no such device.
             DataError: data and target cannot be used.
             ModelMismatchError: the specs mean parameters that the model does not have.
             CheckpointError: the checkpoint is not of this model and Plan.
@@ -130,21 +139,20 @@ class PlanTrainer:
         self._events = Events(*EVENTS)
         self._events.on_each(events or {})
         self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less
-        self._opened = False  # whether the source is in the epoch that `epoch` says
-        self._loader_state: LoaderState | None = None  # how it gets there, when it is not
-        self._random = RandomStream() if seed is None else RandomStream(seed)
-        self._cycle = cycle
+        self._private = model.private or private_tensors([plan])
+        self._device = usable_device(device)
+        self._start = RandomState(RandomStream() if seed is None else RandomStream(seed), cycle, 0)
         self._run = BackgroundRun()
-        self._source: BatchSource
+        self._epochs: Epochs
         self._step: TrainingStep
         if checkpoint is None:
-            self._prepare(model.params)
+            self._prepare(model.params, self._start)
         else:
             self.apply_checkpoint(checkpoint)
 
-    def _prepare(self, params: Sequence[Tensor]) -> None:
-        self._source = self._make_source()
-        self._step = self._make_step(params)
+    def _prepare(self, params: Sequence[Tensor], start: RandomState) -> None:
+        self._epochs = Epochs(self._make_source())
+        self._step = self._make_step(params, start)
 
     def _make_source(self) -> BatchSource:
         batch_types = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
@@ -155,28 +163,28 @@ class PlanTrainer:
         refusal = functools.partial(refusal_of_rows, self.plan)
         return open_batches(self._data, self._target, self.batch_size, wants, refusal)
 
-    def _make_step(self, params: Sequence[Tensor]) -> TrainingStep:
+    def _make_step(self, params: Sequence[Tensor], start: RandomState) -> TrainingStep:
         """A step that begins with copies of these parameters."""
         self.epochs = positive_integer(self.epochs, "epochs")
         if self.steps_per_epoch is not None:
             self.steps_per_epoch = positive_integer(self.steps_per_epoch, "steps_per_epoch")
         return TrainingStep(
             self.plan,
-            self._source,
+            self._epochs.source,
             inputs=self._inputs,
             outputs=self._outputs,
             client_config=self.client_config,
             batch_size=self.batch_size,
-            params=[param.detach().clone() for param in params],
+            params=params,
             received=self.original_model.params,
-            random=self._random,
-            cycle=self._cycle,
+            start=start,
+            device=self._device,
         )
 
     @property
     def batches_per_epoch(self) -> int | None:
         """How many batches an epoch has; None when the DataLoader does not know."""
-        counts = [count for count in (self._source.count(), self.steps_per_epoch) if count is not None]
+        counts = [count for count in (self._epochs.source.count(), self.steps_per_epoch) if count is not None]
         return min(counts, default=None)
 
     @property
@@ -185,7 +193,7 @@ class PlanTrainer:
 
         Read it in the event loop, where no batch is under way; another thread might see half of an update.
         """
-        return SyftModel([param.clone() for param in self._step.params])
+        return SyftModel(copied(self._step.params))
 
     @overload
     def on(self, event: str, handler: H) -> H: ...
@@ -235,8 +243,8 @@ class PlanTrainer:
         resume = resume and self.stopped
         if not resume:
             self.epoch = self.batch_idx = self._done = 0
-            self._opened, self._loader_state = False, None
-            self._step = self._make_step(self.original_model.params)
+            self._epochs.rewind()
+            self._step = self._make_step(self.original_model.params, self._start)
         self.stopped = False
         return self._run.begin(self._train(resume))
 
@@ -285,8 +293,7 @@ class PlanTrainer:
 
     def create_checkpoint(self) -> PlanTrainerCheckpoint:
         """A checkpoint of the present state. In other threads than the training's, use `stop_blocking`."""
-        state = self._epoch_state()
-        optimizer_state = self._step.optimizer_state
+        state, optimizer_state = self._epochs.state(), self._step.optimizer_state
         return PlanTrainerCheckpoint(
             epochs=self.epochs,
             steps_per_epoch=self.steps_per_epoch,
@@ -295,9 +302,10 @@ class PlanTrainer:
             epoch=self.epoch,
             batch=self._done,
             current_model=self.current_model,
-            optimizer_state=SyftModel([t.clone() for t in optimizer_state]) if optimizer_state else None,
+            optimizer_state=SyftModel(copied(optimizer_state)) if optimizer_state else None,
             loader_state=None if state is None else dict(state),
             random_state=self._step.random_state,
+            private_state={place: self.original_model.params[place].clone() for place in self._private},
         )
 
     def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
@@ -324,18 +332,19 @@ class PlanTrainer:
             self.steps_per_epoch = checkpoint.steps_per_epoch
             self.batch_size = checkpoint.batch_size
             self.client_config = dict(checkpoint.client_config)
-            if checkpoint.random_state is not None:
-                self._random, self._cycle = checkpoint.random_state.stream, checkpoint.random_state.cycle
-            self._prepare(checkpoint.current_model.params)
-            if checkpoint.random_state is not None:
-                self._step.number = checkpoint.random_state.step
+            if checkpoint.private_state:
+                model = self.original_model.with_private(checkpoint.private_state, self._private)
+                self.original_model = model
+            start = checkpoint.random_state or self._start
+            self._start = dataclasses.replace(start, step=0)
+            self._prepare(checkpoint.current_model.params, start)
             if checkpoint.optimizer_state is not None:
                 self._step.set_optimizer_state(checkpoint.optimizer_state.params)
         except ModelMismatchError as error:
             raise CheckpointError(f"the checkpoint is of another model or Plan: {error}") from None
         self.epoch = checkpoint.epoch
         self.batch_idx = self._done = checkpoint.batch
-        self._opened, self._loader_state = False, checkpoint.loader_state
+        self._epochs.rewind(checkpoint.loader_state)
         self.stopped = True
 
     async def _train(self, resume: bool) -> None:
@@ -346,7 +355,7 @@ class PlanTrainer:
                 self.epoch = epoch
                 if not resume:
                     self.batch_idx = self._done = 0
-                batches = self._open_epoch(resume)
+                batches = self._epochs.open(self._done if resume else None)
                 resume = False
                 if not await self._train_epoch(batches):
                     await self._events.emit("stop", TrainingStop())
@@ -355,15 +364,6 @@ class PlanTrainer:
         finally:
             self.stopped = self.stopped or not completed  # after an exception the training can be resumed
         await self._events.emit("end", TrainingEnd())
-
-    def _open_epoch(self, resume: bool) -> Iterator[Any]:
-        state = self._epoch_state()
-        batches = self._source.reopen(state, self._done) if resume else self._source.open()
-        self._opened = True
-        return batches
-
-    def _epoch_state(self) -> LoaderState | None:
-        return self._source.state() if self._opened else self._loader_state
 
     async def _train_epoch(self, batches: Iterator[Any]) -> bool:
         """Trains the rest of an epoch; False when it was stopped."""

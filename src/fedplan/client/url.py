@@ -56,6 +56,12 @@ class GridUrl:
         return urlsplit(self.http).hostname in _LOOPBACK
 
     @property
+    def public(self) -> str:
+        """The base of the HTTP endpoints without a password that it may hold: names the grid."""
+        parts = urlsplit(self.http)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    @property
     def origin(self) -> str:
         """Scheme, host and port, for messages to people: never a password that the URL may hold."""
         parts = urlsplit(self.http)

@@ -113,8 +113,8 @@ class Plan:
             data: one argument an input, in order: torch tensors, NumPy arrays, or numbers for inputs of one
                 element. They are not changed.
             random: draws the Plan's random inputs, which are its last ones; `data` then leaves them out.
-            cycle: for which cycle the numbers are drawn.
-            step: for which step of it.
+            cycle: number of the cycle for which they are drawn; 1 is the model's first one on its grid.
+            step: for which step of it, counted from 0.
 
         Returns:
             The output tensors, in order.

@@ -1,6 +1,6 @@
 """Which tensors of a model its Plans change, by the roles that the Plans say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fedplan.errors import PlanInputError
 from fedplan.plan.plan import Plan
@@ -8,9 +8,11 @@ from fedplan.plan.signature import Role
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.wire.state import Places
 
+_UNREPORTED = (Role.FROZEN, Role.PRIVATE)
+
 
 def changing_tensors(plans: Iterable[Plan], tensors: int) -> Places:
-    """The tensors of a model that a training can change: all that are not frozen in each Plan.
+    """The tensors of a model that reports can change: all that are not frozen or private in each Plan.
 
     A Plan that returns no tensor of the model, such as one that evaluates, says nothing of it.
 
@@ -26,15 +28,55 @@ def changing_tensors(plans: Iterable[Plan], tensors: int) -> Places:
     for plan in plans:
         if plan.input_specs is None or plan.output_specs is None:
             return None
-        returned = {spec.index for spec in plan.output_specs if spec.type == PlanOutputSpec.TYPE_MODEL_PARAM}
+        returned = _returned(plan)
         if not returned:
             continue
-        roles = _roles(plan)
-        if any(role is None for _, role in roles):
+        if any(role is None for _, role in _roles(plan)):
             return None
-        frozen = {index for index, role in roles if role is Role.FROZEN}
-        changing |= {index for index in returned - frozen if index is not None}
+        changing |= set(returned) - _unreported(plan)
     return tuple(sorted(changing)) if 0 < len(changing) < tensors else None
+
+
+def private_tensors(plans: Iterable[Plan]) -> tuple[int, ...]:
+    """The tensors of a model that each worker keeps for itself, by their places in ascending order."""
+    return tuple(sorted({index for plan in plans for index, role in _roles(plan) if role is Role.PRIVATE}))
+
+
+def check_private(plans: Mapping[str, Plan]) -> None:
+    """Checks that what one Plan says to be private is left out of every report.
+
+    Args:
+        plans: all that workers of a model run, by name.
+
+    Raises:
+        PlanInputError: another Plan would report it, a client that knows nothing of roles would, or nothing
+            is left to report.
+    """
+    owners = {index: name for name, plan in plans.items() for index in private_tensors([plan])}
+    if not owners:
+        return
+    for name, plan in plans.items():
+        if private_tensors([plan]) and plan.variants.names():
+            raise PlanInputError(
+                f"the Plan '{name}' has private tensors, and a variant ({', '.join(plan.variants.names())}) "
+                "for clients that would report them: leave the variant out"
+            )
+        if plan.input_specs is None or plan.output_specs is None:
+            raise PlanInputError(
+                f"the Plan '{name}' does not say what its inputs and outputs stand for, and another has "
+                "private tensors, which this one might report: trace it with `inputs` and `outputs`"
+            )
+        for index in _returned(plan):
+            role = dict(_roles(plan)).get(index)
+            if index in owners and role not in _UNREPORTED:
+                raise PlanInputError(
+                    f"tensor {index} of the model is private in the Plan '{owners[index]}', and "
+                    f"{role or 'reported'} in the Plan '{name}': trace both with the same `private`"
+                )
+    if not any(set(_returned(plan)) - _unreported(plan) for plan in plans.values()):
+        raise PlanInputError(
+            "the Plans change private tensors alone, so workers would have nothing to report"
+        )
 
 
 def check_roles(plan: Plan) -> None:
@@ -59,10 +101,20 @@ def check_roles(plan: Plan) -> None:
             )
 
 
-def _roles(plan: Plan) -> list[tuple[int | None, Role | None]]:
+def _roles(plan: Plan) -> list[tuple[int, Role | None]]:
     """The index and the role of each input that is a tensor of the model."""
     return [
-        (item.spec.index, item.role)
+        (item.spec.index or 0, item.role)
         for item in plan.inputs
         if item.spec is not None and item.spec.type == PlanInputSpec.TYPE_MODEL_PARAM
     ]
+
+
+def _returned(plan: Plan) -> list[int]:
+    """The tensors of the model that a Plan returns."""
+    specs = [item.spec for item in plan.outputs if item.spec is not None]
+    return [spec.index or 0 for spec in specs if spec.type == PlanOutputSpec.TYPE_MODEL_PARAM]
+
+
+def _unreported(plan: Plan) -> set[int]:
+    return {index for index, role in _roles(plan) if role in _UNREPORTED}

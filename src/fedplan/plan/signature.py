@@ -26,6 +26,8 @@ class Role(enum.StrEnum):
     """The forward pass changes it, and it holds whole numbers."""
     FROZEN = "frozen"
     """It stays as it is."""
+    PRIVATE = "private"
+    """Each worker keeps its own from cycle to cycle, and reports nothing of it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

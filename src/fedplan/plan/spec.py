@@ -38,6 +38,8 @@ class PlanInputSpec:
     """A tensor of the model as the worker received it in this cycle, by `index`. An addition of fedplan."""
     TYPE_STEP: ClassVar = "step"
     """Number of the batch in the cycle, from 0. An addition of fedplan."""
+    TYPE_CYCLE: ClassVar = "cycle"
+    """Number of the cycle, 1 being the model's first one on its grid. An addition of fedplan."""
     TYPE_RANDOM: ClassVar = "random"
     """Random numbers of the distribution `name`, drawn anew for each batch: the random input number `index`.
 

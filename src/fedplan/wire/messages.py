@@ -100,6 +100,8 @@ class CycleRequest(Request):
     """See `download`; 0 from a browser means "too fast to measure"."""
     receive_operations_as: Variant | None = None
     """The variant of Plans that the client loads; a grid knows it of shipped clients without being told."""
+    tell_cycle: bool | None = None
+    """Whether the answer shall hold the cycle's number; shipped clients fail on keys they do not know."""
 
 
 class CycleAccepted(Reply):
@@ -113,6 +115,8 @@ class CycleAccepted(Reply):
     protocols: dict[str, int]
     client_config: dict[str, Any]
     model_id: int
+    cycle: int | None = None
+    """The cycle's number, 1 being the model's first, for who asked for it."""
 
 
 class CycleRejected(Reply):

@@ -128,6 +128,7 @@ class TestOneDnn:
         assert not onednn.can_compute(torch.zeros(2, 0, 4))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("kind", KINDS)
 def test_fast_and_reference_on_cuda(kind: str) -> None:

@@ -82,6 +82,24 @@ async def test_the_number_of_the_batch_goes_on_after_a_resume() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_the_number_of_the_cycle_is_an_input_where_the_loss_reads_it() -> None:
+    def halved(output: torch.Tensor, target: torch.Tensor, step: StepContext) -> torch.Tensor:
+        assert (step.cycle.dtype, step.cycle.shape) == (torch.int64, ())
+        return F.cross_entropy(output, target) / step.cycle
+
+    start = model()
+    plan = Plan.parse(training_plan(start, halved, example=(X, Y)).serialize())
+    kinds = [spec.type for spec in plan.input_specs or ()]
+    assert PlanInputSpec.TYPE_CYCLE in kinds
+    assert PlanInputSpec.TYPE_STEP not in kinds
+    given = [X, Y, torch.tensor([0.0]), *model_parameters(start)]
+    once, thrice = (plan(*given, torch.tensor([cycle]))[0] for cycle in (1, 3))
+    torch.testing.assert_close(once, 3 * thrice)
+    for variant in ("tfjs", "torchscript"):
+        with pytest.raises(TranslationError, match="told the number of the cycle"):
+            make_variant(plan, variant)
+
+
 @pytest.mark.parametrize("variant", ["tfjs", "torchscript"])
 def test_clients_that_keep_no_model_as_received_are_told_so(variant: str) -> None:
     plan = training_plan(model(), proximal, example=(X, Y), config=["mu"])

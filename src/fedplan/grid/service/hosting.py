@@ -14,7 +14,7 @@ from fedplan.grid.records import NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import Plan, split_variants
 from fedplan.plan.requirements import check_client_config, check_specs
-from fedplan.plan.roles import changing_tensors
+from fedplan.plan.roles import changing_tensors, check_private
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import HostTrainingRequest, Success
@@ -57,13 +57,15 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
         check_authentication(server_config.authentication)
     with _about("model"):
         state, layout = _read_model(_unhex(request.model))
-    plans, variants = [], {}
+    plans, variants = dict[str, Plan](), {}
     for name, text in request.plans.items():
         with _about(f"Plan '{name}'"):
             data = _unhex(text)
             plan = _read_plan(name, data, layout, request.client_config)
-            plans.append(plan)
+            plans[name] = plan
             variants[name] = _variants(plan, data)
+    with _about("model"):
+        check_private(plans)
     protocols = {}
     for name, text in request.protocols.items():
         with _about(f"Protocol '{name}'"):
@@ -75,7 +77,7 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
             server_config = _check_averaging_plan(averaging_plan, layout, server_config)
     elif server_config.iterative_plan:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
-    changing = changing_tensors(plans, len(layout))
+    changing = changing_tensors(plans.values(), len(layout))
     frozen = None
     if changing is not None:
         frozen = state.part(others(len(layout), changing)).serialize()

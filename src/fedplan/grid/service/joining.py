@@ -89,6 +89,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             protocols={name: protocol.id for name, protocol in hosted.protocols.items()},
             client_config=_client_config(process),
             model_id=cycle.checkpoint_id,
+            cycle=cycle.number if request.tell_cycle else None,
         )
 
 

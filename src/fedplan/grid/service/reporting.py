@@ -229,7 +229,8 @@ def _reduced(
     changed = changed_outside(tensors, changing)
     if changed is not None:
         raise DiffRefusedError(
-            f"the diff changes tensor {changed}, which is frozen in the model's Plans: send zeros for it"
+            f"the diff changes tensor {changed}, which is frozen in the model's Plans, or private to each "
+            "worker: send zeros for it, or leave all such tensors out"
         )
     data = state.part(changing).serialize()
     return data, read_stored(data, part_of(layout, tuple(changing)))

@@ -18,6 +18,8 @@ class StepContext:
         received: the model's tensors as the worker received them in this cycle, by name. A penalty on the
             distance to them is FedProx; a model run with them (`torch.func.functional_call`) is a teacher.
         number: of the batch in the cycle, from 0; int64, no dimensions.
+        cycle: number of the cycle, 1 being the first one of the model on its grid; int64, no dimensions. It
+            is the number that `fedplan status` shows.
         config: numbers of the client_config by key, for the keys in `config` of `training_plan`; float32, no
             dimensions.
     """
@@ -25,6 +27,7 @@ class StepContext:
     parameters: Mapping[str, torch.Tensor]
     received: Mapping[str, torch.Tensor]
     number: torch.Tensor
+    cycle: torch.Tensor
     config: Mapping[str, torch.Tensor]
 
 

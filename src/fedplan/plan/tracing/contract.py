@@ -16,18 +16,21 @@ _RETURNED = {
 """What kind of output an input comes back as."""
 
 
-def with_roles(plan: Plan, trained: set[str]) -> Plan:
+def with_roles(plan: Plan, trained: set[str], private: set[str]) -> Plan:
     """The Plan of a step with the role of each tensor of the model.
 
     Args:
         plan: its inputs that are parameters of the model bear their names.
         trained: the parameters that the optimizer may change.
+        private: the tensors that each worker keeps for itself, whether this step changes them or not.
     """
     idle = _idle(plan)
 
     def role(item: PlanInput) -> Role | None:
         if item.spec is None or item.spec.type != PlanInputSpec.TYPE_MODEL_PARAM:
             return None
+        if item.name in private:
+            return Role.PRIVATE
         if item.spec in idle:
             return Role.FROZEN
         if item.name in trained:
@@ -56,7 +59,7 @@ def without_idle_state(plan: Plan) -> Plan:
 def without_unread_inputs(plan: Plan) -> Plan:
     """The Plan without those inputs that are there in case the loss asks for them, which it does not."""
     read = {number for node in plan.graph.nodes for number in node.refs()} | set(plan.graph.outputs)
-    offered = (PlanInputSpec.TYPE_RECEIVED_PARAM, PlanInputSpec.TYPE_STEP)
+    offered = (PlanInputSpec.TYPE_RECEIVED_PARAM, PlanInputSpec.TYPE_STEP, PlanInputSpec.TYPE_CYCLE)
     kept = [
         (number, item)
         for number, item in zip(plan.graph.inputs, plan.inputs, strict=True)

@@ -21,8 +21,8 @@ def check_held_tensors(recording: Recording, own: Mapping[str, torch.Tensor]) ->
             model's.
     """
     memory = {tensor.untyped_storage().data_ptr(): name for name, tensor in own.items() if tensor.numel()}
-    for tensor in recording.constants:
-        name = memory.get(tensor.untyped_storage().data_ptr())
+    for tensor, origin in zip(recording.constants, recording.origins, strict=True):
+        name = memory.get(origin.untyped_storage().data_ptr())
         what = f"a tensor of the shape {list(tensor.shape)}" if name is None else f"the model's '{name}'"
         if id(tensor) in recording.written:
             raise TraceError(

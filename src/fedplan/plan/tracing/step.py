@@ -77,7 +77,7 @@ class Step:
         state: Sequence[torch.Tensor],
         config: Sequence[torch.Tensor],
         received: Sequence[torch.Tensor],
-        number: Sequence[torch.Tensor],
+        numbers: Sequence[torch.Tensor],
     ) -> list[torch.Tensor]:
         """One step.
 
@@ -88,15 +88,16 @@ class Step:
             state: the optimizer's.
             config: numbers of the client_config, in order.
             received: the model's tensors as received, and
-            number: the step's, if the loss asks for them.
+            numbers: the step's and the cycle's, if the loss asks for them.
         """
         given = dict(zip(self._tensors, model, strict=True))
         context = None
         if self.has_context:
             pairs = zip(self._tensors, received, strict=True)
             kept = {name: _as_held(value, self._tensors[name].dtype) for name, value in pairs}
-            numbers = {key: value.reshape(()) for key, value in zip(self._config, config, strict=True)}
-            context = StepContext({}, kept, number[0].reshape(()), numbers)
+            settings = {key: value.reshape(()) for key, value in zip(self._config, config, strict=True)}
+            number, cycle = (value.reshape(()) for value in numbers)
+            context = StepContext({}, kept, number, cycle, settings)
         data, target = self._example.filled(batch)
         cost, measured, gradients, after = self._gradients(data, target, given, context)
         with torch.no_grad():

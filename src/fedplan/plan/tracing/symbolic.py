@@ -40,6 +40,7 @@ from fedplan.plan.tracing.decompositions import (
 )
 from fedplan.plan.tracing.draws import Draws, RandomInput, read_draws
 from fedplan.plan.tracing.notes import Notes
+from fedplan.plan.tracing.placement import OnCpu
 from fedplan.plan.tracing.replay import Replay
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
@@ -53,7 +54,8 @@ class Recording:
     Attributes:
         module: the graph; its inputs are the function's, the random ones, then the constants.
         random: the random inputs.
-        constants: tensors that the function holds itself.
+        constants: tensors that the function holds itself, on the CPU.
+        origins: for each of them, the author's own, which may be elsewhere.
         written: those of them that it writes to, by `id`.
         differentiated: those of them to which a gradient goes, by `id`.
         shapes: for each input of the function, its extents; None where any size will do.
@@ -63,6 +65,7 @@ class Recording:
     module: GraphModule
     random: tuple[RandomInput, ...]
     constants: tuple[torch.Tensor, ...]
+    origins: tuple[torch.Tensor, ...]
     written: frozenset[int]
     differentiated: frozenset[int]
     shapes: tuple[tuple[int | None, ...], ...]
@@ -83,13 +86,17 @@ def record(
     Raises:
         TraceError: the function reads values into Python, fails, or works for one size where it must not.
     """
-    notes, draws = Notes(), Draws()
+    notes, draws, placement = Notes(), Draws(), OnCpu()
     first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), before_autograd(), any_batch(), _Functions(), RecurrentLayers():
+    modes = before_autograd(), any_batch(), _Functions(), RecurrentLayers(), placement
+    with _tracing(notes), contextlib.ExitStack() as stack:
+        for mode in modes:
+            stack.enter_context(mode)
         module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
     held = _lift_constants(module)
+    origins = tuple(placement.origin(tensor) for tensor in held)
     constants = [as_parts(tensor) if tensor.is_complex() else tensor for tensor in held]
     differentiated = frozenset(id(c) for c, t in zip(constants, held, strict=True) if _drop_gradient(t))
     replay = Replay(module, drawn, len(examples), [tensor.is_complex() for tensor in held])
@@ -107,6 +114,7 @@ def record(
         module=functional,
         random=drawn.inputs,
         constants=tuple(constants),
+        origins=origins,
         written=_written(functional, constants),
         differentiated=differentiated,
         shapes=second.shapes()[: len(examples)],

@@ -1,5 +1,6 @@
 """`training_plan`: the usual training step of an `nn.Module`, as a Plan, in one call."""
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ def training_plan(
     optimizer: Optimizer | OptimizerFactory = torch.optim.SGD,
     lr: str | float = "lr",
     config: Sequence[str] = (),
+    private: Sequence[str] = (),
     metrics: Mapping[str, Score] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
@@ -55,7 +57,7 @@ def training_plan(
 
     The loss may use the module's parameters (``model.parameters()``) besides its output, as for a penalty on
     their size. A loss or metric with an argument `step` is given a `StepContext` by that name: the model as
-    the worker received it, the number of the batch, and numbers of the client_config.
+    the worker received it, the numbers of the batch and of the cycle, and numbers of the client_config.
 
     Args:
         model: the module. It is not changed.
@@ -70,6 +72,10 @@ def training_plan(
         lr: the client_config key from which workers take the learning rate, or a number that the Plan keeps.
             Groups with rates of their own keep the ratio to the optimizer's.
         config: further keys of the client_config, whose numbers the loss reads as ``step.config[key]``.
+        private: names of the model's parameters and buffers that each worker keeps for itself, such as
+            ``["head.*"]`` (`fnmatch` patterns): a personal head, a client's batch norm, SCAFFOLD's variates.
+            A worker begins with the hosted values, goes on with its own from cycle to cycle, and reports
+            nothing of them; the grid's model keeps the hosted ones.
         metrics: name → (output, target) → a scalar; computed on the output from before the update.
         clip_norm: scale the gradients so that their common 2-norm is at most this.
         clip_value: clamp each element of the gradients to [−clip_value, clip_value].
@@ -90,6 +96,7 @@ def training_plan(
     for key, tensor in state.items():
         if tensor.is_meta:
             raise TraceError(f"'{key}' is on the device 'meta' and has no values: move it with `to_empty`")
+    kept = _named(private, list(state))
     update = Update(optimizer, list(trainable.values()))
     update.check_traceable(list(trainable.values()), lr)
     scores = dict(metrics or {})
@@ -121,7 +128,12 @@ def training_plan(
         ]
         if step.has_context
         else [],
-        [Given("step", torch.zeros(1, dtype=torch.int64), spec(spec.TYPE_STEP))] if step.has_context else [],
+        [
+            Given("step", torch.zeros(1, dtype=torch.int64), spec(spec.TYPE_STEP)),
+            Given("cycle", torch.ones(1, dtype=torch.int64), spec(spec.TYPE_CYCLE)),
+        ]
+        if step.has_context
+        else [],
     ]
 
     def grouped(*values: torch.Tensor) -> list[torch.Tensor]:
@@ -137,7 +149,25 @@ def training_plan(
         check_python_state(snapshot, plan, made)
     names = list(trainable)
     trained = {names[number] for number in update.trained}
-    return without_unread_inputs(without_idle_state(with_roles(plan, trained)))
+    return without_unread_inputs(without_idle_state(with_roles(plan, trained, kept)))
+
+
+def _named(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
+    """The tensors of the model that are meant to be private."""
+    if isinstance(patterns, str):
+        raise TraceError(f"`private` must be a list of names, such as ['{patterns}'], not a text")
+    found: set[str] = set()
+    for pattern in patterns:
+        meant = fnmatch.filter(names, pattern)
+        if not meant:
+            raise TraceError(
+                f"`private` names '{pattern}', and the model has no tensor of that name. Its tensors are "
+                f"{', '.join(names)}; 'head.*' means all that begin with 'head.'"
+            )
+        found.update(meant)
+    if found == set(names):
+        raise TraceError("all tensors of the model are private, so workers would have nothing to report")
+    return found
 
 
 def _number(key: str, value: float) -> Given:

@@ -9,6 +9,7 @@ import torch
 
 from fedplan.errors import PlanError, PlanFormatError, TranslationError
 from fedplan.plan.plan import Plan
+from fedplan.plan.signature import Role
 from fedplan.plan.spec import PlanInputSpec
 from fedplan.plan.variants.conformance import check_variants
 from fedplan.plan.variants.forms import FORMS
@@ -60,9 +61,12 @@ def with_variants(
 
 _PYTHON_ONLY = {
     PlanInputSpec.TYPE_RECEIVED_PARAM: "Only Python workers keep the model as they received it.",
+    PlanInputSpec.TYPE_CYCLE: "Only Python workers are told the number of the cycle.",
     PlanInputSpec.TYPE_STEP: "Only Python workers count the steps of a cycle.",
 }
 """Inputs that other clients cannot fill, and why."""
+
+_PRIVATE = "It is private, and only Python workers keep tensors to themselves: others would report it."
 
 
 def make_variant(plan: Plan, variant: str) -> Plan:
@@ -79,6 +83,8 @@ def make_variant(plan: Plan, variant: str) -> Plan:
     for item in plan.inputs:
         if item.spec is not None and item.spec.type in _PYTHON_ONLY:
             raise TranslationError(item.name, variant, source=None, why=_PYTHON_ONLY[item.spec.type])
+        if item.role is Role.PRIVATE:
+            raise TranslationError(item.name, variant, source=None, why=_PRIVATE)
     made: dict[str, Any] = {variant: FORMS[variant].make(plan)}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, **made))
 

@@ -56,15 +56,20 @@ def _ctc_loss(
     return loss.sum() if reduction == _SUM else loss
 
 
-@functools.wraps(F.linear_cross_entropy)
-def linear_cross_entropy(*args: Any, **named: Any) -> torch.Tensor:
-    """All at once: by chunks, it is an operation of its own."""
-    named["options"] = None
-    return F.linear_cross_entropy(*args, **named)
+def _linear_cross_entropy(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(function)
+    def run(*args: Any, **named: Any) -> torch.Tensor:
+        """All at once: by chunks, it is an operation of its own."""
+        named["options"] = None
+        return function(*args, **named)
+
+    return run
 
 
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    F.linear_cross_entropy: linear_cross_entropy,
+    function: _linear_cross_entropy(function)
+    for function in [getattr(F, "linear_cross_entropy", None)]  # torch has it since 2.13
+    if function is not None
 }
 """Functions of PyTorch that choose an operation where a Plan has others."""
 
