@@ -29,7 +29,8 @@ to translate.
 
 What is marked "no" is refused when it is traced: the message says which operation it is, where it stands,
 and what helps. Layers are tried with the options that PyTorch gives them by default. Where another option
-changes the answer, a note says so. The numbers in brackets lead to the notes at the end of the page.
+changes the answer, a note says so; layers of one and three dimensions are as those of two there. `Lazy…`
+layers are what they become when they first run. The numbers in brackets lead to the notes at the end.
 """
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping
 
 import torch
@@ -39,9 +40,12 @@ def layer_or_loss(name: str) -> Row:
     subject = LAYERS.get(name) or LOSSES[name]
     outcome = agreement(subject.case(subject.menu.plain()))
     found = verdict(outcome)
-    if not name.startswith("Lazy"):  # with other options they are what the layer without the prefix is
-        found = Cell(found.answer, "; ".join(filter(None, [found.note, other_options(subject, outcome)])))
-    return found, *translations(outcome)
+    others = "" if name in ALIKE or name.endswith(("1d", "3d")) else other_options(subject, outcome)
+    return Cell(found.answer, "; ".join(filter(None, [found.note, others]))), *translations(outcome)
+
+
+ALIKE = ("TransformerEncoder", "TransformerDecoder", "Transformer")
+"""Layers whose options are those of the layers that they are made of."""
 
 
 def surrounding(name: str) -> Row:
@@ -103,19 +107,31 @@ def verdict(outcome: Outcome) -> Cell:
 def other_options(subject: Layer | Loss, outcome: Outcome) -> str:
     """Which options, one by one, make a Plan of what has none, or the other way round."""
     said: dict[str, list[str]] = {}
+    defaults = subject.menu.plain().options
     for option, value, choice in subject.menu.one_by_one():
+        if _is_number(value) and _is_number(defaults[option]):
+            continue  # another number makes other values, not other operations
         try:
             why = refusal(subject.case(choice))
         except UnfitError:
             continue
         if (why is None) != (outcome.refusal is None):
             text = f"not with ({reason(why)})" if why is not None else "but with"
-            said.setdefault(text, []).append(f"`{option}={value!r}`")
+            said.setdefault(text, []).append(f"`{option}={_said(value)}`")
     lines = []
     for text, options in said.items():
         words, _, because = text.partition(" (")
         lines.append(f"{words} {', '.join(options)}" + (f" ({because}" if because else ""))
     return "; ".join(lines)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _said(value: object) -> str:
+    plain = value is None or isinstance(value, str | int | float | tuple)
+    return repr(value) if plain else getattr(value, "__name__", type(value).__name__)
 
 
 def translations(outcome: Outcome) -> Row:
@@ -144,12 +160,14 @@ def reason(error: FedplanError) -> str:
             return f"`{error.op}`"
         case VariantError():
             return "the translation differs from the Plan"
-    text = str(error)
+    text = _PLACE.sub("", str(error))
     for start, short in TOLD_SHORTLY.items():
         if start in text:
             return short
     return _sentence(text)
 
+
+_PLACE = re.compile(r" at [\w.<>-]+\.py:\d+")
 
 TOLD_SHORTLY: Mapping[str, str] = {
     "a tensor's value is read into Python": "it reads a tensor's value into Python",
@@ -158,6 +176,7 @@ TOLD_SHORTLY: Mapping[str, str] = {
     "does not start from a state of zeros": "its state does not start from zeros",
     "reads its learning rate into Python": "it reads its learning rate into Python",
     "INTERNAL ASSERT FAILED": "PyTorch's tracer fails in it",
+    "use_reentrant=True": "its gradients need `use_reentrant=False`",
     "could not find kernel": "PyTorch's tracer does not know its sparse gradients",
     "failed while it was traced: aten.": "PyTorch's tracer does not know its shapes",
 }
@@ -168,8 +187,13 @@ def _sentence(text: str) -> str:
     return text.partition(". ")[0].removesuffix(".")
 
 
+def _not_lazy() -> list[str]:
+    """A lazy layer is the one without that prefix as soon as it has run."""
+    return [name for name in LAYERS if not name.startswith("Lazy") or name.removeprefix("Lazy") not in LAYERS]
+
+
 TABLES: Mapping[str, tuple[tuple[str, ...], list[str], Callable[[str], Row]]] = {
-    "Layers": (("layer", "Plan", "browsers (tfjs)", "phones (TorchScript)"), list(LAYERS), layer_or_loss),
+    "Layers": (("layer", "Plan", "browsers (tfjs)", "phones (TorchScript)"), _not_lazy(), layer_or_loss),
     "Losses": (("loss", "Plan", "browsers (tfjs)", "phones (TorchScript)"), list(LOSSES), layer_or_loss),
     "Optimizers": (
         (
