@@ -155,7 +155,7 @@ def reason(error: FedplanError) -> str:
     match error:
         case TranslationError():
             why = str(error).partition(" cannot be said in ")[2].partition(". ")[2]
-            return f"`{error.op}`: {_sentence(why)}"
+            return _sentence(why) if error.op.startswith("random ") else f"`{error.op}`: {_sentence(why)}"
         case UnsupportedOpError():
             return f"`{error.op}`"
         case VariantError():
@@ -167,7 +167,12 @@ def reason(error: FedplanError) -> str:
     return _sentence(text)
 
 
-_PLACE = re.compile(r" at [\w.<>-]+\.py:\d+")
+_PLACE = re.compile(
+    r" \((?:at )?[\w.<>-]+\.py:\d+[^)]*\)"  # (at layer.py:31 in layer: Embedding)
+    r"| at [\w.<>-]+\.py:\d+(?: in \w+: \w+)?"  # at layer.py:31 in layer: Embedding
+    r"| in \w+: \w+(?=: )"  # in layer: Embedding
+)
+"""Where something stands, as messages say it: here in these modules, which tell nothing."""
 
 TOLD_SHORTLY: Mapping[str, str] = {
     "a tensor's value is read into Python": "it reads a tensor's value into Python",
@@ -177,6 +182,9 @@ TOLD_SHORTLY: Mapping[str, str] = {
     "reads its learning rate into Python": "it reads its learning rate into Python",
     "INTERNAL ASSERT FAILED": "PyTorch's tracer fails in it",
     "use_reentrant=True": "its gradients need `use_reentrant=False`",
+    "kernel that scales by frequency": "the kernel of its gradient would not check what it is given",
+    "requires a gradient and is no parameter": "a parameter in a list made before is not the one that is trained",
+    "and its next run depends on it": "the module keeps in Python what its next run depends on",
     "could not find kernel": "PyTorch's tracer does not know its sparse gradients",
     "failed while it was traced: aten.": "PyTorch's tracer does not know its shapes",
 }
