@@ -7,9 +7,11 @@ are filled, and eager PyTorch runs with the same numbers.
 """
 
 import collections
+import contextlib
 import copy
 import json
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,7 @@ def compare_step(case: Any, plan: Plan, rows: int) -> tuple[float, float, float,
 
     worst = 0.0
     for step in range(STEPS):
-        with SameNumbers(plan.draw(STREAM, rows, step=step)):
+        with same_numbers(plan, rows, step):
             loss = eager()
         out = ours(step)
         worst = max(worst, harness.rel(loss, out[0]))
@@ -89,6 +91,12 @@ def compare_step(case: Any, plan: Plan, rows: int) -> tuple[float, float, float,
         for a, b in zip(model_parameters(case.model), params, strict=True)
     )
     return worst, changed, harness.best(eager), harness.best(lambda: ours(0))
+
+
+def same_numbers(plan: Plan, rows: int, step: int) -> AbstractContextManager[object]:
+    """While it lasts, PyTorch draws the numbers of the Plan, if that draws any."""
+    drawn = plan.draw(STREAM, rows, step=step)
+    return SameNumbers(drawn) if drawn else contextlib.nullcontext()
 
 
 def optimizer_of(case: Any, params: list[torch.Tensor], rate: float) -> torch.optim.Optimizer:
@@ -121,7 +129,7 @@ def compare_function(case: Any, plan: Plan, rows: int) -> tuple[float, float, fl
         return pytree.tree_leaves(case.fn(*copies))
 
     flat = [t.detach() if isinstance(t, torch.Tensor) else t for t in pytree.tree_leaves(arguments)]
-    with SameNumbers(plan.draw(STREAM, rows)):
+    with same_numbers(plan, rows, step=0):
         expected = eager()
     made = plan(*flat, random=STREAM)
     worst = max((harness.rel(a.detach(), b) for a, b in zip(expected, made, strict=True)), default=0.0)

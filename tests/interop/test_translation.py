@@ -24,7 +24,7 @@ from tests.plan.variants.tfjs.test_convolutions import (
 from tests.plan.variants.tfjs.test_indexing import CHOICES, PUT
 from tests.plan.variants.tfjs.test_ordering import ORDERS
 from tests.plan.variants.tfjs.test_pools import POOLS
-from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX
+from tests.plan.variants.tfjs.test_translate import FUNCTIONS_OF_A_MATRIX, FUNCTIONS_OF_A_VOLUME, VOLUMES
 
 from .actions import Array
 from .tfjs import PROGRAMS, Result, TfjsError, run_plans
@@ -59,6 +59,10 @@ CASES: dict[str, Callable[[], Case]] = {
     **{
         name: functools.partial(function_of, each, torch.zeros(4, 3))
         for name, each in FUNCTIONS_OF_A_MATRIX.items()
+    },
+    **{
+        f"volumes: {name}": functools.partial(function_of, each, VOLUMES)
+        for name, each in FUNCTIONS_OF_A_VOLUME.items()
     },
     **{
         f"pool: {name}": functools.partial(function_of, gradients(each), torch.zeros(4, 2, 6, 9))

@@ -78,7 +78,9 @@ CASES: Mapping[str, Sequence[Action]] = {
     "argMin": [Action("tf.argMin", (F,)), Action("tf.argMin", (F, 1))],
     "cumsum": [
         Action("tf.cumsum", args)
-        for args in ((F,), (N, 1), (F, 0, True), (N, 1, True, True), (N, 0, False, True))
+        for args in (
+            (F,), (N, 1), (F, 0, True), (N, 1, True, True), (N, 0, False, True), (BATCH, 1), (BATCH, 2)
+        )
     ],
     "cast": [Action("tf.cast", (value, to)) for value in (HALVES, N, T) for to in DTYPES],
     "reshape": [Action("tf.reshape", args) for args in ((F, [4, 3]), (F, [2, -1]), (F[:1, :1], []))],
@@ -98,7 +100,7 @@ CASES: Mapping[str, Sequence[Action]] = {
         Action("tf.pad", args)
         for args in (
             (F, [[1, 0], [0, 2]]), (F, [[0, 0], [1, 1]], 2.5), (N, [[0, 1], [0, 0]], 0),
-            (VOLUMES, [[0, 0], [1, 0], [0, 2], [1, 1], [0, 0]]),
+            (PICTURES, [[0, 0], [1, 0], [0, 2], [1, 1]]),
         )
     ],
     "tile": [Action("tf.tile", args) for args in ((F, [2, 1]), (N, [1, 3]), (VOLUMES, [1, 2, 1, 1, 2]))],

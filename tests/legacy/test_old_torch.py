@@ -22,6 +22,8 @@ from tests.plan.variants.torchscript.operations import SAMPLES
 
 pytestmark = wanted
 
+SAID = [op.name for op in OPS.values() if op.torchscript is not None]
+
 Case = tuple[Plan, Sequence[torch.Tensor]]
 
 
@@ -55,6 +57,8 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "state", of_state()
     yield "frozen batch norm", of_a_frozen_batch_norm()
     for number, sample in enumerate(SAMPLES):
+        if sample.op not in SAID:
+            continue
         for strided in (False, True):
             yield f"{sample.op}; {number} {strided}", sample.plan(strided)
 
@@ -116,6 +120,6 @@ def test_a_family_trains(name: str, results: dict[str, dict[str, float | str]]) 
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", SAID)
 def test_an_operation_computes_the_same(op: str, results: dict[str, dict[str, float | str]]) -> None:
     assert not {name: r["error"] for name, r in of(results, op).items() if "error" in r}

@@ -160,7 +160,6 @@ def options_of(kind: Callable[..., nn.Module]) -> set[str]:
     return {name for name in named if not name.startswith("_")} - NOT_TRIED
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="PyTorch's own error, which says less")
 def test_a_layer_that_is_not_initialised_is_refused() -> None:
     model = nn.Sequential(nn.LazyLinear(3))
     with pytest.raises(FedplanError, match="LazyLinear"):

@@ -140,7 +140,7 @@ def test_the_values_of_an_example_do_not_matter(y: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.LazyLinear(3), "'weight' has no shape yet"),
+        (nn.LazyLinear(3), "'weight' of LazyLinear has no shape yet"),
         (nn.Linear(6, 3, device="meta"), "'weight' is on the device 'meta'"),
     ],
 )

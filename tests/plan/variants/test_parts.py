@@ -7,9 +7,10 @@ from torch.nn import functional as F
 
 from fedplan.errors import PlanFormatError, TranslationError
 from fedplan.plan import Plan, PlanInput, model_parameters, trace, training_plan
-from fedplan.plan.ir.graph import Node
+from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.run.interpreter import interpret
+from fedplan.plan.variants.expansions import EXPANSIONS
 from fedplan.plan.variants.parts import without
 
 CONVOLUTIONS = {"aten.convolution_backward.default"}
@@ -73,3 +74,16 @@ def test_a_picture_that_grows_with_the_batch_is_refused() -> None:
     plan = trace(layer, torch.zeros(4, 3), torch.ones(1, 3, 1).requires_grad_())
     with pytest.raises(TranslationError, match="pin_batch=True"):
         without(plan.graph, plan.inputs, CONVOLUTIONS)
+
+
+def test_a_result_may_be_another_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An expansion that answers with what it was given."""
+    monkeypatch.setitem(EXPANSIONS, "aten.relu.default", lambda x: x)  # type: ignore[arg-type]
+    same = Node("aten.relu.default", (Ref(0),), (1,))
+    twice = Node("aten.mul.Tensor", (Ref(1), 2), (2,))
+    graph = Graph((0,), (), (same, twice), (1, 2))
+    left = without(graph, (PlanInput("x", (None, 3), "float32"),), {same.op})
+    assert [node.op for node in left.nodes] == [twice.op]
+    x = torch.randn(5, 3)
+    for ours, theirs in zip(interpret(left, [x]), (x, x * 2), strict=True):
+        assert torch.equal(ours, theirs)

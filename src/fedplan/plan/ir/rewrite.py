@@ -42,9 +42,29 @@ def _reshape_of_reshape(node: Node, maker: Makers) -> Node | Ref | None:
     return dataclasses.replace(node, args=(inner.args[0], *node.args[1:]))
 
 
+def _select_of_cat(node: Node, maker: Makers) -> Node | Ref | None:
+    """One of several tensors that were stacked."""
+    source, dim, place = (*node.args, 0, 0)[:3]
+    stacked = maker(source)
+    if stacked is None or stacked.op != "aten.cat.default" or dim != (*stacked.args, 0)[1]:
+        return None
+    pieces = stacked.args[0]
+    assert isinstance(pieces, tuple)
+    if not isinstance(place, int) or not -len(pieces) <= place < len(pieces):
+        return None
+    makers = [maker(piece) for piece in pieces]
+    if any(made is None or made.op != "aten.unsqueeze.default" or made.args[1] != dim for made in makers):
+        return None
+    chosen = makers[place]
+    assert chosen is not None
+    original = chosen.args[0]
+    return original if isinstance(original, Ref) else None
+
+
 SIMPLIFY: Mapping[str, Sequence[Rule]] = {
     "aten.permute.default": (_permute_of_permute,),
     "aten.reshape.default": (_reshape_of_reshape,),
+    "aten.select.int": (_select_of_cat,),
 }
 """Rules that make a graph shorter for every reader and every executor, by operation."""
 

@@ -137,13 +137,21 @@ def convolution_backward(args: Sequence[Any]) -> str | None:
     return None
 
 
-def average_pool_backward(args: Sequence[Any]) -> str | None:
-    """Gradient and input have the same batch and channels."""
-    grad, value = args[:2]
-    same = grad.dim() == value.dim() >= 3 and grad.shape[:-2] == value.shape[:-2]
-    if same and (value.numel() or not grad.numel()):
-        return None
-    return f"a gradient of the shape {tuple(grad.shape)} for {tuple(value.shape)}"
+def average_pool_backward(rank: int) -> Guard:
+    """Gradient and input have the same batch and channels.
+
+    Args:
+        rank: of the windows: 2 for pictures, 3 for volumes.
+    """
+
+    def check(args: Sequence[Any]) -> str | None:
+        grad, value = args[:2]
+        same = grad.dim() == value.dim() > rank and grad.shape[:-rank] == value.shape[:-rank]
+        if same and (value.numel() or not grad.numel()):
+            return None
+        return f"a gradient of the shape {tuple(grad.shape)} for {tuple(value.shape)}"
+
+    return check
 
 
 def embedding_backward(args: Sequence[Any]) -> str | None:
@@ -156,17 +164,73 @@ def embedding_backward(args: Sequence[Any]) -> str | None:
     return None
 
 
-def max_pool(args: Sequence[Any]) -> str | None:
+def max_pool(rank: int) -> Guard:
     """A window without any element of the picture gets an index outside of it, where its gradient goes."""
-    value, kernel, _, padding, dilation, _ = [*args, *_MAX_POOL_DEFAULTS[len(args) :]]
-    for axis, size in enumerate(value.shape[-2:]):
-        cells, pad, gap = _at(kernel, axis), _at(padding, axis), _at(dilation, axis)
-        if gap > size or -(-pad // gap) >= cells:
-            return f"padding {pad} and dilation {gap} leave windows of {cells} outside of {size} elements"
-    return None
+
+    def check(args: Sequence[Any]) -> str | None:
+        value, kernel, _, padding, dilation, _ = [*args, *_MAX_POOL_DEFAULTS[len(args) :]]
+        for axis, size in enumerate(value.shape[-rank:]):
+            cells, pad, gap = _at(kernel, axis), _at(padding, axis), _at(dilation, axis)
+            if gap > size or -(-pad // gap) >= cells:
+                return f"padding {pad} and dilation {gap} leave windows of {cells} outside of {size} elements"
+        return None
+
+    return check
 
 
 _MAX_POOL_DEFAULTS: tuple[Any, ...] = (None, None, (), 0, 1, False)
+
+
+def resized_backward(rank: int) -> Guard:
+    """The extents given as numbers are those of the gradient: of an interpolation."""
+
+    def check(args: Sequence[Any]) -> str | None:
+        grad, output, given = args[0], list(args[1]), list(args[2])
+        expected = [*given[:2], *output]
+        if len(given) != rank + 2 or len(output) != rank or list(grad.shape) != expected:
+            return f"a gradient of the shape {tuple(grad.shape)} where {expected} is needed"
+        return None if min(expected[1:] + given[1:]) > 0 else f"extents {given} and {output}"
+
+    return check
+
+
+def grid_sampler(rank: int) -> Guard:
+    """The grid has one place of the input for each element of the output, and the modes exist."""
+
+    def check(args: Sequence[Any]) -> str | None:
+        value, grid, mode, padding = args[:4]
+        fits = value.dim() == grid.dim() == rank + 2 and value.shape[0] == grid.shape[0]
+        if not fits or grid.shape[-1] != rank or min(value.shape[1:]) < 1:
+            return f"a grid of the shape {tuple(grid.shape)} for {tuple(value.shape)}"
+        known = mode in range(3 if rank == 2 else 2) and padding in range(3)  # cubic is for pictures only
+        return None if known else f"mode {mode} and padding {padding}"
+
+    return check
+
+
+def grid_sampler_backward(rank: int) -> Guard:
+    """The gradient has the shape of the output, too."""
+
+    def check(args: Sequence[Any]) -> str | None:
+        grad, value, grid = args[:3]
+        refusal = grid_sampler(rank)(args[1:])
+        if refusal is None and tuple(grad.shape) != (*value.shape[:2], *grid.shape[1:-1]):
+            refusal = f"a gradient of the shape {tuple(grad.shape)} for a grid of {tuple(grid.shape)}"
+        return refusal
+
+    return check
+
+
+def pivots(position: int) -> Guard:
+    """The pivots are numbers of rows, counted from one."""
+
+    def check(args: Sequence[Any]) -> str | None:
+        given = args[position]
+        rows = args[0].shape[-2] if args[0].dim() > 1 else 0
+        inside = not given.numel() or bool(((given >= 1) & (given <= rows)).all())
+        return None if inside else f"pivots outside of 1 to {rows}"
+
+    return check
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,14 +257,23 @@ LIKELIHOOD = Witness(
 )
 """Of the likelihood's gradient: the loss itself checks the targets."""
 
-LARGEST = Witness(
+
+def _largest(forward: str) -> Witness:
     # (grad, self, kernel, stride, padding, dilation, ceil_mode, indices)
-    "aten.max_pool2d_with_indices.default",
-    same=((1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5)),
-    result=(7, 1),
-)
+    return Witness(forward, same=((1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5)), result=(7, 1))
+
+
+LARGEST_2D = _largest("aten.max_pool2d_with_indices.default")
 """Of a pool's gradient: the pool itself makes the indices."""
 
+LARGEST_3D = _largest("aten.max_pool3d_with_indices.default")
+"""The same for volumes."""
+
+ADAPTIVE_LARGEST_2D = Witness("aten.adaptive_max_pool2d.default", same=((1, 0),), result=(2, 1))
+"""Of an adaptive pool's gradient: (grad, self, indices)."""
+
+ADAPTIVE_LARGEST_3D = Witness("aten.adaptive_max_pool3d.default", same=((1, 0),), result=(2, 1))
+"""The same for volumes."""
 
 ResultCount = Callable[[Sequence[Any]], int]
 """Called with an operation's arguments: how many tensors it returns at most, known before it runs. A hostile

@@ -1,6 +1,8 @@
 """Rows for elements that are chosen by numbers."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 from fedplan.plan.ops import guards
 from fedplan.plan.ops.op import Kind, Trait, op
@@ -9,6 +11,13 @@ from fedplan.plan.ops.words import slice_words
 _row = functools.partial(op, Kind.INDEX)
 
 COMPOSITE, DIRECT = Trait.COMPOSITE, Trait.DIRECT
+
+
+def _reduced(given: Mapping[str, Any]) -> str | None:
+    """Torch 1.8 can only add."""
+    adds = given["reduce"] == "sum" and given["include_self"]
+    return "torch.scatter_add({self}, {dim}, {index}, {src})" if adds else None
+
 
 ROWS = (
     _row("embedding.default", DIRECT),
@@ -22,6 +31,7 @@ ROWS = (
     _row("scatter.src", DIRECT),
     _row("scatter.value", DIRECT),
     _row("scatter_add.default"),
+    _row("scatter_reduce.two", torchscript=_reduced),
     _row("select_scatter.default", torchscript="@select_scatter({self}, {src}, {dim}, {index})"),
     _row("slice_scatter.default", torchscript=slice_words("@slice_scatter({self}, {src}, ")),
 )

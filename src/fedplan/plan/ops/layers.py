@@ -99,19 +99,60 @@ ROWS = (
     ),
     _normalisation("softmax.int", COMPOSITE),
     _pool("_adaptive_avg_pool2d.default"),
-    _pool("_adaptive_avg_pool2d_backward.default", guard=guards.average_pool_backward),
+    _pool("_adaptive_avg_pool2d_backward.default", guard=guards.average_pool_backward(2)),
+    _pool("_adaptive_avg_pool3d.default", torchscript="torch.adaptive_avg_pool3d({self}, {output_size})"),
+    _pool(
+        "_adaptive_avg_pool3d_backward.default",
+        guard=guards.average_pool_backward(3),
+        torchscript="@adaptive_average_backward({grad_output}, {self}, 3)",
+    ),
     _pool("adaptive_avg_pool1d.default"),
+    _pool("adaptive_max_pool2d.default"),
+    _pool(
+        "adaptive_max_pool2d_backward.default",
+        CONTIGUOUS,
+        guard=guards.same_shape(0, 2),
+        witness=guards.ADAPTIVE_LARGEST_2D,
+        torchscript=(
+            "torch.adaptive_max_pool2d_backward(torch.contiguous({grad_output}), "
+            "torch.contiguous({self}), torch.contiguous({indices}))"
+        ),
+    ),
+    _pool("adaptive_max_pool3d.default"),
+    _pool(
+        "adaptive_max_pool3d_backward.default",
+        CONTIGUOUS,
+        guard=guards.same_shape(0, 2),
+        witness=guards.ADAPTIVE_LARGEST_3D,
+        torchscript=(
+            "torch.adaptive_max_pool3d_backward(torch.contiguous({grad_output}), "
+            "torch.contiguous({self}), torch.contiguous({indices}))"
+        ),
+    ),
     _pool("avg_pool1d.default"),
     _pool("avg_pool2d.default"),
-    _pool("avg_pool2d_backward.default", guard=guards.average_pool_backward),
+    _pool("avg_pool2d_backward.default", guard=guards.average_pool_backward(2)),
+    _pool("avg_pool3d.default"),
+    _pool("avg_pool3d_backward.default", guard=guards.average_pool_backward(3)),
     _pool("max_pool2d.default", COMPOSITE),
-    _pool("max_pool2d_with_indices.default", guard=guards.max_pool),
+    _pool("max_pool2d_with_indices.default", guard=guards.max_pool(2)),
     _pool(
         "max_pool2d_with_indices_backward.default",
         guard=guards.same_shape(0, 7),
-        witness=guards.LARGEST,
+        witness=guards.LARGEST_2D,
         torchscript=(
             "torch.max_pool2d_with_indices_backward(torch.contiguous({grad_output}), "
+            "torch.contiguous({self}), {kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, "
+            "torch.contiguous({indices}))"
+        ),
+    ),
+    _pool("max_pool3d_with_indices.default", guard=guards.max_pool(3)),
+    _pool(
+        "max_pool3d_with_indices_backward.default",
+        guard=guards.same_shape(0, 7),
+        witness=guards.LARGEST_3D,
+        torchscript=(
+            "torch.max_pool3d_with_indices_backward(torch.contiguous({grad_output}), "
             "torch.contiguous({self}), {kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, "
             "torch.contiguous({indices}))"
         ),

@@ -29,9 +29,13 @@ class Kind(enum.Enum):
     CONVOLUTION = "convolution"
     NORMALISATION = "normalisation"
     """Softmax, layer, batch and group normalisation, with their gradients."""
+    FACTOR = "factor"
+    """Solves systems of equations, or takes matrices apart into factors."""
     INDEX = "index"
     """Reads or writes elements chosen by numbers."""
     POOL = "pool"
+    SAMPLING = "sampling"
+    """Values between the elements of pictures, series and volumes."""
     RECURRENCE = "recurrence"
     """A recurrent layer in one direction over all time steps, or its gradient."""
     CREATE = "create"
@@ -110,6 +114,8 @@ class Op:
         traits: what it is like.
         guard: called with the arguments (tensors may be on the meta device), returns why they are refused.
         witness: the operation that must have run before, because it checks what this one trusts.
+        kernel: the function that calls PyTorch's operator with what it may be called with.
+        shapes: what the results are like, for arguments without data; where PyTorch does not know it.
         count: how many values it makes, where that depends on its arguments.
         torchscript: how TorchScript says it; None when it cannot.
         pysyft: names by which PySyft's op lists call it, besides its own.
@@ -126,6 +132,8 @@ class Op:
     traits: Trait = Trait.NONE
     guard: Guard | None = None
     witness: Witness | None = None
+    kernel: Callable[..., Any] | None = None
+    shapes: Callable[..., Any] | None = None
     count: ResultCount | None = None
     torchscript: Words | None = SAME
     pysyft: tuple[str, ...] = ()
@@ -145,6 +153,8 @@ class Op:
         """The function that computes it."""
         if self.implementation is not None:
             return self.implementation
+        if self.kernel is not None:
+            return self.kernel
         return _contiguous(self.name) if Trait.CONTIGUOUS in self.traits else overload(self.name)
 
     @property
@@ -231,5 +241,22 @@ def _contiguous(name: str) -> Callable[..., Any]:
 
     def call(*args: Any, **options: Any) -> Any:
         return kernel(*(a.contiguous() if isinstance(a, torch.Tensor) else a for a in args), **options)
+
+    return call
+
+
+def checked(name: str, values: Guard) -> Callable[..., Any]:
+    """A kernel that takes numbers of tensors for places in memory, and is given only those that are.
+
+    Args:
+        name: the operation, without the ``aten.`` before it.
+        values: called with the arguments before each run with data, returns why their values are refused.
+    """
+
+    def call(*args: Any, **options: Any) -> Any:
+        refusal = None if args[0].is_meta else values(args)
+        if refusal is not None:
+            raise ValueError(refusal)
+        return overload(f"aten.{name}")(*args, **options)
 
     return call

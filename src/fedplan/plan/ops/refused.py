@@ -30,6 +30,10 @@ INSTEAD: Mapping[str, str] = {
         "Python. Keep it a tensor: `torch.where` in place of `if`."
     ),
     "aten.as_strided": "It reads memory under another layout. Use reshape, permute or slicing.",
+    **dict.fromkeys(
+        ("aten.linalg_eig", "aten.linalg_eigvals"),
+        "Its results are complex. Of a symmetric matrix, torch.linalg.eigh and eigvalsh are real.",
+    ),
     "aten.mkldnn_rnn_layer": "Unroll the recurrence with nn.LSTMCell or nn.GRUCell.",
 }  # fmt: skip
 """Advice, by the operator's name without its overload."""

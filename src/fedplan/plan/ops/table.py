@@ -14,7 +14,19 @@ forms), and with
 from collections.abc import Mapping
 
 from fedplan.errors import UnsupportedOpError
-from fedplan.plan.ops import executor, indexing, layers, pointwise, recurrent, reductions, sizes, views
+from fedplan.plan.ops import (
+    alignments,
+    executor,
+    indexing,
+    layers,
+    linear_algebra,
+    pointwise,
+    recurrent,
+    reductions,
+    sampling,
+    sizes,
+    views,
+)
 from fedplan.plan.ops.op import Op
 from fedplan.plan.ops.refused import INSTEAD
 
@@ -28,6 +40,9 @@ OPS: Mapping[str, Op] = _by_name(
     reductions.ROWS,
     views.ROWS,
     layers.ROWS,
+    sampling.ROWS,
+    linear_algebra.ROWS,
+    alignments.ROWS,
     recurrent.ROWS,
     indexing.ROWS,
     sizes.ROWS,

@@ -40,6 +40,8 @@ ROWS = (
     _new("repeat.default"),
     _new("scalar_tensor.default"),
     _new("stack.default", FOREIGN),
+    _new("tril_indices.default"),
+    _new("triu_indices.default"),
     _new("zeros_like.default"),
 )
 """All of them."""

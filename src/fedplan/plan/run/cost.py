@@ -29,6 +29,13 @@ _TERMS = 4
 """Tensors of its terms that a loss holds at one time, each as large as its operands broadcast together."""
 
 
+_PASSES = 30
+"""How often an eigenvalue algorithm goes over a matrix for each of its rows, at most."""
+
+_COPIES = 10
+"""Copies of its matrices that an operation of linear algebra holds; an exponential has most."""
+
+
 class _Call(NamedTuple):
     """An operation with the values around it, on the meta device."""
 
@@ -70,12 +77,19 @@ def work(node: Node, values: Mapping[int, Any]) -> int:
     if call.op.kind is Kind.CONVOLUTION and len(call.operands) >= 2:
         return (4 if call.backward else 2) * _multiplications(call, values)
     elements = sum(t.numel() for t in (*call.results, *call.operands))
+    if call.op.kind is Kind.FACTOR:
+        return _PASSES * elements * _side(call)
     if call.op.kind is Kind.POOL and "adaptive" not in node.op:
         made = call.operands[0] if call.backward else call.results[0]
         elements += made.numel() * _window(call, values)
     if node.op == "aten.index_put.default":
         elements += _common(_indices(fetch(node.args[1], values)))
     return _ELEMENT * elements
+
+
+def _side(call: _Call) -> int:
+    """The longest side of the matrices that an operation solves or takes apart."""
+    return max((side for tensor in (*call.operands, *call.results) for side in tensor.shape[-2:]), default=1)
 
 
 def _multiplications(call: _Call, values: Mapping[int, Any]) -> int:
@@ -104,7 +118,7 @@ def _window(call: _Call, values: Mapping[int, Any]) -> int:
     """Elements under a pool's window."""
     kernel = fetch(call.node.args[2 if call.backward else 1], values)
     sides = kernel if isinstance(kernel, list) else [kernel]
-    rank = 1 if "1d" in call.node.op else 2
+    rank = next(rank for rank in (3, 1, 2) if f"{rank}d" in call.node.op or rank == 2)
     return int(math.prod(sides) ** (rank // len(sides)))
 
 
@@ -136,6 +150,8 @@ def scratch(node: Node, values: Mapping[int, Any]) -> int:
         return pieces * _weight(call).element_size()
     if node.op == "aten.matmul.default" and len(call.operands) == 2:
         return _repeated_matrices(call.operands[0], call.operands[1], call.results[0])
+    if call.op.kind is Kind.FACTOR:
+        return _COPIES * sum(map(nbytes, (*call.operands, *call.results)))
     if Trait.HOLDS_TERMS in call.op.traits:
         return _TERMS * _WIDEST * _common([t.shape for t in call.operands])
     if Trait.ORDERS in call.op.traits:

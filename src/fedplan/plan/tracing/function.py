@@ -56,8 +56,9 @@ class Given:
                 f"example {index} is a {type(leaf).__name__}, not a tensor, array or number"
             ) from error
         if dtype_name(tensor.dtype) not in DTYPES:
+            advice = ". Give its two parts: torch.view_as_real(…)" if tensor.is_complex() else ""
             raise TraceError(
-                f"example {index} has the dtype {tensor.dtype}; a Plan's are {', '.join(DTYPES)}"
+                f"example {index} has the dtype {tensor.dtype}; a Plan's are {', '.join(DTYPES)}{advice}"
             )
         if tensor.is_meta:
             raise TraceError(f"example {index} is on the device 'meta' and has no values")
@@ -212,6 +213,10 @@ def _random_input(item: RandomInput, number: int) -> PlanInput:
 def _result(value: Any, index: int) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         raise TraceError(f"output {index} of the function is {value!r}; a Plan returns tensors")
+    if value.is_complex():
+        raise TraceError(
+            f"output {index} of the function is complex; a Plan returns real tensors: torch.view_as_real(…)"
+        )
     return value.detach()
 
 

@@ -15,6 +15,7 @@ from fedplan.plan.ir.graph import Arg, Graph, Ref
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import OPS, Kind, lookup
 from fedplan.plan.ops.refused import DEPENDS_ON_VALUES
+from fedplan.plan.tracing.refused import REFUSED
 
 SIZES: Mapping[Any, str] = {
     operator.add: "sym.add",
@@ -113,6 +114,9 @@ class _Lowering:
             raise UnsupportedOpError(str(node.target), source=where, instead=DEPENDS_ON_VALUES)
         if node.target in SIZES:
             return self.emit(SIZES[node.target], tuple(map(self.arg, node.args)), where)
+        if node.target is REFUSED:
+            _, op, instead = node.args
+            raise UnsupportedOpError(str(op), source=where, instead=str(instead))
         if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace not in _NAMESPACES:
             raise UnsupportedOpError(str(node.target), source=where)
         return self.operator(node, node.target, where)

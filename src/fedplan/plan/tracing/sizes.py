@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import sympy  # type: ignore[import-untyped]
+import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from fedplan.plan.tracing import reads, source
@@ -19,6 +20,9 @@ _TRIED = (2, 3, 7, 16, 33, 100, 1000)
 
 _KERNEL_CHOICE = "_subclasses/fake_impls.py"
 """Where PyTorch asks for sizes only to guess which kernel this machine would take."""
+
+_EITHER_WAY = frozenset({"LinalgPinvBackward0"})
+"""Gradients for which PyTorch has two formulas with one result, and chooses the one of smaller matrices."""
 
 _PYTHON = "torch/__init__.py"
 """Where Python asks, by `if`, `int` or `range`; PyTorch's C++ asks further inside."""
@@ -60,6 +64,7 @@ class Sizes(ShapeEnv):
         """
         super().__init__(duck_shape=False)
         self._place = place
+        self._harmless: set[int] = set()
         self._askers: dict[int, tuple[str, bool, str | None]] = {}  # of guards: file, the author's, place
 
     def evaluate_expr(self, *args: Any, **options: Any) -> Any:
@@ -74,6 +79,9 @@ class Sizes(ShapeEnv):
             return sympy.true if answer else sympy.false
         finally:
             if len(self.guards) > known:
+                gradient = torch._C._current_autograd_node()
+                if gradient is not None and gradient.name() in _EITHER_WAY:
+                    self._harmless.update(range(known, len(self.guards)))
                 self._askers.update(dict.fromkeys(range(known, len(self.guards)), self._asker()))
 
     def _asker(self) -> tuple[str, bool, str | None]:
@@ -85,7 +93,7 @@ class Sizes(ShapeEnv):
         """What was asked about sizes and has another answer for some numbers of rows."""
         for index, guard in enumerate(self.guards):
             file, authors, place = self._askers[index]
-            if file.endswith(_KERNEL_CHOICE):
+            if file.endswith(_KERNEL_CHOICE) or index in self._harmless:
                 continue
             question = self.simplify(guard.expr)
             rows = tuple(r for r in _TRIED if not _with_rows(question, r))
@@ -98,13 +106,16 @@ def _with_rows(expression: Any, rows: int) -> Any:
 
 
 def _asks_whether_several(question: Any, rows: tuple[int, ...]) -> bool:
-    """Whether the question is only whether a size is above one.
+    """Whether the question is only whether sizes are above one.
 
     PyTorch asks that to tell how sizes spread over each other and how tensors lie in memory. A Plan's
     operations see to both when they run, as they do for a batch of one sample.
     """
-    if not isinstance(question, sympy.core.relational.Relational):
-        return False
+    parts = question.atoms(sympy.core.relational.Relational)
+    return bool(parts) and all(_is_about_one(part, rows) for part in parts)
+
+
+def _is_about_one(question: Any, rows: tuple[int, ...]) -> bool:
     left, right = question.args
     if left.is_number:
         left, right = right, left

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.func import functionalize
 from torch.fx import GraphModule, Node
@@ -25,13 +24,22 @@ from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode,
     StatelessSymbolicContext,
 )
+from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
-from fedplan.plan.ops import OPS, overload
 from fedplan.plan.recurrence.interception import RecurrentLayers
 from fedplan.plan.tracing import source
-from fedplan.plan.tracing.draws import Draws, RandomInput, Replay, read_draws
+from fedplan.plan.tracing.complex.numbers import as_parts
+from fedplan.plan.tracing.decompositions import (
+    FUNCTIONS,
+    after_autograd,
+    before_autograd,
+    known_shapes,
+    rows_whole,
+)
+from fedplan.plan.tracing.draws import Draws, RandomInput, read_draws
 from fedplan.plan.tracing.notes import Notes
+from fedplan.plan.tracing.replay import Replay
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
@@ -76,20 +84,21 @@ def record(
     """
     notes, draws = Notes(), Draws()
     first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), RecurrentLayers():
+    with _tracing(notes), before_autograd(), _Functions(), RecurrentLayers():
         module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
-    constants = _lift_constants(module)
-    differentiated = frozenset(id(tensor) for tensor in constants if _drop_gradient(tensor))
-    replay = Replay(module, drawn, len(examples))
+    held = _lift_constants(module)
+    constants = [as_parts(tensor) if tensor.is_complex() else tensor for tensor in held]
+    differentiated = frozenset(id(c) for c, t in zip(constants, held, strict=True) if _drop_gradient(t))
+    replay = Replay(module, drawn, len(examples), [tensor.is_complex() for tensor in held])
     second = _Tracer(
         [*examples, *drawn.stand_ins(), *constants],
         [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
         replay.place,
     )
     with _tracing(replay):
-        functional = second.run(functionalize(replay.replay), decomposition_table=_decompositions())
+        functional = second.run(functionalize(replay.replay), decomposition_table=after_autograd())
     if must_stay_free:
         for tracer in (first, second):
             tracer.check_free()
@@ -124,6 +133,15 @@ def retrace(
     tracer = _Tracer(examples, free, source.here)
     with _tracing():
         return tracer.run(functionalize(function), decomposition_table=decompositions)
+
+
+class _Functions(TorchFunctionMode):
+    """Functions of PyTorch as a Plan has them. While it looks on, layers take no kernels for inference."""
+
+    def __torch_function__(
+        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
 
 
 class _Tracer:
@@ -194,7 +212,14 @@ _ONE_AT_A_TIME = threading.RLock()
 def _tracing(lines: Notes | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
     place_of = source.of_exception if lines is None else lines.place_of
-    with _ONE_AT_A_TIME, _understood(place_of), _portable_kernels(), fx_traceback.preserve_node_meta():
+    with (
+        _ONE_AT_A_TIME,
+        _understood(place_of),
+        _portable_kernels(),
+        known_shapes(),
+        rows_whole(),
+        fx_traceback.preserve_node_meta(),
+    ):
         yield
 
 
@@ -275,10 +300,3 @@ def _written(module: GraphModule, constants: Sequence[torch.Tensor]) -> frozense
     own = dict(zip(placeholders[len(placeholders) - len(constants) :], constants, strict=True))
     writes = (node for node in module.graph.nodes if node.target is torch.ops.aten.copy_.default)
     return frozenset(id(own[node.args[0]]) for node in writes if node.args[0] in own)
-
-
-def _decompositions() -> Mapping[Any, Function]:
-    """Core ATen's decompositions, but for what the op table holds undecomposed."""
-    kept = {overload(op.name) for op in OPS.values() if op.traced and op.implementation is None}
-    rules: Mapping[Any, Function] = core_aten_decompositions()
-    return {op: rules[op] for op in rules if op not in kept}

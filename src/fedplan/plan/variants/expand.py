@@ -19,6 +19,7 @@ from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
 from fedplan.plan.ops import DTYPES, OPS, lookup, overload
 from fedplan.plan.run.interpreter import fetch
 from fedplan.plan.signature import PlanInput
+from fedplan.plan.tracing.decompositions import after_autograd
 from fedplan.plan.tracing.lower import SIZES, lower
 from fedplan.plan.tracing.symbolic import retrace
 from fedplan.plan.variants.expansions import EXPANSIONS, PLAINER, Expansion
@@ -106,14 +107,15 @@ _SIZE_FUNCTIONS = {name: function for function, name in SIZES.items()}
 
 
 def _function(node: Node) -> Callable[..., Any]:
-    return _SIZE_FUNCTIONS.get(node.op) or lookup(node.op).call
+    return _SIZE_FUNCTIONS.get(node.op) or lookup(node.op).implementation or overload(node.op)
 
 
 def _decompositions(kept: Collection[str], plain: Collection[str]) -> Mapping[Any, Callable[..., Any]]:
     """What stands in the place of operators that are not kept, or not as they are."""
     own = {name: rule for name, rule in EXPANSIONS.items() if name not in kept}
     own |= {name: PLAINER[name] for name in plain}
-    rules = {
+    rules: dict[Any, Any] = {op: rule for op, rule in after_autograd().items() if str(op) not in OPS}
+    rules |= {
         operator: decomposition_table.get(operator)
         for operator in (overload(op.name) for op in OPS.values() if op.implementation is None)
         if str(operator) not in kept

@@ -55,7 +55,6 @@ CHOICES: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
         lambda x: x[:, :, torch.tensor([0, 2, 2]), torch.tensor([1, 4, -1])], (PICTURES,)
     ),
     "places far apart": (lambda x: x[:, torch.tensor([0, 1, 1]), :, torch.tensor([1, 4, 0])], (PICTURES,)),
-    "enlarged by the nearest": (lambda x: F.interpolate(x, size=(9, 10), mode="nearest"), (PICTURES,)),
     "five dimensions": (lambda x: x.unsqueeze(1)[:, :, :, COLUMNS], (PICTURES,)),
     "an embedding": (lambda w, i: F.embedding(i, w, padding_idx=1), (TABLE, PLACES)),
     "chosen by a table": (lambda x, i: x[:, torch.tensor([2, 0, 1])[i[0]]], (CUBE, PLACES)),

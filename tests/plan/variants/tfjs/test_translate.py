@@ -43,6 +43,7 @@ def test_only_functions_that_every_version_has_are_used(name: str) -> None:
 
 INF = float("inf")
 X = torch.zeros(4, 3)
+VOLUMES = torch.zeros(4, 2, 3, 4, 2)
 NUMBERS = torch.zeros(4, 3, dtype=torch.int64)
 TRUTHS = torch.zeros(4, 3, dtype=torch.bool)
 W = torch.randn(3, 5).requires_grad_()
@@ -110,6 +111,22 @@ def written(x: torch.Tensor) -> torch.Tensor:
 
 def test_a_tensor_that_is_written_into() -> None:
     agrees(written, X)
+
+
+FUNCTIONS_OF_A_VOLUME: dict[str, Callable[[torch.Tensor], object]] = {
+    "padded": lambda v: (F.pad(v, (1, 0, 0, 2, 1, 1)), F.pad(v, (0, 0, 0, 0, -1, 1), value=2.5)),
+    "parts": lambda v: (v[:, :, ::2], v[:, 1:, 1], v[-1], v[..., -1], v[:, :, :, 1::2]),
+    "turned": lambda v: (v.flip(2), v.flip(1, 4), v.permute(4, 0, 2, 1, 3)),
+    "summed up": lambda v: (v.cumsum(0), v[0].cumsum(1), v[0, 0].cumsum(0), v[0, 0].cumsum(2)),
+    "chosen": lambda v: (torch.where(v > 0, v, -v), v.index_select(2, torch.tensor([2, 0]))),
+    "repeated": lambda v: (v[0].repeat(2, 1, 1, 2), v[:, :, :1].expand(-1, -1, 3, -1, -1)),
+}
+"""Of five dimensions, which is more than WebGL has programs for."""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_A_VOLUME)
+def test_a_function_of_a_volume(name: str) -> None:
+    agrees(FUNCTIONS_OF_A_VOLUME[name], VOLUMES)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS_OF_A_MATRIX)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fedplan.plan.recurrence import reference
 from fedplan.plan.recurrence.schema import RECURRENCES
-from fedplan.plan.variants.expansions import convolutions, indexing, normalisation, pools, shapes
+from fedplan.plan.variants.expansions import convolutions, indexing, normalisation, pools, sampling, shapes
 
 Expansion = Callable[..., Any]
 
@@ -25,6 +25,21 @@ EXPANSIONS: Mapping[str, Expansion] = {
     "aten.avg_pool1d.default": pools.avg_pool1d,
     "aten._native_batch_norm_legit_no_training.default": normalisation.batch_norm_no_training,
     "aten.var_mean.correction": normalisation.var_mean,
+    **{
+        f"aten.{name}_backward.default": sampling.gradient_of_resizing(kind, rank)
+        for name, kind, rank in (
+            ("upsample_nearest1d", "nearest", 1),
+            ("upsample_nearest2d", "nearest", 2),
+            ("upsample_nearest3d", "nearest", 3),
+            ("_upsample_nearest_exact1d", "nearest_exact", 1),
+            ("_upsample_nearest_exact2d", "nearest_exact", 2),
+            ("_upsample_nearest_exact3d", "nearest_exact", 3),
+            ("upsample_linear1d", "linear", 1),
+            ("upsample_bilinear2d", "linear", 2),
+            ("upsample_trilinear3d", "linear", 3),
+            ("upsample_bicubic2d", "cubic", 2),
+        )
+    },
     "aten.as_strided.default": shapes.as_strided,
     "aten.new_full.default": shapes.new_full,
     **{made.operator: getattr(reference, made.name) for made in RECURRENCES.values()},

@@ -15,7 +15,7 @@ def _convolution(t: Translator, node: Node) -> Term:
     rank = len(t.shape(weight)) - 2
     extents(t.shape(value), rank)
     around = [(amount, amount) for amount in each(padding, rank)]
-    picture = channels_last(t, t.pad(t.tensor(value), ((0, 0), (0, 0), *around)), rank)
+    picture = channels_last(t, t.pad(t.tensor(value), t.shape(value), ((0, 0), (0, 0), *around)), rank)
     steps, dilations = each(stride, rank), each(dilation, rank)
     if groups != 1:
         result = t.call(

@@ -16,6 +16,7 @@ from fedplan.plan.variants.tfjs.translator import (
     UnsayableError,
     Varying,
     axis_of,
+    fold,
     product,
 )
 
@@ -29,8 +30,7 @@ def take(
     """Slices along an axis; `made` is the shape of the result."""
     if len(shape) <= _SLICED:
         return t.call("gather", term, index, axis)
-    before, after = product(shape[:axis]), product(shape[axis + 1 :])
-    lines = t.reshape(term, (before, shape[axis], after))
+    lines = t.reshape(term, fold(shape, axis))
     return t.reshape(t.call("gather", lines, t.call("reshape", index, (-1,)), 1), made)
 
 
@@ -168,7 +168,7 @@ def _widened(t: Translator, term: Term, shape: Sequence[Extent], wanted: Sequenc
         if extent != wide and (isinstance(extent, Varying) or isinstance(wide, Varying)):
             raise UnsayableError("It writes to some of the rows, and how many depends on the batch size.")
         pairs.append((0, 0 if isinstance(extent, Varying) or isinstance(wide, Varying) else wide - extent))
-    return t.pad(term, pairs, 0)
+    return t.pad(term, shape, pairs, 0)
 
 
 def _scatter(t: Translator, node: Node) -> Term:

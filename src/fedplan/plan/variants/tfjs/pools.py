@@ -30,7 +30,7 @@ def _max_pool(t: Translator, node: Node) -> tuple[Term, Term | None]:
         extents(t.shape(value), 2),
         extents(t.result_shape(node), 2),
     )
-    frame = framed(t, t.tensor(value, "float32"), window, LOWEST)
+    frame = framed(t, t.tensor(value, "float32"), t.shape(value), window, LOWEST)
     if window.dilation == (1, 1):
         pooled = t.call("maxPool", channels_last(t, frame, 2), window.size, window.stride, "valid")
         highest = channels_second(t, pooled, 2)

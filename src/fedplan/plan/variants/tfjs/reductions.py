@@ -6,11 +6,14 @@ from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Node
 from fedplan.plan.variants.tfjs.emitter import Term
 from fedplan.plan.variants.tfjs.translator import (
+    FOLDED,
     Operand,
     Rule,
     Translator,
     UnsayableError,
     axes_of,
+    axis_of,
+    fold,
     integer,
 )
 
@@ -83,8 +86,15 @@ def _variance(t: Translator, node: Node) -> Term:
 
 
 def _cumulated(t: Translator, node: Node) -> Term:
+    """Along one of the last two dimensions: tfjs mixes up the dimensions when it moves another there."""
     value, dim = node.args[:2]
-    return t.call("cumsum", t.tensor(value, t.result_dtype(node)), integer(dim) % max(len(t.shape(value)), 1))
+    shape, term = t.shape(value), t.tensor(value, t.result_dtype(node))
+    if not shape:
+        return term
+    axis = axis_of(dim, shape)
+    if axis >= len(shape) - 2 and len(shape) <= FOLDED:
+        return t.call("cumsum", term, axis)
+    return t.reshape(t.call("cumsum", t.reshape(term, fold(shape, axis)), 1), shape)
 
 
 RULES: Mapping[str, Rule] = {

@@ -8,14 +8,17 @@ from fedplan.plan.ir.graph import Arg, Node, Ref
 from fedplan.plan.variants.tfjs.emitter import Term
 from fedplan.plan.variants.tfjs.gathering import take
 from fedplan.plan.variants.tfjs.translator import (
+    FOLDED,
     Extent,
     Rule,
     Translator,
     UnsayableError,
     Varying,
     axis_of,
+    fold,
     integer,
     integers,
+    shifted,
 )
 
 
@@ -76,16 +79,22 @@ def _fixed(extent: Extent) -> int:
 
 
 def _steps(
-    t: Translator, term: Term, rank: int, axis: int, begin: int, end: int | None, step: int = 1
+    t: Translator, term: Term, shape: Sequence[Extent], axis: int, begin: int, end: int | None, step: int = 1
 ) -> Term:
-    """Every n-th element from a beginning to an end, if there is one; either may be counted from the end."""
-    open_axes = sum(1 << i for i in range(rank) if i != axis)
+    """Every n-th element from a beginning to an end, if there is one; either may be counted from the end.
+
+    Of more than four dimensions the result has three: what is before the axis, it, what is behind it.
+    """
+    if len(shape) > FOLDED:
+        shape, term, axis = fold(shape, axis), t.reshape(term, fold(shape, axis)), 1
+    rank = len(shape)
+    whole = sum(1 << i for i in range(rank) if i != axis)
     begins, ends, strides = (
         tuple(number if i == axis else other for i in range(rank))
         for number, other in ((begin, 0), (end or 0, 0), (step, 1))
     )
-    last = open_axes if end is not None else open_axes | 1 << axis
-    return t.call("stridedSlice", term, begins, ends, strides, open_axes, last)
+    last = whole if end is not None else whole | 1 << axis
+    return t.call("stridedSlice", term, begins, ends, strides, whole, last)
 
 
 def _select(t: Translator, node: Node) -> Term:
@@ -96,7 +105,7 @@ def _select(t: Translator, node: Node) -> Term:
         place += _fixed(shape[axis]) if place < 0 else 0
         chosen = _part(t, t.tensor(value), len(shape), axis, place, 1)
     else:
-        chosen = _steps(t, t.tensor(value), len(shape), axis, place, place + 1 or None)
+        chosen = _steps(t, t.tensor(value), shape, axis, place, place + 1 or None)
     return t.reshape(chosen, t.result_shape(node))
 
 
@@ -112,11 +121,13 @@ def _slice(t: Translator, node: Node) -> Term:
     if result == extent:
         return term
     if isinstance(extent, Varying):
-        return _slice_of_the_batch(t, term, shape, axis, (start, end, stride), result)
-    begin, reach = _bounds(start, end, extent)
-    if stride == 1:
-        return _part(t, term, len(shape), axis, begin, reach)
-    return _steps(t, term, len(shape), axis, begin, begin + reach, stride)
+        part = _slice_of_the_batch(t, term, shape, axis, (start, end, stride), result)
+    else:
+        begin, reach = _bounds(start, end, extent)
+        if stride == 1:
+            return _part(t, term, len(shape), axis, begin, reach)
+        part = _steps(t, term, shape, axis, begin, begin + reach, stride)
+    return part if len(shape) <= FOLDED else t.reshape(part, t.result_shape(node))
 
 
 def _bounds(start: Arg, end: Arg, extent: int) -> tuple[int, int]:
@@ -144,7 +155,7 @@ def _slice_of_the_batch(
     last = None if end is None or integer(end) >= _ENDLESS else integer(end)
     if begin >= 0 and last is None and stride == 1:
         return _part(t, term, len(shape), axis, begin, -1)
-    return _steps(t, term, len(shape), axis, begin, last, stride)
+    return _steps(t, term, shape, axis, begin, last, stride)
 
 
 def _rows_from(
@@ -272,8 +283,7 @@ def _flip(t: Translator, node: Node) -> Term:
     if len(shape) <= _REVERSIBLE:
         return t.call("reverse", term, tuple(sorted(axes)))
     for axis in axes:
-        lines = (-1, _fixed(shape[axis]), math.prod(_fixed(extent) for extent in shape[axis + 1 :]))
-        term = t.call("reverse", t.call("reshape", term, lines), (1,))
+        term = t.call("reverse", t.reshape(term, fold(shape, axis)), (1,))
     return t.reshape(term, shape)
 
 
@@ -290,16 +300,17 @@ def _pad(t: Translator, node: Node) -> Term:
     term = t.tensor(value)
     for axis, (before, after) in enumerate(pairs):
         if before < 0 or after < 0:
-            term = _steps(t, term, len(shape), axis, max(-before, 0), after if after < 0 else None)
-    return _padded(t, term, [(max(before, 0), max(after, 0)) for before, after in pairs], filler)
-
-
-def _padded(t: Translator, term: Term, pairs: Sequence[tuple[int, int]], filler: Arg) -> Term:
+            part = _steps(t, term, shape, axis, max(-before, 0), after if after < 0 else None)
+            cut = shifted(shape[axis], min(before, 0) + min(after, 0))
+            shape = (*shape[:axis], cut, *shape[axis + 1 :])
+            term = part if len(shape) <= FOLDED else t.reshape(part, shape)
+    around = [(max(before, 0), max(after, 0)) for before, after in pairs]
     number = t.operand(filler, "float32")
     if not isinstance(number, float) or math.isfinite(number):
-        return t.pad(term, pairs, number)
-    zero = t.call("log", t.pad(t.call("onesLike", term), pairs))  # WebGL has no way to write infinity
-    return t.call("add" if number < 0 else "sub", t.pad(term, pairs), zero)
+        return t.pad(term, shape, around, number)
+    made, dtype = t.result_shape(node), t.result_dtype(node)  # WebGL cannot write infinity around a tensor
+    inside = t.call("cast", t.pad(t.call("onesLike", term), shape, around), "bool")
+    return t.where(inside, t.pad(term, shape, around), t.full(made, number, dtype), made)
 
 
 def _diagonal(t: Translator, node: Node) -> Term:

@@ -24,6 +24,8 @@ Operand = Term | int | float | bool
 """A tensor, or a number that stands in the Plan itself."""
 
 _CHOSEN = 4
+FOLDED = 4
+"""The most dimensions in which WebGL pads and takes every n-th element."""
 _LITTLE = 2**16
 
 Rule = Callable[["Translator", Node], "Term | int | float | tuple[Term | None, ...]"]
@@ -142,16 +144,32 @@ class Translator(Emitter):
             return term
         return self.call("transpose", term, tuple(order))
 
-    def pad(self, term: Term, pairs: Sequence[tuple[int, int]], filler: Operand = 0.0) -> Term:
-        """More elements around a tensor. What is transposed is padded before, so that others may share it."""
-        if not any(map(any, pairs)):
+    def pad(
+        self, term: Term, shape: Sequence[Extent], pairs: Sequence[tuple[int, int]], filler: Operand = 0.0
+    ) -> Term:
+        """More elements around a tensor of a shape, a pair of numbers for each axis.
+
+        What is transposed is padded before, so that others may share it. WebGL pads four dimensions at most.
+        """
+        touched = [axis for axis, pair in enumerate(pairs) if any(pair)]
+        if not touched:
             return term
         made = self.made.get(term.id)
         if made is not None and made.command == "transpose" and isinstance(made.args[0], Term):
             inner, order = made.args[0], integers_of(made.args[1])
-            moved = [pairs[order.index(axis)] for axis in range(len(order))]
-            return self.transpose(self.pad(inner, moved, filler), order)
-        return self.call("pad", term, tuple(pairs), filler)
+            places = [order.index(axis) for axis in range(len(order))]
+            moved = self.pad(inner, [shape[i] for i in places], [pairs[i] for i in places], filler)
+            return self.transpose(moved, order)
+        if len(pairs) <= FOLDED:
+            return self.call("pad", term, tuple(pairs), filler)
+        axis, (before, after) = touched[0], pairs[touched[0]]
+        extent = shape[axis]
+        if isinstance(extent, Varying):
+            raise UnsayableError("It pads the batch of a tensor of more than four dimensions.")
+        folded = self.reshape(term, fold(shape, axis))
+        wide = [*shape[:axis], extent + before + after, *shape[axis + 1 :]]
+        term = self.reshape(self.call("pad", folded, ((0, 0), (before, after), (0, 0)), filler), wide)
+        return self.pad(term, wide, [(0, 0) if i == axis else pair for i, pair in enumerate(pairs)], filler)
 
     def where(self, condition: Term, left: Term, right: Term, shape: Sequence[Extent]) -> Term:
         """A choice between two tensors of a shape; WebGL chooses in no more than four dimensions."""
@@ -275,6 +293,16 @@ def product(shape: Sequence[Extent]) -> Extent:
         for batch in (0, 1)
     )
     return small if small == large else Varying(small, large)
+
+
+def shifted(extent: Extent, by: int) -> Extent:
+    """An extent and a number more."""
+    return Varying(extent.small + by, extent.large + by) if isinstance(extent, Varying) else extent + by
+
+
+def fold(shape: Sequence[Extent], axis: int) -> tuple[Extent, Extent, Extent]:
+    """A shape of three dimensions: what is before an axis, the axis, and what is behind it."""
+    return product(shape[:axis]), shape[axis], product(shape[axis + 1 :])
 
 
 class UnsayableError(Exception):

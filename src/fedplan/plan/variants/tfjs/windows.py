@@ -37,10 +37,11 @@ def channels_second(t: Translator, term: Term, rank: int) -> Term:
     return t.transpose(term, (0, rank + 1, *range(1, rank + 1)))
 
 
-def framed(t: Translator, term: Term, window: Window, filler: float = 0.0) -> Term:
+def framed(t: Translator, term: Term, shape: Sequence[Extent], window: Window, filler: float = 0.0) -> Term:
     """A picture as PyTorch has it, with the window's padding, and with what it reaches behind that."""
     pairs = zip(window.padding, window.beyond, strict=True)
-    return t.pad(term, ((0, 0), (0, 0), *((before, before + beyond) for before, beyond in pairs)), filler)
+    around = ((0, 0), (0, 0), *((before, before + beyond) for before, beyond in pairs))
+    return t.pad(term, shape, around, filler)
 
 
 _BATCH_AND_CHANNELS = 0b11

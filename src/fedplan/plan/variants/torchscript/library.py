@@ -7,6 +7,8 @@ list's length is ``torch.len``. Only operators that torch 1.7 has, with the same
 import re
 from collections.abc import Iterable
 
+from fedplan.plan.variants.torchscript.matrices import TEXT
+
 _TEXT = """
 def clamp(x: Tensor, low: Optional[Tensor], high: Optional[Tensor]) -> Tensor:
   y = x
@@ -259,19 +261,80 @@ def cross_entropy(
   if smoothing > 0. and not torch.is_floating_point(target):
     y = y * (1 - smoothing) + __torch__.smooth_loss(logs, target, weight, reduction, ignored) * share
   return y
+
+def adaptive_average_backward(gradient: Tensor, x: Tensor, axes: int) -> Tensor:
+  y = gradient
+  for i in range(axes):
+    axis = torch.dim(x) - axes + i
+    shares = __torch__.averages(torch.size(x, axis), torch.size(y, axis), y)
+    y = torch.transpose(torch.matmul(torch.transpose(y, axis, -1), shares), axis, -1)
+  return y
+
+def averages(cells: int, windows: int, like: Tensor) -> Tensor:
+  window = torch.unsqueeze(torch.arange(windows, dtype=4), -1)
+  first = torch.div(window * cells, windows, rounding_mode='floor')
+  end = torch.div((window + 1) * cells + windows - 1, windows, rounding_mode='floor')
+  cell = torch.arange(cells, dtype=4)
+  inside = torch.logical_and(torch.ge(cell, first), torch.lt(cell, end))
+  return torch.type_as(inside, like) / torch.type_as(end - first, like)
+
+def nearest_places(cells: int, wanted: int, scale: Optional[float]) -> Tensor:
+  step = float(cells) / float(wanted)
+  if scale is not None:
+    if scale > 0.:
+      step = 1. / scale
+  places = torch.floor((torch.arange(wanted, dtype=6) + 0.5) * step)
+  return torch.to(torch.clamp(places, 0, cells - 1), 4)
+
+def nearest_exact(x: Tensor, sizes: List[int], scales: List[Optional[float]]) -> Tensor:
+  y = x
+  for i in range(torch.len(sizes)):
+    y = torch.index_select(y, i + 2, __torch__.nearest_places(torch.size(x, i + 2), sizes[i], scales[i]))
+  return y
+
+def nearest_exact_backward(gradient: Tensor, sizes: List[int], scales: List[Optional[float]]) -> Tensor:
+  y = gradient
+  for i in range(torch.len(scales)):
+    places = __torch__.nearest_places(sizes[i + 2], torch.size(gradient, i + 2), scales[i])
+    shape = torch.slice(torch.size(y), 0, i + 2, 1) + [sizes[i + 2]] + torch.slice(torch.size(y), i + 3)
+    y = torch.index_add(torch.type_as(torch.zeros(shape), y), i + 2, places, y)
+  return y
+
+def numbers(x: Tensor) -> List[int]:
+  found = annotate(List[int], [])
+  for i in range(torch.size(x, 0)):
+    found = found + [int(torch.select(x, 0, i))]
+  return found
+
+def ctc_loss(
+    scores: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, blank: int,
+    zero_infinity: bool) -> Tuple[Tensor, Tensor]:
+  given, wanted = __torch__.numbers(lengths), __torch__.numbers(target_lengths)
+  loss, alphas = torch._ctc_loss(scores, targets, given, wanted, blank, zero_infinity)
+  steps = torch.lt(torch.arange(torch.size(alphas, 1), dtype=4), torch.unsqueeze(lengths, 1))
+  states = torch.lt(torch.arange(torch.size(alphas, 2), dtype=4), torch.unsqueeze(2 * target_lengths + 1, 1))
+  known = torch.logical_and(torch.unsqueeze(steps, 2), torch.unsqueeze(states, 1))
+  return (loss, torch.where(known, alphas, torch.zeros_like(alphas)))
+
+def ctc_loss_backward(
+    gradient: Tensor, scores: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor,
+    loss: Tensor, alphas: Tensor, blank: int, zero_infinity: bool) -> Tensor:
+  given, wanted = __torch__.numbers(lengths), __torch__.numbers(target_lengths)
+  return torch._ctc_loss_backward(
+    gradient, scores, targets, given, wanted, loss, alphas, blank, zero_infinity)
 """
 
 _DEFINITION = re.compile(r"^def (\w+)", re.MULTILINE)
 _CALL = re.compile(r"__torch__\.(\w+)\(")
 
 
-def _split() -> dict[str, str]:
-    starts = [*_DEFINITION.finditer(_TEXT)]
-    ends = [*(match.start() for match in starts[1:]), len(_TEXT)]
-    return {match[1]: _TEXT[match.start() : end].strip() for match, end in zip(starts, ends, strict=True)}
+def _split(text: str) -> dict[str, str]:
+    starts = [*_DEFINITION.finditer(text)]
+    ends = [*(match.start() for match in starts[1:]), len(text)]
+    return {match[1]: text[match.start() : end].strip() for match, end in zip(starts, ends, strict=True)}
 
 
-FUNCTIONS = _split()
+FUNCTIONS = _split(_TEXT) | _split(TEXT)
 """The text of each function, by name."""
 
 

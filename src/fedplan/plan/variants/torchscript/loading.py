@@ -105,7 +105,15 @@ def _call(function: Any, graph: Any, arguments: Sequence[Tensor]) -> Any:
         raise PlanInputError(f"the TorchScript archive takes {given - len(rest)} arguments, not {given}")
     try:
         # what is run once is not worth optimizing
-        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        with (
+            torch.no_grad(),
+            torch.jit.optimized_execution(False),  # type: ignore[attr-defined]
+            warnings.catch_warnings(),
+        ):
+            # torch 1.8 has no other functions for these than those that are deprecated today
+            warnings.filterwarnings(
+                "ignore", r"torch\.\w+ is deprecated in favor of torch\.linalg", UserWarning
+            )
             return function(*packed)
     except (*KERNEL_ERRORS, torch.jit.Error) as error:
         raise PlanExecutionError(f"the TorchScript archive failed: {error}") from error

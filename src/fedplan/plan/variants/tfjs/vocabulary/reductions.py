@@ -58,6 +58,8 @@ def cumsum(value: Value, axis: int = 0, exclusive: bool = False, backward: bool 
     tensor = of_rank(value, 4)
     if tensor.dtype == torch.bool:
         raise TypeError("backends of tfjs differ in the dtype of a running sum of truth values")
+    if axis < tensor.dim() - 2:
+        raise ValueError("tfjs mixes up the axes of a running sum along others than the last two")
     ordered = tensor.flip(axis) if backward else tensor
     total = ordered.cumsum(axis).to(tensor.dtype)
     total = total - ordered if exclusive else total

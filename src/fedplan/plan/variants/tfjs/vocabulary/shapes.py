@@ -1,5 +1,6 @@
 """Functions for the same elements under another shape, parts of tensors, and tensors made of numbers."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,7 +49,7 @@ def strided_part(
     end_mask: int = 0,
 ) -> Tensor:
     """Every n-th element from a beginning to an end, which may be counted from the end, along each axis."""
-    tensor = of_rank(value, 6)
+    tensor = of_rank(value, 4)
     for axis, stride in enumerate(strides):
         extent = tensor.shape[axis]
         if stride < 1:
@@ -66,11 +67,11 @@ def _from_front(place: int, extent: int) -> int:
 
 
 def pad(value: Value, paddings: Sequence[Sequence[int]], filler: float = 0) -> Tensor:
-    """More elements before and behind each axis."""
-    flat = [number for pair in reversed(list(paddings)) for number in pair]
-    if min(flat, default=0) < 0:
-        raise ValueError("a negative padding")
-    return F.pad(as_tensor(value), flat, value=filler)
+    """More elements before and behind each axis, of a finite number: WebGL has no word for infinity."""
+    tensor, flat = of_rank(value, 4), [number for pair in reversed(list(paddings)) for number in pair]
+    if min(flat, default=0) < 0 or not math.isfinite(filler):
+        raise ValueError(f"a padding {paddings} of {filler}")
+    return F.pad(tensor, flat, value=filler)
 
 
 def concat(first: Tensor, other: Tensor, axis: int = 0) -> Tensor:

@@ -1,0 +1,76 @@
+"""Losses."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+aten = torch.ops.aten
+
+_MEAN, _SUM = 1, 2
+
+
+def _multilabel_margin_loss(
+    value: torch.Tensor, target: torch.Tensor, reduction: int = _MEAN
+) -> torch.Tensor:
+    """The margins between each label and each class that is none, as far as they are below one.
+
+    A row of targets ends at its first -1. PyTorch's own composition counts what comes behind it.
+    """
+    scores, labels = (given.reshape(-1, value.shape[-1]) for given in (value, target))  # (batch, classes)
+    classes = scores.shape[1]
+    before_end = (labels == -1).cumsum(1) == 0
+    chosen = torch.where(before_end, labels, 0)
+    places = torch.arange(classes)
+    is_label = ((chosen.unsqueeze(-1) == places) & before_end.unsqueeze(-1)).any(1)
+    margins = 1 - scores.gather(1, chosen).unsqueeze(-1) + scores.unsqueeze(1)  # (batch, label, class)
+    counted = before_end.unsqueeze(-1) & ~is_label.unsqueeze(1)
+    rows = torch.where(counted, margins.clamp(min=0), 0).sum((1, 2)) / classes
+    if reduction == _MEAN:
+        return rows.mean()
+    return rows.sum() if reduction == _SUM else rows.reshape(value.shape[:-1])
+
+
+def _ctc_loss(
+    scores: torch.Tensor,
+    targets: torch.Tensor,
+    input_lengths: torch.Tensor | list[int],
+    target_lengths: torch.Tensor | list[int],
+    blank: int = 0,
+    reduction: int = _MEAN,
+    zero_infinity: bool = False,
+) -> torch.Tensor:
+    """As PyTorch computes it, with lengths as tensors, so that any number of rows will do."""
+    lengths = [torch.as_tensor(given, dtype=torch.int64) for given in (input_lengths, target_lengths)]
+    single = scores.dim() == 2
+    if single:
+        scores, lengths = scores.unsqueeze(1), [length.reshape(1) for length in lengths]
+    loss: torch.Tensor = aten._ctc_loss(scores, targets, *lengths, blank, zero_infinity)[0]
+    if zero_infinity:
+        loss = torch.where(loss == torch.inf, 0.0, loss)
+    if reduction == _MEAN:
+        return (loss / lengths[1].clamp(min=1).to(loss.dtype)).mean()
+    loss = loss.squeeze(0) if single else loss
+    return loss.sum() if reduction == _SUM else loss
+
+
+@functools.wraps(F.linear_cross_entropy)
+def linear_cross_entropy(*args: Any, **named: Any) -> torch.Tensor:
+    """All at once: by chunks, it is an operation of its own."""
+    named["options"] = None
+    return F.linear_cross_entropy(*args, **named)
+
+
+FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    F.linear_cross_entropy: linear_cross_entropy,
+}
+"""Functions of PyTorch that choose an operation where a Plan has others."""
+
+BEFORE: Mapping[Any, Callable[..., Any]] = {
+    aten.ctc_loss.IntList: _ctc_loss,
+    aten.ctc_loss.Tensor: _ctc_loss,
+    aten.multilabel_margin_loss.default: _multilabel_margin_loss,
+}
+"""For what autograd has not looked at."""
