@@ -183,7 +183,7 @@ TOLD_SHORTLY: Mapping[str, str] = {
     "INTERNAL ASSERT FAILED": "PyTorch's tracer fails in it",
     "use_reentrant=True": "its gradients need `use_reentrant=False`",
     "kernel that scales by frequency": "the kernel of its gradient would not check what it is given",
-    "requires a gradient and is no parameter": "a parameter in a list made before is not the one that is trained",
+    "requires a gradient and is no parameter": "a parameter in a list is not the one that is trained",
     "and its next run depends on it": "the module keeps in Python what its next run depends on",
     "could not find kernel": "PyTorch's tracer does not know its sparse gradients",
     "failed while it was traced: aten.": "PyTorch's tracer does not know its shapes",

@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
-from tests.plan.tracing.agreement import Batch, check_training
+from fedplan.errors import TraceError
+from fedplan.plan import trace
+from tests.plan.tracing.agreement import Batch, check_function, check_training
 
 
 def of(*shape: int) -> Batch:
@@ -53,6 +55,45 @@ def test_pools(name: str) -> None:
     rank, make = POOLS[name]
     torch.manual_seed(0)
     check_training(lambda: after_convolution(make(), rank), of(*SIDES[rank]))
+
+
+@pytest.mark.parametrize(
+    ("extents", "kernel", "counts"),
+    [
+        ((9,), (2,), (4,)),
+        ((8, 7), (2, 3), (3, 5)),
+        ((8, 7), (3, 1), (1, 4)),
+        ((7, 6, 9), (2, 3, 1), (4, 2, 5)),
+    ],
+)
+def test_a_fractional_pool_is_pytorchs(
+    extents: tuple[int, ...], kernel: tuple[int, ...], counts: tuple[int, ...]
+) -> None:
+    rank = len(extents)
+    if rank == 1:  # PyTorch has none; a picture of one row is one
+        extents, kernel, counts, rank = (1, *extents), (1, *kernel), (1, *counts), 2
+    pool = {2: torch.ops.aten.fractional_max_pool2d, 3: torch.ops.aten.fractional_max_pool3d}[rank]
+
+    def both(x: torch.Tensor, draws: torch.Tensor) -> Any:
+        return pool(x, kernel, counts, draws)
+
+    torch.manual_seed(0)
+    check_function(both, lambda rows: (torch.randn(rows, 3, *extents), torch.rand(rows, 3, rank)))
+
+
+def test_a_fractional_pool_whose_windows_do_not_fit_is_refused() -> None:
+    pool = nn.FractionalMaxPool2d(3, output_size=6)
+    with pytest.raises(
+        TraceError, match=r"test_layers\.py:\d+ in FractionalMaxPool2d: 6 windows of 3 do not fit"
+    ):
+        trace(pool, torch.randn(2, 3, 7, 9))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_gradient_of_repeated_edges_can_be_viewed_otherwise(rank: int) -> None:
+    pad = getattr(nn, f"ReplicationPad{rank}d")(1)
+    model = lambda: nn.Sequential(nn.Linear(5, 5), pad)  # noqa: E731  # whose gradient is flattened
+    check_training(model, of(2, *[4] * (rank - 1), 5))
 
 
 class Unpooling(nn.Module):
@@ -337,83 +378,3 @@ class Both(nn.Module):
 def test_a_bilinear_layer() -> None:
     torch.manual_seed(0)
     check_training(Both, of(6))
-
-
-def _weighted(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    weight = torch.ones_like(target)
-    weight[target < 0] = 0.1
-    return (weight * (output - target) ** 2).mean()
-
-
-LOSSES: dict[
-    str, tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], Callable[[int], torch.Tensor]]
-] = {
-    "multilabel margin": (
-        F.multilabel_margin_loss,
-        lambda rows: torch.tensor([[1, 0, -1], [2, -1, 1], [-1, 0, 1]])[torch.arange(rows) % 3],
-    ),
-    "multi margin": (functools.partial(F.multi_margin_loss, p=2), lambda rows: torch.arange(rows) % 3),
-    "one-hot": (
-        lambda o, y: (o * F.one_hot(y, 3)).sum(1).tanh().mean(),
-        lambda rows: torch.arange(rows) % 3,
-    ),
-    "arc": (
-        lambda o, y: F.cross_entropy(
-            torch.where(F.one_hot(y, 3).bool(), (o.tanh() * 0.9).acos().add(0.5).cos(), o.tanh()) * 30, y
-        ),
-        lambda rows: torch.arange(rows) % 3,
-    ),
-    "mask that is written under": (
-        _weighted,
-        lambda rows: torch.randn(rows, 3),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_losses(name: str) -> None:
-    loss, target = LOSSES[name]
-    torch.manual_seed(0)
-    check_training(lambda: nn.Linear(6, 3), lambda rows: (torch.randn(rows, 6), target(rows)), loss)
-
-
-def test_a_loss_of_many_classes_in_chunks_is_computed_at_once() -> None:
-    class Head(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.before, self.classes = nn.Linear(6, 4), nn.Parameter(torch.randn(9, 4))
-
-        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return F.linear_cross_entropy(self.before(x), self.classes, y, reduction="none")
-
-    torch.manual_seed(0)
-    check_training(Head, lambda rows: ([torch.randn(rows, 6), torch.arange(rows) % 9], torch.zeros(rows)))
-
-
-class Speech(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(6, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x).log_softmax(-1)
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("as_tensors", [True, False])
-def test_a_loss_over_alignments(reduction: str, as_tensors: bool) -> None:
-    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        rows = output.shape[0]
-        lengths, wanted = torch.full((rows,), 12), 3 - torch.arange(rows) % 2
-        cost = F.ctc_loss(
-            output.transpose(0, 1),
-            target,
-            lengths,
-            wanted if as_tensors else torch.full((rows,), 3),
-            reduction=reduction,
-            zero_infinity=True,
-        )
-        return cost if reduction != "none" else cost.square().mean()
-
-    torch.manual_seed(0)
-    check_training(Speech, lambda rows: (torch.randn(rows, 12, 6), torch.randint(1, 5, (rows, 3))), loss)
