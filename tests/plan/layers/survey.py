@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fedplan.errors import FedplanError, PlanError, TranslationError, UnsupportedOpError, VariantError
 from fedplan.plan import Plan, check_variants, make_variant, model_parameters
+from fedplan.plan.tracing import ways_out
 from tests.plan.layers.agreement import EQUAL, Outcome, UnfitError, agreement, refusal
 from tests.plan.layers.cases import Case, Score, classes
 from tests.plan.layers.faults import plain
@@ -44,8 +45,8 @@ def layer_or_loss(name: str) -> Row:
     return Cell(found.answer, "; ".join(filter(None, [found.note, others]))), *translations(outcome)
 
 
-ALIKE = ("TransformerEncoder", "TransformerDecoder", "Transformer")
-"""Layers whose options are those of the layers that they are made of."""
+ALIKE = ("TransformerDecoderLayer", "TransformerEncoder", "TransformerDecoder", "Transformer", "GRU", "LSTM")
+"""Layers whose options are those of another one, which is tried with each."""
 
 
 def surrounding(name: str) -> Row:
@@ -157,7 +158,7 @@ def reason(error: FedplanError) -> str:
             why = str(error).partition(" cannot be said in ")[2].partition(". ")[2]
             return _sentence(why) if error.op.startswith("random ") else f"`{error.op}`: {_sentence(why)}"
         case UnsupportedOpError():
-            return f"`{error.op}`"
+            return f"`{error.op}`" + (f": {_sentence(error.instead)}" if error.instead else "")
         case VariantError():
             return "the translation differs from the Plan"
     text = _PLACE.sub("", str(error))
@@ -175,6 +176,7 @@ _PLACE = re.compile(
 """Where something stands, as messages say it: here in these modules, which tell nothing."""
 
 TOLD_SHORTLY: Mapping[str, str] = {
+    **{advice: advice.removesuffix(".") for advice in ways_out.LAYERS.values()},
     "a tensor's value is read into Python": "it reads a tensor's value into Python",
     "rows of input 0 only": "it fixes the batch size",
     "takes another path for other batch sizes": "what it does depends on the batch size",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-_LAYERS: Mapping[str, str] = {
+LAYERS: Mapping[str, str] = {
     "AdaptiveLogSoftmaxWithLoss": (
         "Which words it looks at depends on the targets. Its `log_prob(x)` looks at all of them: "
         "`F.nll_loss(head.log_prob(x), target)` is the same loss."
@@ -21,4 +21,4 @@ _LAYERS: Mapping[str, str] = {
 
 def of_layer(place: str | None) -> str | None:
     """The advice for the layer of a place, such as ``net.py:12 in encoder.0: BatchNorm1d``."""
-    return None if place is None else _LAYERS.get(place.rpartition(" ")[2])
+    return None if place is None else LAYERS.get(place.rpartition(" ")[2])
