@@ -15,7 +15,7 @@ from fedplan.errors import FedplanError
 from fedplan.plan import Plan, PlanInputSpec, RandomStream, model_parameters, training_plan
 from fedplan.plan.ops import DTYPES
 from tests.plan.layers.cases import Batch, Case, Score
-from tests.plan.same_numbers import SameNumbers
+from tests.plan.same_numbers import DrawnMoreOftenError, SameNumbers
 
 STEPS = 3
 TOLERANCE = 1e-5
@@ -261,8 +261,16 @@ def _differences(plan: Plan, case: Case, model: nn.Module, score: Score) -> Iter
         kept = _zeros(plan)
         for step in range(1, STEPS + 1):
             batch = case.batch(rows)
-            with SameNumbers(plan.draw(STREAM, rows, step=step)):
-                theirs = eager_step(model, score, optimizer, *batch)
+            numbers = plan.draw(STREAM, rows, step=step)
+            try:
+                with SameNumbers(numbers) as eager:
+                    theirs = eager_step(model, score, optimizer, *batch)
+            except DrawnMoreOftenError as error:
+                yield f"eager PyTorch differs by chance: {error}"
+                return
+            if eager.used != len(numbers):
+                yield f"the Plan differs by chance: it draws {len(numbers)} times, not {eager.used} times"
+                return
             try:
                 arguments = _arguments(plan, batch, ours, kept)
                 loss, ours, kept = _outputs(plan, plan(*arguments, random=STREAM, step=step))

@@ -20,6 +20,9 @@ MENDED = {
     ),
     "a recurrent network keeps FakeTensors": Step(plain("GRU")),
     "a recomputed layer's weights are constants": Step(plain("Linear"), "activation checkpoint"),
+    "a recomputed recurrent network is another one": Step(
+        plain("LSTM", bidirectional=True), "activation checkpoint"
+    ),
     "a recomputed batch norm counts while it is traced": Step(plain("BatchNorm1d"), "activation checkpoint"),
     "a penalty's weights are constants": Step(plain("Tanh"), "penalty over model.parameters()"),
     "a proximal term's weights are constants": Step(plain("Tanh"), "FedProx term over model.parameters()"),

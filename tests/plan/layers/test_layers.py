@@ -23,7 +23,7 @@ from fedplan.errors import FedplanError
 from fedplan.plan import training_plan
 from tests.plan.layers.agreement import UnfitError, agreement
 from tests.plan.layers.faults import MENDED, plain
-from tests.plan.layers.layer import Layer
+from tests.plan.layers.layer import RECURRENT, Layer
 from tests.plan.layers.layers import LAYERS, NOT_LAYERS
 from tests.plan.layers.losses import LOSSES, Loss
 from tests.plan.layers.steps import Step, steps
@@ -32,6 +32,8 @@ from tests.plan.layers.surroundings import SURROUNDINGS
 MINUTES = float(os.environ.get("FEDPLAN_LAYERS_MINUTES", "0"))
 SECONDS_PER_EXAMPLE = 0.6
 EXAMPLES = max(2, round(MINUTES * 60 / SECONDS_PER_EXAMPLE / len({**LAYERS, **LOSSES})))
+LEAST_OF_RECURRENT = 6
+"""Examples of layers in which what is drawn depends on two options together."""
 
 random_steps = settings(
     derandomize=not MINUTES,
@@ -58,7 +60,9 @@ def faults(step: Step, tally: Counter[str]) -> list[str]:
 def check(subject: Layer | Loss, tally: Counter[str]) -> None:
     plainest = Step(subject.menu.plain())  # with which hypothesis begins
 
-    @settings(random_steps, max_examples=EXAMPLES)
+    examples = max(EXAMPLES, LEAST_OF_RECURRENT) if plainest.choice.of in RECURRENT else EXAMPLES
+
+    @settings(random_steps, max_examples=examples)
     @given(steps(subject))
     def agrees(step: Step) -> None:
         if step == plainest and not MINUTES:

@@ -84,7 +84,7 @@ def record(
     """
     notes, draws = Notes(), Draws()
     first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), before_autograd(), _Functions(), RecurrentLayers():
+    with _tracing(notes), before_autograd(), _own_functions():
         module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
@@ -133,6 +133,27 @@ def retrace(
     tracer = _Tracer(examples, free, source.here)
     with _tracing():
         return tracer.run(functionalize(function), decomposition_table=decompositions)
+
+
+@contextlib.contextmanager
+def _own_functions() -> Iterator[None]:
+    """PyTorch's functions as a Plan has them, also in layers that are computed again for their gradient.
+
+    Who looks on at functions sees that a gradient is computed, and nothing of what happens for it.
+    """
+    autograd: Any = torch.autograd
+    engine = autograd._engine_run_backward
+
+    def run(*args: Any, **options: Any) -> Any:
+        with _Functions(), RecurrentLayers():
+            return engine(*args, **options)
+
+    autograd._engine_run_backward = run
+    try:
+        with _Functions(), RecurrentLayers():
+            yield
+    finally:
+        autograd._engine_run_backward = engine
 
 
 class _Functions(TorchFunctionMode):

@@ -11,15 +11,33 @@ from typing import Any
 
 from fedplan.plan.recurrence import reference
 from fedplan.plan.recurrence.schema import RECURRENCES
-from fedplan.plan.variants.expansions import convolutions, indexing, normalisation, pools, sampling, shapes
+from fedplan.plan.variants.expansions import (
+    convolutions,
+    indexing,
+    normalisation,
+    pools,
+    sampling,
+    shapes,
+    volumes,
+)
 
 Expansion = Callable[..., Any]
 
 EXPANSIONS: Mapping[str, Expansion] = {
     "aten.convolution_backward.default": convolutions.convolution_backward,
-    "aten.max_pool2d_with_indices_backward.default": pools.max_pool2d_with_indices_backward,
-    "aten.avg_pool2d_backward.default": pools.avg_pool2d_backward,
-    "aten._adaptive_avg_pool2d.default": pools.adaptive_avg_pool2d,
+    "aten.max_pool2d_with_indices_backward.default": pools.max_pool_with_indices_backward,
+    "aten.max_pool3d_with_indices_backward.default": pools.max_pool_with_indices_backward,
+    "aten.max_pool3d_with_indices.default": volumes.max_pool3d_with_indices,
+    "aten.avg_pool2d_backward.default": pools.avg_pool_backward,
+    "aten.avg_pool3d_backward.default": pools.avg_pool_backward,
+    "aten.avg_pool3d.default": volumes.avg_pool3d,
+    "aten.adaptive_max_pool2d.default": volumes.adaptive_max_pool,
+    "aten.adaptive_max_pool3d.default": volumes.adaptive_max_pool,
+    "aten.adaptive_max_pool2d_backward.default": volumes.adaptive_max_pool2d_backward,
+    "aten.adaptive_max_pool3d_backward.default": volumes.adaptive_max_pool3d_backward,
+    "aten._adaptive_avg_pool2d.default": pools.adaptive_avg_pool,
+    "aten._adaptive_avg_pool3d.default": pools.adaptive_avg_pool,
+    "aten._adaptive_avg_pool3d_backward.default": pools.adaptive_avg_pool3d_backward,
     "aten._adaptive_avg_pool2d_backward.default": pools.adaptive_avg_pool2d_backward,
     "aten.adaptive_avg_pool1d.default": pools.adaptive_avg_pool1d,
     "aten.avg_pool1d.default": pools.avg_pool1d,

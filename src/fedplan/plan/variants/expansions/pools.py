@@ -1,4 +1,4 @@
-"""Pools, said with slices and sums."""
+"""Pools of pictures, said with slices and sums; their gradients, of volumes too."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ LOWEST = float(-(2.0**127))
 """Less than any number that a picture holds: what lies around one whose maxima are sought."""
 
 
-def max_pool2d_with_indices_backward(
+def max_pool_with_indices_backward(
     gradient: Tensor,
     x: Tensor,
     kernel_size: Sequence[int],
@@ -34,11 +34,12 @@ def max_pool2d_with_indices_backward(
         x: the picture, (batch, channels, *extents).
         indices: not looked at.
     """
-    pool = (kernel_size, stride, padding, dilation, ceil_mode)
-    if x.dim() == 3:
-        alone = max_pool2d_with_indices_backward(gradient.unsqueeze(0), x.unsqueeze(0), *pool, indices)
+    rank, pool = len(kernel_size), (kernel_size, stride, padding, dilation, ceil_mode)
+    if x.dim() == rank + 1:
+        alone = max_pool_with_indices_backward(gradient.unsqueeze(0), x.unsqueeze(0), *pool, indices)
         return alone.squeeze(0)
-    highest: Tensor = _aten.max_pool2d_with_indices.default(x, *pool)[0]
+    maxima: Any = {2: _aten.max_pool2d_with_indices, 3: _aten.max_pool3d_with_indices}[rank]
+    highest: Tensor = maxima.default(x, *pool)[0]
     window = _window(x, gradient, kernel_size, stride, padding, dilation)
     frame = framed(x, window, LOWEST)
     parts = []
@@ -84,17 +85,15 @@ def avg_pool2d(
     if x.dim() == rank + 1:
         options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _aten.avg_pool2d.default(x.unsqueeze(0), *options).squeeze(0)
-    size, steps, around = each(kernel_size, rank), each(stride, rank, kernel_size), each(padding, rank)
-    made = _places(x, size, steps, around, ceil_mode)
-    window = Window(size, steps, around, (1,) * rank, tuple(x.shape[2:]), made)
+    window = window_of_averages(x, kernel_size, stride, padding, ceil_mode)
     if not any((*window.padding, *window.beyond)) and divisor_override is None:
         return NotImplemented
-    averages = _aten.avg_pool2d.default(framed(x, window), size, steps)
-    factor = _factor(x, window, count_include_pad, divisor_override)
+    averages = _aten.avg_pool2d.default(framed(x, window), window.size, window.stride)
+    factor = factor_of(x, window, count_include_pad, divisor_override)
     return averages if isinstance(factor, float) and factor == 1.0 else averages * factor
 
 
-def avg_pool2d_backward(
+def avg_pool_backward(
     gradient: Tensor,
     x: Tensor,
     kernel_size: Sequence[int],
@@ -108,9 +107,9 @@ def avg_pool2d_backward(
     rank = len(kernel_size)
     if x.dim() == rank + 1:
         options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-        return avg_pool2d_backward(gradient.unsqueeze(0), x.unsqueeze(0), *options).squeeze(0)
+        return avg_pool_backward(gradient.unsqueeze(0), x.unsqueeze(0), *options).squeeze(0)
     window = _window(x, gradient, kernel_size, stride, padding, (1,))
-    part = gradient * (_factor(x, window, count_include_pad, divisor_override) / math.prod(window.size))
+    part = gradient * (factor_of(x, window, count_include_pad, divisor_override) / math.prod(window.size))
     if window.stride != window.size:
         return returned([(tap, part) for tap in window.taps], window)
     for axis, size in enumerate(window.size):
@@ -128,7 +127,7 @@ def _repeated(x: Tensor, dim: int, times: int) -> Tensor:
     return x.reshape(-1, 1, math.prod(x.shape[dim + 1 :])).repeat(1, times, 1).reshape(shape)
 
 
-def _factor(x: Tensor, window: Window, padding_counts: bool, divisor: int | None) -> Tensor | float:
+def factor_of(x: Tensor, window: Window, padding_counts: bool, divisor: int | None) -> Tensor | float:
     """What to multiply means over windows by, since fewer elements count or another number divides."""
     if divisor is not None:
         return math.prod(window.size) / divisor
@@ -138,35 +137,46 @@ def _factor(x: Tensor, window: Window, padding_counts: bool, divisor: int | None
     if padding_counts:
         ones = pad(ones, window.padding, window.padding, 1.0)
         window = dataclasses.replace(window, picture=tuple(ones.shape[2:]), padding=(0,) * len(window.size))
-    share: Tensor = _aten.avg_pool2d.default(framed(ones, window), window.size, window.stride)
-    return 1 / share  # (1, 1, *places)
+    share: Any = {2: _aten.avg_pool2d, 3: _aten.avg_pool3d}[len(window.size)]
+    return 1 / share.default(framed(ones, window), window.size, window.stride)  # (1, 1, *places)
 
 
-def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
+def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Any:
     """An average over as many pieces as are asked for: equal ones are a pool, others matrix products.
 
     Returns:
         The averages; NotImplemented where the extents of the pictures depend on the batch size.
     """
-    if not _known(x, 2):
+    rank = len(output_size)
+    if not _known(x, rank):
         return NotImplemented
-    extents = tuple(x.shape[-2:])
-    size = _equal_pieces(extents, output_size)
+    extents = tuple(x.shape[-rank:])
+    size = equal_pieces(extents, output_size)
     if size is not None:
-        return _aten.avg_pool2d.default(x, size)
+        pool: Any = {2: _aten.avg_pool2d, 3: _aten.avg_pool3d}[rank]
+        return pool.default(x, size)
     for axis, places in enumerate(output_size):
-        x = _along(x, axis - 2, _pieces(extents[axis], places))
+        x = along(x, axis - rank, _pieces(extents[axis], places))
     return x
 
 
 def adaptive_avg_pool2d_backward(gradient: Tensor, x: Tensor) -> Tensor:
     """The gradient of the averages goes back in equal shares."""
-    extents, made = tuple(x.shape[-2:]), tuple(gradient.shape[-2:])
-    size = _equal_pieces(extents, made)
+    return _returned_shares(gradient, x, 2)
+
+
+def adaptive_avg_pool3d_backward(gradient: Tensor, x: Tensor) -> Tensor:
+    """Of volumes."""
+    return _returned_shares(gradient, x, 3)
+
+
+def _returned_shares(gradient: Tensor, x: Tensor, rank: int) -> Tensor:
+    extents, made = tuple(x.shape[-rank:]), tuple(gradient.shape[-rank:])
+    size = equal_pieces(extents, made)
     if size is not None:
-        return avg_pool2d_backward(gradient, x, size, size, (0, 0), False, True, None)
+        return avg_pool_backward(gradient, x, size, size, (0,), False, True, None)
     for axis, extent in enumerate(extents):
-        gradient = _along(gradient, axis - 2, _pieces(extent, made[axis]).t())
+        gradient = along(gradient, axis - rank, _pieces(extent, made[axis]).t())
     return gradient
 
 
@@ -190,21 +200,27 @@ def avg_pool1d(
     return flat.squeeze(-2)
 
 
-def _equal_pieces(extents: Sequence[int], places: Sequence[int]) -> list[int] | None:
+def equal_pieces(extents: Sequence[int], places: Sequence[int]) -> list[int] | None:
+    """The extents of a piece, when all are equal."""
     if any(extent % count for extent, count in zip(extents, places, strict=True)):
         return None
     return [extent // count for extent, count in zip(extents, places, strict=True)]
 
 
+def ends_of_pieces(extent: int, places: int) -> list[tuple[int, int]]:
+    """Where each piece of an axis starts and ends."""
+    return [(place * extent // places, -(-(place + 1) * extent // places)) for place in range(places)]
+
+
 def _pieces(extent: int, places: int) -> Tensor:
     """Which share each of an axis's elements has in each piece: (extent, places)."""
-    ends = [(place * extent // places, -(-(place + 1) * extent // places)) for place in range(places)]
+    ends = ends_of_pieces(extent, places)
     shares = [[1 / (end - start) if start <= e < end else 0.0 for start, end in ends] for e in range(extent)]
     with _disable_current_modes():  # a constant, and not operations that make it
         return torch.tensor(shares)
 
 
-def _along(x: Tensor, dim: int, matrix: Tensor) -> Tensor:
+def along(x: Tensor, dim: int, matrix: Tensor) -> Tensor:
     """A picture times a matrix, along one of its dimensions."""
     return (x.transpose(dim, -1) @ matrix.to(x.dtype)).transpose(dim, -1)
 
@@ -232,15 +248,17 @@ def _window(
     )
 
 
-def _places(
-    x: Tensor, size: Sequence[int], stride: Sequence[int], padding: Sequence[int], rounded_up: bool
-) -> tuple[int, ...]:
+def window_of_averages(
+    x: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], rounded_up: bool
+) -> Window:
+    """How the window of a pool moves; `rounded_up`: also to where only a part of it is in the picture."""
+    rank = len(kernel_size)
+    size, steps, around = each(kernel_size, rank), each(stride, rank, kernel_size), each(padding, rank)
     made = []
-    axes = zip(x.shape[-len(size) :], size, stride, padding, strict=True)
-    for extent, length, step, around in axes:
-        free = extent + 2 * around - length
+    for extent, length, step, before in zip(x.shape[-rank:], size, steps, around, strict=True):
+        free = extent + 2 * before - length
         places = (-(-free // step) if rounded_up else free // step) + 1
-        if rounded_up and (places - 1) * step >= extent + around:
+        if rounded_up and (places - 1) * step >= extent + before:
             places -= 1  # a window begins in the picture or before it
         made.append(places)
-    return tuple(made)
+    return Window(size, steps, around, (1,) * rank, tuple(x.shape[-rank:]), tuple(made))
