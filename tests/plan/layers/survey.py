@@ -45,7 +45,16 @@ def layer_or_loss(name: str) -> Row:
     return Cell(found.answer, "; ".join(filter(None, [found.note, others]))), *translations(outcome)
 
 
-ALIKE = ("TransformerDecoderLayer", "TransformerEncoder", "TransformerDecoder", "Transformer", "GRU", "LSTM")
+ALIKE = (
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoder",
+    "Transformer",
+    "GRU",
+    "LSTM",
+    "GRUCell",
+    "LSTMCell",
+)
 """Layers whose options are those of another one, which is tried with each."""
 
 

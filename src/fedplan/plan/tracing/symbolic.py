@@ -278,8 +278,8 @@ def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[Non
         ) from error
     except Exception as error:
         place = place_of(error)
-        advice = ways_out.of_layer(place)
-        why = f"PyTorch's tracer cannot follow it. {advice}" if advice else str(error)
+        known = ways_out.of_layer(place)
+        why = f"PyTorch's tracer cannot follow it. {known}" if known else str(error)
         raise TraceError(f"the function failed while it was traced{_at(place)}: {why}") from error
 
 

@@ -137,8 +137,9 @@ def factor_of(x: Tensor, window: Window, padding_counts: bool, divisor: int | No
     if padding_counts:
         ones = pad(ones, window.padding, window.padding, 1.0)
         window = dataclasses.replace(window, picture=tuple(ones.shape[2:]), padding=(0,) * len(window.size))
-    share: Any = {2: _aten.avg_pool2d, 3: _aten.avg_pool3d}[len(window.size)]
-    return 1 / share.default(framed(ones, window), window.size, window.stride)  # (1, 1, *places)
+    pool: Any = {2: _aten.avg_pool2d, 3: _aten.avg_pool3d}[len(window.size)]
+    share: Tensor = pool.default(framed(ones, window), window.size, window.stride)
+    return 1 / share  # (1, 1, *places)
 
 
 def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Any:

@@ -32,7 +32,8 @@ def avg_pool3d(
     window = pools.window_of_averages(x, kernel_size, stride, padding, ceil_mode)
     frame = framed(x, window)
     flat = _aten.avg_pool2d.default(frame.flatten(1, 2), window.size[1:], window.stride[1:])
-    averages = sum(_layers(flat.unflatten(1, frame.shape[1:3]), window)) / window.size[0]
+    layers = _layers(flat.unflatten(1, frame.shape[1:3]), window)
+    averages = sum(layers[1:], start=layers[0]) / window.size[0]
     factor = pools.factor_of(x, window, count_include_pad, divisor_override)
     return averages if isinstance(factor, float) and factor == 1.0 else averages * factor
 
