@@ -73,8 +73,8 @@ def optimizer(name: str) -> Row:
 
 
 NO_STEPS = {
-    "LBFGS": "it computes the loss several times a step",
-    "SparseAdam": "it is for sparse gradients",
+    "LBFGS": "it computes the loss several times a step, until it is content",
+    "SparseAdam": "it is for sparse gradients, and a Plan's are dense: use Adam",
 }
 """Optimizers that do not take one gradient of each parameter a step."""
 
@@ -165,6 +165,8 @@ def reason(error: FedplanError) -> str:
     match error:
         case TranslationError():
             why = str(error).partition(" cannot be said in ")[2].partition(". ")[2]
+            if why.startswith("There is no rule"):
+                return f"there is no rule for `{error.op}`"
             return _sentence(why) if error.op.startswith("random ") else f"`{error.op}`: {_sentence(why)}"
         case UnsupportedOpError():
             return f"`{error.op}`" + (f": {_sentence(error.instead)}" if error.instead else "")
@@ -189,15 +191,12 @@ TOLD_SHORTLY: Mapping[str, str] = {
     "a tensor's value is read into Python": "it reads a tensor's value into Python",
     "rows of input 0 only": "it fixes the batch size",
     "takes another path for other batch sizes": "what it does depends on the batch size",
-    "does not start from a state of zeros": "its state does not start from zeros",
-    "reads its learning rate into Python": "it reads its learning rate into Python",
-    "INTERNAL ASSERT FAILED": "PyTorch's tracer fails in it",
-    "use_reentrant=True": "its gradients need `use_reentrant=False`",
-    "kernel that scales by frequency": "the kernel of its gradient would not check what it is given",
-    "requires a gradient and is no parameter": "a parameter in a list is not the one that is trained",
-    "and its next run depends on it": "the module keeps in Python what its next run depends on",
-    "could not find kernel": "PyTorch's tracer does not know its sparse gradients",
-    "failed while it was traced: aten.": "PyTorch's tracer does not know its shapes",
+    "and its next run depends on it": (
+        "the module keeps in Python what its next run depends on; a buffer may hold it"
+    ),
+    "requires a gradient and is no parameter": (
+        "a parameter in a list is not the one that is trained; read it where the model has it"
+    ),
 }
 
 
