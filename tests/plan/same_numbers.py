@@ -10,6 +10,10 @@ from fedplan.plan.tracing.draws import Draws
 from fedplan.plan.tracing.replay import _size
 
 
+class DrawnMoreOftenError(AssertionError):
+    """Eager PyTorch draws where the Plan does not."""
+
+
 class SameNumbers(Draws):
     """Answers PyTorch's random operators, one after the other, from the numbers of a Plan's random inputs.
 
@@ -44,6 +48,8 @@ class SameNumbers(Draws):
         self._renew()
         place = self._places.setdefault(seed, len(self._places))
         self.used = len(self._places)
+        if place >= len(self._numbers):
+            raise DrawnMoreOftenError(f"{op} draws, and the Plan has {len(self._numbers)} random inputs")
         drawn = _in_shape(self._numbers[place], tuple(_size(op, args)))
         return RULES[op].answer(drawn, *args, **(kwargs or {}))
 

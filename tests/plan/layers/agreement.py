@@ -15,7 +15,7 @@ from fedplan.errors import FedplanError
 from fedplan.plan import Plan, PlanInputSpec, RandomStream, model_parameters, training_plan
 from fedplan.plan.ops import DTYPES
 from tests.plan.layers.cases import Batch, Case, Score
-from tests.plan.same_numbers import SameNumbers
+from tests.plan.same_numbers import DrawnMoreOftenError, SameNumbers
 
 STEPS = 3
 TOLERANCE = 1e-5
@@ -59,7 +59,7 @@ def agreement(case: Case) -> Outcome:
     _check_that_eager_runs(case)
     torch.manual_seed(case.seed)
     model, score = case.build()
-    renew(model, counts=(1000, 9999))  # numbers that no constant has by chance
+    renew(model, counts=(1000, 9999), truth=True)  # numbers that no constant has by chance
     example = case.batch(case.rows[0])
     before = Snapshot(model)
     try:
@@ -103,12 +103,13 @@ def _plan(case: Case, model: nn.Module, score: Score, example: Batch) -> Plan:
 
 
 @torch.no_grad()
-def renew(model: nn.Module, counts: tuple[int, int]) -> None:
+def renew(model: nn.Module, counts: tuple[int, int], truth: bool) -> None:
     """Gives every parameter and buffer of a module other values, in place.
 
     Args:
         model: the module.
         counts: integers are drawn from the first of these to below the second.
+        truth: what truth values become; before running not what they were when the Plan was traced.
     """
     for parameter in model.parameters():
         parameter.copy_(torch.randn(parameter.shape) * 0.5)
@@ -116,7 +117,7 @@ def renew(model: nn.Module, counts: tuple[int, int]) -> None:
         if buffer.is_floating_point():
             buffer.copy_(torch.rand(buffer.shape) + 0.5)  # a variance, for one, is not negative
         elif buffer.dtype == torch.bool:
-            buffer.copy_(torch.rand(buffer.shape) < 0.5)
+            buffer.fill_(truth)
         else:
             buffer.copy_(torch.randint(*counts, buffer.shape))
 
@@ -136,7 +137,7 @@ class Snapshot:
         self.values = {name: t.detach().clone() for name, t in tensors_of(model).items()}
         self.flags = _flags(model)
         self.attributes = _plain_attributes(model)
-        self.gradients = {name: p.grad for name, p in model.named_parameters()}
+        self.gradients = {name: (p.grad, p.grad.clone()) for name, p in model.named_parameters()}
         self.random = torch.get_rng_state()
 
     def faults(self, model: nn.Module) -> Iterator[str]:
@@ -148,13 +149,15 @@ class Snapshot:
             if not _bits(now[name], self.values[name]):
                 yield f"tracing changed '{name}'"
         if _flags(model) != self.flags:
-            yield "tracing changed requires_grad or train/eval flags"
+            yield "tracing changed what requires a gradient"
         attributes = _plain_attributes(model)
         for name in attributes.keys() | self.attributes.keys():
             if attributes.get(name) != self.attributes.get(name):
                 yield f"tracing changed '{name}'"
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not self.gradients.get(name):
+        parameters = dict(model.named_parameters())
+        for name, (gradient, value) in self.gradients.items():
+            now_there = parameters[name].grad if name in parameters else gradient
+            if now_there is not gradient or not torch.equal(gradient, value):
                 yield f"tracing changed the gradient of '{name}'"
         for name, module in model.named_modules():
             left = [key for key, value in vars(module).items() if _holds_stand_in(value)]
@@ -175,12 +178,11 @@ def _bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _flags(model: nn.Module) -> dict[str, bool]:
-    wants = {name: t.requires_grad for name, t in tensors_of(model).items()}
-    return wants | {f"{name} trains": module.training for name, module in model.named_modules()}
+    return {name: t.requires_grad for name, t in tensors_of(model).items()}
 
 
 def _plain_attributes(model: nn.Module) -> dict[str, object]:
-    """Numbers, texts and the like that modules keep, by name."""
+    """Numbers, texts and the like that modules keep, `training` among them, by name."""
     return {
         ".".join(filter(None, [name, key])): value
         for name, module in model.named_modules()
@@ -253,14 +255,22 @@ def _optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
 def _differences(plan: Plan, case: Case, model: nn.Module, score: Score) -> Iterator[str]:
     """Gives the model other values and trains it, eagerly and by the Plan, on the same batches."""
     for rows in case.rows[1:]:
-        renew(model, counts=(1, 6))
+        renew(model, counts=(1, 6), truth=False)
         optimizer = _optimizer(case, model)
         ours = [t.clone() for t in model_parameters(model)]
         kept = _zeros(plan)
         for step in range(1, STEPS + 1):
             batch = case.batch(rows)
-            with SameNumbers(plan.draw(STREAM, rows, step=step)):
-                theirs = eager_step(model, score, optimizer, *batch)
+            numbers = plan.draw(STREAM, rows, step=step)
+            try:
+                with SameNumbers(numbers) as eager:
+                    theirs = eager_step(model, score, optimizer, *batch)
+            except DrawnMoreOftenError as error:
+                yield f"eager PyTorch differs by chance: {error}"
+                return
+            if eager.used != len(numbers):
+                yield f"the Plan differs by chance: it draws {len(numbers)} times, not {eager.used} times"
+                return
             try:
                 arguments = _arguments(plan, batch, ours, kept)
                 loss, ours, kept = _outputs(plan, plan(*arguments, random=STREAM, step=step))

@@ -1,38 +1,11 @@
-"""What is known to be wrong. Each entry goes when its fault is mended: its test fails then, and says so."""
+"""Steps whose Plans were wrong once, or whose refusals said too little."""
 
 import dataclasses
-import re
-from collections.abc import Callable
 
 from tests.plan.layers.cases import Choice
 from tests.plan.layers.layers import LAYERS
 from tests.plan.layers.losses import LOSSES
 from tests.plan.layers.steps import Step
-
-RECURRENT = ("RNN", "GRU", "LSTM")
-
-
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """A fault that is known.
-
-    Attributes:
-        what: in words.
-        example: a step that has it.
-        words: what the fault is told with, as a regular expression.
-        has: which steps have it.
-    """
-
-    what: str
-    example: Step
-    words: str
-    has: Callable[[Step], bool] = lambda step: True
-
-    def explains(self, step: Step, fault: str) -> bool:
-        return self.has(step) and re.search(self.words, fault) is not None
-
-    def __str__(self) -> str:
-        return self.what
 
 
 def plain(name: str, **options: object) -> Choice:
@@ -41,38 +14,15 @@ def plain(name: str, **options: object) -> Choice:
     return dataclasses.replace(chosen, options={**chosen.options, **options})
 
 
-def around(*names: str) -> Callable[[Step], bool]:
-    return lambda step: step.surrounding in names
-
-
-def of(*names: str) -> Callable[[Step], bool]:
-    return lambda step: step.choice.of in names
-
-
-DIFFERS = "differs by|is a constant of the Plan"
-LEFT = "left a FakeTensor|cannot be copied"
-
-FAULTS = (
-    Fault(
-        "PyTorch's decomposition of this loss is wrong",
-        Step(plain("MultiLabelMarginLoss")),
-        "differs by",
-        of("MultiLabelMarginLoss"),
-    ),
-    Fault(
-        "a size that something fixes",
-        Step(plain("FractionalMaxPool2d")),
-        "(in which line|which operation or layer): the function works for",
-    ),
-)
-"""Those that are not mended yet."""
-
 MENDED = {
     "dropout between the layers of a recurrent network is lost": Step(
         plain("LSTM", num_layers=2, dropout=0.5)
     ),
     "a recurrent network keeps FakeTensors": Step(plain("GRU")),
     "a recomputed layer's weights are constants": Step(plain("Linear"), "activation checkpoint"),
+    "a recomputed recurrent network is another one": Step(
+        plain("LSTM", bidirectional=True), "activation checkpoint"
+    ),
     "a recomputed batch norm counts while it is traced": Step(plain("BatchNorm1d"), "activation checkpoint"),
     "a penalty's weights are constants": Step(plain("Tanh"), "penalty over model.parameters()"),
     "a proximal term's weights are constants": Step(plain("Tanh"), "FedProx term over model.parameters()"),
@@ -98,6 +48,10 @@ MENDED = {
     "a value that is read for a sparse gradient": Step(plain("Embedding", sparse=True, max_norm=1.0)),
     "a kernel without shapes": Step(plain("FractionalMaxPool3d")),
     "an assertion inside of PyTorch": Step(plain("CrossMapLRN2d")),
+    "PyTorch's decomposition of a loss is wrong": Step(plain("MultiLabelMarginLoss")),
+    "a size that a layer fixes": Step(plain("FractionalMaxPool2d")),
+    "a gradient that lies otherwise in memory": Step(plain("ReplicationPad2d")),
+    "chance in place": Step(plain("RReLU", inplace=True)),
+    "chance in place that is turned off": Step(plain("RReLU", inplace=True), "layer in eval mode"),
     "reentrant recomputation": Step(plain("Tanh"), "reentrant activation checkpoint"),
 }
-"""Steps whose Plans were wrong once, or whose refusals said too little."""

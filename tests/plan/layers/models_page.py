@@ -5,6 +5,7 @@ import difflib
 import logging
 import re
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +28,11 @@ The last two columns are about other clients. The Plan is translated for browser
 (KotlinSyft and SwiftSyft), and each translation is compared with the Plan. "–" means that there is no Plan
 to translate.
 
-What is marked "no" is refused when it is traced: the message says which operation it is, where it stands,
-and what helps. Layers are tried with the options that PyTorch gives them by default. Where another option
-changes the answer, a note says so. The numbers in brackets lead to the notes at the end of the page.
+What is marked "no" is refused when it is traced: the message says which layer it is, in which line, and what
+helps. Layers are tried with the options that PyTorch gives them by default. Where another option changes the
+answer, a note says so; layers of one and three dimensions are as those of two there. `Lazy…` layers are what
+they become when they first run. A function of `torch.nn.functional` is as its layer. The numbers in brackets
+lead to the notes at the end.
 """
 
 
@@ -72,14 +75,16 @@ def _read(cell: str, notes: Mapping[str, str]) -> Cell:
 
 
 def find_out(show: bool) -> dict[str, dict[str, Row]]:
-    """Tries everything, which takes some minutes."""
+    """Tries everything, which takes some minutes of one processor."""
     tables: dict[str, dict[str, Row]] = {}
     for heading, (_, names, tried) in TABLES.items():
         tables[heading] = {}
         for name in names:
+            started = time.process_time()
             tables[heading][name] = row = tried(name)
             if show:
-                print(name, *(cell.answer for cell in row), sep="\t", file=sys.stderr, flush=True)
+                took = f"{time.process_time() - started:.1f} s"
+                print(name, *(cell.answer for cell in row), took, sep="\t", file=sys.stderr, flush=True)
     return tables
 
 
@@ -93,6 +98,7 @@ def main() -> int:
     warnings.simplefilter("ignore")  # PyTorch's, about options
     logging.disable(logging.WARNING)  # PyTorch's, about its tracer
     text = page(find_out(arguments.verbose))
+    print(f"tried everything in {time.process_time():.0f} s of one processor", file=sys.stderr)
     if not arguments.check:
         PAGE.write_text(text)
         return 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from fedplan.errors import FedplanError, PlanError, TranslationError, UnsupportedOpError, VariantError
 from fedplan.plan import Plan, check_variants, make_variant, model_parameters
+from fedplan.plan.tracing import ways_out
 from tests.plan.layers.agreement import EQUAL, Outcome, UnfitError, agreement, refusal
 from tests.plan.layers.cases import Case, Score, classes
 from tests.plan.layers.faults import plain
@@ -39,9 +41,21 @@ def layer_or_loss(name: str) -> Row:
     subject = LAYERS.get(name) or LOSSES[name]
     outcome = agreement(subject.case(subject.menu.plain()))
     found = verdict(outcome)
-    if not name.startswith("Lazy"):  # with other options they are what the layer without the prefix is
-        found = Cell(found.answer, "; ".join(filter(None, [found.note, other_options(subject, outcome)])))
-    return found, *translations(outcome)
+    others = "" if name in ALIKE or name.endswith(("1d", "3d")) else other_options(subject, outcome)
+    return Cell(found.answer, "; ".join(filter(None, [found.note, others]))), *translations(outcome)
+
+
+ALIKE = (
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoder",
+    "Transformer",
+    "GRU",
+    "LSTM",
+    "GRUCell",
+    "LSTMCell",
+)
+"""Layers whose options are those of another one, which is tried with each."""
 
 
 def surrounding(name: str) -> Row:
@@ -59,8 +73,8 @@ def optimizer(name: str) -> Row:
 
 
 NO_STEPS = {
-    "LBFGS": "it computes the loss several times a step",
-    "SparseAdam": "it is for sparse gradients",
+    "LBFGS": "it computes the loss several times a step, until it is content",
+    "SparseAdam": "it is for sparse gradients, and a Plan's are dense: use Adam",
 }
 """Optimizers that do not take one gradient of each parameter a step."""
 
@@ -103,19 +117,31 @@ def verdict(outcome: Outcome) -> Cell:
 def other_options(subject: Layer | Loss, outcome: Outcome) -> str:
     """Which options, one by one, make a Plan of what has none, or the other way round."""
     said: dict[str, list[str]] = {}
+    defaults = subject.menu.plain().options
     for option, value, choice in subject.menu.one_by_one():
+        if _is_number(value) and _is_number(defaults[option]):
+            continue  # another number makes other values, not other operations
         try:
             why = refusal(subject.case(choice))
         except UnfitError:
             continue
         if (why is None) != (outcome.refusal is None):
             text = f"not with ({reason(why)})" if why is not None else "but with"
-            said.setdefault(text, []).append(f"`{option}={value!r}`")
+            said.setdefault(text, []).append(f"`{option}={_said(value)}`")
     lines = []
     for text, options in said.items():
         words, _, because = text.partition(" (")
         lines.append(f"{words} {', '.join(options)}" + (f" ({because}" if because else ""))
     return "; ".join(lines)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _said(value: object) -> str:
+    plain = value is None or isinstance(value, str | int | float | tuple)
+    return repr(value) if plain else getattr(value, "__name__", type(value).__name__)
 
 
 def translations(outcome: Outcome) -> Row:
@@ -139,27 +165,38 @@ def reason(error: FedplanError) -> str:
     match error:
         case TranslationError():
             why = str(error).partition(" cannot be said in ")[2].partition(". ")[2]
-            return f"`{error.op}`: {_sentence(why)}"
+            if why.startswith("There is no rule"):
+                return f"there is no rule for `{error.op}`"
+            return _sentence(why) if error.op.startswith("random ") else f"`{error.op}`: {_sentence(why)}"
         case UnsupportedOpError():
-            return f"`{error.op}`"
+            return f"`{error.op}`" + (f": {_sentence(error.instead)}" if error.instead else "")
         case VariantError():
             return "the translation differs from the Plan"
-    text = str(error)
+    text = _PLACE.sub("", str(error))
     for start, short in TOLD_SHORTLY.items():
         if start in text:
             return short
     return _sentence(text)
 
 
+_PLACE = re.compile(
+    r" \((?:at )?[\w.<>-]+\.py:\d+[^)]*\)"  # (at layer.py:31 in layer: Embedding)
+    r"| at [\w.<>-]+\.py:\d+(?: in \w+: \w+)?"  # at layer.py:31 in layer: Embedding
+    r"| in \w+: \w+(?=: )"  # in layer: Embedding
+)
+"""Where something stands, as messages say it: here in these modules, which tell nothing."""
+
 TOLD_SHORTLY: Mapping[str, str] = {
+    **{advice: advice.removesuffix(".") for advice in ways_out.LAYERS.values()},
     "a tensor's value is read into Python": "it reads a tensor's value into Python",
     "rows of input 0 only": "it fixes the batch size",
     "takes another path for other batch sizes": "what it does depends on the batch size",
-    "does not start from a state of zeros": "its state does not start from zeros",
-    "reads its learning rate into Python": "it reads its learning rate into Python",
-    "INTERNAL ASSERT FAILED": "PyTorch's tracer fails in it",
-    "could not find kernel": "PyTorch's tracer does not know its sparse gradients",
-    "failed while it was traced: aten.": "PyTorch's tracer does not know its shapes",
+    "and its next run depends on it": (
+        "the module keeps in Python what its next run depends on; a buffer may hold it"
+    ),
+    "requires a gradient and is no parameter": (
+        "a parameter in a list is not the one that is trained; read it where the model has it"
+    ),
 }
 
 
@@ -168,8 +205,13 @@ def _sentence(text: str) -> str:
     return text.partition(". ")[0].removesuffix(".")
 
 
+def _not_lazy() -> list[str]:
+    """A lazy layer is the one without that prefix as soon as it has run."""
+    return [name for name in LAYERS if not name.startswith("Lazy") or name.removeprefix("Lazy") not in LAYERS]
+
+
 TABLES: Mapping[str, tuple[tuple[str, ...], list[str], Callable[[str], Row]]] = {
-    "Layers": (("layer", "Plan", "browsers (tfjs)", "phones (TorchScript)"), list(LAYERS), layer_or_loss),
+    "Layers": (("layer", "Plan", "browsers (tfjs)", "phones (TorchScript)"), _not_lazy(), layer_or_loss),
     "Losses": (("loss", "Plan", "browsers (tfjs)", "phones (TorchScript)"), list(LOSSES), layer_or_loss),
     "Optimizers": (
         (

@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
-from tests.plan.tracing.agreement import Batch, check_training
+from fedplan.errors import TraceError
+from fedplan.plan import trace
+from tests.plan.tracing.agreement import Batch, check_function, check_training
 
 
 def of(*shape: int) -> Batch:
@@ -53,6 +55,45 @@ def test_pools(name: str) -> None:
     rank, make = POOLS[name]
     torch.manual_seed(0)
     check_training(lambda: after_convolution(make(), rank), of(*SIDES[rank]))
+
+
+@pytest.mark.parametrize(
+    ("extents", "kernel", "counts"),
+    [
+        ((9,), (2,), (4,)),
+        ((8, 7), (2, 3), (3, 5)),
+        ((8, 7), (3, 1), (1, 4)),
+        ((7, 6, 9), (2, 3, 1), (4, 2, 5)),
+    ],
+)
+def test_a_fractional_pool_is_pytorchs(
+    extents: tuple[int, ...], kernel: tuple[int, ...], counts: tuple[int, ...]
+) -> None:
+    rank = len(extents)
+    if rank == 1:  # PyTorch has none; a picture of one row is one
+        extents, kernel, counts, rank = (1, *extents), (1, *kernel), (1, *counts), 2
+    pool = {2: torch.ops.aten.fractional_max_pool2d, 3: torch.ops.aten.fractional_max_pool3d}[rank]
+
+    def both(x: torch.Tensor, draws: torch.Tensor) -> Any:
+        return pool(x, kernel, counts, draws)
+
+    torch.manual_seed(0)
+    check_function(both, lambda rows: (torch.randn(rows, 3, *extents), torch.rand(rows, 3, rank)))
+
+
+def test_a_fractional_pool_whose_windows_do_not_fit_is_refused() -> None:
+    pool = nn.FractionalMaxPool2d(3, output_size=6)
+    with pytest.raises(
+        TraceError, match=r"test_layers\.py:\d+ in FractionalMaxPool2d: 6 windows of 3 do not fit"
+    ):
+        trace(pool, torch.randn(2, 3, 7, 9))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_gradient_of_repeated_edges_can_be_viewed_otherwise(rank: int) -> None:
+    pad = getattr(nn, f"ReplicationPad{rank}d")(1)
+    model = lambda: nn.Sequential(nn.Linear(5, 5), pad)  # noqa: E731  # whose gradient is flattened
+    check_training(model, of(2, *[4] * (rank - 1), 5))
 
 
 class Unpooling(nn.Module):

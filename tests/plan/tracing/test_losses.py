@@ -28,6 +28,10 @@ LOSSES: dict[
         F.multilabel_margin_loss,
         lambda rows: torch.tensor([[1, 0, -1], [2, -1, 1], [-1, 0, 1]])[torch.arange(rows) % 3],
     ),
+    "weighed distance": (
+        lambda o, y: F.l1_loss(o, y, weight=y.square(), reduction="sum"),
+        lambda rows: torch.randn(rows, 3),
+    ),
     "multi margin": (functools.partial(F.multi_margin_loss, p=2), lambda rows: torch.arange(rows) % 3),
     "one-hot": (
         lambda o, y: (o * F.one_hot(y, 3)).sum(1).tanh().mean(),

@@ -85,6 +85,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "dropout of channels": lambda: pictures(nn.Dropout2d(0.5)),
     "alpha dropout of channels": lambda: pictures(nn.FeatureAlphaDropout(0.5)),
     "leaky slopes by chance": lambda: after(nn.RReLU()),
+    "leaky slopes by chance, in place": lambda: after(nn.RReLU(inplace=True)),
     "attention": lambda: attention(batch_first=True),
     "attention, batch second": lambda: attention(batch_first=False),
     "transformer layer": lambda: sequence(encoder(8, 2, 16, 0.5, batch_first=True), batch_first=True),

@@ -82,7 +82,9 @@ def test_a_pinned_batch_is_the_only_one() -> None:
 
 def test_a_function_that_fixes_the_batch_size_says_so() -> None:
     spec = PlanInputSpec(PlanInputSpec.TYPE_DATA)
-    with pytest.raises(TraceError, match=r"4 rows of input 0 only.*pin_batch"):
+    with pytest.raises(
+        TraceError, match=r"4 rows of input 0 only: that size is fixed at test_trace\.py:\d+.*pin_batch"
+    ):
         trace(lambda x: x + torch.ones(4, 3), torch.zeros(4, 3), inputs=[spec])
 
 

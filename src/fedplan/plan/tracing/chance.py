@@ -74,6 +74,17 @@ def _leaky(
     return x * slope
 
 
+def _leaky_in_place(u: torch.Tensor, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    return x.copy_(_leaky(u, x, *rest))
+
+
+def _leaky_evenly(
+    x: torch.Tensor, noise: torch.Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *rest: Any
+) -> torch.Tensor:
+    """In place, outside of training."""
+    return x.copy_(torch.where(x > 0, x, x * ((lower + upper) / 2)))
+
+
 def _dtype(x: torch.Tensor, options: Mapping[str, Any]) -> torch.dtype:
     wanted: torch.dtype | None = options.get("dtype")
     return x.dtype if wanted is None else wanted
@@ -104,6 +115,7 @@ RULES: Mapping[OpOverload, Rule] = {
         UNIFORM, lambda u, t, m=0.0, s=1.0, **k: _into(t, m + s * torch.tan(math.pi * (u - 0.5)))
     ),
     _aten.rrelu_with_noise.default: Rule(UNIFORM, _leaky, _F32),
+    _aten.rrelu_with_noise_.default: Rule(UNIFORM, _leaky_in_place, _F32),
     _aten.randn.default: Rule(NORMAL, lambda z, size, **k: z.to(_float(k))),
     _aten.randn_like.default: Rule(NORMAL, lambda z, x, **k: z.to(_dtype(x, k))),
     _aten.normal_.default: Rule(NORMAL, lambda z, t, m=0.0, s=1.0, **k: _into(t, m + s * z)),
@@ -134,7 +146,7 @@ def draws(op: Any, args: tuple[Any, ...]) -> bool:
         return False
     if op is _aten.native_dropout.default:
         return args[2] is not False and 0 < args[1] < 1
-    if op is _aten.rrelu_with_noise.default:
+    if op in (_aten.rrelu_with_noise.default, _aten.rrelu_with_noise_.default):
         return len(args) > 4 and bool(args[4])
     return torch.Tag.nondeterministic_seeded in op.tags or op._schema.name in _UNTAGGED
 
@@ -152,6 +164,8 @@ def without_draw(op: Any, args: tuple[Any, ...]) -> Any:
     if op is _aten.native_dropout_backward.default:
         gradient, mask, scale = args
         return gradient * scaled(mask, gradient.dtype, scale)
+    if op is _aten.rrelu_with_noise_.default:
+        return _leaky_evenly(*args)
     if op is _aten.rrelu_with_noise_backward.default:
         gradient, x, noise, lower, upper, training, _ = args
         return gradient * (noise if training else torch.where(x > 0, 1.0, (lower + upper) / 2))

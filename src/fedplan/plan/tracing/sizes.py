@@ -66,6 +66,7 @@ class Sizes(ShapeEnv):
         self._place = place
         self._harmless: set[int] = set()
         self._askers: dict[int, tuple[str, bool, str | None]] = {}  # of guards: file, the author's, place
+        self._fixed: dict[Any, str | None] = {}  # by symbol: where it got a number
 
     def evaluate_expr(self, *args: Any, **options: Any) -> Any:
         """PyTorch asks this about every size that Python looks at."""
@@ -83,6 +84,18 @@ class Sizes(ShapeEnv):
                 if gradient is not None and gradient.name() in _EITHER_WAY:
                     self._harmless.update(range(known, len(self.guards)))
                 self._askers.update(dict.fromkeys(range(known, len(self.guards)), self._asker()))
+
+    def _set_replacement(self, a: Any, tgt: Any, msg: str) -> None:
+        """PyTorch calls this when it has learnt that a symbol is a number, or another symbol."""
+        if tgt.is_number:
+            self._fixed.setdefault(a, self._place())
+        super()._set_replacement(a, tgt, msg)
+
+    def fixed_at(self, symbol: Any) -> str | None:
+        """Where in the author's code a size was fixed, when it was and that is known."""
+        while symbol not in self._fixed and symbol in self.replacements:
+            symbol = self.replacements[symbol]
+        return self._fixed.get(symbol)
 
     def _asker(self) -> tuple[str, bool, str | None]:
         outer, inner = reads.reader(*_BETWEEN), reads.reader(*_BETWEEN[1:])

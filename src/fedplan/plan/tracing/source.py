@@ -64,13 +64,13 @@ def here() -> str | None:
 
 
 def of_exception(error: BaseException) -> str | None:
-    """The place where an error came from; the one that is running now when it came from no author's code."""
-    frames = []
+    """The place where an error came from."""
+    frames: list[FrameType | tuple[FrameType, int]] = []
     link = error.__traceback__
     while link is not None:
         frames.append((link.tb_frame, link.tb_lineno))
         link = link.tb_next
-    return _place(frames[::-1]) or here()
+    return _place([*reversed(frames), *_running(sys._getframe(1))])  # what was left, and what called that
 
 
 def _running(frame: FrameType | None) -> Iterator[FrameType]:

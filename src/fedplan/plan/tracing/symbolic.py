@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
 from fedplan.plan.recurrence.interception import RecurrentLayers
-from fedplan.plan.tracing import source
+from fedplan.plan.tracing import source, ways_out
 from fedplan.plan.tracing.complex.numbers import as_parts
 from fedplan.plan.tracing.decompositions import (
     FUNCTIONS,
@@ -88,10 +88,7 @@ def record(
     """
     notes, draws, placement = Notes(), Draws(), OnCpu()
     first = _Tracer(examples, free, notes.place)
-    modes = before_autograd(), any_batch(), _Functions(), RecurrentLayers(), placement
-    with _tracing(notes), contextlib.ExitStack() as stack:
-        for mode in modes:
-            stack.enter_context(mode)
+    with _tracing(notes), before_autograd(), any_batch(), _own_functions(), placement:
         module = first.run(notes.taken_of(draws.around(function)))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
@@ -144,6 +141,27 @@ def retrace(
         return tracer.run(functionalize(function), decomposition_table=decompositions)
 
 
+@contextlib.contextmanager
+def _own_functions() -> Iterator[None]:
+    """PyTorch's functions as a Plan has them, also in layers that are computed again for their gradient.
+
+    Who looks on at functions sees that a gradient is computed, and nothing of what happens for it.
+    """
+    autograd: Any = torch.autograd
+    engine = autograd._engine_run_backward
+
+    def run(*args: Any, **options: Any) -> Any:
+        with _Functions(), RecurrentLayers():
+            return engine(*args, **options)
+
+    autograd._engine_run_backward = run
+    try:
+        with _Functions(), RecurrentLayers():
+            yield
+    finally:
+        autograd._engine_run_backward = engine
+
+
 class _Functions(TorchFunctionMode):
     """Functions of PyTorch as a Plan has them. While it looks on, layers take no kernels for inference."""
 
@@ -190,11 +208,14 @@ class _Tracer:
 
     def check_free(self) -> None:
         """Refuses what works for one number of rows only."""
-        for index, shape in enumerate(self.shapes()):
+        for index, (shape, fake) in enumerate(zip(self.shapes(), self.fakes, strict=True)):
             if self.free[index] and shape[0] is not None:
+                size: Any = fake.shape[0]
+                place = self.sizes.fixed_at(size.node._expr)
                 raise TraceError(
-                    f"the function works for {shape[0]} rows of input {index} only: something in it fixes "
-                    "that size. Read sizes from the tensors (`x.shape[0]`), or accept it with pin_batch=True."
+                    f"the function works for {shape[0]} rows of input {index} only: that size is fixed"
+                    f"{_at(place) or ' somewhere in it'}. Read sizes from the tensors (`x.shape[0]`), or "
+                    "accept it with pin_batch=True."
                 )
 
 
@@ -253,13 +274,19 @@ def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[Non
     except PlanError:
         raise
     except (GuardOnDataDependentSymNode, DataDependentOutputException) as error:
+        place = place_of(error)
+        advice = (
+            ways_out.of_layer(place) or "Keep the value a tensor, and use `torch.where` in place of `if`."
+        )
         raise TraceError(
-            f"a tensor's value is read into Python{_at(place_of(error))}, by `.item()`, `float(t)`, "
-            "`if t > 0` or the like. A Plan has no Python: keep the value a tensor, and use `torch.where` "
-            "in place of `if`."
+            f"a tensor's value is read into Python{_at(place)}, by `.item()`, `float(t)`, `if t > 0` or the "
+            f"like. A Plan has no Python. {advice}"
         ) from error
     except Exception as error:
-        raise TraceError(f"the function failed while it was traced{_at(place_of(error))}: {error}") from error
+        place = place_of(error)
+        known = ways_out.of_layer(place)
+        why = f"PyTorch's tracer cannot follow it. {known}" if known else str(error)
+        raise TraceError(f"the function failed while it was traced{_at(place)}: {why}") from error
 
 
 def _at(place: str | None) -> str:

@@ -11,6 +11,12 @@ from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.tfjs.interpreter import execute
 from tests.plan.variants.tfjs.agreement import agrees, close, gradients, role_of
 
+
+def cube(x: torch.Tensor) -> torch.Tensor:
+    """(batch, 2, 6, 9) as (batch, 2, 6, 3, 3)."""
+    return x.unflatten(3, (3, 3))
+
+
 POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "max": lambda x: F.max_pool2d(x, 2),
     "max, overlapping": lambda x: F.max_pool2d(x, 3, stride=2),
@@ -33,6 +39,11 @@ POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "max, into equal pieces": lambda x: F.adaptive_max_pool2d(x, (2, 3)),
     "max, into uneven pieces": lambda x: F.adaptive_max_pool2d(x, (4, 5)),
     "of neighbouring channels": lambda x: F.local_response_norm(x, 2),
+    "max, of lines into pieces": lambda x: F.adaptive_max_pool1d(x.flatten(2), 7),
+    "max, of volumes": lambda x: F.max_pool3d(cube(x), 2, stride=(2, 1, 1), padding=(1, 0, 1)),
+    "max, of volumes into pieces": lambda x: F.adaptive_max_pool3d(cube(x), (4, 2, 3)),
+    "mean, of volumes": lambda x: F.avg_pool3d(cube(x), (3, 2, 2), stride=(2, 1, 1), padding=1),
+    "mean, of volumes into pieces": lambda x: F.adaptive_avg_pool3d(cube(x), (4, 3, 1)),
     "a norm": lambda x: F.lp_pool2d(x.abs() + 0.1, 2, 2),
 }
 

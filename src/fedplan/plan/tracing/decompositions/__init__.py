@@ -7,6 +7,7 @@ most of what is here is what they leave out.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -57,6 +58,7 @@ _KEYS = (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd)
 """Where PyTorch looks for what an operation is composed of."""
 
 
+@functools.cache
 def after_autograd() -> Mapping[Any, Function]:
     """Decompositions of what was recorded: core ATen's and fedplan's, but for what the op table holds."""
     kept = set(_kept())

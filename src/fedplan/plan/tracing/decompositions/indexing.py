@@ -18,7 +18,7 @@ def _diagonal_scatter(
     along = torch.arange(source.shape[-1])
     rows, columns = along + max(-offset, 0), along + max(offset, 0)
     written: torch.Tensor = aten.index_put(turned, [rows, columns], source.movedim(-1, 0))
-    return written.movedim((0, 1), (dim1, dim2))
+    return written.movedim((0, 1), (dim1, dim2)).contiguous()  # as PyTorch's lies in memory, for views of it
 
 
 def _masked_scatter(value: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
@@ -116,7 +116,7 @@ def _replication_pad_backward(
             edges = turned[:first].sum(0, keepdim=True), turned[last:].sum(0, keepdim=True)
             turned = torch.cat([edges[0], turned[first:last], edges[1]])
         gradient = turned.movedim(0, -1 - axis)
-    return gradient
+    return gradient.contiguous()  # as the kernel leaves it, for views of it that were recorded
 
 
 def _embedding_renorm(

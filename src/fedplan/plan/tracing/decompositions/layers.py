@@ -69,6 +69,14 @@ def _bilinear(
     return made if bias is None else made + bias
 
 
+def _conv_tbc(
+    value: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: int = 0
+) -> torch.Tensor:
+    """A convolution of (steps, rows, channels), its weight (size, channels, made)."""
+    made = F.conv1d(value.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=padding)
+    return made.permute(2, 0, 1).contiguous()
+
+
 def _embedding_bag_of_offsets(
     weight: torch.Tensor,
     indices: torch.Tensor,
@@ -160,6 +168,7 @@ BEFORE: Mapping[Any, Callable[..., Any]] = {
     aten._embedding_bag_forward_only.default: _embedding_bag_of_offsets,
     aten.bilinear.default: _bilinear,
     aten.cdist.default: _cdist,
+    aten.conv_tbc.default: _conv_tbc,
     aten.pdist.default: _pdist,
 }
 """For what autograd has not looked at."""

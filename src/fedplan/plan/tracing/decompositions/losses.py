@@ -1,7 +1,9 @@
 """Losses."""
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 
 import torch
@@ -66,12 +68,26 @@ def _linear_cross_entropy(function: Callable[..., torch.Tensor]) -> Callable[...
     return run
 
 
+@functools.wraps(F.l1_loss)
+def l1_loss(*args: Any, **named: Any) -> torch.Tensor:
+    """With its weights, which PyTorch's function forgets when it calls who looks on."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and named.get("weight") is None:
+        if frame.f_code is F.l1_loss.__code__:
+            named["weight"] = frame.f_locals["weight"]
+        frame = frame.f_back
+    return F.l1_loss(*args, **named)
+
+
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    function: _linear_cross_entropy(function)
-    for function in [getattr(F, "linear_cross_entropy", None)]  # torch has it since 2.13
-    if function is not None
+    F.l1_loss: l1_loss,
+    **{
+        function: _linear_cross_entropy(function)
+        for function in [getattr(F, "linear_cross_entropy", None)]  # torch has it since 2.13
+        if function is not None
+    },
 }
-"""Functions of PyTorch that choose an operation where a Plan has others."""
+"""Functions of PyTorch that choose an operation where a Plan has others, or lose an argument."""
 
 BEFORE: Mapping[Any, Callable[..., Any]] = {
     aten.ctc_loss.IntList: _ctc_loss,

@@ -1,6 +1,7 @@
 """Pictures, series and volumes of another size, and the places at which they are looked at."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,46 @@ def _places(count: int, align_corners: bool, dtype: torch.dtype) -> torch.Tensor
         return torch.zeros(count, dtype=dtype)
     places = torch.linspace(-1, 1, count, dtype=dtype)
     return places if align_corners else places * (count - 1) / count
+
+
+def _fractional_pool(
+    value: torch.Tensor, kernel: Sequence[int], counts: Sequence[int], draws: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest elements of windows whose places are drawn, and where they are: (rows, channels, counts …).
+
+    Args:
+        value: (rows, channels, extents …), or without rows.
+        kernel: extents of a window.
+        counts: how many windows there are along each extent.
+        draws: numbers from 0 to 1, (rows, channels, rank); of pictures the last extent's come first.
+    """
+    rank = len(counts)
+    for extent, size, count in zip(value.shape[-rank:], kernel, counts, strict=True):
+        if size + count - 1 > extent:
+            raise ValueError(f"{count} windows of {size} do not fit into an extent of {extent}")
+    lead, extents = value.shape[:-rank], value.shape[-rank:]
+    drawn = (draws.flip(-1) if rank == 2 else draws).reshape(*lead, rank)
+    flat = torch.zeros([1] * (2 * rank), dtype=torch.int64)  # (counts …, kernel …)
+    for axis, (extent, size, count) in enumerate(zip(extents, kernel, counts, strict=True)):
+        first = _window_places(drawn[..., axis], extent - size, count)
+        shape = [1] * (2 * rank)
+        shape[axis], shape[rank + axis] = count, size
+        places = (first.unsqueeze(-1) + torch.arange(size)).reshape(*lead, *shape)
+        flat = flat * extent + places
+    flat = flat.reshape(*lead, *counts, math.prod(kernel))
+    windows = value.flatten(-rank).gather(-1, flat.flatten(-1 - rank)).reshape(flat.shape)
+    largest, chosen = windows.max(-1)
+    return largest, flat.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+
+
+def _window_places(drawn: torch.Tensor, room: int, count: int) -> torch.Tensor:
+    """Where windows begin, (rows, channels, count): steps of one length, from a drawn fraction of it."""
+    if count == 1:
+        return torch.full_like(drawn, room, dtype=torch.int64).unsqueeze(-1)
+    step = torch.tensor(room, dtype=drawn.dtype) / (count - 1)
+    start = drawn.unsqueeze(-1)
+    places = ((torch.arange(count) + start) * step).to(torch.int64) - (start * step).to(torch.int64)
+    return torch.where(torch.arange(count) == count - 1, room, places)
 
 
 @functools.wraps(F.affine_grid)
@@ -102,6 +143,8 @@ FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
 
 BEFORE: Mapping[Any, Callable[..., Any]] = {
     aten.affine_grid_generator.default: _affine_grid,
+    aten.fractional_max_pool2d.default: _fractional_pool,
+    aten.fractional_max_pool3d.default: _fractional_pool,
     **{getattr(aten, name).vec: _resized(name) for name in _RESIZED},
 }
 """For what autograd has not looked at."""

@@ -1,0 +1,80 @@
+"""A layer of PyTorch's that no Plan can have is refused with what to take instead, and that works."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fedplan.errors import TraceError
+from fedplan.plan import training_plan
+from tests.plan.tracing.agreement import check_training
+
+Model = Callable[[], nn.Module]
+
+
+class Classes(nn.Module):
+    """A softmax over words, the rare ones in clusters."""
+
+    def __init__(self, of_all: bool) -> None:
+        super().__init__()
+        self.before = nn.Linear(6, 6)
+        self.head = nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 6], div_value=2.0)
+        self.of_all = of_all
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.before(x)
+        words = torch.arange(x.shape[0]) % 9
+        if self.of_all:
+            return F.nll_loss(self.head.log_prob(inner), words)
+        return self.head(inner, words).loss
+
+
+def between(layer: Callable[[], nn.Module]) -> Model:
+    return lambda: nn.Sequential(nn.Conv2d(1, 4, 3), layer(), nn.Flatten())
+
+
+WAYS_OUT: dict[str, tuple[Model, Model, str]] = {
+    "batch norm without momentum": (
+        between(lambda: nn.BatchNorm2d(4, momentum=None)),
+        between(lambda: nn.BatchNorm2d(4, momentum=0.2)),
+        "momentum.*give it a number",
+    ),
+    "response norm": (
+        between(lambda: nn.CrossMapLRN2d(3)),
+        between(lambda: nn.LocalResponseNorm(3)),
+        "Use `nn.LocalResponseNorm`",
+    ),
+    "words in clusters": (
+        lambda: Classes(of_all=False),
+        lambda: Classes(of_all=True),
+        r"F\.nll_loss\(head\.log_prob\(x\), target\)",
+    ),
+}
+
+
+def pictures(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(rows, 1, 6, 6), torch.zeros(rows)
+
+
+def vectors(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(rows, 6), torch.zeros(rows)
+
+
+@pytest.mark.parametrize("what", WAYS_OUT)
+def test_a_refusal_names_layer_and_line_and_a_way_out_that_works(what: str) -> None:
+    refused, instead, words = WAYS_OUT[what]
+    batch = vectors if "words" in what else pictures
+    torch.manual_seed(0)
+    with pytest.raises(TraceError, match=rf"\.py:\d+ in \w+: \w+.*{words}"):
+        training_plan(refused(), lambda o, y: o.mean() + y.sum(), example=batch(4))
+    check_training(instead, batch, rows=(4, 7))
+
+
+def test_the_loss_over_all_words_is_that_of_the_clusters() -> None:
+    torch.manual_seed(0)
+    one, other = Classes(of_all=False), Classes(of_all=True)
+    other.load_state_dict(one.state_dict())
+    x = torch.randn(9, 6)
+    torch.testing.assert_close(one(x), other(x))
