@@ -61,6 +61,7 @@ MASKS: dict[str, Callable[[], nn.Module]] = {
 NOISE: dict[str, Callable[[], nn.Module]] = {
     **{name: make for name, make in MODELS.items() if "noise" in name},
     "leaky slopes by chance": lambda: after(nn.RReLU()),
+    "leaky slopes by chance, in place": MODELS["leaky slopes by chance, in place"],
     "Gumbel softmax": MODELS["Gumbel softmax"],
     "steps drawn at random": MODELS["steps drawn at random"],
     "masks of truth values": MODELS["masks of truth values"],

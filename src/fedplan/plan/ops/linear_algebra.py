@@ -44,7 +44,7 @@ def _orthogonal(matrix: torch.Tensor, mode: str = "reduced") -> Any:
 
 ROWS = (
     _by_memory("_linalg_det.default", torchscript="@determinant({A})"),
-    _row("_linalg_eigh.default", torchscript="torch.linalg_eigh({A}, {UPLO})"),
+    _row("_linalg_eigh.default", torchscript=None),
     _by_memory("_linalg_slogdet.default", torchscript="@log_determinant({A})"),
     _row("_linalg_solve_ex.default", torchscript="@solve({A}, {B}, {left})"),
     _row(
@@ -66,7 +66,7 @@ ROWS = (
         torchscript="@solve_factored({LU}, {pivots}, {B}, {left}, {adjoint})",
     ),
     _row("linalg_matrix_exp.default", torchscript="torch.matrix_exp({self})"),
-    _row("linalg_qr.default", shapes=_orthogonal),
+    _row("linalg_qr.default", shapes=_orthogonal, torchscript="@orthogonal({A}, {mode})"),
     _row(
         "linalg_solve_triangular.default",
         torchscript="@solve_triangular({self}, {B}, {upper}, {left}, {unitriangular})",

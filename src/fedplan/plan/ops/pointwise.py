@@ -1,6 +1,7 @@
 """Rows for what is done element by element, with broadcasting."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,12 @@ def _division(given: Mapping[str, Any]) -> str:
     if isinstance(given["other"], int | float):
         other = f"torch.scalar_tensor({other}, dtype=torch.result_type({{self}}, {other}))"
     return f"@{'divide_down' if mode == 'floor' else 'divide_to_zero'}({{self}}, {other})"
+
+
+def _with_sign(given: Mapping[str, Any]) -> str:
+    """TorchScript of old reads -0.0 as 0.0."""
+    size = "torch.abs({self}) * 1."
+    return f"torch.neg({size})" if math.copysign(1, given["other"]) < 0 else size
 
 
 ROWS = (
@@ -65,8 +72,8 @@ ROWS = (
     _row("ceil.default", IN_PLACE | DIRECT),
     _row("clamp.Tensor", IN_PLACE | DIRECT, torchscript="@clamp({self}, {min}, {max})"),
     _row("clamp.default", IN_PLACE | DIRECT),
-    _row("copysign.Scalar"),
-    _row("copysign.Tensor"),
+    _row("copysign.Scalar", torchscript=_with_sign),
+    _row("copysign.Tensor", torchscript="@copysign({self}, {other})"),
     _row("cos.default", IN_PLACE | DIRECT),
     _row("cosh.default"),
     _row("digamma.default"),
@@ -94,8 +101,8 @@ ROWS = (
     _row("exp2.default"),
     _row("expm1.default", IN_PLACE | DIRECT),
     _row("floor.default", IN_PLACE | DIRECT),
-    _row("fmax.default"),
-    _row("fmin.default"),
+    _row("fmax.default", torchscript="@maximum_of_numbers({self}, {other})"),
+    _row("fmin.default", torchscript="@minimum_of_numbers({self}, {other})"),
     _row("fmod.Scalar"),
     _row("fmod.Tensor", torchscript="@fmod({self}, {other})"),
     _row("gcd.default"),
@@ -109,8 +116,8 @@ ROWS = (
     _row("hardtanh_backward.default"),
     _row("hypot.default"),
     _row("i0.default"),
-    _row("igamma.default"),
-    _row("igammac.default"),
+    _row("igamma.default", torchscript=None),
+    _row("igammac.default", torchscript=None),
     _row("isinf.default"),
     _row("isnan.default"),
     _row("lcm.default"),

@@ -1,10 +1,11 @@
 """Rows for pictures, series and volumes of another size, and for what lies between their elements."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fedplan.plan.ops import guards
-from fedplan.plan.ops.op import SAME, Kind, Op, op
+from fedplan.plan.ops.op import SAME, Kind, Op, Words, op
 
 _row = functools.partial(op, Kind.SAMPLING)
 
@@ -41,19 +42,33 @@ def _nearest_exact(rank: str) -> Iterator[Op]:
     )
 
 
+def _unless_cubic(words: str) -> Words:
+    """Torch 1.7 leaves the result of bicubic sampling as memory was before."""
+
+    def say(given: Mapping[str, Any]) -> str | None:
+        return None if given["interpolation_mode"] == 2 else words
+
+    return say
+
+
 ROWS = (
     *_resized("_upsample_bicubic2d_aa", 2, forward=None, backward=None),
     *_resized("_upsample_bilinear2d_aa", 2, forward=None, backward=None),
     *_nearest_exact("1d"),
     *_nearest_exact("2d"),
     *_nearest_exact("3d"),
-    _row("grid_sampler_2d.default", guard=guards.grid_sampler(2)),
+    _row(
+        "grid_sampler_2d.default",
+        guard=guards.grid_sampler(2),
+        torchscript=_unless_cubic(
+            "torch.grid_sampler_2d({input}, {grid}, {interpolation_mode}, {padding_mode}, {align_corners})"
+        ),
+    ),
     _row(
         "grid_sampler_2d_backward.default",
         guard=guards.grid_sampler_backward(2),
-        torchscript=(
-            "torch._grid_sampler_2d_cpu_fallback_backward(torch.contiguous({grad_output}), "
-            "torch.contiguous({input}), torch.contiguous({grid}), {interpolation_mode}, {padding_mode}, "
+        torchscript=_unless_cubic(
+            "@sampled_backward({grad_output}, {input}, {grid}, {interpolation_mode}, {padding_mode}, "
             "{align_corners})"
         ),
     ),

@@ -44,7 +44,7 @@ class OnCpu(TorchFunctionMode):
             args = (args[0], _here(args[1]), *args[2:])
         elif func is torch.Tensor.cuda:
             func, args, options = torch.Tensor.to, (args[0], _CPU), {}
-        args, options = pytree.tree_map(self._moved, (args, options))
+        args, options = pytree.tree_map(self._moved, (args, options), is_leaf=_is_size)
         return func(*args, **options)
 
     def _moved(self, value: Any) -> Any:
@@ -57,6 +57,11 @@ class OnCpu(TorchFunctionMode):
                 copy = value.detach().to(_CPU, copy=True).requires_grad_(value.requires_grad)
             self._copies[id(value)] = (value, copy)
         return self._copies[id(value)][1]
+
+
+def _is_size(value: Any) -> bool:
+    """A shape stays one: as a tuple, ``x.new(shape)`` would take it for data."""
+    return isinstance(value, torch.Size)
 
 
 def _here(device: Any) -> Any:

@@ -43,6 +43,20 @@ def where_number(condition: Tensor, a: number, b: Tensor) -> Tensor:
   dtype = torch.result_type(b, a)
   return torch.where(condition, torch.scalar_tensor(a, dtype=dtype), torch.to(b, dtype))
 
+def copysign(a: Tensor, b: Tensor) -> Tensor:
+  size = torch.abs(a) * 1.
+  return torch.where(torch.signbit(b), torch.neg(size), size)
+
+def maximum_of_numbers(a: Tensor, b: Tensor) -> Tensor:
+  dtype = torch.result_type(a, b)
+  x, y = torch.to(a, dtype), torch.to(b, dtype)
+  return torch.where(torch.isnan(x), y, torch.where(torch.isnan(y), x, torch.maximum(x, y)))
+
+def minimum_of_numbers(a: Tensor, b: Tensor) -> Tensor:
+  dtype = torch.result_type(a, b)
+  x, y = torch.to(a, dtype), torch.to(b, dtype)
+  return torch.where(torch.isnan(x), y, torch.where(torch.isnan(y), x, torch.minimum(x, y)))
+
 def fmod(a: Tensor, b: Tensor) -> Tensor:
   dtype = torch.result_type(a, b)
   return torch.fmod(torch.to(a, dtype), torch.to(b, dtype))
@@ -272,11 +286,19 @@ def adaptive_average_backward(gradient: Tensor, x: Tensor, axes: int) -> Tensor:
 
 def averages(cells: int, windows: int, like: Tensor) -> Tensor:
   window = torch.unsqueeze(torch.arange(windows, dtype=4), -1)
-  first = torch.div(window * cells, windows, rounding_mode='floor')
-  end = torch.div((window + 1) * cells + windows - 1, windows, rounding_mode='floor')
+  first = torch.floor_divide(window * cells, windows)
+  end = torch.floor_divide((window + 1) * cells + windows - 1, windows)
   cell = torch.arange(cells, dtype=4)
   inside = torch.logical_and(torch.ge(cell, first), torch.lt(cell, end))
   return torch.type_as(inside, like) / torch.type_as(end - first, like)
+
+def sampled_backward(
+    gradient: Tensor, x: Tensor, grid: Tensor, mode: int, padding: int,
+    align_corners: bool) -> Tuple[Tensor, Tensor]:
+  whole, places = torch.contiguous(x), torch.contiguous(grid)
+  a, b = torch._grid_sampler_2d_cpu_fallback_backward(
+      torch.contiguous(gradient), whole, places, mode, padding, align_corners)
+  return (a, b)
 
 def nearest_places(cells: int, wanted: int, scale: Optional[float]) -> Tensor:
   step = float(cells) / float(wanted)

@@ -1,6 +1,6 @@
 """TorchScript functions for linear algebra, in the language of `library`.
 
-Torch 1.8 has other functions than today's; these are said with what both have.
+Torch 1.7 and 1.8 have other functions than today's; these are said with what all have.
 """
 
 TEXT = """
@@ -9,29 +9,35 @@ def noted(x: Tensor) -> Tensor:
 
 def determinant(x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
   factors, pivots, info = torch._lu_with_info(torch.transpose(x, -2, -1), True, False)
-  return (torch.linalg_det(x), factors, pivots)
+  return (torch.det(x), factors, pivots)
 
 def log_determinant(x: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-  sign, logarithm = torch.linalg_slogdet(x)
+  sign, logarithm = torch.slogdet(x)
   factors, pivots, info = torch._lu_with_info(torch.transpose(x, -2, -1), True, False)
   return (sign, logarithm, factors, pivots)
 
 def solve(a: Tensor, b: Tensor, left: bool) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
   factors, pivots, info = torch._lu_with_info(a, True, True)
-  if left:
-    x = torch.linalg_solve(a, b)
-  else:
-    x = torch.transpose(torch.linalg_solve(torch.transpose(a, -2, -1), torch.transpose(b, -2, -1)), -2, -1)
+  vector = torch.dim(b) == 1
+  if torch.dim(b) == torch.dim(a) - 1:
+    vector = vector or torch.size(b) == torch.slice(torch.size(a), 0, -1, 1)
+  right = torch.unsqueeze(b, -1) if vector else b
+  x = __torch__.solve_factored(factors, pivots, right, left, False)
+  if vector:
+    x = torch.squeeze(x, -1)
   return (x, factors, pivots, info)
 
 def inverse(x: Tensor) -> Tuple[Tensor, Tensor]:
-  return (torch.linalg_inv(x), __torch__.noted(x))
+  return (torch.inverse(x), __torch__.noted(x))
 
 def cholesky(x: Tensor, upper: bool) -> Tuple[Tensor, Tensor]:
-  factor = torch.linalg_cholesky(x)
-  if upper:
-    factor = torch.transpose(factor, -2, -1)
-  return (factor, __torch__.noted(x))
+  return (torch.cholesky(x, upper), __torch__.noted(x))
+
+def orthogonal(x: Tensor, mode: str) -> Tuple[Tensor, Tensor]:
+  q, r = torch.qr(x, mode != 'complete')
+  if mode == 'r':
+    q = torch.type_as(torch.zeros([0]), x)
+  return (q, r)
 
 def singular_values(x: Tensor, full: bool, vectors: bool) -> Tuple[Tensor, Tensor, Tensor]:
   left, numbers, right = torch.svd(x, not full, vectors)

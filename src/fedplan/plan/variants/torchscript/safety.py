@@ -24,13 +24,16 @@ _SAID = {name for text in _TEXTS for name in _CALLS.findall(text)}
 
 _BY_PYSYFT = frozenset(("_convolution", "broadcast_tensors", "detach", "view"))
 
+_TODAY = frozenset(("linalg_det", "linalg_inv"))
+"""What PyTorch makes of `det` and `inverse` when it loads them."""
+
 _DRAWS = frozenset(("rand", "randn"))
 """What random inputs become."""
 
 _NUMBERS = frozenset(("Bool", "Float", "Int", "__getitem__", "__is__", "__isnot__", "__not__", "append"))
 """What the source's own arithmetic and lists become."""
 
-_ALLOWED = frozenset({name.split(".")[1] for name in OPS} | _SAID | _BY_PYSYFT | _DRAWS | _NUMBERS)
+_ALLOWED = frozenset({name.split(".")[1] for name in OPS} | _SAID | _TODAY | _BY_PYSYFT | _DRAWS | _NUMBERS)
 
 _FLOW = frozenset(
     f"prim::{kind}"
