@@ -94,6 +94,62 @@ def test_in_place_actions_change_every_name_of_the_tensor_and_no_copy() -> None:
     assert [o.item() for o in plan(torch.zeros(1))] == [0.0, 1.0, 1.0]
 
 
+NUMBERS = torch.tensor([[1.0, 2.0, 4.0], [-1.0, 0.5, 3.0]])
+LABELS = torch.tensor([2, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((), {}),
+        ((False,), {}),
+        ((), {"unbiased": False}),
+        ((1,), {}),
+        ((1, False), {}),
+        ((0, False, True), {}),
+        ((), {"dim": 1, "keepdim": True}),
+    ],
+)
+@pytest.mark.parametrize("name", ["std", "var"])
+def test_deviations_of_pysyft_in_all_their_forms(
+    name: str, arguments: tuple[int | bool, ...], options: dict[str, int | bool]
+) -> None:
+    written = [_write_arg(value) for value in arguments]
+    named = {key: _write_arg(value) for key, value in options.items()}
+    plan = Plan.parse(role(action(f"torch.{name}", ref(0), *written, **named)))
+    expected = getattr(torch, name)(NUMBERS, *arguments, **options)
+    torch.testing.assert_close(plan(NUMBERS)[0], expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reduction": "sum"},
+        {"reduction": "none"},
+        {"ignore_index": 1},
+        {"size_average": False},
+        {"reduce": False},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:size_average and reduce args will be deprecated")
+def test_a_likelihood_of_pysyft_in_all_its_forms(options: dict[str, int | str]) -> None:
+    named = {key: _write_arg(value) for key, value in options.items()}
+    plan = Plan.parse(role(action("torch.nn.functional.nll_loss", ref(0), ref(1), **named), inputs=2))
+    scores = NUMBERS.log_softmax(1)
+    expected = torch.nn.functional.nll_loss(scores, LABELS, **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(plan(scores, LABELS)[0], expected)
+
+
+def test_dropout_of_pysyft_is_what_it_is_where_it_drops_nothing_and_refused_elsewhere() -> None:
+    command, share, off = "torch.nn.functional.dropout", _write_arg(0.3), _write_arg(False)
+    still = action(command, ref(0), share, off, to=5)
+    plan = Plan.parse(role(still, action("__mul__", schema.Arg(arg_int=2), target=5)))
+    assert torch.equal(plan(NUMBERS)[0], NUMBERS * 2)
+    with pytest.raises(UnsupportedOpError, match="of which shape"):
+        Plan.parse(role(action(command, ref(0), share)))
+
+
 def test_an_in_place_action_through_a_view_is_refused() -> None:
     with pytest.raises(PlanFormatError, match="of which another is a view"):
         Plan.parse(

@@ -13,6 +13,7 @@ from fedplan.errors import UnsupportedOpError
 from fedplan.plan.ir.arguments import normal, trim
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Ref
+from fedplan.plan.message.composed import RULES
 from fedplan.plan.ops import OPS, Argument, Kind, Op
 from fedplan.wire.tensor import MAX_RANK
 
@@ -101,6 +102,12 @@ class Actions:
             return self._fit("mul", command, [*inverse.values, *operands[1:]], kwargs, results)
         if name == "__rpow__":
             return self._fit("pow", command, [*operands[1:], operands[0]], kwargs, results)
+        if name in RULES:
+            composed = RULES[name](self._builder, operands, kwargs)
+            if composed is None:
+                raise UnsupportedOpError(command, instead="Its arguments are not those of the function.")
+            same = composed == operands[0]  # dropout that drops nothing
+            return Outcome([composed], ResultMemory.ALIAS if same else ResultMemory.OWN)
         in_place = name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
         name = name if name in _NAMED or not in_place else name.removesuffix("_")
         outcome = self._fit(_NAMED.get(name, name), command, operands, kwargs, results)
