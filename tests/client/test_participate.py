@@ -72,6 +72,13 @@ def test_what_is_no_count_is_refused_before_the_grid_is_asked(grid: SmallGrid, n
     assert grid.requests == []
 
 
+@pytest.mark.parametrize("seed", [-1, 1 << 128, "7", 7.5])
+def test_what_is_no_seed_is_refused_before_the_grid_is_asked(grid: SmallGrid, seed: Any) -> None:
+    with pytest.raises(ConfigError, match="seed"):
+        take_part(grid, seed=seed)
+    assert grid.requests == []
+
+
 def test_a_loader_goes_on_from_cycle_to_cycle(grid: SmallGrid) -> None:
     loader = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=13)
     result = participate(grid.url, "m", "1.0", loader, verbose=True, cycles=2)

@@ -69,3 +69,9 @@ def test_messages_do_not_show_a_password() -> None:
     with pytest.raises(InsecureUrlError) as error:
         url.check_secure()
     assert "secret" not in str(error.value)
+
+
+def test_a_hosts_name_is_the_same_in_any_case() -> None:
+    url = GridUrl.parse("wss://Me:Secret@GRID.Example:80/Base/")
+    assert url == GridUrl.parse("wss://Me:Secret@grid.example:80/Base/")
+    assert url.http == "https://Me:Secret@grid.example:80/Base"

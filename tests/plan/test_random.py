@@ -263,3 +263,8 @@ def test_each_bit_of_a_word_is_set_half_of_the_time() -> None:
     words = STREAM.words(count, **HERE)
     shares = [((words >> np.uint64(bit)) & np.uint64(1)).sum() / count for bit in range(64)]
     assert max(abs(share - 0.5) for share in shares) < 4 * 0.5 / math.sqrt(count)
+
+
+def test_a_seed_may_be_an_integer_of_numpy() -> None:
+    assert RandomStream(np.int64(7)) == RandomStream(7)  # type: ignore[arg-type]
+    assert RandomStream(np.int64(7)).to_json() == RandomStream(7).to_json()  # type: ignore[arg-type]

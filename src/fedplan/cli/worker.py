@@ -39,8 +39,15 @@ def worker(
         typer.Option("--cycles", metavar="N", min=1, help="Cycles to train in; by default all there are."),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Decides the order of the samples; they are shuffled once.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Makes the training repeatable: decides the order of the samples, which are shuffled "
+            "once, and the random numbers of dropout and noise. By default these come from the operating "
+            "system.",
+        ),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -91,7 +98,7 @@ def worker(
     from fedplan.client.url import GridUrl
 
     x, y = read_arrays(data)
-    order = np.random.default_rng(seed).permutation(len(x))
+    order = np.random.default_rng(seed or 0).permutation(len(x))
     if not verbose:  # for a grid on this machine the library needs the same flag, which also turns the log on
         logging.getLogger("fedplan").setLevel(logging.WARNING)
     done = participate(
@@ -104,6 +111,7 @@ def worker(
         cycles=cycles,
         wait=True,
         steps_per_epoch=batches,
+        seed=seed,
         state=state,
         device=device,
         verbose=verbose or GridUrl.parse(url).local,

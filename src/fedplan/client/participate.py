@@ -21,7 +21,7 @@ from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
 from fedplan.client.transport import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
-from fedplan.plan import PlanInputSpec, PlanOutputSpec
+from fedplan.plan import PlanInputSpec, PlanOutputSpec, RandomStream
 
 _log = logging.getLogger("fedplan.client")
 
@@ -141,6 +141,8 @@ async def participate_async(
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
     check_data(data, target)  # before a place in the cycle is taken with it
+    if seed is not None:
+        RandomStream(seed)  # refuses what is no seed
     place = usable_device(device)
     most = None if cycles is None else positive_integer(cycles, "cycles")
     for name, count in (("epochs", epochs), ("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch)):

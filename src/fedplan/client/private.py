@@ -137,6 +137,8 @@ class PrivateState:
                 self._whose.version,
             )
         if self._kept is None:
+            if self._path is not None:
+                _log.info("there is no private state in %s yet: it begins with the hosted values", self._path)
             return model.with_private({}, private)
         hosted = {place: model.params[place] for place in private}
         if _forms(self._kept) != _forms(hosted):

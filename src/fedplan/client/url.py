@@ -39,9 +39,11 @@ class GridUrl:
         base = parts.path.rstrip("/")
         slash = "/" if base and parts.path.endswith("/") else ""
         http, websocket = _SCHEMES[parts.scheme]
+        user, at, name = parts.netloc.rpartition("@")
+        host = f"{user}{at}{name.lower()}"
         return cls(
-            http=urlunsplit((http, parts.netloc, base, "", "")),
-            websocket=urlunsplit((websocket, parts.netloc, base + slash, "", "")),
+            http=urlunsplit((http, host, base, "", "")),
+            websocket=urlunsplit((websocket, host, base + slash, "", "")),
             prefers_websocket=parts.scheme.startswith("ws"),
         )
 

@@ -9,8 +9,10 @@ These numbers are for training: dropout, noise, augmentation. They do not protec
 differential privacy or secure aggregation.
 """
 
+import contextlib
 import dataclasses
 import math
+import operator
 import re
 import secrets
 import threading
@@ -59,6 +61,8 @@ class RandomStream:
     seed: int = dataclasses.field(default_factory=lambda: secrets.randbits(_SEED_BITS), repr=False)
 
     def __post_init__(self) -> None:
+        with contextlib.suppress(TypeError):  # NumPy's integers are integers too
+            object.__setattr__(self, "seed", operator.index(self.seed))
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << _SEED_BITS:
             raise ConfigError(
                 "the seed of random numbers is an integer from 0 to 2**128 - 1, and this is not one. "

@@ -4,7 +4,7 @@ PyTorch has other kernels on other devices (attention, dropout and recurrent lay
 that saw those would record what other machines do not have.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -44,19 +44,35 @@ class OnCpu(TorchFunctionMode):
             args = (args[0], _here(args[1]), *args[2:])
         elif func is torch.Tensor.cuda:
             func, args, options = torch.Tensor.to, (args[0], _CPU), {}
-        args, options = pytree.tree_map(self._moved, (args, options), is_leaf=_is_size)
+        if any(map(_is_elsewhere, args)) or any(map(_is_elsewhere, options.values())):
+            args, options = pytree.tree_map(self._moved, (args, options), is_leaf=_is_size)
         return func(*args, **options)
 
     def _moved(self, value: Any) -> Any:
         if isinstance(value, torch.device):
             return _here(value)
-        if not isinstance(value, torch.Tensor) or isinstance(value, FakeTensor) or value.device.type in _HERE:
+        if not isinstance(value, torch.Tensor) or not _is_elsewhere(value):
             return value
         if id(value) not in self._copies:
             with _disable_current_modes():  # no operation of the function, but a tensor that it holds
                 copy = value.detach().to(_CPU, copy=True).requires_grad_(value.requires_grad)
             self._copies[id(value)] = (value, copy)
         return self._copies[id(value)][1]
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """Whether it is a tensor or device that is not here, or holds one."""
+    if isinstance(value, FakeTensor | int | float | str) or value is None:
+        return False
+    if isinstance(value, torch.Tensor):
+        return value.device.type not in _HERE
+    if isinstance(value, torch.device):
+        return value.type not in _HERE
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return False
+    return any(map(_is_elsewhere, value))
 
 
 def _is_size(value: Any) -> bool:
