@@ -34,6 +34,6 @@ async def test_digits_are_learnt_and_the_training_can_be_stopped_and_resumed(pag
     assert still_stopped["batches"] == stopped["batches"]
     assert resumed["cycles"] >= 5
     assert resumed["batches"] > stopped["batches"]
-    assert resumed["accuracy"] >= 75  # of few pictures; it is 10 by chance
+    assert resumed["accuracy"] > 80
     model = await peer.status("digits")
     assert model["checkpoints"][0]["number"] > resumed["cycles"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Arg, Node, Ref
+from fedplan.plan.variants.tfjs import products
 from fedplan.plan.variants.tfjs.emitter import Term
 from fedplan.plan.variants.tfjs.gathering import back, hot_rows, number_of, take
 from fedplan.plan.variants.tfjs.translator import (
@@ -254,15 +255,16 @@ def _added(t: Translator, places: _Places, given: Term, shape: Shape, dtype: str
         return _added_by_axis(t, places, separate, given, shape, dtype)
     if _counts_up(t, places.index[0]) and _runs_first(t, places):
         return _added_by_row(t, places, given, shape, dtype)
-    hot = hot_rows(t, _flat(t, places), (product(places.together),), product(places.extents), "float32")
-    summed = _product(t, hot, _values(t, places, given, shape, dtype), dtype)
+    count = product(places.together)
+    hot = hot_rows(t, _flat(t, places), (count,), product(places.extents), "float32")
+    summed = _product(t, hot, _values(t, places, given, shape, dtype), (count,), dtype)
     return _home(t, t.reshape(summed, (*places.extents, *places.behind)), places)
 
 
-def _product(t: Translator, hot: Term, rows: Term, dtype: str) -> Term:
-    """One-hot rows turned, times the rows that they choose the places of; in float32, as all products."""
+def _product(t: Translator, hot: Term, rows: Term, counts: Shape, dtype: str) -> Term:
+    """One-hot rows (*counts, extent), turned, times the rows that they choose the places of, in float32."""
     given = rows if dtype == "float32" else t.call("cast", rows, "float32")
-    made = t.call("matMul", hot, given, True, False)
+    made = products.product(t, hot, given, over=counts[-1], rank=len(counts) + 1, turn_left=True)
     return made if dtype == "float32" else t.call("cast", made, dtype)
 
 
@@ -287,7 +289,7 @@ def _added_by_axis(
         rest = [extents[i] for i in others]
         rows = t.reshape(t.transpose(term, (axis, *others)), (count, product(rest)))
         extents[axis] = places.shape[axis]
-        summed = t.reshape(_product(t, hot, rows, dtype), (extents[axis], *rest))
+        summed = t.reshape(_product(t, hot, rows, (count,), dtype), (extents[axis], *rest))
         term = t.transpose(summed, [(axis, *others).index(i) for i in range(len(extents))])
     return term
 
@@ -310,7 +312,8 @@ def _added_by_row(t: Translator, places: _Places, given: Term, shape: Shape, dty
             hot = hot_rows(t, _flat(t, inner), (batch,), size, dtype)
             summed = t.call("mul", t.reshape(hot, (batch, size, 1)), rows)
         else:
-            summed = _product(t, hot_rows(t, _flat(t, inner), (batch, count), size, "float32"), rows, dtype)
+            hot = hot_rows(t, _flat(t, inner), (batch, count), size, "float32")
+            summed = _product(t, hot, rows, (batch, count), dtype)
     else:
         summed = t.call("sum", rows, (1,))
     return _home(t, t.reshape(summed, (*places.extents, *places.behind)), places)

@@ -7,6 +7,7 @@ from fedplan.plan.ir.graph import Arg, Node
 from fedplan.plan.variants.tfjs.emitter import Term
 from fedplan.plan.variants.tfjs.gathering import hot_rows
 from fedplan.plan.variants.tfjs.pointwise import arithmetic
+from fedplan.plan.variants.tfjs.products import product
 from fedplan.plan.variants.tfjs.translator import (
     Extent,
     Operand,
@@ -28,21 +29,22 @@ def _factor(t: Translator, term: Term) -> tuple[Term, bool]:
     return term, False
 
 
-def product(t: Translator, left: Term, right: Term) -> Term:
-    """The matrix product, or a batch of them."""
-    (a, turn_a), (b, turn_b) = _factor(t, left), _factor(t, right)
-    return t.call("matMul", a, b, turn_a, turn_b)
+def _product(t: Translator, left: Arg, right: Arg) -> Term:
+    """The matrix product, or a batch of them, in float32."""
+    (a, turn_a), (b, turn_b) = (_factor(t, t.tensor(arg, "float32")) for arg in (left, right))
+    shape = t.shape(left)
+    return product(t, a, b, over=shape[-1], rank=len(shape), turn_left=turn_a, turn_right=turn_b)
 
 
 def _matmul(t: Translator, node: Node) -> Term:
-    left, right = (t.tensor(arg, "float32") for arg in node.args[:2])
-    result = product(t, left, right)
+    left, right = node.args[:2]
+    result = _product(t, left, right)
     return result if t.result_dtype(node) == "float32" else t.call("cast", result, t.result_dtype(node))
 
 
 def _addmm(t: Translator, node: Node) -> Term:
     bias, left, right, beta, alpha = padded(node)
-    result = product(t, t.tensor(left, "float32"), t.tensor(right, "float32"))
+    result = _product(t, left, right)
     if alpha != 1:
         result = arithmetic(t, "mul", result, t.operand(alpha, "float32"), "float32")
     added = t.operand(bias, "float32")
