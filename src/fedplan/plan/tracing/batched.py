@@ -204,12 +204,11 @@ def _of_kernel(
     stride, padding, dilation = (list(each) * (rank // len(each)) for each in window)
     parts = nn.functional.pad(seen, [amount for each in reversed(padding) for amount in (each, each)])
     for axis in range(rank):
-        place, count, size = 2 * axis + 3, caused.shape[axis + 3], shape[axis + 2]
-        starts = torch.arange(count) * stride[axis]
-        reached = starts.unsqueeze(1) + torch.arange(size) * dilation[axis]  # (count, size)
-        parts = _apart(parts.index_select(place, reached.flatten()), place, (count, size))
+        reach = dilation[axis] * (shape[axis + 2] - 1) + 1
+        parts = parts.unfold(axis + 3, reach, stride[axis])[..., :: dilation[axis]]
+        parts = parts.narrow(axis + 3, 0, caused.shape[axis + 3])  # beyond is output padding
     batch = caused.shape[0]
-    places, sizes = range(3, 2 * rank + 3, 2), range(4, 2 * rank + 4, 2)
+    places, sizes = range(3, rank + 3), range(rank + 3, 2 * rank + 3)
     parts = parts.permute(0, 2, *sizes, 1, *places)  # (batch, channels, *sizes, rows, *places)
     parts = _apart(parts.flatten(2 + rank), 1, (groups, -1)).flatten(2, 2 + rank)  # (batch, groups, n, p)
     made = _apart(caused.transpose(1, 2).flatten(2), 1, (groups, -1))  # (batch, groups, m, p)

@@ -8,7 +8,6 @@ import torch
 from torch.utils import _pytree as pytree
 
 from fedplan.errors import PlanExecutionError, PlanLimitError, TraceError
-from fedplan.plan.ir.rewrite import simplify
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.plan import Plan
 from fedplan.plan.random import RandomStream
@@ -160,7 +159,7 @@ def make_plan(
         function, [item.tensor for item in given], [item.free for item in given], must_stay_free
     )
     check_held_tensors(recording, own or {})
-    graph = simplify(lower(recording.module, recording.constants))
+    graph = lower(recording.module, recording.constants)
     plan = Plan(
         name=name,
         inputs=(

@@ -12,7 +12,7 @@ from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan.ir.arguments import normal, trim
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Graph, Ref
-from fedplan.plan.ir.rewrite import SIMPLIFY, apply
+from fedplan.plan.ir.rewrite import simplify
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import OPS, Kind, lookup
 from fedplan.plan.ops.refused import DEPENDS_ON_VALUES
@@ -90,7 +90,7 @@ class _Lowering:
             elif node.op == "output":
                 outputs = tuple(self.output(arg) for arg in node.args[0])
         # Equal operations become one first: what checks a pool's numbers is found by them
-        graph = apply(self.builder.graph(self.inputs, outputs), SIMPLIFY)
+        graph = simplify(self.builder.graph(self.inputs, outputs))
         verify(graph)
         return graph
 
