@@ -45,6 +45,16 @@ class Builder:
         self._nodes.append(Node(op, tuple(args), numbers, source))
         return tuple(map(Ref, numbers))
 
+    def inline(self, graph: Graph, given: Sequence[Arg]) -> list[Arg]:
+        """Adds another graph, on these values for its inputs, and returns its outputs."""
+        values: dict[int, Arg] = dict(zip(graph.inputs, given, strict=True))
+        values.update((number, self.constant(tensor)) for number, tensor in graph.constants)
+        for node in graph.nodes:
+            args = node.replace(values.__getitem__).args
+            made = self.emit(node.op, args, len(node.results), node.source)
+            values.update(zip(node.results, made, strict=True))
+        return [values[number] for number in graph.outputs]
+
     def graph(self, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
         """All that was added, as a graph that is not verified yet."""
         return Graph(tuple(inputs), tuple(self._constants), tuple(self._nodes), tuple(outputs))

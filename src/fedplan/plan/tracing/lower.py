@@ -17,6 +17,7 @@ from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import OPS, Kind, lookup
 from fedplan.plan.ops.refused import DEPENDS_ON_VALUES
 from fedplan.plan.tracing.refused import REFUSED
+from fedplan.plan.tracing.subgraphs import SUBGRAPH, Subgraph
 
 SIZES: Mapping[Any, str] = {
     operator.add: "sym.add",
@@ -120,6 +121,9 @@ class _Lowering:
             raise UnsupportedOpError(str(node.target), source=where, instead=DEPENDS_ON_VALUES)
         if node.target in SIZES:
             return self.emit(SIZES[node.target], tuple(map(self.arg, node.args)), where)
+        if node.target is SUBGRAPH:
+            given, number = map(self.arg, node.args)
+            return self.builder.inline(Subgraph.of(number).graph, given)  # type: ignore[arg-type]
         if node.target is REFUSED:
             _, op, instead = node.args
             raise UnsupportedOpError(str(op), source=where, instead=str(instead))

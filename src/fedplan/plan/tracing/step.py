@@ -15,7 +15,7 @@ from fedplan.plan.tracing.batch import Example, detached, loss_of
 from fedplan.plan.tracing.context import StepContext, wants_context
 from fedplan.plan.tracing.module import module_tensors
 from fedplan.plan.tracing.notes import Notes
-from fedplan.plan.tracing.optimizers import Update
+from fedplan.plan.tracing.optimizer.update import Update
 
 Score = Callable[..., torch.Tensor]
 """(model output, target) → one number, as a tensor."""

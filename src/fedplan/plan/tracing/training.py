@@ -15,7 +15,8 @@ from fedplan.plan.tracing.batch import Example
 from fedplan.plan.tracing.contract import with_roles, without_idle_state, without_unread_inputs
 from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
-from fedplan.plan.tracing.optimizers import OptimizerFactory, Update
+from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
+from fedplan.plan.tracing.optimizer.update import Update
 from fedplan.plan.tracing.python_state import check_python_state
 from fedplan.plan.tracing.step import Score, Step
 from fedplan.plan.tracing.unchanged import unchanged
@@ -98,7 +99,7 @@ def training_plan(
             raise TraceError(f"'{key}' is on the device 'meta' and has no values: move it with `to_empty`")
     kept = _named(private, list(state))
     update = Update(optimizer, list(trainable.values()))
-    update.check_traceable(list(trainable.values()), lr)
+    update.prepare(lr)
     scores = dict(metrics or {})
     step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value)
     spec = PlanInputSpec

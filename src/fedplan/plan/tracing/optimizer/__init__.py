@@ -1,0 +1,1 @@
+"""Optimizers inside a Plan."""

@@ -1,0 +1,146 @@
+"""An optimizer with the author's settings for tensors of our own."""
+
+import copy
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from fedplan.errors import TraceError
+from fedplan.plan.tracing.optimizer.state import State, kept_by
+
+OptimizerFactory = Callable[[Any], Optimizer]
+"""Makes an optimizer for a list of tensors: `torch.optim.Adam`, or a `functools.partial` of it."""
+
+
+class Prototype:
+    """An optimizer that was made for parameters of our own, of which others are made for other tensors.
+
+    Attributes:
+        kind: its class.
+        lr: the learning rate that it was made with.
+        groups: the numbers of the parameters of each of its groups.
+        takes_each_alone: each parameter is taken for itself, and gradients are left as they are, as is known
+            of PyTorch's own.
+        initial: its state before the first step.
+        like: for each parameter, by number, the first one that it treats alike.
+        examples: for each kind of parameter that it changes, the first one, by number.
+    """
+
+    def __init__(self, optimizer: Optimizer | OptimizerFactory, parameters: Sequence[torch.Tensor]) -> None:
+        """Reads an optimizer.
+
+        Args:
+            optimizer: a class, a `functools.partial` of one, or one that was made for these parameters.
+            parameters: what may be trained.
+
+        Raises:
+            TraceError: it cannot be made, or trains none of them.
+        """
+        owned = [torch.zeros_like(p, device="cpu").copy_(p.detach()) for p in parameters]
+        self._optimizer = _made(optimizer, parameters, owned)
+        self.kind = type(self._optimizer)
+        first = self._optimizer.param_groups[0]
+        self.lr = float(self._optimizer.defaults.get("lr", first.get("lr", 0.0)))
+        self.takes_each_alone = self.kind.__module__.startswith("torch.optim.")
+        numbers = {id(tensor): number for number, tensor in enumerate(owned)}
+        self.groups = [
+            [numbers[id(p)] for p in group["params"] if id(p) in numbers]
+            for group in self._optimizer.param_groups
+        ]
+        if not any(self.groups):
+            raise TraceError(
+                f"{self.kind.__name__} holds none of the model's parameters that require a gradient"
+            )
+        self.initial = kept_by(self._optimizer, dict(enumerate(owned)))
+        self.like = self._kinds(owned)
+        self.examples = {n: owned[n] for n in self.like.values()}
+
+    def _kinds(self, parameters: Sequence[torch.Tensor]) -> dict[int, int]:
+        group_of = {number: place for place, group in enumerate(self.groups) for number in group}
+        if not self.takes_each_alone:
+            return {number: number for number in sorted(group_of)}
+        first: dict[object, int] = {}
+        return {
+            number: first.setdefault((parameters[number].shape, parameters[number].dtype, place), number)
+            for number, place in sorted(group_of.items())
+        }
+
+    def on(self, parameters: Mapping[int, torch.Tensor], state: State) -> Optimizer:
+        """The same optimizer for some other tensors, by number, with another state; nothing is shared."""
+        optimizer: Optimizer = object.__new__(type(self._optimizer))
+        optimizer.__dict__.update(self._optimizer.__dict__)
+        optimizer.param_groups = [
+            {**copy.deepcopy(_settings(group)), "params": [parameters[n] for n in numbers if n in parameters]}
+            for group, numbers in zip(self._optimizer.param_groups, self.groups, strict=True)
+        ]
+        optimizer.state = defaultdict(dict)
+        for number in parameters.keys() & state.keys():
+            optimizer.state[parameters[number]].update(state[number])
+        return optimizer
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _made(
+    optimizer: Optimizer | OptimizerFactory,
+    parameters: Sequence[torch.Tensor],
+    owned: Sequence[torch.Tensor],
+) -> Optimizer:
+    """An optimizer of these settings for tensors of our own."""
+    if isinstance(optimizer, Optimizer):
+        name = type(optimizer).__name__
+        make = _remake(optimizer, parameters)
+    else:
+        name = str(getattr(getattr(optimizer, "func", optimizer), "__name__", "the optimizer"))
+        make = optimizer
+    try:
+        made = make(list(owned))
+    except TraceError:
+        raise
+    except Exception as error:
+        raise TraceError(f"{name} cannot be made for this model's parameters: {error}") from error
+    if not isinstance(made, Optimizer):
+        raise TraceError(f"`optimizer` made a {type(made).__name__} where a torch.optim.Optimizer is needed")
+    if _needs_closure(made):
+        raise TraceError(
+            f"{type(made).__name__} evaluates the loss as often as it likes within a step (it takes a "
+            "closure); a Plan is one evaluation. Take SGD, AdamW or another optimizer that steps on "
+            "gradients."
+        )
+    return made
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _remake(optimizer: Optimizer, parameters: Sequence[torch.Tensor]) -> OptimizerFactory:
+    """Makes an optimizer of the same class and settings, for the same parameters of other tensors."""
+    places = {id(parameter): place for place, parameter in enumerate(parameters)}
+    kind: Any = type(optimizer)
+    known = inspect.signature(kind).parameters
+    defaults = {name: value for name, value in optimizer.defaults.items() if name in known}
+
+    def make(owned: list[torch.Tensor]) -> Optimizer:
+        groups = [
+            {**group, "params": [owned[places[id(p)]] for p in group["params"] if id(p) in places]}
+            for group in optimizer.param_groups
+        ]
+        groups = [group for group in groups if group["params"]]
+        if not groups:
+            raise _holds_none(kind)
+        made: Optimizer = kind(groups, **defaults)
+        return made
+
+    return make
+
+
+def _holds_none(kind: type[Optimizer]) -> TraceError:
+    return TraceError(f"{kind.__name__} holds none of the model's parameters that require a gradient")
