@@ -13,6 +13,7 @@ from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, DataError, WireError
 from fedplan.plan import Plan, from_torch, model_parameters
 from fedplan.wire import State, WireTensor
+from fedplan.wire.messages import MOST_NAMES
 
 _T = TypeVar("_T")
 
@@ -108,6 +109,8 @@ def _named(given: Any, kind: type[_T], what: str, advice: str, *, least: int) ->
         )
     if len(given) < least:
         raise ConfigError(f"{what} is empty: workers would have nothing to run")
+    if len(given) > MOST_NAMES:
+        raise ConfigError(f"{what} has {len(given)} entries; a grid takes at most {MOST_NAMES}")
     for name, value in given.items():
         if not isinstance(name, str) or not name:
             raise ConfigError(f"{what}: the name {name!r} is no text")

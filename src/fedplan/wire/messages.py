@@ -54,6 +54,9 @@ Text = Annotated[StorableText, BeforeValidator(_text)]
 
 Id = Annotated[int, Field(ge=0, lt=2**63)]
 
+MOST_NAMES = 100
+"""How many Plans, and how many Protocols, a model is hosted with at most."""
+
 WorkerId = Annotated[Text, Field(max_length=1000)]
 RequestKey = Annotated[str, Field(max_length=1000)]
 
@@ -149,8 +152,8 @@ class HostTrainingRequest(Request):
     """A model to host. Binaries are hex of protobuf: a State, Plans, Protocols."""
 
     model: str
-    plans: dict[str, str] = Field(min_length=1, max_length=100)
-    protocols: dict[str, str] = Field(default_factory=dict, max_length=100)
+    plans: dict[str, str] = Field(min_length=1, max_length=MOST_NAMES)
+    protocols: dict[str, str] = Field(default_factory=dict, max_length=MOST_NAMES)
     averaging_plan: str | None = None
     client_config: dict[str, Any]
     server_config: dict[str, Any]

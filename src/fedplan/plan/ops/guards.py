@@ -258,22 +258,19 @@ LIKELIHOOD = Witness(
 """Of the likelihood's gradient: the loss itself checks the targets."""
 
 
-def _largest(forward: str) -> Witness:
-    # (grad, self, kernel, stride, padding, dilation, ceil_mode, indices)
-    return Witness(forward, same=((1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5)), result=(7, 1))
+def largest(rank: int) -> Witness:
+    """Of the gradient of a maximum pool over so many dimensions: the pool itself makes the indices.
+
+    The gradient takes (grad, self, kernel, stride, padding, dilation, ceil_mode, indices).
+    """
+    same = ((1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5))
+    return Witness(f"aten.max_pool{rank}d_with_indices.default", same=same, result=(7, 1))
 
 
-LARGEST_2D = _largest("aten.max_pool2d_with_indices.default")
-"""Of a pool's gradient: the pool itself makes the indices."""
+def adaptive_largest(rank: int) -> Witness:
+    """Of the gradient of an adaptive maximum pool over so many dimensions: (grad, self, indices)."""
+    return Witness(f"aten.adaptive_max_pool{rank}d.default", same=((1, 0),), result=(2, 1))
 
-LARGEST_3D = _largest("aten.max_pool3d_with_indices.default")
-"""The same for volumes."""
-
-ADAPTIVE_LARGEST_2D = Witness("aten.adaptive_max_pool2d.default", same=((1, 0),), result=(2, 1))
-"""Of an adaptive pool's gradient: (grad, self, indices)."""
-
-ADAPTIVE_LARGEST_3D = Witness("aten.adaptive_max_pool3d.default", same=((1, 0),), result=(2, 1))
-"""The same for volumes."""
 
 ResultCount = Callable[[Sequence[Any]], int]
 """Called with an operation's arguments: how many tensors it returns at most, known before it runs. A hostile

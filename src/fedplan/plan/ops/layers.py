@@ -3,7 +3,7 @@
 import functools
 
 from fedplan.plan.ops import guards
-from fedplan.plan.ops.op import BY_PARTS, Kind, Trait, op
+from fedplan.plan.ops.op import BY_PARTS, Kind, Op, Trait, op
 
 _product = functools.partial(op, Kind.MATMUL)
 _convolution = functools.partial(op, Kind.CONVOLUTION)
@@ -11,6 +11,35 @@ _normalisation = functools.partial(op, Kind.NORMALISATION)
 _pool = functools.partial(op, Kind.POOL)
 
 COMPOSITE, IN_PLACE, DIRECT, CONTIGUOUS = Trait.COMPOSITE, Trait.IN_PLACE, Trait.DIRECT, Trait.CONTIGUOUS
+
+
+def _maximum_pools(rank: int) -> tuple[Op, ...]:
+    """Maximum pools over so many dimensions, and their gradients."""
+    pool, adaptive = f"max_pool{rank}d_with_indices", f"adaptive_max_pool{rank}d"
+    return (
+        _pool(f"{pool}.default", guard=guards.max_pool(rank)),
+        _pool(
+            f"{pool}_backward.default",
+            guard=guards.same_shape(0, 7),
+            witness=guards.largest(rank),
+            torchscript=(
+                f"torch.{pool}_backward(torch.contiguous({{grad_output}}), torch.contiguous({{self}}), "
+                "{kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, torch.contiguous({indices}))"
+            ),
+        ),
+        _pool(f"{adaptive}.default"),
+        _pool(
+            f"{adaptive}_backward.default",
+            CONTIGUOUS,
+            guard=guards.same_shape(0, 2),
+            witness=guards.adaptive_largest(rank),
+            torchscript=(
+                f"torch.{adaptive}_backward(torch.contiguous({{grad_output}}), torch.contiguous({{self}}), "
+                "torch.contiguous({indices}))"
+            ),
+        ),
+    )
+
 
 # `torch.contiguous` in the words of TorchScript stands where a kernel of old torch reads tensors as if their
 # elements lay side by side in memory.
@@ -107,55 +136,13 @@ ROWS = (
         torchscript="@adaptive_average_backward({grad_output}, {self}, 3)",
     ),
     _pool("adaptive_avg_pool1d.default"),
-    _pool("adaptive_max_pool2d.default"),
-    _pool(
-        "adaptive_max_pool2d_backward.default",
-        CONTIGUOUS,
-        guard=guards.same_shape(0, 2),
-        witness=guards.ADAPTIVE_LARGEST_2D,
-        torchscript=(
-            "torch.adaptive_max_pool2d_backward(torch.contiguous({grad_output}), "
-            "torch.contiguous({self}), torch.contiguous({indices}))"
-        ),
-    ),
-    _pool("adaptive_max_pool3d.default"),
-    _pool(
-        "adaptive_max_pool3d_backward.default",
-        CONTIGUOUS,
-        guard=guards.same_shape(0, 2),
-        witness=guards.ADAPTIVE_LARGEST_3D,
-        torchscript=(
-            "torch.adaptive_max_pool3d_backward(torch.contiguous({grad_output}), "
-            "torch.contiguous({self}), torch.contiguous({indices}))"
-        ),
-    ),
     _pool("avg_pool1d.default"),
     _pool("avg_pool2d.default"),
     _pool("avg_pool2d_backward.default", guard=guards.average_pool_backward(2)),
     _pool("avg_pool3d.default"),
     _pool("avg_pool3d_backward.default", guard=guards.average_pool_backward(3)),
     _pool("max_pool2d.default", COMPOSITE),
-    _pool("max_pool2d_with_indices.default", guard=guards.max_pool(2)),
-    _pool(
-        "max_pool2d_with_indices_backward.default",
-        guard=guards.same_shape(0, 7),
-        witness=guards.LARGEST_2D,
-        torchscript=(
-            "torch.max_pool2d_with_indices_backward(torch.contiguous({grad_output}), "
-            "torch.contiguous({self}), {kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, "
-            "torch.contiguous({indices}))"
-        ),
-    ),
-    _pool("max_pool3d_with_indices.default", guard=guards.max_pool(3)),
-    _pool(
-        "max_pool3d_with_indices_backward.default",
-        guard=guards.same_shape(0, 7),
-        witness=guards.LARGEST_3D,
-        torchscript=(
-            "torch.max_pool3d_with_indices_backward(torch.contiguous({grad_output}), "
-            "torch.contiguous({self}), {kernel_size}, {stride}, {padding}, {dilation}, {ceil_mode}, "
-            "torch.contiguous({indices}))"
-        ),
-    ),
+    *_maximum_pools(2),
+    *_maximum_pools(3),
 )
 """All of them."""

@@ -7,7 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -23,34 +23,17 @@ from fedplan.client.private import subject_of
 from fedplan.errors import GridResponseError, PrivateStateError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, training_plan
-from tests.client.personal import CONFIG, PRIVATE, Personal, by_hand, data_of, make_plan, trained
-from tests.client.personal_grid import (
+from tests.client.private.personal import CONFIG, PRIVATE, Personal, by_hand, data_of, trained
+from tests.client.private.personal_grid import (
     Gate,
     assert_kept,
     checkpoint,
-    grid_behind_a_gate,
     host,
     only_file,
     train,
 )
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    with grid_behind_a_gate(tmp_path / "grid") as gate:
-        yield gate
-
-
-@pytest.fixture
-def url(gate: Gate) -> str:
-    return gate.url
-
-
-@pytest.fixture(scope="module")
-def plan() -> Plan:
-    return make_plan()
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("taken", [False, True], ids=["before", "after"])
@@ -77,7 +60,7 @@ async def test_a_worker_that_is_killed_around_its_report_goes_on_from_the_cycle_
         gate.after_report = kill
     else:
         gate.before_report = kill
-    command = [sys.executable, "-m", "tests.client.personal", url, folder, "1"]
+    command = [sys.executable, "-m", "tests.client.private.personal", url, folder, "1"]
     worker.append(subprocess.Popen(command, cwd=ROOT))
     assert await asyncio.to_thread(worker[0].wait, 60) == -signal.SIGKILL
     gate.before_report = gate.after_report = lambda: None

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -25,33 +24,15 @@ from fedplan.client import (
 from fedplan.errors import CheckpointError, GridResponseError, PlanInputError
 from fedplan.plan import Plan, from_torch, model_parameters, training_plan
 from fedplan.wire import State
-from tests.client.personal import CONFIG, PRIVATE, Personal, by_hand, data_of, make_plan
-from tests.client.personal_grid import (
-    Gate,
+from tests.client.private.personal import CONFIG, PRIVATE, Personal, by_hand, data_of
+from tests.client.private.personal_grid import (
     assert_kept,
     checkpoint,
-    grid_behind_a_gate,
     host,
     only_file,
     train,
 )
 from tests.client.small_grid import SmallGrid
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Iterator[Gate]:
-    with grid_behind_a_gate(tmp_path / "grid") as gate:
-        yield gate
-
-
-@pytest.fixture
-def url(gate: Gate) -> str:
-    return gate.url
-
-
-@pytest.fixture(scope="module")
-def plan() -> Plan:
-    return make_plan()
 
 
 async def test_two_workers_train_a_body_together_and_each_its_own_head(
