@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.plan import Plan, trace, with_variants
+from fedplan.plan import Plan, RandomStream, trace, with_variants
 from fedplan.wire import State, WireTensor
 from tests.cli.conftest import Invoke, Project, fedplan_process
 from tests.plan.fixtures import FOLDER, cases, needs_fixtures
@@ -97,7 +97,9 @@ def test_show_gives_json(fedplan: Invoke, project: Project) -> None:
     listing = json.loads(fedplan("plan", "show", project["plan.pb"], "--json").output)
     assert listing["name"] == "training_plan"
     assert listing["bytes"] == project["plan.pb"].stat().st_size
-    assert listing["inputs"][0] == {"value": "%0", "name": "data", "shape": [None, 3], "dtype": "float32"}
+    data, _, _, weight, _ = listing["inputs"]
+    assert data == {"value": "%0", "name": "data", "kind": None, "shape": [None, 3], "dtype": "float32"}
+    assert weight["kind"] == "trained"
     assert [item["name"] for item in listing["outputs"]] == [
         "loss", "accuracy", "weight", "bias"
     ]  # fmt: skip
@@ -106,6 +108,35 @@ def test_show_gives_json(fedplan: Invoke, project: Project) -> None:
     assert matmul["arguments"].keys() == {"self", "mat2"}
     assert matmul["text"].startswith(f"{matmul['results'][0]} = mm(%")
     assert len(matmul["shapes"][0]) == 2
+
+
+class TestRandomInputs:
+    @pytest.fixture
+    def plan(self, tmp_path: Path) -> Plan:
+        plan = trace(lambda x: torch.nn.functional.dropout(x, 0.25), torch.ones(4, 1000))
+        (tmp_path / "plan.pb").write_bytes(plan.serialize())
+        (tmp_path / "x.pb").write_bytes(
+            State.of([WireTensor(np.ones((4, 1000), "<f4"), "float32")]).serialize()
+        )
+        return plan
+
+    def test_show_says_how_they_are_drawn(self, fedplan: Invoke, tmp_path: Path, plan: Plan) -> None:
+        listed = fedplan("plan", "show", tmp_path / "plan.pb").output
+        assert re.search(r"%1 +random 0 +uniform +any×1000 +float32", listed)
+
+    def test_run_draws_them_with_a_seed(self, fedplan: Invoke, tmp_path: Path, plan: Plan) -> None:
+        arguments = ("plan", "run", tmp_path / "plan.pb", "--inputs", tmp_path / "x.pb", "--out")
+        assert fedplan(*arguments, tmp_path / "out.pb", "--seed", 5).exit_code == 0
+        expected = plan(torch.ones(4, 1000), random=RandomStream(5))[0].numpy()
+        assert 0.2 < (expected == 0).mean() < 0.3
+        np.testing.assert_array_equal(read(tmp_path / "out.pb").tensors[0].array, expected)
+
+    def test_without_a_seed_they_are_arguments(self, fedplan: Invoke, tmp_path: Path, plan: Plan) -> None:
+        result = fedplan(
+            "plan", "run", tmp_path / "plan.pb", "--inputs", tmp_path / "x.pb", "--out", tmp_path / "out.pb"
+        )
+        assert result.exit_code == 1
+        assert "takes 2 arguments" in result.stderr
 
 
 @needs_fixtures

@@ -40,7 +40,7 @@ def list_plan(plan: Plan, size: int, batch: int) -> Listing:
         bytes=size,
         variants=["list", *plan.variants.names()],
         inputs=[
-            _described(number, item.name, item.shape, item.dtype)
+            {**_described(number, item.name, item.shape, item.dtype), "kind": item.kind}
             for number, item in zip(plan.graph.inputs, plan.inputs, strict=True)
         ],
         constants=[

@@ -48,6 +48,15 @@ def run(
         Path, read_option("--inputs", "STATE.pb", "The arguments, flattened in order: one tensor each.")
     ],
     out: OutFile,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Draw the Plan's random inputs with this seed; without it, the State must hold them.",
+        ),
+    ] = None,
 ) -> None:
     """Run a Plan on the tensors of a State, and write what it returns as a State.
 
@@ -57,13 +66,13 @@ def run(
     fedplan plan run plan.pb --inputs arguments.pb --out results.pb
     ```
     """
-    from fedplan.plan import from_torch, to_torch
+    from fedplan.plan import RandomStream, from_torch, to_torch
     from fedplan.wire import State
 
     plan = read_plan(file)
     arguments = read_state(inputs).tensors
     with about(file):
-        results = plan(*map(to_torch, arguments))
+        results = plan(*map(to_torch, arguments), random=None if seed is None else RandomStream(seed))
     write_whole(out, State.of(map(from_torch, results)).serialize())
     typer.echo(f"{out}: {len(results)} tensors", err=True)
 
@@ -121,13 +130,15 @@ def _section(title: str, rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
     widths = [min(max(map(len, column)), 60) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width) for row in rows
+    ]
     return [title, *(f"  {line.rstrip()}" for line in lines), ""]
 
 
 def _value(item: dict[str, Any]) -> tuple[str, ...]:
     shape = "" if item["shape"] is None else shape_text(item["shape"])
-    return item["value"], item["name"], shape, item["dtype"] or ""
+    return item["value"], item["name"], item.get("kind") or "", shape, item["dtype"] or ""
 
 
 def _results(item: dict[str, Any]) -> str:

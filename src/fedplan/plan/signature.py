@@ -49,10 +49,14 @@ class PlanInput:
     role: Role | None = None
 
     def __str__(self) -> str:
-        kind = self.spec.name if self.spec is not None and self.is_random else self.role
         shape = "any shape" if self.shape is None else f"({', '.join(map(str, _extents(self.shape)))})"
-        words = (kind, self.dtype or "any dtype", shape)
+        words = (self.kind, self.dtype or "any dtype", shape)
         return f"{self.name}: {' '.join(word for word in words if word)}"
+
+    @property
+    def kind(self) -> str | None:
+        """Of a random input its distribution, of a tensor of the model its role; None of others."""
+        return self.spec.name if self.spec is not None and self.is_random else self.role
 
     @property
     def any_rows(self) -> bool:
