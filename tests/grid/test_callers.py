@@ -9,7 +9,7 @@ from fedplan.client.transport import Retry
 from fedplan.client.url import GridUrl
 from fedplan.errors import GridConnectionError
 from fedplan.grid.callers import KINDS, Caller, obstacles
-from fedplan.grid.records import Process
+from fedplan.grid.records import HostedPlan, Process, Variant
 from fedplan.wire.config import ServerConfig
 
 CHROMIUM = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0"
@@ -67,19 +67,23 @@ def why_not(name, plans, **config):
     return obstacles(process, plans, kind and kind.variant, kind)
 
 
+def hosted(*variants, **missing):
+    return HostedPlan(1, {variant: Variant("blob") for variant in variants}, missing)
+
+
 def test_a_client_cannot_train_where_a_plan_was_not_hosted_for_it():
-    plans = {"training_plan": {"list", "tfjs"}, "metrics": {"list"}}
+    plans = {"training_plan": hosted("list", "tfjs"), "metrics": hosted("list", torchscript="it is too new")}
     assert why_not("fedplan", plans) == []
     assert why_not("syft.js", plans) == ["the Plan 'metrics' is not hosted as tfjs"]
     assert why_not("KotlinSyft", plans, batch_size=1, max_updates=1) == [
         "the Plan 'training_plan' is not hosted as torchscript",
-        "the Plan 'metrics' is not hosted as torchscript",
+        "the Plan 'metrics' is not hosted as torchscript: it is too new",
     ]
     assert why_not(None, plans) == []
 
 
 def test_a_phone_cannot_train_where_the_client_config_lacks_what_it_reads():
-    plans = {"training_plan": {"list", "torchscript", "tfjs"}}
+    plans = {"training_plan": hosted("list", "torchscript", "tfjs")}
     whole = {"batch_size": 1, "lr": 0.1, "max_updates": 1}
     for name in ("fedplan", "syft.js", None):
         assert why_not(name, plans) == []

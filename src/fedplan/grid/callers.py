@@ -22,10 +22,10 @@ and the handshakes of its library name nobody. They hold an Origin, so an Origin
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
-from fedplan.grid.records import Process
+from fedplan.grid.records import HostedPlan, Process
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,19 +99,26 @@ class Caller:
 
 
 def obstacles(
-    process: Process, plans: Mapping[str, Collection[str]], variant: str | None, kind: Kind | None
+    process: Process, plans: Mapping[str, HostedPlan], variant: str | None, kind: Kind | None
 ) -> Sequence[str]:
     """Why a client cannot train a model; nothing when it can, or when nothing is known of it.
 
     Args:
         process: the model.
-        plans: its Plans by name, with the variants that each was hosted in.
+        plans: its Plans, by name.
         variant: the one that the client loads.
         kind: which client it is.
     """
-    without = [name for name, hosted in plans.items() if variant is not None and variant not in hosted]
+    without = {
+        name: plan.missing.get(variant)
+        for name, plan in plans.items()
+        if variant is not None and variant not in plan.variants
+    }
     unset = [key for key in (kind.config if kind else ()) if process.client_config.get(key) is None]
     return [
-        *(f"the Plan '{name}' is not hosted as {variant}" for name in without),
+        *(
+            f"the Plan '{name}' is not hosted as {variant}" + (f": {why}" if why else "")
+            for name, why in without.items()
+        ),
         *(f"the client_config has no {key}" for key in unset),
     ]

@@ -80,10 +80,20 @@ class HostedPlan:
     Attributes:
         id: the store's number of it.
         variants: its forms, with the keys of their blobs.
+        missing: for variants that it cannot have, the reason, as its owner's fedplan told it.
     """
 
     id: int
     variants: Mapping[str, Variant[str]]
+    missing: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewPlan(Generic[Content]):
+    """A Plan that is about to be hosted; see `HostedPlan`."""
+
+    variants: Mapping[str, Variant[Content]]
+    missing: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +133,7 @@ class NewProcess(Generic[Content]):
         model: the State of the tensors that change.
         frozen: the State of the others, if there are any.
         averaging_plan: the averaging Plan, if it has one.
-        plans: for each Plan's name, its variants.
+        plans: its Plans, by name.
         protocols: for each Protocol's name, the Protocol.
     """
 
@@ -136,7 +146,7 @@ class NewProcess(Generic[Content]):
     model: Content
     frozen: Content | None
     averaging_plan: Content | None
-    plans: Mapping[str, Mapping[str, Variant[Content]]]
+    plans: Mapping[str, NewPlan[Content]]
     protocols: Mapping[str, Content]
 
 

@@ -48,6 +48,7 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(text("ALTER TABLE processes DROP COLUMN changing"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN frozen"))
         await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
+        await db.execute(text("ALTER TABLE plans DROP COLUMN missing"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         await db.execute(text("INSERT INTO processes VALUES (1, 'm', '1.0', '{}', '{}', '[]', NULL, 0)"))
         await db.execute(text("INSERT INTO plans VALUES (1, 1, 'p')"))
@@ -56,7 +57,7 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
     async with again.reading() as db:
         process = await catalogue.get_process(db, 1)
         hosted = await catalogue.hosted(db, process)
-        assert hosted.plans == {"p": HostedPlan(1, {"list": Variant("plans/x", None)})}
+        assert hosted.plans == {"p": HostedPlan(1, {"list": Variant("plans/x", None)}, {})}
         assert (process.changing, process.frozen) == (None, None)
     await again.aclose()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedplan.plan.variants.variants import errors_from_tags
+from fedplan.plan.variants.variants import Variants, errors_from_tags, missing_from_tags
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,11 @@ from fedplan.plan.variants.variants import errors_from_tags
 )
 def test_tags_tell_how_exact_variants_are(tags: list[str], errors: dict[str, float]) -> None:
     assert errors_from_tags(tags) == errors
+
+
+def test_tags_tell_why_a_variant_is_missing() -> None:
+    why = "'aten.bitwise_and' (train.py:3) cannot be said in tfjs:\nit has none"
+    assert missing_from_tags(Variants(missing={"tfjs": why}).tags) == {"tfjs": why}
+    assert missing_from_tags(["#fedplan-missing:tfjs:", "#fedplan-missing:TFJS:x", "tfjs:x"]) == {}
+    (told,) = missing_from_tags(Variants(missing={"tfjs": "x" * 5000}).tags).values()
+    assert told == "x" * 1000

@@ -10,14 +10,14 @@ from fedplan.errors import AggregationError, ConfigError, HostingError, PlanErro
 from fedplan.grid import cycles
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import NewProcess, Variant
+from fedplan.grid.records import NewPlan, NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import Plan, split_variants
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import changing_tensors, check_private
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
-from fedplan.wire.messages import HostTrainingRequest, Success
+from fedplan.wire.messages import PLAN_VARIANTS, HostTrainingRequest, Success
 
 _LONGEST_NAME = 200
 
@@ -57,13 +57,13 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
         check_authentication(server_config.authentication)
     with _about("model"):
         state, layout = _read_model(_unhex(request.model))
-    plans, variants = dict[str, Plan](), {}
+    plans, new_plans = dict[str, Plan](), {}
     for name, text in request.plans.items():
         with _about(f"Plan '{name}'"):
             data = _unhex(text)
             plan = _read_plan(name, data, layout, request.client_config)
             plans[name] = plan
-            variants[name] = _variants(plan, data)
+            new_plans[name] = _new_plan(plan, data)
     with _about("model"):
         check_private(plans)
     protocols = {}
@@ -92,7 +92,7 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
         model=state.serialize(),
         frozen=frozen,
         averaging_plan=averaging_plan,
-        plans=variants,
+        plans=new_plans,
         protocols=protocols,
     )
 
@@ -135,9 +135,10 @@ def _read_plan(name: str, data: bytes, layout: Layout, client_config: Mapping[st
     return plan
 
 
-def _variants(plan: Plan, data: bytes) -> Mapping[str, Variant[bytes]]:
-    errors = plan.variants.errors
-    return {kind: Variant(part, errors.get(kind)) for kind, part in split_variants(data).items()}
+def _new_plan(plan: Plan, data: bytes) -> NewPlan[bytes]:
+    errors, missing = plan.variants.errors, plan.variants.missing
+    found = {kind: Variant(part, errors.get(kind)) for kind, part in split_variants(data).items()}
+    return NewPlan(found, {kind: why for kind, why in missing.items() if kind in PLAN_VARIANTS})
 
 
 def _read_protocol(name: str, data: bytes) -> bytes:
@@ -194,11 +195,14 @@ async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
         frozen=None if new.frozen is None else await put("models", new.frozen),
         averaging_plan=await put("plans", new.averaging_plan) if new.averaging_plan else None,
         plans={
-            name: {
-                kind: Variant(await put("plans", variant.content), variant.error)
-                for kind, variant in variants.items()
-            }
-            for name, variants in new.plans.items()
+            name: NewPlan(
+                {
+                    kind: Variant(await put("plans", variant.content), variant.error)
+                    for kind, variant in plan.variants.items()
+                },
+                plan.missing,
+            )
+            for name, plan in new.plans.items()
         },
         protocols={name: await put("protocols", data) for name, data in new.protocols.items()},
     )

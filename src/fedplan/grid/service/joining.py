@@ -52,8 +52,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     hosted = await _asked_for(grid, worker, request)
     process = hosted.process
     caller = caller.loading(request.receive_operations_as)
-    hosted_as = {name: plan.variants for name, plan in hosted.plans.items()}
-    why_not = obstacles(process, hosted_as, caller.variant, caller.kind)
+    why_not = obstacles(process, hosted.plans, caller.variant, caller.kind)
     if why_not:
         _tell_withheld(grid, process, caller, why_not)
     now = grid.clock()

@@ -1,13 +1,12 @@
 """What the owner sees of the hosted models."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fedplan.errors import NotFoundError
 from fedplan.grid import cycles
 from fedplan.grid.callers import KINDS, obstacles
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, Phase, Process
+from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
 from fedplan.grid.store.overview import Overview, overview
 from fedplan.wire.messages import (
     PLAN_VARIANTS,
@@ -61,10 +60,13 @@ def _model(process: Process, seen: Overview) -> ModelStatus:
     )
 
 
-def _plan(name: str, hosted: Mapping[str, float | None]) -> PlanStatus:
-    found = [variant for variant in PLAN_VARIANTS if variant in hosted]
+def _plan(name: str, hosted: HostedPlan) -> PlanStatus:
+    found = hosted.variants
     return PlanStatus(
-        name=name, variants=[VariantStatus(variant=variant, error=hosted[variant]) for variant in found]
+        name=name,
+        variants=[
+            VariantStatus(variant=kind, error=found[kind].error) for kind in PLAN_VARIANTS if kind in found
+        ],
     )
 
 

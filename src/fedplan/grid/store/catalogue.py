@@ -59,12 +59,12 @@ async def add_process(db: Db, new: NewProcess[str], now: float) -> tuple[int, in
         process_id = await db.scalar(processes.insert().returning(processes.c.id), values)
     except IntegrityError:
         raise name_taken(new.name, new.version) from None
-    for name, variants in new.plans.items():
-        plan = {"process_id": process_id, "name": name}
-        plan_id = await db.scalar(plans.insert().returning(plans.c.id), plan)
+    for name, plan in new.plans.items():
+        row = {"process_id": process_id, "name": name, "missing": json.dumps(plan.missing)}
+        plan_id = await db.scalar(plans.insert().returning(plans.c.id), row)
         rows = [
             {"plan_id": plan_id, "variant": kind, "blob": variant.content, "error": variant.error}
-            for kind, variant in variants.items()
+            for kind, variant in plan.variants.items()
         ]
         await db.execute(plan_variants.insert(), rows)
     for name, blob in new.protocols.items():
@@ -79,42 +79,34 @@ def name_taken(name: str, version: str) -> NameTakenError:
 
 async def hosted(db: Db, process: Process) -> Hosted:
     """A process with its Plans and Protocols."""
-    query = (
-        select(plans.c.id, plans.c.name, plan_variants.c.variant, plan_variants.c.blob, plan_variants.c.error)
-        .join(plan_variants, plan_variants.c.plan_id == plans.c.id)
-        .where(plans.c.process_id == process.id)
-        .order_by(plans.c.id)
-    )
-    found: dict[str, HostedPlan] = {}
-    for row in await db.execute(query):
-        forms = found.setdefault(row.name, HostedPlan(row.id, {})).variants
-        found[row.name] = HostedPlan(row.id, {**forms, row.variant: Variant(row.blob, row.error)})
     those = select(protocols).where(protocols.c.process_id == process.id).order_by(protocols.c.id)
+    found = await hosted_plans(db, processes.c.id == process.id)
     return Hosted(
         process,
-        found,
+        found.get(process.id, {}),
         {row.name: HostedProtocol(row.id, row.blob) for row in await db.execute(those)},
     )
 
 
-async def variants(
-    db: Db, *which: ColumnElement[bool]
-) -> Mapping[int, Mapping[str, Mapping[str, float | None]]]:
-    """The errors of the variants of Plans: by process, the Plan's name, and the variant.
+async def hosted_plans(db: Db, *which: ColumnElement[bool]) -> Mapping[int, Mapping[str, HostedPlan]]:
+    """The Plans of FL processes, by process and by name.
 
     Args:
         db: the connection.
         which: what holds for the processes.
     """
     query = (
-        select(plans.c.process_id, plans.c.name, plan_variants.c.variant, plan_variants.c.error)
+        select(plans, plan_variants.c.variant, plan_variants.c.blob, plan_variants.c.error)
         .select_from(processes.outerjoin(plans).outerjoin(plan_variants))  # so it goes by the processes
         .where(*which, plan_variants.c.variant.is_not(None))
         .order_by(plans.c.id)
     )
-    found: dict[int, dict[str, dict[str, float | None]]] = {}
+    found: dict[int, dict[str, HostedPlan]] = {}
     for row in await db.execute(query):
-        found.setdefault(row.process_id, {}).setdefault(row.name, {})[row.variant] = row.error
+        those = found.setdefault(row.process_id, {})
+        forms = those[row.name].variants if row.name in those else {}
+        whole = {**forms, row.variant: Variant(row.blob, row.error)}
+        those[row.name] = HostedPlan(row.id, whole, json.loads(row.missing or "{}"))
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select, Table, and_, func, select
 
-from fedplan.grid.records import Checkpoint, Cycle, Phase, Process
+from fedplan.grid.records import Checkpoint, Cycle, HostedPlan, Phase, Process
 from fedplan.grid.store import catalogue
 from fedplan.grid.store.catalogue import read_checkpoint, read_process
 from fedplan.grid.store.connection import Db
@@ -26,14 +26,14 @@ class Overview:
         cycles: the latest cycle of each, by the process's id.
         checkpoints: the newest checkpoints of each, newest first.
         failed: the latest failed cycle of each, where one failed.
-        plans: the Plans of each by name, with the error of each variant.
+        plans: the Plans of each, by name.
     """
 
     processes: Sequence[Process]
     cycles: Mapping[int, Cycle]
     checkpoints: Mapping[int, Sequence[Checkpoint]]
     failed: Mapping[int, Cycle]
-    plans: Mapping[int, Mapping[str, Mapping[str, float | None]]]
+    plans: Mapping[int, Mapping[str, HostedPlan]]
 
 
 async def overview(db: Db, name: str | None) -> Overview:
@@ -53,7 +53,7 @@ async def overview(db: Db, name: str | None) -> Overview:
         {cycle.process_id: cycle for cycle in latest},
         {id: sorted(some, key=lambda one: -one.number) for id, some in listed.items()},
         {cycle.process_id: cycle for cycle in failures},
-        await catalogue.variants(db, *_named(name)),
+        await catalogue.hosted_plans(db, *_named(name)),
     )
 
 

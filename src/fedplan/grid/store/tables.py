@@ -61,9 +61,10 @@ plans = Table(
     Column("id", _ID, primary_key=True),
     Column("process_id", ForeignKey("processes.id"), nullable=False),
     Column("name", String(200), nullable=False),
+    Column("missing", Text),
     UniqueConstraint("process_id", "name"),
 )
-"""Plans that workers run."""
+"""Plans that workers run. `missing` is JSON; see `records.HostedPlan`."""
 
 plan_variants = Table(
     "plan_variants",

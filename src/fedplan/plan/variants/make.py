@@ -56,6 +56,8 @@ def with_variants(
             if variants is not None:
                 raise
             logger.warning("the Plan '%s' is hosted without its %s variant: %s", plan.name, name, reason)
+            missing = {**whole.variants.missing, name: str(reason)}
+            whole = dataclasses.replace(whole, variants=dataclasses.replace(whole.variants, missing=missing))
     return whole
 
 

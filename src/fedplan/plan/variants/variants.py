@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from fedplan.wire import schema
 
+_MISSING_TAG = "#fedplan-missing"
+_MISSING = re.compile(rf"{_MISSING_TAG}:([a-z]+):(.{{1,1000}})", re.DOTALL)
 _ERROR_TAG = "#fedplan-error"
 _ERROR = re.compile(rf"{_ERROR_TAG}:([a-z]+):(\d{{1,20}}(?:\.\d{{1,20}})?(?:e[+-]?\d{{1,3}})?)", re.ASCII)
 
@@ -21,11 +23,13 @@ class Variants:
         tfjs: the role that browsers run; None when there is none.
         errors: for each variant that was compared with the op list, its greatest error (see
             `fedplan.plan.variants.conformance`).
+        missing: for each variant that the Plan cannot have, the reason.
     """
 
     torchscript: bytes = b""
     tfjs: schema.Role | None = None
     errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def names(self) -> list[str]:
         """The variants that there are, by the values of `receive_operations_as`, `list` left out."""
@@ -33,8 +37,11 @@ class Variants:
 
     @property
     def tags(self) -> list[str]:
-        """Tags of a Plan message that carry the errors: ``#fedplan-error:tfjs:2.4e-07``."""
-        return [f"{_ERROR_TAG}:{variant}:{error:.3g}" for variant, error in self.errors.items()]
+        """Tags of a Plan message: ``#fedplan-error:tfjs:2.4e-07``, and why a variant is missing."""
+        return [
+            *(f"{_ERROR_TAG}:{variant}:{error:.3g}" for variant, error in self.errors.items()),
+            *(f"{_MISSING_TAG}:{variant}:{why[:1000]}" for variant, why in self.missing.items() if why),
+        ]
 
 
 def errors_from_tags(tags: Iterable[str]) -> dict[str, float]:
@@ -50,9 +57,18 @@ def errors_from_tags(tags: Iterable[str]) -> dict[str, float]:
     return errors
 
 
+def missing_from_tags(tags: Iterable[str]) -> dict[str, str]:
+    """Why the Plan lacks variants, as its author's fedplan told it."""
+    found = (_MISSING.fullmatch(tag) for tag in tags)
+    return {match[1]: match[2] for match in found if match is not None}
+
+
 def of_message(message: schema.Plan) -> Variants:
     """What a Plan message holds besides its op list."""
-    return Variants(message.torchscript, message.roles.get("tfjs"), errors_from_tags(message.tags))
+    tags = message.tags
+    return Variants(
+        message.torchscript, message.roles.get("tfjs"), errors_from_tags(tags), missing_from_tags(tags)
+    )
 
 
 def split_variants(data: bytes) -> dict[str, bytes]:
