@@ -172,7 +172,10 @@ def test_status_shows_who_cannot_run_a_plan(
     assert fedplan(*hosting).exit_code == 0
     row, below = plans_of(fedplan, grid_url, "masked")
     assert row[-1] == "–"
-    assert "masked 1.0: no syft.js: the Plan 'masks' is not hosted as tfjs: the operation 'aten.bitwise_and" in below
+    assert (
+        "masked 1.0: no syft.js: the Plan 'masks' is not hosted as tfjs: the operation 'aten.bitwise_and"
+        in below
+    )
 
 
 def test_status_says_once_what_holds_for_several_models(fedplan: Invoke, grid_url: str, host) -> None:

@@ -7,6 +7,19 @@ from typing import Any
 
 import torch
 
+from fedplan.errors import TraceError
+
+
+class ConfigNumbers(dict[str, torch.Tensor]):
+    """Numbers of the client_config by key."""
+
+    def __missing__(self, key: str) -> torch.Tensor:
+        """Says how a key comes to be here."""
+        raise TraceError(
+            f"the loss or a metric reads step.config['{key}'], and training_plan was not told of that key: "
+            f"pass config={[*self, key]}"
+        )
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepContext:

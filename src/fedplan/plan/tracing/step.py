@@ -12,7 +12,7 @@ from fedplan.errors import TraceError
 from fedplan.plan.signature import PlanOutput
 from fedplan.plan.spec import PlanOutputSpec
 from fedplan.plan.tracing.batch import Example, detached, loss_of
-from fedplan.plan.tracing.context import StepContext, wants_context
+from fedplan.plan.tracing.context import ConfigNumbers, StepContext, wants_context
 from fedplan.plan.tracing.module import module_tensors
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.optimizer.update import Update
@@ -95,7 +95,8 @@ class Step:
         if self.has_context:
             pairs = zip(self._tensors, received, strict=True)
             kept = {name: _as_held(value, self._tensors[name].dtype) for name, value in pairs}
-            settings = {key: value.reshape(()) for key, value in zip(self._config, config, strict=True)}
+            pairs = zip(self._config, config, strict=True)
+            settings = ConfigNumbers((key, value.reshape(())) for key, value in pairs)
             number, cycle = (value.reshape(()) for value in numbers)
             context = StepContext({}, kept, number, cycle, settings)
         data, target = self._example.filled(batch)
@@ -124,7 +125,10 @@ class Step:
             cost.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             seen = detached(output)
-            measured = [self._score(score, seen, target, context) for score in self._scores.values()]
+            measured = [
+                self._score(f"the metric '{name}'", score, seen, target, context)
+                for name, score in self._scores.items()
+            ]
         return cost.detach(), measured, [t.grad for t in trained], tensors
 
     def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -137,7 +141,11 @@ class Step:
         return tensors | {name: buffer.clone() for name, buffer in others.items()}
 
     def _cost(self, output: Any, target: Any, context: StepContext | None) -> torch.Tensor:
-        cost = loss_of(output) if self._loss is None else self._score(self._loss, output, target, context)
+        cost = (
+            loss_of(output)
+            if self._loss is None
+            else self._score("the loss", self._loss, output, target, context)
+        )
         if cost.dim() != 0:
             raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
         if not cost.requires_grad:
@@ -147,9 +155,22 @@ class Step:
             )
         return cost
 
-    def _score(self, score: Score, output: Any, target: Any, context: StepContext | None) -> torch.Tensor:
+    def _score(
+        self, what: str, score: Score, output: Any, target: Any, context: StepContext | None
+    ) -> torch.Tensor:
         given = (output,) if self._example.target is None else (output, target)
-        return score(*given, step=context) if wants_context(score) else score(*given)
+        found = score(*given, step=context) if wants_context(score) else score(*given)
+        if not isinstance(found, torch.Tensor):
+            kind = (
+                "number"
+                if isinstance(found, float | int | torch.SymFloat | torch.SymInt)
+                else type(found).__name__
+            )
+            raise TraceError(
+                f"{what} returns a {kind}, and must return a tensor of one number: leave `.item()` and "
+                "`float(…)` out, and do not forget `return`"
+            )
+        return found
 
 
 def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:

@@ -285,8 +285,8 @@ def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[Non
     except Exception as error:
         place = place_of(error)
         known = ways_out.of_layer(place)
-        why = f"PyTorch's tracer cannot follow it. {known}" if known else str(error)
-        raise TraceError(f"the function failed while it was traced{_at(place)}: {why}") from error
+        why = f"PyTorch's tracer cannot follow it. {known}" if known else ways_out.of_message(str(error))
+        raise TraceError(f"the function failed while it was traced{_at(place)}: {why or error}") from error
 
 
 def _at(place: str | None) -> str:

@@ -89,6 +89,11 @@ def training_plan(
         TraceError: the step cannot be traced, or the optimizer cannot be part of a Plan.
         UnsupportedOpError: the step uses an operation outside the op table.
     """
+    if not isinstance(lr, str | float | int):
+        raise TraceError(
+            f"lr is a {type(lr).__name__}: give the client_config key of the learning rate, such as lr='lr', "
+            "or a number that the Plan keeps"
+        )
     batch = Example.read(example)
     state = module_state(model)
     trainable = {key: p for key, p in model.named_parameters() if p.requires_grad}

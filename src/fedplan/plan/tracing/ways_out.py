@@ -19,6 +19,19 @@ LAYERS: Mapping[str, str] = {
 """Advice by the class of the layer that was running."""
 
 
+_READS = "is not supported for tensor subclasses"  # in what PyTorch says of `.numpy()`
+
+
+def of_message(message: str) -> str | None:
+    """What a message of PyTorch's means for a Plan, where it says something else."""
+    if _READS in message:
+        return (
+            "a tensor's values are read into Python, by `.numpy()`. A Plan has no Python: compute with "
+            "torch, and have metrics in `metrics=`."
+        )
+    return None
+
+
 def of_layer(place: str | None) -> str | None:
     """The advice for the layer of a place, such as ``net.py:12 in encoder.0: BatchNorm1d``."""
     return None if place is None else LAYERS.get(place.rpartition(" ")[2])
