@@ -97,21 +97,23 @@ class UnsupportedOpError(PlanError):
 
 
 class TranslationError(PlanError):
-    """An operation that cannot be said in the terms of another framework.
+    """An operation, or an input, that a Plan cannot have in the terms of another framework.
 
     Attributes:
-        op: name of the operation, such as ``aten.sort.default``.
+        op: name of the operation, such as ``aten.sort.default``, or of the input.
         variant: in which variant it cannot be said: tfjs or TorchScript.
         source: ``file:line`` in the author's code, when it is known.
         layer: the layer of the network, such as ``encoder.0: Dropout``, when it is known.
     """
 
-    def __init__(self, op: str, variant: str, *, source: str | None, why: str) -> None:
+    def __init__(
+        self, op: str, variant: str, *, source: str | None, why: str, kind: str = "operation"
+    ) -> None:
         self.op = op
         self.variant = variant
         self.source, self.layer = _line_and_layer(source)
         place = f" (at {source})" if source else ""
-        super().__init__(f"the operation '{op}'{place} cannot be said in {variant}. {why}")
+        super().__init__(f"the {kind} '{op}'{place} cannot be said in {variant}. {why}")
 
 
 class VariantError(PlanError):

@@ -86,9 +86,10 @@ def make_variant(plan: Plan, variant: str) -> Plan:
         raise PlanFormatError(f"a Plan has no variant '{variant}'; there are {', '.join(FORMS)}")
     for item in plan.inputs:
         if item.spec is not None and item.spec.type in _PYTHON_ONLY:
-            raise TranslationError(item.name, variant, source=None, why=_PYTHON_ONLY[item.spec.type])
+            why = _PYTHON_ONLY[item.spec.type]
+            raise TranslationError(item.name, variant, source=None, why=why, kind="input")
         if item.role is Role.PRIVATE:
-            raise TranslationError(item.name, variant, source=None, why=_PRIVATE)
+            raise TranslationError(item.name, variant, source=None, why=_PRIVATE, kind="input")
     made: dict[str, Any] = {variant: FORMS[variant].make(plan)}
     return dataclasses.replace(plan, variants=dataclasses.replace(plan.variants, **made))
 
