@@ -96,7 +96,7 @@ def test_the_number_of_the_cycle_is_an_input_where_the_loss_reads_it() -> None:
     once, thrice = (plan(*given, torch.tensor([cycle]))[0] for cycle in (1, 3))
     torch.testing.assert_close(once, 3 * thrice)
     for variant in ("tfjs", "torchscript"):
-        with pytest.raises(TranslationError, match="the input 'cycle' .* told the number of the cycle"):
+        with pytest.raises(TranslationError, match=r"the input 'cycle' .* told the number of the cycle"):
             make_variant(plan, variant)
 
 
