@@ -64,10 +64,23 @@ def _zeros(size: Sequence[int], **options: Any) -> torch.Tensor:
     return torch.zeros(size, dtype=options.get("dtype"))
 
 
+def _transpose(x: torch.Tensor, one: int, other: int) -> torch.Tensor:
+    """As PyTorch's own decomposition, which takes milliseconds: networks transpose everywhere."""
+    dims = [*range(x.dim())]
+    if dims:
+        dims[one], dims[other] = dims[other], dims[one]
+    return x.permute(dims)
+
+
+def _t(x: torch.Tensor) -> torch.Tensor:
+    return x.permute([*range(x.dim())][::-1])
+
+
 # A copy of a view is a view here: a Plan's values are never written to.
 AFTER: Mapping[Any, Callable[..., Any]] = {
     aten._efficientzerotensor.default: _zeros,
     aten._neg_view.default: torch.neg,
+    aten._unsafe_view.default: aten.view.default,
     aten.addbmm.default: _addbmm,
     aten.addmv.default: _addmv,
     aten.angle.default: _angle,
@@ -76,6 +89,8 @@ AFTER: Mapping[Any, Callable[..., Any]] = {
     aten.narrow_copy.default: torch.narrow,
     aten.permute_copy.default: torch.permute,
     aten.round.decimals: _round,
+    aten.t.default: _t,
+    aten.transpose.int: _transpose,
     aten.unbind_copy.int: torch.unbind,
     aten.var_mean.correction: _variance_and_mean,
     aten.view_copy.default: torch.reshape,
