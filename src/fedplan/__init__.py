@@ -126,6 +126,9 @@ _HOME = {
     "State": "fedplan.wire",
 }
 
+_PACKAGES = ("client", "data", "grid", "plan", "wire")
+"""What more there is of each: loaded on first use too."""
+
 __all__ = [
     "Accepted",
     "BatchEnd",
@@ -185,6 +188,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"fedplan.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'fedplan' has no attribute '{name}'")
     value = getattr(importlib.import_module(_HOME[name]), name)

@@ -54,11 +54,15 @@ def run(
             "--seed",
             metavar="N",
             min=0,
-            help="Draw the Plan's random inputs with this seed; without it, the State must hold them.",
+            help="Draw the random inputs with this seed, as for step 0 of cycle 0; without it, the State "
+            "must hold them.",
         ),
     ] = None,
 ) -> None:
     """Run a Plan on the tensors of a State, and write what it returns as a State.
+
+    In Python, `fedplan.SyftModel(params=[...]).serialize()` gives the bytes of a State of some tensors, and
+    `fedplan.SyftModel.parse(data).params` the tensors of its bytes.
 
     Example:
 

@@ -125,6 +125,10 @@ class Plan:
             PlanExecutionError: an operation failed.
         """
         if random is not None:
+            if not isinstance(random, RandomStream):
+                raise PlanInputError(
+                    f"`random` is a {type(random).__name__}, and must be a stream: random=RandomStream(7)"
+                )
             rows = self._rows(data)
             data = (*data, *self.draw(random, rows, cycle=cycle, step=step))
         tensors = self.arguments(data)
@@ -140,7 +144,8 @@ class Plan:
         if len(data) != len(self.inputs):
             names = ", ".join(item.name for item in self.inputs)
             drawn = sum(item.is_random for item in self.inputs)
-            advice = "; `random=RandomStream()` draws the random ones" if drawn else ""
+            lacks_them = drawn and len(data) == len(self.inputs) - drawn
+            advice = "; `random=RandomStream()` (`--seed`) draws the random ones" if lacks_them else ""
             raise PlanInputError(
                 f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not "
                 f"{len(data)}{advice}"
@@ -236,8 +241,9 @@ class Plan:
             PlanExecutionError: an operation cannot work with these shapes.
         """
         if len(shapes) != len(self.inputs):
+            names = ", ".join(item.name for item in self.inputs)
             raise PlanInputError(
-                f"the Plan '{self.name}' takes {len(self.inputs)} arguments, not {len(shapes)}"
+                f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not {len(shapes)}"
             )
         for (shape, dtype), item in zip(shapes, self.inputs, strict=True):
             item.check(shape, dtype)

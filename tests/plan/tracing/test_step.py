@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedplan.errors import TraceError
+from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan import training_plan
 
 EXAMPLE = torch.zeros(5, 4), torch.zeros(5, dtype=torch.int64)
@@ -17,6 +17,16 @@ class ReadsNumPy(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.largest = x.numpy().max()
         return super().forward(x)
+
+
+class ReadsItem(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * x.sum().item()
+
+
+class Sparse(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.to_sparse())
 
 
 @pytest.mark.parametrize(
@@ -39,11 +49,16 @@ class ReadsNumPy(nn.Linear):
             {"model": ReadsNumPy(4, 3)},
             r"test_step.py:\d+ in ReadsNumPy: .* `\.numpy\(\)`.* compute with torch",
         ),
+        ({"model": ReadsItem(4, 3)}, r"test_step.py:\d+ in ReadsItem.*`\.item\(\)`.* Keep values in tensors"),
+        ({"model": Sparse(4, 3)}, r"test_step.py:\d+ in Sparse: a Plan has no sparse tensors"),
+        ({"loss": nn.CrossEntropyLoss}, r"the loss is the class CrossEntropyLoss: call it"),
+        ({"metrics": {"off": nn.L1Loss}}, r"the metric 'off' is the class L1Loss"),
+        ({"optimizer": "adam"}, "`optimizer` is 'adam': give a class such as torch.optim.Adam"),
         ({"lr": None}, "lr is a NoneType: give the client_config key"),
         ({"lr": torch.tensor(0.1)}, "lr is a Tensor"),
     ],
 )
 def test_what_a_step_must_not_be(changes: dict[str, Any], message: str) -> None:
     given = {"model": nn.Linear(4, 3), "loss": F.cross_entropy, "example": EXAMPLE} | changes
-    with pytest.raises(TraceError, match=message):
+    with pytest.raises((TraceError, UnsupportedOpError), match=message):
         training_plan(**given)

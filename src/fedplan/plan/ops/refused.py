@@ -6,8 +6,8 @@ _READS_VALUE = "aten._local_scalar_dense"
 """The operation that moves a tensor's value into Python."""
 
 DEPENDS_ON_VALUES = (
-    "Its result, or the shape of its result, depends on values read into Python, which a Plan cannot do. "
-    "Use `torch.where` or a product with a mask."
+    "Its result, or the shape of its result, depends on values read into Python (`.item()`, `float(t)`, "
+    "`x[mask]`), which a Plan cannot do. Keep values in tensors: use `torch.where` or a product with a mask."
 )
 
 _CHANCE = (

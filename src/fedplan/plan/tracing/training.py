@@ -94,6 +94,12 @@ def training_plan(
             f"lr is a {type(lr).__name__}: give the client_config key of the learning rate, such as lr='lr', "
             "or a number that the Plan keeps"
         )
+    for what, score in {
+        "loss": loss,
+        **{f"metric '{name}'": score for name, score in (metrics or {}).items()},
+    }.items():
+        if isinstance(score, type):
+            raise TraceError(f"the {what} is the class {score.__name__}: call it, {score.__name__}()")
     batch = Example.read(example)
     state = module_state(model)
     trainable = {key: p for key, p in model.named_parameters() if p.requires_grad}

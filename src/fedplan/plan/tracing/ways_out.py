@@ -19,17 +19,19 @@ LAYERS: Mapping[str, str] = {
 """Advice by the class of the layer that was running."""
 
 
-_READS = "is not supported for tensor subclasses"  # in what PyTorch says of `.numpy()`
+_MEANT: Mapping[str, str] = {
+    "is not supported for tensor subclasses": (
+        "a tensor's values are read into Python, by `.numpy()`. A Plan has no Python: compute with "
+        "torch, and have metrics in `metrics=`."
+    ),
+    "_to_sparse": "a Plan has no sparse tensors: leave `.to_sparse()` out.",
+}
+"""What messages of PyTorch's mean for a Plan, by what stands in them."""
 
 
 def of_message(message: str) -> str | None:
     """What a message of PyTorch's means for a Plan, where it says something else."""
-    if _READS in message:
-        return (
-            "a tensor's values are read into Python, by `.numpy()`. A Plan has no Python: compute with "
-            "torch, and have metrics in `metrics=`."
-        )
-    return None
+    return next((meant for part, meant in _MEANT.items() if part in message), None)
 
 
 def of_layer(place: str | None) -> str | None:

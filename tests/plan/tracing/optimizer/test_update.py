@@ -153,6 +153,20 @@ def test_a_parameter_that_the_loss_ignores_is_left_alone_as_optimizers_do() -> N
     assert len(zeros(plan)) == 1 + 2 * 2  # a step, and two moments for weight and bias of the used layer
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.NAdam, torch.optim.Adamax])
+def test_what_it_divides_by_at_first_is_as_exact_as_its_own(kind: Any) -> None:
+    """1 - 0.999 is 1.3e-5 off, relatively, where 0.999 is a float32."""
+    start, eager = model(), model()
+    optimizer = kind(eager.parameters(), lr=1.0)
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=kind)
+    x, y = batch()
+    F.cross_entropy(eager(x), y).backward()
+    optimizer.step()
+    _, *new = plan(x, y, 1.0, *model_parameters(start), *zeros(plan))
+    for before, ours, theirs in zip(model_parameters(start), new, eager.parameters(), strict=False):
+        torch.testing.assert_close(ours - before, theirs - before, rtol=1e-6, atol=1e-6)
+
+
 def test_a_count_that_is_the_same_for_all_parameters_is_kept_once() -> None:
     plan = training_plan(model(), F.cross_entropy, example=batch(), optimizer=torch.optim.AdamW)
     assert [i.name for i in plan.inputs if i.name == "optimizer step"] == ["optimizer step"]

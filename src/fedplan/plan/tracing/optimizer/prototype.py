@@ -93,6 +93,11 @@ def _made(
     owned: Sequence[torch.Tensor],
 ) -> Optimizer:
     """An optimizer of these settings for tensors of our own."""
+    if not callable(optimizer) and not isinstance(optimizer, Optimizer):
+        raise TraceError(
+            f"`optimizer` is {optimizer!r}: give a class such as torch.optim.Adam, a functools.partial of "
+            "one, or an optimizer that was made for the model"
+        )
     if isinstance(optimizer, Optimizer):
         name = type(optimizer).__name__
         make = _remake(optimizer, parameters)

@@ -2,7 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +15,13 @@ class _Rewriting(TorchFunctionMode):
     """Numbers such as the learning rate stay tensors where an optimizer would read them.
 
     ``p.add_(g, alpha=-lr)`` becomes ``p.add_(g * -lr)``, and so with a `value` and with a number to fill by;
-    ``t.item()`` is ``t``.
+    ``t.item()`` is ``t``. What Adam and others divide by, ``1 - beta**t``, is ``-expm1(t * log(beta))``: for
+    the difference a float32 near one has too few digits, and outside of a Plan it is computed in float64.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._powers: list[tuple[torch.Tensor, torch.Tensor]] = []  # each with the logarithm of itself
 
     def __torch_function__(
         self,
@@ -31,11 +37,33 @@ class _Rewriting(TorchFunctionMode):
             return func(args[0], _scaled(args[1], given.pop("alpha"), args[0]), **given)
         if isinstance(value, torch.Tensor) and name.rstrip("_") in {"addcmul", "addcdiv"}:
             return func(args[0], _scaled(args[1], given.pop("value"), args[0]), *args[2:], **given)
+        if name in {"__rpow__", "pow"} and (found := _power(args)) is not None:
+            base, exponent = found
+            made = func(*args, **given)
+            self._powers.append((made, exponent * math.log(base)))
+            return made
+        if name in {"__rsub__", "rsub"} and args[1] == 1:
+            for power, logarithm in self._powers:
+                if power is args[0]:
+                    return -torch.expm1(logarithm)
         if name == "item":
             return args[0].reshape(())
         if name == "full_like" and isinstance(args[1], torch.Tensor):
             return torch.zeros_like(args[0], **given) + args[1].detach()
         return func(*args, **given)
+
+
+def _power(args: Sequence[Any]) -> tuple[float, torch.Tensor] | None:
+    """Base and exponent of a number below one to the power of one number in a tensor."""
+    for base, exponent in (args[:2], args[1::-1]):
+        if (
+            isinstance(base, float)
+            and isinstance(exponent, torch.Tensor)
+            and exponent.dim() == 0
+            and 0 < base < 1
+        ):
+            return base, exponent
+    return None
 
 
 def _scaled(value: torch.Tensor, factor: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
