@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
-from fedplan.errors import TraceError
-from fedplan.plan import trace
+from fedplan.errors import TraceError, UnsupportedOpError
+from fedplan.plan import trace, training_plan
 from tests.plan.tracing.agreement import Batch, check_function, check_training
 
 
@@ -290,6 +290,17 @@ def bags(rows: int) -> tuple[list[torch.Tensor], torch.Tensor]:
 def test_bags_of_words_of_one_length(mode: str, padding_idx: int | None) -> None:
     torch.manual_seed(0)
     check_training(lambda: Words(mode=mode, padding_idx=padding_idx), bags)
+
+
+def test_bags_are_not_scaled_by_frequency_as_pytorch_does_it() -> None:
+    words = torch.tensor([[0, 2, 0]])
+    weight = torch.zeros(3, 1, requires_grad=True)
+    F.embedding_bag(words, weight, mode="sum", scale_grad_by_freq=True).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.flatten().tolist() == [1.0, 0.0, 0.5]  # and not 2/2, 0, 1/1: then this can be allowed
+    bag = nn.Sequential(nn.EmbeddingBag(9, 4, mode="sum", scale_grad_by_freq=True), nn.Linear(4, 3))
+    with pytest.raises(UnsupportedOpError, match=r"in 0: EmbeddingBag.*nn\.Embedding\(…, scale_grad_by_freq"):
+        training_plan(bag, F.cross_entropy, example=(words.repeat(4, 1), torch.zeros(4, dtype=torch.int64)))
 
 
 class Sentences(nn.Module):

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from fedplan.errors import UnsupportedOpError
+from fedplan.plan.tracing import source
 from fedplan.plan.tracing.decompositions.sampling import triu_indices
 
 aten = torch.ops.aten
@@ -81,7 +83,7 @@ def _embedding_bag_of_offsets(
     weight: torch.Tensor,
     indices: torch.Tensor,
     offsets: torch.Tensor,
-    scale_grad_by_freq: bool = False,
+    _scale_grad_by_freq: bool = False,
     mode: int = 0,
     sparse: bool = False,
     per_sample_weights: torch.Tensor | None = None,
@@ -91,7 +93,7 @@ def _embedding_bag_of_offsets(
     """Bags of words that lie one after the other, each beginning at its offset."""
     offsets = offsets[:-1] if include_last_offset else offsets
     bags = torch.searchsorted(offsets, torch.arange(indices.shape[0], dtype=offsets.dtype), right=True) - 1
-    rows = F.embedding(indices, weight, scale_grad_by_freq=scale_grad_by_freq)  # (words, width)
+    rows = F.embedding(indices, weight)  # (words, width)
     counted = indices != padding_idx if padding_idx >= 0 else torch.ones_like(indices, dtype=torch.bool)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.unsqueeze(1)
@@ -110,6 +112,11 @@ def _embedding_bag_of_offsets(
     return made, bags, sizes.to(torch.int64), torch.zeros_like(offsets)
 
 
+_SCALED_BY_FREQUENCY = (
+    "With scale_grad_by_freq, PyTorch's own gradient on the CPU divides by how often other words occur. Use "
+    "nn.Embedding(…, scale_grad_by_freq=True), and `.sum(1)` or `.mean(1)` of what it returns."
+)
+
 _MODES = {_SUM: 0, _AVERAGE: 1, "max": 2}
 
 
@@ -121,15 +128,17 @@ def embedding_bag(
     names = ("max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse", "per_sample_weights",
              "include_last_offset", "padding_idx")  # fmt: skip
     given = dict(zip(names, args, strict=False)) | options
+    if given.pop("scale_grad_by_freq", False):
+        raise UnsupportedOpError(
+            "aten._embedding_bag.default", source=source.here(), instead=_SCALED_BY_FREQUENCY
+        )
     words = input
     if not weight.is_floating_point():  # the order of arguments of long ago
         words, weight = weight, words
     if words.dim() != 2 or offsets is not None:
         return F.embedding_bag(words, weight, offsets, **given)
     norm = given.get("max_norm"), given.get("norm_type", 2.0)
-    rows = F.embedding(
-        words, weight, None, *norm, given.get("scale_grad_by_freq", False)
-    )  # (bags, words, width)
+    rows = F.embedding(words, weight, None, *norm)  # (bags, words, width)
     padding = given.get("padding_idx")
     mode = given.get("mode", _AVERAGE)
     if given.get("per_sample_weights") is not None:
