@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -112,7 +113,7 @@ def renew(model: nn.Module, counts: tuple[int, int], truth: bool) -> None:
         truth: what truth values become; before running not what they were when the Plan was traced.
     """
     for parameter in model.parameters():
-        parameter.copy_(torch.randn(parameter.shape) * 0.5)
+        parameter.copy_(torch.randn(parameter.shape) * _scale(parameter))
     for buffer in model.buffers():
         if buffer.is_floating_point():
             buffer.copy_(torch.rand(buffer.shape) + 0.5)  # a variance, for one, is not negative
@@ -120,6 +121,12 @@ def renew(model: nn.Module, counts: tuple[int, int], truth: bool) -> None:
             buffer.fill_(truth)
         else:
             buffer.copy_(torch.randint(*counts, buffer.shape))
+
+
+def _scale(parameter: torch.Tensor) -> float:
+    """Smaller for wide layers: rounding alone leaves too few digits of a loss in the thousands."""
+    width = parameter.numel() // parameter.shape[0] if parameter.dim() > 1 and parameter.numel() else 1
+    return 0.5 * min(1.0, math.sqrt(12 / width))
 
 
 def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
