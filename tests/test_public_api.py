@@ -4,6 +4,8 @@ import ast
 import inspect
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,11 @@ def test_every_error_is_drawn_in_the_tree_where_it_stands() -> None:
         parents = [base.__name__ for base in kind.__mro__[1:] if base.__name__ in defined]
         assert not parents or depth[parents[0]] < depth[name], name
         assert inspect.getdoc(kind)
+
+
+def test_packages_load_when_they_are_named() -> None:
+    script = "import fedplan; print(len(fedplan.plan.OPS), fedplan.wire.State.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    count, name = done.stdout.split()
+    assert int(count) > 100
+    assert name == "State"

@@ -110,6 +110,12 @@ def test_show_gives_json(fedplan: Invoke, project: Project) -> None:
     assert len(matmul["shapes"][0]) == 2
 
 
+def test_the_estimate_of_a_pinned_plan_is_for_its_own_size(fedplan: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "plan.pb").write_bytes(trace(torch.relu, torch.zeros(8, 4), pin_batch=True).serialize())
+    shown = fedplan("plan", "show", tmp_path / "plan.pb", "--batch", 5)
+    assert "One run at the size that the Plan is for holds" in shown.output
+
+
 class TestRandomInputs:
     @pytest.fixture
     def plan(self, tmp_path: Path) -> Plan:

@@ -52,7 +52,7 @@ def list_plan(plan: Plan, size: int, batch: int) -> Listing:
             for number, item in zip(plan.graph.outputs, plan.outputs, strict=True)
         ],
         operations=[_operation(node, values) for node in plan.graph.nodes],
-        estimate=_estimate(measured, batch),
+        estimate=_estimate(measured, batch if _any_size(plan) else None),
     )
 
 
@@ -69,7 +69,11 @@ def _measure(plan: Plan, batch: int) -> Measured | str:
         return str(error)
 
 
-def _estimate(measured: Measured | str, batch: int) -> dict[str, Any]:
+def _any_size(plan: Plan) -> bool:
+    return any(None in (item.shape or ()) for item in plan.inputs)
+
+
+def _estimate(measured: Measured | str, batch: int | None) -> dict[str, Any]:
     if isinstance(measured, str):
         return {"refused": measured}
     return {"batch": batch, "peak_bytes": measured.cost.peak_bytes, "work": measured.cost.work}

@@ -153,7 +153,9 @@ def _estimate(listing: "Listing") -> str:
     estimate = listing["estimate"]
     if "refused" in estimate:
         return f"Memory and work are not known: {estimate['refused']}"
+    size = estimate["batch"]
+    batch = " at the size that the Plan is for" if size is None else f" on a batch of {size}"
     return (
-        f"One run on a batch of {estimate['batch']} holds {in_bytes(estimate['peak_bytes'])} at most, "
+        f"One run{batch} holds {in_bytes(estimate['peak_bytes'])} at most, "
         f"and does about {estimate['work']:,} additions and multiplications."
     )

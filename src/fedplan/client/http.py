@@ -175,7 +175,8 @@ def _connection_error(error: httpx.RequestError, url: GridUrl, request: GridRequ
     )
     if isinstance(error, httpx.TimeoutException):
         done = "could not be reached" if unsent else "did not answer"
-        return GridTimeoutError(f"{url.origin} {done} in time ({request.endpoint})", sent=not unsent)
+        advice = "" if unsent else ". It may have done what it was asked for: look at `fedplan status`"
+        return GridTimeoutError(f"{url.origin} {done} in time ({request.endpoint}){advice}", sent=not unsent)
     if unsent:
         return GridConnectionError(
             f"{url.origin} could not be reached ({reason}). Is the grid running, and the URL right?",

@@ -89,17 +89,8 @@ def training_plan(
         TraceError: the step cannot be traced, or the optimizer cannot be part of a Plan.
         UnsupportedOpError: the step uses an operation outside the op table.
     """
-    if not isinstance(lr, str | float | int):
-        raise TraceError(
-            f"lr is a {type(lr).__name__}: give the client_config key of the learning rate, such as lr='lr', "
-            "or a number that the Plan keeps"
-        )
-    for what, score in {
-        "loss": loss,
-        **{f"metric '{name}'": score for name, score in (metrics or {}).items()},
-    }.items():
-        if isinstance(score, type):
-            raise TraceError(f"the {what} is the class {score.__name__}: call it, {score.__name__}()")
+    scores = dict(metrics or {})
+    _check_arguments(loss, scores, lr)
     batch = Example.read(example)
     state = module_state(model)
     trainable = {key: p for key, p in model.named_parameters() if p.requires_grad}
@@ -111,7 +102,6 @@ def training_plan(
     kept = _named(private, list(state))
     update = Update(optimizer, list(trainable.values()))
     update.prepare(lr)
-    scores = dict(metrics or {})
     step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value)
     spec = PlanInputSpec
     groups = [
@@ -162,6 +152,19 @@ def training_plan(
     names = list(trainable)
     trained = {names[number] for number in update.trained}
     return without_unread_inputs(without_idle_state(with_roles(plan, trained, kept)))
+
+
+def _check_arguments(loss: Score | None, metrics: Mapping[str, Score], lr: str | float) -> None:
+    """Refuses usual slips."""
+    if not isinstance(lr, str | float | int):
+        raise TraceError(
+            f"lr is a {type(lr).__name__}: give the client_config key of the learning rate, such as lr='lr', "
+            "or a number that the Plan keeps"
+        )
+    named = {"loss": loss, **{f"metric '{name}'": score for name, score in metrics.items()}}
+    for what, score in named.items():
+        if isinstance(score, type):
+            raise TraceError(f"the {what} is the class {score.__name__}: call it, {score.__name__}()")
 
 
 def _named(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
