@@ -217,7 +217,7 @@ class TestAnAveragingPlan:
             "host-training", **hosting("n", server={"iterative_plan": True}, averaging_plan=plan_for_two())
         )
         assert reply.status_code == 400
-        assert "takes 4 arguments, not 5" in reply.json()["error"]
+        assert "takes 4 arguments (input 0, input 1, input 2, input 3), not 5" in reply.json()["error"]
 
     async def test_for_other_shapes_is_refused(self, peer):
         plan = trace(lambda a, b: (a, b), torch.zeros(9, 9), torch.zeros(2), pin_batch=True).serialize()
