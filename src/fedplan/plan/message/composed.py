@@ -57,6 +57,34 @@ def _likelihood(builder: Builder, args: Sequence[Arg], kwargs: Mapping[str, Arg]
     return builder.emit("aten.nll_loss_forward.default", loss, 2)[0]
 
 
+def _poisson(builder: Builder, args: Sequence[Arg], kwargs: Mapping[str, Arg]) -> Arg | None:
+    """`F.poisson_nll_loss`, without the old names of `reduction`."""
+    names = ("input", "target", "log_input", "full", "size_average", "eps", "reduce", "reduction")
+    defaults: dict[str, Arg] = {
+        "log_input": True, "full": False, "size_average": None, "eps": 1e-8, "reduce": None,
+        "reduction": "mean",
+    }  # fmt: skip
+    found = _given(names, args, kwargs, defaults)
+    if found is None or found["size_average"] is not None or found["reduce"] is not None:
+        return None
+    reduction = _REDUCTIONS.get(found["reduction"], found["reduction"])
+    loss = (found["input"], found["target"], found["log_input"], found["full"], found["eps"], reduction)
+    return builder.emit("aten.poisson_nll_loss.default", loss)[0]
+
+
+def _adaptive_pool(rank: int) -> Rule:
+    def pool(builder: Builder, args: Sequence[Arg], kwargs: Mapping[str, Arg]) -> Arg | None:
+        """One number is the size of all dimensions."""
+        found = _given(("input", "output_size"), args, kwargs, {})
+        if found is None:
+            return None
+        size = found["output_size"]
+        sizes = (size,) * rank if isinstance(size, int) else size
+        return builder.emit(f"aten.adaptive_avg_pool{rank}d.default", (found["input"], sizes))[0]
+
+    return pool
+
+
 def _dropout(_: Builder, args: Sequence[Arg], kwargs: Mapping[str, Arg]) -> Arg | None:
     """`F.dropout` where it drops nothing."""
     names = ("input", "p", "training")
@@ -75,8 +103,11 @@ def _dropout(_: Builder, args: Sequence[Arg], kwargs: Mapping[str, Arg]) -> Arg 
 
 
 RULES: Mapping[str, Rule] = {
+    "adaptive_avg_pool2d": _adaptive_pool(2),
+    "adaptive_avg_pool3d": _adaptive_pool(3),
     "dropout": _dropout,
     "nll_loss": _likelihood,
+    "poisson_nll_loss": _poisson,
     "std": _deviation,
     "var": _variance,
 }

@@ -162,10 +162,12 @@ def _match(
     given = list(operands)
     named = dict(kwargs)
     matched: list[Arg] = []
-    for argument in arguments:
+    last = max((place for place, argument in enumerate(arguments) if not argument.keyword), default=0)
+    for place, argument in enumerate(arguments):
         if given and not argument.keyword:
             value = given.pop(0)
-            if _is_list(argument) and isinstance(value, int) and given:  # view(2, 6) for view([2, 6])
+            spread = _is_list(argument) and place == last and isinstance(value, int)
+            if spread and given:  # view(2, 6) for view([2, 6])
                 value, given = (value, *given), []
         elif argument.name in named:
             value = named.pop(argument.name)

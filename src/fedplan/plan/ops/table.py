@@ -17,6 +17,7 @@ from fedplan.errors import UnsupportedOpError
 from fedplan.plan.ops import (
     alignments,
     executor,
+    foreign,
     indexing,
     layers,
     linear_algebra,
@@ -46,6 +47,7 @@ OPS: Mapping[str, Op] = _by_name(
     recurrent.ROWS,
     indexing.ROWS,
     sizes.ROWS,
+    foreign.ROWS,
 )
 """Every operation that a Plan may hold, by name."""
 
