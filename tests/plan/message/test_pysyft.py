@@ -45,7 +45,8 @@ CASES: list[tuple[Any, ...]] = [
     (T + "conv_transpose3d", VOLUMES, torch.randn(4, 3, 2, 2, 2)),
     (F + "adaptive_avg_pool2d", PICTURES, [3, 2]), (F + "adaptive_avg_pool3d", VOLUMES, 2),
     (T + "max_pool1d", SERIES, 2), (T + "max_pool3d", VOLUMES, 2),
-    ("expand_as", ROW, X), ("narrow", X, 1, 2, 3), ("reshape_as", X, Y), ("view_as", X, Y), ("unfold", X, 1, 3, 1),
+    ("expand_as", ROW, X), ("narrow", X, 1, 2, 3), ("reshape_as", X, Y), ("view_as", X, Y),
+    ("unfold", X, 1, 3, 1),
     ("index_add", X, 0, PLACES, torch.ones(2, 6)), ("index_copy", X, 0, PLACES, torch.ones(2, 6)),
     ("index_fill", X, 0, PLACES, 2.0), ("take", X, PLACES),
 ]  # fmt: skip
