@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from fedplan.plan.ops.op import Argument, Kind, Op, Trait, op
+from fedplan.plan.ops.op import Argument, Kind, Op
 
 
 def _channels_last(picture: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,6 @@ def _row(name: str, kind: Kind, implementation: Callable[..., torch.Tensor], *ar
 
 
 ROWS = (
-    op(Kind.MATMUL, "addmv.default", Trait.IN_PLACE | Trait.DIRECT, torchscript=None),
     _row(SIDE_BY_SIDE, Kind.VIEW, torch.Tensor.contiguous, "self"),
     _row(CHANNELS_LAST, Kind.VIEW, _channels_last, "picture"),
     _row(ONEDNN_LINEAR, Kind.MATMUL, _linear, "x", "weight", "bias"),
