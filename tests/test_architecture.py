@@ -19,24 +19,24 @@ LAYERS = {
     "wire": set(),
     "data": set(),
     "plan": {"wire"},
-    "aggregate": {"wire", "plan"},
+    "federation": {"wire", "plan"},
     "client": {"wire", "plan", "data"},
-    "grid": {"wire", "plan", "aggregate"},
-    "simulate": {"wire", "data", "plan", "aggregate", "client", "grid"},
-    "cli": {"wire", "data", "plan", "aggregate", "client", "grid", "simulate", ""},
+    "grid": {"wire", "plan", "federation"},
+    "simulate": {"wire", "data", "plan", "federation", "client", "grid"},
+    "cli": {"wire", "data", "plan", "federation", "client", "grid", "simulate", ""},
 }
 """What each layer may import, besides itself; "" is the package `fedplan` with its public names."""
 
 FREE = {"errors", "version"}
 """Modules that every layer may import, and that import no layer."""
 
-PUBLIC = {"wire", "data", "plan", "aggregate", "client"}
+PUBLIC = {"wire", "data", "plan", "federation", "client"}
 """What `fedplan/__init__.py` may import: the layers that need no extra to be installed."""
 
 SERVER = {"grid", "simulate", "cli"}
 TERMINAL = {"client", "simulate", "cli"}
 ONLY_IN = {
-    "torch": {"plan", "aggregate", "client", "data", "simulate"},
+    "torch": {"plan", "federation", "client", "data", "simulate"},
     "alembic": SERVER,
     "asyncpg": SERVER,
     "cryptography": SERVER,

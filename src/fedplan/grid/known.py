@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fedplan.aggregate import Reach, reach_of
+from fedplan.federation import Reach, reach_of
 from fedplan.errors import NotFoundError
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.memory import Memory

@@ -8,7 +8,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from fedplan.aggregate import Layout, part_of
+from fedplan.federation import Layout, part_of
 from fedplan.wire.config import ServerConfig
 from fedplan.wire.state import Places
 

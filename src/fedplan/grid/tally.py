@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 
-from fedplan.aggregate import Accumulated, Layout, Tensors, mean
+from fedplan.federation import Accumulated, Layout, Tensors, mean
 from fedplan.grid.blobs import Blobs
 from fedplan.wire import State
 from fedplan.wire.compression import FORMATS, decompress

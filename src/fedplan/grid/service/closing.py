@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
-from fedplan.aggregate import (
+from fedplan.federation import (
     Accumulated,
     AveragingRule,
     Layout,

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedplan.aggregate import Layout, diffs_of_plan, layout_of, misfit, others, plan_shapes
+from fedplan.federation import Layout, diffs_of_plan, layout_of, misfit, others, plan_shapes
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.auth import check_authentication

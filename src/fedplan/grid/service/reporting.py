@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 import pybase64
 
-from fedplan.aggregate import (
+from fedplan.federation import (
     Layout,
     Reach,
     Tensors,

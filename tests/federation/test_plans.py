@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.aggregate import averaging_plan, diffs_of_plan, layout_of, plan_shapes
+from fedplan.federation import averaging_plan, diffs_of_plan, layout_of, plan_shapes
 from fedplan.errors import AggregationError, PlanError
 from fedplan.plan import Plan, trace
 from fedplan.wire import State

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.aggregate import averaging_plan, changed_outside, for_part, mean, others, part_of
+from fedplan.federation import averaging_plan, changed_outside, for_part, mean, others, part_of
 from fedplan.errors import AggregationError
 from fedplan.plan import Plan, trace
 from fedplan.wire import WireTensor

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedplan.aggregate.layout import Layout
-from fedplan.aggregate.numbers import to_float64
+from fedplan.federation.layout import Layout
+from fedplan.federation.numbers import to_float64
 from fedplan.wire import DTYPES, WireTensor
 
 Reach = tuple[float, ...]

@@ -12,8 +12,8 @@ from typing import Self
 
 import numpy as np
 
-from fedplan.aggregate.layout import Layout, misfit
-from fedplan.aggregate.numbers import Float64s, from_float64, to_float64
+from fedplan.federation.layout import Layout, misfit
+from fedplan.federation.numbers import Float64s, from_float64, to_float64
 from fedplan.errors import AggregationError, WireError
 from fedplan.wire import State, WireTensor
 

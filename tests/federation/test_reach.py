@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedplan.aggregate import apply, is_within, reach_of
-from fedplan.aggregate.numbers import from_float64
+from fedplan.federation import apply, is_within, reach_of
+from fedplan.federation.numbers import from_float64
 from fedplan.errors import AggregationError
 
 

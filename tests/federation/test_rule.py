@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedplan.aggregate import Accumulated, check_average, mean
+from fedplan.federation import Accumulated, check_average, mean
 from fedplan.errors import AggregationError, WireError
 from fedplan.wire import State
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fedplan.aggregate import layout_of, misfit
+from fedplan.federation import layout_of, misfit
 from fedplan.errors import AggregationError
 from fedplan.wire import WireTensor
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fedplan.aggregate import plain
+from fedplan.federation import plain
 from fedplan.errors import AggregationError
 
 from .tensors import wire

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fedplan.aggregate.layout import Layout, misfit
-from fedplan.aggregate.numbers import from_float64, to_float64
-from fedplan.aggregate.rule import Accumulated, Tensors
+from fedplan.federation.layout import Layout, misfit
+from fedplan.federation.numbers import from_float64, to_float64
+from fedplan.federation.rule import Accumulated, Tensors
 from fedplan.errors import AggregationError
 from fedplan.wire import WireTensor
 
