@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from fedplan.federation import layout_of, misfit
 from fedplan.errors import AggregationError
+from fedplan.federation import layout_of, misfit
 from fedplan.wire import WireTensor
 
 from .tensors import LAYOUT, random_diffs, wire

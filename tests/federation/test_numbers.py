@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedplan.errors import AggregationError
 from fedplan.federation import AVERAGED_DTYPES
 from fedplan.federation.numbers import from_float64, to_float64
-from fedplan.errors import AggregationError
 from fedplan.plan import from_torch
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.federation import averaging_plan, changed_outside, for_part, mean, others, part_of
 from fedplan.errors import AggregationError
+from fedplan.federation import averaging_plan, changed_outside, for_part, mean, others, part_of
 from fedplan.plan import Plan, trace
 from fedplan.wire import WireTensor
 

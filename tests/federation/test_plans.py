@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.federation import averaging_plan, diffs_of_plan, layout_of, plan_shapes
 from fedplan.errors import AggregationError, PlanError
+from fedplan.federation import averaging_plan, diffs_of_plan, layout_of, plan_shapes
 from fedplan.plan import Plan, trace
 from fedplan.wire import State
 

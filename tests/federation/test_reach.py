@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedplan.errors import AggregationError
 from fedplan.federation import apply, is_within, reach_of
 from fedplan.federation.numbers import from_float64
-from fedplan.errors import AggregationError
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int8", "int64"])

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedplan.federation import Accumulated, check_average, mean
 from fedplan.errors import AggregationError, WireError
+from fedplan.federation import Accumulated, check_average, mean
 from fedplan.wire import State
 
 from .tensors import LAYOUT, average, random_diffs, wire

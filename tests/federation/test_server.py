@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from fedplan.federation import plain
 from fedplan.errors import AggregationError
+from fedplan.federation import plain
 
 from .tensors import wire
 

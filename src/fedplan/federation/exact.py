@@ -1,8 +1,8 @@
 """Sums whose bits depend on what is added, and not on its order or on who added it.
 
-A float64 sum rounds with each addition, so its last bits tell in which order numbers came. Here each number is
-cut at fixed places into pieces, as in Demmel and Nguyen, "Parallel reproducible summation" (IEEE Transactions
-on Computers 64, 2015). A piece is a whole multiple of its place's unit, and multiples of one unit add without
+A float64 sum rounds with each addition, so its last bits depend on the order. Here each number is cut at
+fixed places into pieces, as in Demmel and Nguyen, "Parallel reproducible summation" (IEEE Transactions on
+Computers 64, 2015). A piece is a whole multiple of its place's unit, and multiples of one unit add without
 rounding. Only what lies below the last place is rounded away, number by number.
 """
 
@@ -104,7 +104,7 @@ class ExactSum:
         units = self._units()
         _carry(digits, units, np.floor)  # one form for all ways to have made the sum
         _carry(digits, units, np.rint)  # digits that are small against those above: little is lost
-        made = digits[-1]
+        made: Float64s = digits[-1]
         for digit in digits[-2::-1]:
             made += digit
         return made

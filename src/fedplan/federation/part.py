@@ -5,10 +5,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from fedplan.errors import AggregationError
 from fedplan.federation.layout import Layout
 from fedplan.federation.reach import reach_of
 from fedplan.federation.rule import Accumulated, AveragingRule, Tensors
-from fedplan.errors import AggregationError
 from fedplan.wire import DTYPES, WireTensor
 from fedplan.wire.state import Places
 

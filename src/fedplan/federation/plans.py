@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedplan.errors import AggregationError, PlanError
 from fedplan.federation.layout import Layout, TensorLayout
 from fedplan.federation.numbers import from_float64
 from fedplan.federation.rule import Accumulated, AveragingRule, Tensors, check_average
-from fedplan.errors import AggregationError, PlanError
 from fedplan.plan import Plan, from_torch, to_torch
 from fedplan.wire import WireTensor
 

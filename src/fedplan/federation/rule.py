@@ -12,9 +12,9 @@ from typing import Self
 
 import numpy as np
 
+from fedplan.errors import AggregationError, WireError
 from fedplan.federation.layout import Layout, misfit
 from fedplan.federation.numbers import Float64s, from_float64, to_float64
-from fedplan.errors import AggregationError, WireError
 from fedplan.wire import State, WireTensor
 
 Tensors = Sequence[WireTensor]

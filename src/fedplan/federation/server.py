@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fedplan.errors import AggregationError
 from fedplan.federation.layout import Layout, misfit
 from fedplan.federation.numbers import from_float64, to_float64
 from fedplan.federation.rule import Accumulated, Tensors
-from fedplan.errors import AggregationError
 from fedplan.wire import WireTensor
 
 

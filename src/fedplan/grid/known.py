@@ -2,8 +2,8 @@
 
 import asyncio
 
-from fedplan.federation import Reach, reach_of
 from fedplan.errors import NotFoundError
+from fedplan.federation import Reach, reach_of
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.memory import Memory
 from fedplan.grid.records import Checkpoint, Hosted, Process

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
+from fedplan.errors import AggregationError, PlanError, WireError
 from fedplan.federation import (
     Accumulated,
     AveragingRule,
@@ -20,7 +21,6 @@ from fedplan.federation import (
     mean,
     plain,
 )
-from fedplan.errors import AggregationError, PlanError, WireError
 from fedplan.grid import cycles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process, Running

@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedplan.federation import Layout, diffs_of_plan, layout_of, misfit, others, plan_shapes
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
+from fedplan.federation import Layout, diffs_of_plan, layout_of, misfit, others, plan_shapes
 from fedplan.grid import cycles
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid

@@ -7,6 +7,14 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 import pybase64
 
+from fedplan.errors import (
+    AggregationError,
+    DiffRefusedError,
+    GridError,
+    OverloadedError,
+    ReportConflictError,
+    WireError,
+)
 from fedplan.federation import (
     Layout,
     Reach,
@@ -18,14 +26,6 @@ from fedplan.federation import (
     misfit,
     part_of,
     reach_of,
-)
-from fedplan.errors import (
-    AggregationError,
-    DiffRefusedError,
-    GridError,
-    OverloadedError,
-    ReportConflictError,
-    WireError,
 )
 from fedplan.grid import cycles
 from fedplan.grid.auth import key_digest
