@@ -8,7 +8,7 @@ from benchmarks.line import Line, Options
 from benchmarks.load import base64_of
 from benchmarks.models import FLOATS, state
 from benchmarks.timing import interleave
-from fedplan.grid.service.reporting import read_diff
+from fedplan.grid.service.examining import read_diff
 from fedplan.wire import State
 from fedplan.wire.messages import ReportRequest
 

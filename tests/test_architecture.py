@@ -20,7 +20,7 @@ LAYERS = {
     "data": set(),
     "plan": {"wire"},
     "federation": {"wire", "plan"},
-    "client": {"wire", "plan", "data"},
+    "client": {"wire", "plan", "data", "federation"},
     "grid": {"wire", "plan", "federation"},
     "simulate": {"wire", "data", "plan", "federation", "client", "grid"},
     "cli": {"wire", "data", "plan", "federation", "client", "grid", "simulate", ""},

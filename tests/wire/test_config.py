@@ -38,6 +38,8 @@ def test_an_empty_server_config_has_no_limits():
     assert config.model_dump(exclude_none=True) == {
         "pool_selection": "random",
         "iterative_plan": False,
+        "weighting": "samples",
+        "metrics": [],
         "report_formats": [],
     }
 
@@ -55,6 +57,11 @@ def test_every_key_of_a_server_config_is_read():
         "minimum_upload_speed": 0.5,
         "minimum_download_speed": 0,
         "iterative_plan": True,
+        "strategy": {"name": "fedadam", "beta1": 0.5},
+        "weighting": "uniform",
+        "untold_weight": 10,
+        "max_weight": 1000.0,
+        "metrics": ["update_norm"],
         "report_formats": ["topk", "int8"],
         "authentication": {"secret": SECRET},
     }

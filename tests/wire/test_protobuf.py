@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedplan.errors import WireError
 from fedplan.wire import protobuf, schema
-from fedplan.wire.protobuf import read_varint, write_varint
+from fedplan.wire.scalars import read_varint, write_varint
 from tests.wire.google import NOT_OURS, PACKED, SCHEMA, UNPACKED
 from tests.wire.random_messages import assert_same, messages, record, varint
 

@@ -1,35 +1,95 @@
-"""Averaging: an update as a commutative monoid, averaging rules, averaging plans, server optimizers."""
+"""The algorithm of federated learning as objects: updates that add, strategies with state.
 
-from fedplan.federation.layout import AVERAGED_DTYPES, Layout, TensorLayout, largest_diff, layout_of, misfit
-from fedplan.federation.part import changed_outside, for_part, others, part_of
-from fedplan.federation.plans import averaging_plan, diffs_of_plan, plan_shapes
-from fedplan.federation.reach import Reach, is_within, reach_of
-from fedplan.federation.rule import Accumulated, AveragingRule, Tensors, check_average, mean
-from fedplan.federation.server import ServerOptimizer, apply, plain
+Nothing here knows of HTTP, SQL or a running event loop: a grid drives it with a store and a clock, and
+anything else may.
+"""
+
+from fedplan.federation.reports import Reports
+from fedplan.federation.state import ServerState
+from fedplan.federation.strategies import (
+    Change,
+    Measure,
+    Setting,
+    Strategy,
+    StrategyConfig,
+    StrategyKind,
+    Told,
+    average_by_plan,
+    diffs_of_plan,
+    lacking,
+    next_model,
+    plan_shapes,
+    register_measure,
+    register_strategy,
+    strategy_names,
+    strategy_of,
+    with_folded,
+    with_trained,
+)
+from fedplan.federation.sums import BYTES_PER_ELEMENT, Average, Metrics, MetricSum, Sums, add_metrics
+from fedplan.federation.tensors import (
+    AVERAGED_DTYPES,
+    Layout,
+    Reach,
+    TensorLayout,
+    Tensors,
+    apply,
+    changed_outside,
+    check_average,
+    is_within,
+    largest_diff,
+    layout_of,
+    misfit,
+    others,
+    part_of,
+    reach_of,
+)
+from fedplan.federation.update import UNIFORM, Contribution, Update, Weighting
 
 __all__ = [
     "AVERAGED_DTYPES",
-    "Accumulated",
-    "AveragingRule",
+    "BYTES_PER_ELEMENT",
+    "UNIFORM",
+    "Average",
+    "Change",
+    "Contribution",
     "Layout",
+    "Measure",
+    "MetricSum",
+    "Metrics",
     "Reach",
-    "ServerOptimizer",
+    "Reports",
+    "ServerState",
+    "Setting",
+    "Strategy",
+    "StrategyConfig",
+    "StrategyKind",
+    "Sums",
     "TensorLayout",
     "Tensors",
+    "Told",
+    "Update",
+    "Weighting",
+    "add_metrics",
     "apply",
-    "averaging_plan",
+    "average_by_plan",
     "changed_outside",
     "check_average",
     "diffs_of_plan",
-    "for_part",
     "is_within",
+    "lacking",
     "largest_diff",
     "layout_of",
-    "mean",
     "misfit",
+    "next_model",
     "others",
     "part_of",
-    "plain",
     "plan_shapes",
     "reach_of",
+    "register_measure",
+    "register_strategy",
+    "strategy_names",
+    "strategy_of",
+    "with_folded",
+    "with_trained",
 ]

@@ -5,9 +5,10 @@ import logging
 from collections.abc import Coroutine
 from typing import TypeVar
 
+from fedplan.grid.averaging.average import catch_up
 from fedplan.grid.grid import Grid
 from fedplan.grid.replies import log_failure
-from fedplan.grid.service.closing import attend, catch_up
+from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.store import rounds
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from fedplan.errors import AuthenticationError
 from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
+from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.intake import Intake
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
-from fedplan.grid.tally import Tallies
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
 """What is hosted, remembered: none of it ever changes, and almost every call needs some."""
 
 import asyncio
+from collections.abc import Callable
 
 from fedplan.errors import NotFoundError
-from fedplan.federation import Reach, reach_of
+from fedplan.federation import Reach, Strategy, reach_of, strategy_of
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.memory import Memory
 from fedplan.grid.records import Checkpoint, Hosted, Process
 from fedplan.grid.store import Store, catalogue
+from fedplan.plan import Plan
 from fedplan.wire import State
 
 _HOSTED_BYTES = 64 * 1024 * 1024
@@ -29,6 +31,7 @@ class Known:
         self._ids: Memory[tuple[str, str], int] = Memory(_COUNT)
         self._checkpoints: Memory[int, Checkpoint] = Memory(_COUNT)
         self._reaches: Memory[int, Reach] = Memory(_COUNT)
+        self._strategies: Memory[int, Strategy] = Memory(_COUNT)
 
     async def hosted(self, id: int) -> Hosted:
         """What was hosted as the FL process of an id that is known to exist."""
@@ -65,6 +68,27 @@ class Known:
                 found = await catalogue.get_checkpoint(db, id)
             self._checkpoints.put(id, found)
         return found
+
+    def strategy(self, process: Process) -> Strategy:
+        """The strategy of an FL process. It is used in threads, not in the event loop.
+
+        Raises:
+            ConfigError: this grid does not know it; the one that hosted the model did.
+        """
+        found = self._strategies.get(process.id)
+        if found is None:
+            load = None if process.averaging_plan is None else self._loader(process.averaging_plan)
+            found = strategy_of(process.setting, load)
+            self._strategies.put(process.id, found)
+        return found
+
+    def _loader(self, blob: str) -> Callable[[], Plan]:
+        loop = asyncio.get_running_loop()
+
+        def load() -> Plan:
+            return Plan.parse(asyncio.run_coroutine_threadsafe(self._blobs.get(blob), loop).result())
+
+        return load
 
     async def reach(self, checkpoint: Checkpoint) -> Reach:
         """How far the values of a checkpoint's model reach."""

@@ -5,10 +5,12 @@ Times are seconds since 1970 (UTC), as `time.time` gives them.
 
 import dataclasses
 import enum
+import json
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from fedplan.federation import Layout, part_of
+from fedplan.federation import Layout, Metrics, MetricSum, Setting, part_of
+from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
 from fedplan.wire.state import Places
 
@@ -42,6 +44,7 @@ class Process:
         averaging_plan: key of the averaging Plan's blob; None for the mean.
         changing: which of the model's tensors its Plans change; None when all may change.
         frozen: key of the State of the others, the same for all checkpoints; None when there are none.
+        roles: of the tensors that change, what the training does with each.
     """
 
     id: int
@@ -53,6 +56,12 @@ class Process:
     averaging_plan: str | None
     changing: Places = None
     frozen: str | None = None
+    roles: tuple[Role, ...] = ()
+
+    @property
+    def setting(self) -> Setting:
+        """What its strategy is made for."""
+        return Setting(self.server_config, self.client_config, self.layout, self.changing, self.roles)
 
     @property
     def changing_layout(self) -> Layout:
@@ -130,6 +139,7 @@ class NewProcess(Generic[Content]):
         server_config: how its cycles run.
         layout: of the model's tensors.
         changing: see `Process`.
+        roles: see `Process`.
         model: the State of the tensors that change.
         frozen: the State of the others, if there are any.
         averaging_plan: the averaging Plan, if it has one.
@@ -143,11 +153,39 @@ class NewProcess(Generic[Content]):
     server_config: ServerConfig
     layout: Layout
     changing: Places
+    roles: tuple[Role, ...]
     model: Content
     frozen: Content | None
     averaging_plan: Content | None
     plans: Mapping[str, NewPlan[Content]]
     protocols: Mapping[str, Content]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CycleSummary:
+    """What came of a cycle beside its checkpoint.
+
+    Attributes:
+        reports: how many updates are in its average.
+        samples: how many samples their workers told of.
+        metrics: by name, each metric of the workers.
+    """
+
+    reports: int
+    samples: float
+    metrics: Metrics
+
+    def to_json(self) -> str:
+        """As it stands in the store; sums are exact there."""
+        metrics = {name: metric.to_json() for name, metric in self.metrics.items()}
+        return json.dumps({"reports": self.reports, "samples": self.samples, "metrics": metrics})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` gave."""
+        told = json.loads(text)
+        metrics = {name: MetricSum.from_json(metric) for name, metric in told["metrics"].items()}
+        return cls(told["reports"], told["samples"], metrics)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,6 +204,7 @@ class Cycle:
         reported: reports received.
         closed_at: when it ended; None before.
         failure: why it made no checkpoint, if it failed.
+        summary: what else came of it; None before its end.
     """
 
     id: int
@@ -179,6 +218,20 @@ class Cycle:
     reported: int = 0
     closed_at: float | None = None
     failure: str | None = None
+    summary: CycleSummary | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """A report that a cycle received.
+
+    Attributes:
+        blob: key of its diff, and of what was told beside it.
+        staleness: how many checkpoints the model has had since its worker received it.
+    """
+
+    blob: str
+    staleness: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -226,9 +279,11 @@ class Checkpoint:
         number: 1 for the model as it was hosted.
         blob: key of the State of its tensors that change; see `Process`.
         created_at: when it was made.
+        state: key of what the strategy remembers at it; None when that is nothing.
     """
 
     id: int
     number: int
     blob: str
     created_at: float
+    state: str | None = None

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     sums_bytes: int = Field(
         default=1024 * 1024 * 1024,
         ge=0,
-        description="Bytes of sums of diffs kept in memory, one for each open cycle with reports: 8 bytes "
+        description="Bytes of sums of diffs kept in memory, one for each open cycle with reports: 24 bytes "
         "for each number of its model that is not frozen. A cycle that finds no room is averaged from the "
         "blobs when it closes.",
     )
@@ -93,3 +93,8 @@ class Settings(BaseSettings):
     def blobs(self) -> str:
         """The blob store's URL."""
         return self.blob_url or (self.data_dir.absolute() / "blobs").as_uri()
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for files that are needed while a cycle closes."""
+        return self.data_dir.absolute() / "scratch"

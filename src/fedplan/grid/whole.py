@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from fedplan.errors import WireError
 from fedplan.grid.blobs.storage import Stream
-from fedplan.wire.protobuf import read_varint
+from fedplan.wire.scalars import read_varint
 from fedplan.wire.state import head_of
 
 _TENSORS = 2

@@ -37,6 +37,24 @@ def changing_tensors(plans: Iterable[Plan], tensors: int) -> Places:
     return tuple(sorted(changing)) if 0 < len(changing) < tensors else None
 
 
+def tensor_roles(plans: Iterable[Plan], tensors: int) -> tuple[Role, ...]:
+    """What the training does with each tensor of a model, by the first Plan that returns it and says so.
+
+    A tensor of which no Plan says anything counts as trained.
+
+    Args:
+        plans: those that workers run.
+        tensors: how many tensors the model has.
+    """
+    found: dict[int, Role] = {}
+    for plan in plans:
+        returned = set(_returned(plan))
+        for index, role in _roles(plan):
+            if role is not None and index in returned:
+                found.setdefault(index, role)
+    return tuple(found.get(index, Role.TRAINED) for index in range(tensors))
+
+
 def private_tensors(plans: Iterable[Plan]) -> tuple[int, ...]:
     """The tensors of a model that each worker keeps for itself, by their places in ascending order."""
     return tuple(sorted({index for plan in plans for index, role in _roles(plan) if role is Role.PRIVATE}))

@@ -24,6 +24,8 @@ class Role(enum.StrEnum):
     """The forward pass changes it: a running statistic."""
     COUNTER = "counter"
     """The forward pass changes it, and it holds whole numbers."""
+    CONTROL = "control"
+    """The grid changes it from what workers report: a control variate."""
     FROZEN = "frozen"
     """It stays as it is."""
     PRIVATE = "private"

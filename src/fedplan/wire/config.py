@@ -108,6 +108,16 @@ class ServerConfig(BaseModel):
     """Mbit/s that a worker must reach; a speed test is asked for when this is set."""
     iterative_plan: bool = False
     """The averaging plan runs once a diff, with (average so far, diff, number), not once with all diffs."""
+    strategy: Text | dict[str, Any] | None = None
+    """How reports change the model: a name, or a name with settings; FedAvg when absent."""
+    weighting: Literal["samples", "uniform"] = "samples"
+    """What a report counts in an average: as many as its samples, or the same as all others."""
+    untold_weight: Annotated[Number, Field(gt=0)] | None = None
+    """What a report counts that tells no samples; when absent, the mean of those of its cycle that tell."""
+    max_weight: Annotated[Number, Field(gt=0)] | None = None
+    """No report counts more."""
+    metrics: list[Text] = Field(default_factory=list)
+    """What the grid itself measures of each report."""
     report_formats: list[Literal["float16", "int8", "topk"]] = Field(default_factory=list)
     """In what workers may report besides float32, the preferred form first."""
     authentication: AuthenticationConfig | None = None

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 from fedplan.errors import WireError
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -18,13 +18,26 @@ Encoding: https://protobuf.dev/programming-guides/encoding/
 
 import dataclasses
 import math
-import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from fedplan.errors import WireError
-
-Buffer = bytes | bytearray | memoryview
+from fedplan.wire.scalars import (
+    DELIMITED,
+    DOUBLE,
+    FIXED32,
+    FIXED64,
+    FLOAT,
+    PACKED,
+    STRING,
+    VARINT,
+    Buffer,
+    Scalar,
+    delimited,
+    read_varint,
+    text_of,
+    write_varint,
+)
 
 MAX_DEPTH = 64
 """Levels of nesting that are read; a real Plan has fewer than twenty."""
@@ -32,86 +45,6 @@ MAX_DEPTH = 64
 MAX_VALUES = 500_000
 """Values of one message that become Python objects, or are skipped. A Plan of 10,000 actions has some
 150,000; a hostile message could otherwise turn each two of its bytes into an object of several hundred."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-
-def read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The unsigned varint at `at`, and the position behind it."""
-    value = shift = 0
-    while True:
-        if at >= len(data):
-            raise WireError("the message ends inside a number; it was cut short or is not protobuf")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, at
-        shift += 7
-        if shift > 63:
-            raise WireError("a number is longer than ten bytes; the message is damaged or not protobuf")
-
-
-def write_varint(value: int) -> bytes:
-    """`value` as a varint; negative numbers as 64-bit two's complement."""
-    value &= 0xFFFF_FFFF_FFFF_FFFF
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Scalar:
-    """How one value of a scalar type stands on the wire."""
-
-    name: str
-    wire_type: int
-    default: object
-    from_wire: Callable[[Any], Any]
-    to_wire: Callable[[Any], bytes]
-
-
-def _signed(bits: int) -> Callable[[int], int]:
-    span, half = 1 << bits, 1 << bits - 1
-
-    def convert(raw: int) -> int:
-        raw &= span - 1
-        return raw - span if raw >= half else raw
-
-    return convert
-
-
-def _text(raw: memoryview) -> str:
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError as error:
-        raise WireError(f"a text field is not UTF-8: {error}") from None
-
-
-def _delimited(raw: Buffer) -> bytes:
-    return write_varint(len(raw)) + raw
-
-
-INT32 = Scalar("int32", _VARINT, 0, _signed(32), write_varint)
-INT64 = Scalar("int64", _VARINT, 0, _signed(64), write_varint)
-ENUM = Scalar("enum", _VARINT, 0, _signed(32), write_varint)
-BOOL = Scalar("bool", _VARINT, False, bool, write_varint)
-FLOAT = Scalar(
-    "float", _FIXED32, 0.0, lambda raw: struct.unpack("<f", raw)[0], lambda v: struct.pack("<f", v)
-)
-STRING = Scalar("string", _BYTES, "", _text, lambda text: _delimited(text.encode()))
-BYTES = Scalar("bytes", _BYTES, b"", bytes, _delimited)
-
-# Elements of a packed field, kept in their wire form as one buffer.
-VARINTS = Scalar("packed varints", _VARINT, None, bytes, bytes)
-FIXED32S = Scalar("packed fixed32", _FIXED32, None, bytes, bytes)
-FIXED64S = Scalar("packed fixed64", _FIXED64, None, bytes, bytes)
-_PACKED = (VARINTS, FIXED32S, FIXED64S)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -222,7 +155,7 @@ class Message:
                 for key, item in value.items():
                     entry: list[Buffer] = [b"\x0a" + STRING.to_wire(key)]
                     entry_size = len(entry[0]) + _put_message(entry, 2, item)
-                    head = write_varint(spec.number << 3 | _BYTES) + write_varint(entry_size)
+                    head = write_varint(spec.number << 3 | DELIMITED) + write_varint(entry_size)
                     parts += [head, *entry]
                     size += len(head) + entry_size
             elif spec.repeated:
@@ -241,21 +174,25 @@ class Message:
 
 
 def _is_default(kind: object, value: Any) -> bool:
-    return isinstance(kind, Scalar) and not value and not (kind is FLOAT and math.copysign(1.0, value) < 0)
+    return (
+        isinstance(kind, Scalar)
+        and not value
+        and not (kind in (FLOAT, DOUBLE) and math.copysign(1.0, value) < 0)
+    )
 
 
 def _put_message(parts: list[Buffer], number: int, value: Message) -> int:
     at = len(parts)
     parts.append(b"")  # the head's place: its length is known only after the body
     body = value._encode_into(parts)
-    head = write_varint(number << 3 | _BYTES) + write_varint(body)
+    head = write_varint(number << 3 | DELIMITED) + write_varint(body)
     parts[at] = head
     return len(head) + body
 
 
 def _put_scalar(parts: list[Buffer], spec: _Spec, kind: Scalar, value: Any) -> int:
-    if kind in _PACKED:
-        head = write_varint(spec.number << 3 | _BYTES) + write_varint(len(value))
+    if kind in PACKED:
+        head = write_varint(spec.number << 3 | DELIMITED) + write_varint(len(value))
         parts += [head, value]
         return len(head) + len(value)
     piece = write_varint(spec.number << 3 | kind.wire_type) + kind.to_wire(value)
@@ -268,10 +205,10 @@ def _put_list(parts: list[Buffer], spec: _Spec, values: list[Any]) -> int:
         return 0
     if not isinstance(spec.kind, Scalar):
         return sum(_put_message(parts, spec.number, value) for value in values)
-    if spec.kind.wire_type == _BYTES:
+    if spec.kind.wire_type == DELIMITED:
         return sum(_put_scalar(parts, spec, spec.kind, value) for value in values)
-    piece = _delimited(b"".join(map(spec.kind.to_wire, values)))
-    piece = write_varint(spec.number << 3 | _BYTES) + piece
+    piece = delimited(b"".join(map(spec.kind.to_wire, values)))
+    piece = write_varint(spec.number << 3 | DELIMITED) + piece
     parts.append(piece)
     return len(piece)
 
@@ -284,15 +221,15 @@ def _records(data: memoryview) -> Iterator[tuple[int, int, Any]]:
         number, wire_type = key >> 3, key & 7
         if not 0 < number < 1 << 29:
             raise WireError(f"a field has the number {number}; the message is damaged or not protobuf")
-        if wire_type == _VARINT:
+        if wire_type == VARINT:
             value, at = read_varint(data, at)
             yield number, wire_type, value
             continue
-        if wire_type == _BYTES:
+        if wire_type == DELIMITED:
             length, at = read_varint(data, at)
-        elif wire_type == _FIXED32:
+        elif wire_type == FIXED32:
             length = 4
-        elif wire_type == _FIXED64:
+        elif wire_type == FIXED64:
             length = 8
         else:
             raise WireError(f"a field has the wire type {wire_type}, which proto3 does not use")
@@ -310,19 +247,19 @@ def _store(
     """Puts one record into the message that is being read."""
     kind = spec.kind
     value: Any
-    if isinstance(kind, Scalar) and kind in _PACKED:
+    if isinstance(kind, Scalar) and kind in PACKED:
         value = _packed(getattr(result, name), kind, wire_type, raw, name)
         setattr(result, name, value)
         return
     allowance.take()
     if spec.mapped:
-        key, item = _map_entry(_expect(raw, wire_type, _BYTES, name), _class_of(spec), allowance, depth)
+        key, item = _map_entry(_expect(raw, wire_type, DELIMITED, name), _class_of(spec), allowance, depth)
         getattr(result, name)[key] = item
         return
     if not isinstance(kind, Scalar):
         value = (None if spec.repeated else getattr(result, name)) or kind()()
-        value._merge(_expect(raw, wire_type, _BYTES, name), allowance, depth + 1)
-    elif spec.repeated and wire_type == _BYTES and kind.wire_type != _BYTES:
+        value._merge(_expect(raw, wire_type, DELIMITED, name), allowance, depth + 1)
+    elif spec.repeated and wire_type == DELIMITED and kind.wire_type != DELIMITED:
         getattr(result, name).extend(_unpack(raw, kind, allowance))
         return
     else:
@@ -352,9 +289,9 @@ def _map_entry(
     key, item = "", kind()
     for number, wire_type, raw in _records(data):
         if number == 1:
-            key = _text(_expect(raw, wire_type, _BYTES, "key"))
+            key = text_of(_expect(raw, wire_type, DELIMITED, "key"))
         elif number == 2:
-            item._merge(_expect(raw, wire_type, _BYTES, "value"), allowance, depth + 1)
+            item._merge(_expect(raw, wire_type, DELIMITED, "value"), allowance, depth + 1)
         else:
             allowance.take()
     return key, item
@@ -371,11 +308,11 @@ def _unpack(raw: memoryview, kind: Scalar, allowance: _Allowance) -> Iterator[An
 
 def _packed(before: Buffer | None, kind: Scalar, wire_type: int, raw: Any, name: str) -> Buffer:
     """Tensor contents as one buffer, also when they come in pieces or element by element."""
-    if wire_type == _BYTES:
+    if wire_type == DELIMITED:
         piece: Buffer = raw
     else:
         _expect(raw, wire_type, kind.wire_type, name)
-        piece = write_varint(raw) if wire_type == _VARINT else raw
+        piece = write_varint(raw) if wire_type == VARINT else raw
     if before is None:
         return piece
     joined = before if isinstance(before, bytearray) else bytearray(before)

@@ -4,9 +4,11 @@ Names and numbers are the schema's own: https://github.com/OpenMined/syft-proto.
 protocol sends (pointers, autograd chains, secure-computation tensors) is left out and skipped on reading.
 """
 
-from fedplan.wire.protobuf import (
+from fedplan.wire.protobuf import Message, field, message
+from fedplan.wire.scalars import (
     BOOL,
     BYTES,
+    DOUBLE,
     ENUM,
     FIXED32S,
     FIXED64S,
@@ -16,9 +18,6 @@ from fedplan.wire.protobuf import (
     STRING,
     VARINTS,
     Buffer,
-    Message,
-    field,
-    message,
 )
 
 SERIALIZER_NUMPY = 2
@@ -123,6 +122,34 @@ class State(Message):
 
     placeholders: list[Placeholder] = field(1, lambda: Placeholder, repeated=True)
     tensors: list[StateTensor] = field(2, lambda: StateTensor, repeated=True)
+
+
+@message
+class Metric(Message):
+    """A number that was measured on so many samples. An addition of fedplan."""
+
+    name: str = field(1, STRING)
+    value: float = field(2, DOUBLE)
+    weight: float = field(3, DOUBLE)
+
+
+@message
+class Summary(Message):
+    """What a worker tells beside its diff; see `fedplan.wire.Summary`. An addition of fedplan."""
+
+    samples: float | None = field(1, DOUBLE, oneof="samples")
+    steps: int | None = field(2, INT64, oneof="steps")
+    metrics: list[Metric] = field(3, lambda: Metric, repeated=True)
+    evaluation: list[Metric] = field(4, lambda: Metric, repeated=True)
+
+
+@message
+class Report(Message):
+    """A State with one field more, which others skip. An addition of fedplan."""
+
+    placeholders: list[Placeholder] = field(1, lambda: Placeholder, repeated=True)
+    tensors: list[StateTensor] = field(2, lambda: StateTensor, repeated=True)
+    summary: Summary | None = field(100, lambda: Summary)
 
 
 @message

@@ -7,7 +7,8 @@ from typing import Self
 
 from fedplan.errors import TensorEncodingError, WireError
 from fedplan.wire import schema
-from fedplan.wire.protobuf import MAX_VALUES, Buffer
+from fedplan.wire.protobuf import MAX_VALUES
+from fedplan.wire.scalars import Buffer
 from fedplan.wire.tensor import WireTensor, read_tensor, write_tensor
 
 Places = tuple[int, ...] | None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedplan.errors import TensorEncodingError
 from fedplan.wire import schema
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 Array = NDArray[Any]
 

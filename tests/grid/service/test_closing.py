@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.grid.records import Phase
+from fedplan.grid.averaging.average import Averaged
+from fedplan.grid.records import CycleSummary, Phase
 from fedplan.grid.service import closing
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.plan import trace
@@ -255,7 +256,8 @@ class TestReplicas:
             process = await catalogue.get_process(db, cycle.process_id)
         blob = await grid.blobs.put("models", b"stale")
         caplog.set_level(logging.WARNING)
-        await closing._end(grid, process, cycle, closing.Outcome(blob=blob))
+        summary = CycleSummary(1, 0.0, {})
+        await closing._end(grid, process, cycle, closing.Outcome(Averaged(blob, None, summary)))
         assert "was closed by another replica" in caplog.text
         assert not (tmp_path / "blobs" / blob).exists()
         assert [c["number"] for c in (await peer.status())["checkpoints"]] == [1]

@@ -226,7 +226,7 @@ class TestWhatIsStored:
             await report(await peer.join(), data)
         grid = peer.app.state.grid
         async with grid.store.reading() as db:
-            stored = [await grid.blobs.get(key) for key in await participation.diffs(db, 1)]
+            stored = [await grid.blobs.get(report.blob) for report in await participation.reports(db, 1)]
         assert stored == [part([1, 2])] * 2
 
     async def test_of_a_checkpoint_is_what_changes_and_the_rest_is_stored_once(self, peer, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedplan.errors import DiffRefusedError
-from fedplan.grid.service.reporting import read_diff
+from fedplan.grid.service.examining import read_diff
 from fedplan.wire import State, schema
 from fedplan.wire.compression import FORMATS, compress
 from tests.grid.models import MODEL, base64_of, diff, hosting, state
@@ -182,7 +182,7 @@ async def test_workers_of_one_cycle_do_not_learn_of_each_others_diffs(peer, capl
 
 
 def test_a_diff_is_read_from_base64():
-    data, tensors = read_diff(base64_of(diff(1)), LAYOUT)
+    data, tensors, _ = read_diff(base64_of(diff(1)), LAYOUT)
     assert data == diff(1)
     assert [tensor.shape for tensor in tensors] == [(3, 2), (2,)]
     with pytest.raises(DiffRefusedError):
@@ -196,7 +196,7 @@ async def test_a_diff_that_is_made_to_be_slow_to_read_is_refused(peer):
     made.placeholders[0].tags = [""] * 5000
     reply = await worker.report(diff=base64_of(made.encode()))
     assert reply.status_code == 400
-    assert "holds more than 1400 values" in reply.json()["error"]
+    assert "holds more than 2400 values" in reply.json()["error"]
     await expect_completion(peer, worker)
 
 

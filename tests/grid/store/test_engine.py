@@ -1,4 +1,5 @@
 import asyncio
+import json
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -6,9 +7,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from fedplan.grid.records import HostedPlan, Variant
-from fedplan.grid.store import Store, catalogue
+from fedplan.grid.records import HostedPlan, Report, Variant
+from fedplan.grid.store import Store, catalogue, participation
 from fedplan.grid.store.tables import keys, metadata
+from fedplan.plan import Role
+from fedplan.wire.config import ServerConfig
 from tests.grid.databases import database_of, only_sqlite
 
 
@@ -49,16 +52,36 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(text("ALTER TABLE processes DROP COLUMN frozen"))
         await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
         await db.execute(text("ALTER TABLE plans DROP COLUMN missing"))
+        await db.execute(text("ALTER TABLE processes DROP COLUMN roles"))
+        await db.execute(text("ALTER TABLE checkpoints DROP COLUMN state"))
+        await db.execute(text("ALTER TABLE cycles DROP COLUMN summary"))
+        await db.execute(text("DROP INDEX ix_assignments_counted_in"))
+        await db.execute(text("ALTER TABLE assignments DROP COLUMN counted_in"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-        await db.execute(text("INSERT INTO processes VALUES (1, 'm', '1.0', '{}', '{}', '[]', NULL, 0)"))
+        layout = json.dumps([[[3], "float32"], [[], "float32"]])
+        config = json.dumps({"max_diffs": 3})
+        await db.execute(
+            text("INSERT INTO processes VALUES (1, 'm', '1.0', '{}', :config, :layout, NULL, 0)"),
+            {"config": config, "layout": layout},
+        )
         await db.execute(text("INSERT INTO plans VALUES (1, 1, 'p')"))
         await db.execute(text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x')"))
+        await db.execute(text("INSERT INTO checkpoints VALUES (1, 1, 1, 'models/x', 0)"))
+        await db.execute(
+            text("INSERT INTO cycles VALUES (7, 1, 1, 'open', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL)")
+        )
+        await db.execute(text("INSERT INTO assignments VALUES (1, 7, 'w', 'w', 'k', 0, false, 5, 'diffs/x')"))
+        await db.execute(text("INSERT INTO assignments VALUES (2, 7, 'v', 'v', 'l', 0, false, NULL, NULL)"))
     again = await Store.open(url)
     async with again.reading() as db:
         process = await catalogue.get_process(db, 1)
         hosted = await catalogue.hosted(db, process)
         assert hosted.plans == {"p": HostedPlan(1, {"list": Variant("plans/x", None)}, {})}
         assert (process.changing, process.frozen) == (None, None)
+        assert process.roles == (Role.TRAINED, Role.TRAINED)
+        assert process.server_config == ServerConfig(max_diffs=3, weighting="uniform")
+        assert await participation.reports(db, 7) == [Report("diffs/x", 0)]
+        assert (await catalogue.get_checkpoint(db, 1)).state is None
     await again.aclose()
 
 

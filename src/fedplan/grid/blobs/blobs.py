@@ -17,7 +17,7 @@ from fedplan.grid.blobs.folder import Folder
 from fedplan.grid.blobs.storage import Storage, Stream
 from fedplan.grid.memory import Memory
 from fedplan.wire.encoding import ZSTD, to_zstd
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 _LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more than that
 _ROOM = 4  # times a blob's bytes, to compress it: both its forms are remembered, beside many others

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore
 
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 _CHUNK_BYTES = 1024 * 1024
 

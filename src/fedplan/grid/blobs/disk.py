@@ -6,7 +6,7 @@ In bare system calls: after each one a thread must wait for Python's lock again.
 import contextlib
 import os
 
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 NEW = os.O_CREAT | os.O_EXCL
 """The flags for a file that must not be there yet."""

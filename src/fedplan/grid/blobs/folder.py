@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from fedplan.grid.blobs.disk import write_file
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 _T = TypeVar("_T")
 

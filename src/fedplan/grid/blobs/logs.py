@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedplan.grid.blobs.disk import NEW, open_file, sync_names, write_all
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 _T = TypeVar("_T")
 

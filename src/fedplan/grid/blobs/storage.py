@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from fedplan.wire.protobuf import Buffer
+from fedplan.wire.scalars import Buffer
 
 Stream = tuple[int, AsyncIterator[bytes]]
 """How many bytes there are, and they in pieces."""

@@ -10,36 +10,23 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
-from fedplan.errors import AggregationError, PlanError, WireError
-from fedplan.federation import (
-    Accumulated,
-    AveragingRule,
-    Layout,
-    Tensors,
-    averaging_plan,
-    for_part,
-    mean,
-    plain,
-)
+from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
 from fedplan.grid import cycles
+from fedplan.grid.averaging.average import Averaged, average
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, Phase, Process, Running
+from fedplan.grid.records import Cycle, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.grid.store.connection import Db
-from fedplan.grid.tally import Tally, read_stored
-from fedplan.plan import Plan
-from fedplan.wire import State
-from fedplan.wire.state import Places
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a cycle: a new model's blob, or the reason why there is none."""
+    """What came of a cycle: an average, or the reason why there is none."""
 
-    blob: str | None = None
+    averaged: Averaged | None = None
     failure: str | None = None
 
 
@@ -106,73 +93,12 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
 
 
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
-    """Averages a cycle's diffs, and stores the changed model. What is frozen takes no part in it.
-
-    Most diffs are in the cycle's sum already; the others are read, one at a time.
-    """
-    async with grid.store.reading() as db:
-        received = await participation.diffs(db, cycle.id)
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
-    layout = process.changing_layout
     try:
-        rule = await _rule(grid, process)
-        tally = await grid.tallies.take(cycle.id)
-        if tally is None or not tally.counted <= set(received):
-            tally = Tally(rule.start(layout), set())
-        for blob in received:
-            if blob not in tally.counted:
-                diff = await grid.blobs.get(blob)
-                tally.state = await asyncio.to_thread(_add, rule, tally.state, diff, layout)
-        average = await asyncio.to_thread(_finish, rule, tally, layout)
-        model = await grid.blobs.get(checkpoint.blob)
-        changed = await asyncio.to_thread(_apply, layout, process.changing, model, average)
-        del model, average  # a large model's memory is free before more is needed
-        data = await asyncio.to_thread(changed.serialize)
-    except (AggregationError, PlanError, WireError, FileNotFoundError) as error:
+        return Outcome(await average(grid, process, cycle.id, checkpoint))
+    except (AggregationError, ConfigError, PlanError, WireError, FileNotFoundError) as error:
         logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
         return Outcome(failure=_public_reason(error))
-    return Outcome(blob=await grid.blobs.put("models", data))
-
-
-async def catch_up(grid: Grid, running: Running) -> None:
-    """Adds to an open cycle's sum what it lacks: reports from before a start, or of other replicas."""
-    process = (await grid.known.hosted(running.process_id)).process
-    if process.averaging_plan is not None or running.phase is not Phase.OPEN:
-        return
-    layout = process.changing_layout
-    if not grid.tallies.lacks(running.id, layout, running.reported):
-        return
-    async with grid.store.reading() as db:
-        received = await participation.diffs(db, running.id)
-    for blob in received:
-        grid.tallies.add(running.id, layout, blob)
-
-
-async def _rule(grid: Grid, process: Process) -> AveragingRule:
-    if process.averaging_plan is None:
-        return mean()
-    data = await grid.blobs.get(process.averaging_plan)
-    plan = await asyncio.to_thread(Plan.parse, data)
-    rule = averaging_plan(plan, iterative=process.server_config.iterative_plan)
-    return rule if process.changing is None else for_part(rule, process.layout, process.changing)
-
-
-def _add(rule: AveragingRule, state: Accumulated, diff: bytes, layout: Layout) -> Accumulated:
-    return rule.add(state, read_stored(diff, layout))
-
-
-def _finish(rule: AveragingRule, tally: Tally, layout: Layout) -> Tensors:
-    """The averaged diff. The tally is used up, and its memory free."""
-    average = rule.finish(tally.state, layout)
-    tally.state = rule.start(())
-    return average
-
-
-def _apply(layout: Layout, places: Places, model: bytes, average: Tensors) -> State:
-    """What changes of the model, after the cycle."""
-    optimizer = plain()
-    changed, _ = optimizer.step(State.parse(model).tensors, average, optimizer.start(layout))
-    return State.of(changed, places)
 
 
 def _public_reason(error: Exception) -> str:
@@ -182,16 +108,24 @@ def _public_reason(error: Exception) -> str:
 async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> None:
     """Ends a cycle with its outcome and opens the next, in one transaction; then forgets the diffs."""
     phase = Phase.DONE if outcome.failure is None else Phase.FAILED
+    made = outcome.averaged
     now = grid.clock()
     async with grid.store.writing() as db:
-        ended = await rounds.end_cycle(db, cycle.id, grid.replica, phase, outcome.failure, now)
+        ended = await rounds.end_cycle(
+            db,
+            cycle.id,
+            grid.replica,
+            now,
+            failure=outcome.failure,
+            summary=None if made is None else made.summary,
+        )
         if ended:
             await _open_next(db, process, cycle, outcome, now)
             if not grid.settings.keep_diffs:
                 await participation.forget_diffs(db, cycle.id)
     if not ended:
         logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
-        await grid.blobs.delete(*filter(None, [outcome.blob]))
+        await grid.blobs.delete(*filter(None, [made.blob, made.state] if made else []))
         return
     grid.metrics.cycles.labels(phase.value).inc()
     logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
@@ -201,9 +135,11 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
 async def _open_next(db: Db, process: Process, cycle: Cycle, outcome: Outcome, now: float) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one."""
     checkpoint_id = cycle.checkpoint_id
-    if outcome.blob is not None:
+    if outcome.averaged is not None:
         latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
-        checkpoint_id = await catalogue.add_checkpoint(db, process.id, latest.number + 1, outcome.blob, now)
+        checkpoint_id = await catalogue.add_checkpoint(
+            db, process.id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
+        )
     number = cycle.number + 1
     if cycles.takes_place(process.server_config, number):
         deadline = cycles.deadline(process.server_config, now)

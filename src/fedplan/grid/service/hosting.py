@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
-from fedplan.federation import Layout, diffs_of_plan, layout_of, misfit, others, plan_shapes
+from fedplan.federation import (
+    Layout,
+    Setting,
+    diffs_of_plan,
+    layout_of,
+    misfit,
+    others,
+    part_of,
+    plan_shapes,
+    strategy_of,
+)
 from fedplan.grid import cycles
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
@@ -14,7 +24,7 @@ from fedplan.grid.records import NewPlan, NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import Plan, split_variants
 from fedplan.plan.requirements import check_client_config, check_specs
-from fedplan.plan.roles import changing_tensors, check_private
+from fedplan.plan.roles import changing_tensors, check_private, tensor_roles
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import PLAN_VARIANTS, HostTrainingRequest, Success
@@ -70,14 +80,17 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
     for name, text in request.protocols.items():
         with _about(f"Protocol '{name}'"):
             protocols[name] = _read_protocol(name, _unhex(text))
-    averaging_plan = None
+    averaging_plan, parsed = None, None
     if request.averaging_plan:
         with _about("averaging Plan"):
             averaging_plan = _unhex(request.averaging_plan)
-            server_config = _check_averaging_plan(averaging_plan, layout, server_config)
+            parsed = Plan.parse(averaging_plan)
+            server_config = _check_averaging_plan(parsed, layout, server_config)
     elif server_config.iterative_plan:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
     changing = changing_tensors(plans.values(), len(layout))
+    roles = part_of(tensor_roles(plans.values(), len(layout)), changing)
+    check_strategy(Setting(server_config, request.client_config, layout, changing, roles), parsed)
     frozen = None
     if changing is not None:
         frozen = state.part(others(len(layout), changing)).serialize()
@@ -89,12 +102,29 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
         server_config,
         layout,
         changing,
+        roles,
         model=state.serialize(),
         frozen=frozen,
         averaging_plan=averaging_plan,
         plans=new_plans,
         protocols=protocols,
     )
+
+
+def check_strategy(setting: Setting, averaging_plan: Plan | None) -> None:
+    """Checks that a model's strategy can work with its cycles.
+
+    Raises:
+        ConfigError: it cannot; says what could.
+    """
+    strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
+    config = setting.server
+    least = cycles.needed(config)
+    if strategy.closes_at is None and least < strategy.least_reports:
+        raise ConfigError(
+            f"server_config: the strategy {strategy.name} needs at least {strategy.least_reports} reports, "
+            f"and a cycle may be averaged with {least}: set 'min_diffs' to {strategy.least_reports} or more"
+        )
 
 
 @contextlib.contextmanager
@@ -152,13 +182,12 @@ def _check_name(name: str) -> None:
         raise WireError(f"its name must have 1 to {_LONGEST_NAME} characters, none of them NUL")
 
 
-def _check_averaging_plan(data: bytes, layout: Layout, config: ServerConfig) -> ServerConfig:
+def _check_averaging_plan(plan: Plan, layout: Layout, config: ServerConfig) -> ServerConfig:
     """Runs the shapes of diffs through an averaging Plan.
 
     Returns:
         The server_config, with the number of diffs that a Plan which takes them all at once works with.
     """
-    plan = Plan.parse(data)
     diffs = 1
     if not config.iterative_plan:
         diffs = diffs_of_plan(plan, layout)
@@ -191,6 +220,7 @@ async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
         new.server_config,
         new.layout,
         new.changing,
+        new.roles,
         model=await put("models", new.model),
         frozen=None if new.frozen is None else await put("models", new.frozen),
         averaging_plan=await put("plans", new.averaging_plan) if new.averaging_plan else None,

@@ -18,6 +18,7 @@ from fedplan.grid.records import (
 )
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import checkpoints, plan_variants, plans, processes, protocols
+from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
 
 
@@ -54,6 +55,7 @@ async def add_process(db: Db, new: NewProcess[str], now: float) -> tuple[int, in
         "created_at": now,
         "changing": None if new.changing is None else json.dumps(new.changing),
         "frozen": new.frozen,
+        "roles": json.dumps(new.roles),
     }
     try:
         process_id = await db.scalar(processes.insert().returning(processes.c.id), values)
@@ -110,9 +112,11 @@ async def hosted_plans(db: Db, *which: ColumnElement[bool]) -> Mapping[int, Mapp
     return found
 
 
-async def add_checkpoint(db: Db, process_id: int, number: int, blob: str, now: float) -> int:
+async def add_checkpoint(
+    db: Db, process_id: int, number: int, blob: str, now: float, state: str | None = None
+) -> int:
     """Stores a checkpoint and returns its id."""
-    values = {"process_id": process_id, "number": number, "blob": blob, "created_at": now}
+    values = {"process_id": process_id, "number": number, "blob": blob, "created_at": now, "state": state}
     id = await db.scalar(checkpoints.insert().returning(checkpoints.c.id), values)
     return int(id)
 
@@ -134,19 +138,24 @@ async def find_checkpoint(db: Db, process_id: int, number: int | None) -> Checkp
 
 def read_checkpoint(row: RowMapping) -> Checkpoint:
     """A checkpoint from its row."""
-    return Checkpoint(row["id"], row["number"], row["blob"], row["created_at"])
+    return Checkpoint(row["id"], row["number"], row["blob"], row["created_at"], row["state"])
 
 
 def read_process(row: RowMapping) -> Process:
     """An FL process from its row."""
+    layout = tuple((tuple(shape), dtype) for shape, dtype in json.loads(row["layout"]))
+    changing = None if row["changing"] is None else tuple(json.loads(row["changing"]))
+    held = len(layout) if changing is None else len(changing)
+    roles = ["trained"] * held if row["roles"] is None else json.loads(row["roles"])
     return Process(
         id=row["id"],
         name=row["name"],
         version=row["version"],
         client_config=json.loads(row["client_config"]),
         server_config=ServerConfig.model_validate_json(row["server_config"]),
-        layout=tuple((tuple(shape), dtype) for shape, dtype in json.loads(row["layout"])),
+        layout=layout,
         averaging_plan=row["averaging_plan"],
-        changing=None if row["changing"] is None else tuple(json.loads(row["changing"])),
+        changing=changing,
         frozen=row["frozen"],
+        roles=tuple(map(Role, roles)),
     )

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import RowMapping, and_, bindparam, delete, func, or_, select, update
 
-from fedplan.grid.records import Assignment, Cycle, Phase
+from fedplan.grid.records import Assignment, Cycle, CycleSummary, Phase, Report
 from fedplan.grid.store.connection import Db
-from fedplan.grid.store.tables import assignments, cycles, waiting
+from fedplan.grid.store.tables import assignments, checkpoints, cycles, waiting
 
 _LATEST_CYCLE = (
     select(cycles)
@@ -56,7 +56,7 @@ _ADD_DIFF = (
         assignments.c.key_digest == bindparam("digest"),
         assignments.c.reported_at.is_(None),
     )
-    .values(reported_at=bindparam("now"), diff=bindparam("blob"))
+    .values(reported_at=bindparam("now"), diff=bindparam("blob"), counted_in=bindparam("counted"))
     .returning(assignments.c.released)
 )
 
@@ -130,37 +130,45 @@ async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, 
     await db.execute(_OCCUPY, {"which": cycle.id})
 
 
-async def add_report(db: Db, place: Assignment, key_digest: str, blob: str, now: float) -> Cycle | None:
-    """Stores a worker's report, and returns its cycle with it.
+async def add_report(
+    db: Db, place: Assignment, key_digest: str, blob: str, now: float, *, into: int
+) -> Cycle | None:
+    """Stores a worker's report, and returns with it the cycle that it goes into.
 
     None when the cycle, the place or its key is not any more what it was when the place was found: then the
     caller must raise, so that nothing stays. The cycle comes first: from there on nobody else changes it.
     """
-    row = (await db.execute(_COUNT_REPORT, {"which": place.cycle_id})).mappings().first()
+    row = (await db.execute(_COUNT_REPORT, {"which": into})).mappings().first()
     if row is None:
         return None
-    values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob}
+    values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob, "counted": into}
     released: bool | None = await db.scalar(_ADD_DIFF, values)
     if released is None:
         return None
-    if released:  # only in cycles that time closes, which do not look at `occupied`
-        await db.execute(_OCCUPY, {"which": place.cycle_id})
+    if released or into != place.cycle_id:  # it has no place among those that the cycle counts
+        await db.execute(_OCCUPY, {"which": into})
     return read_cycle(row)
 
 
-async def diffs(db: Db, cycle_id: int) -> Sequence[str]:
-    """The keys of the diffs that a cycle received, in the order in which the workers joined."""
+async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
+    """The reports that a cycle received, in the order in which the workers joined."""
+    given, counted = cycles.alias("given"), cycles.alias("counted")
+    before, after = checkpoints.alias("before"), checkpoints.alias("after")
     query = (
-        select(assignments.c.diff)
-        .where(assignments.c.cycle_id == cycle_id, assignments.c.diff.is_not(None))
+        select(assignments.c.diff, (after.c.number - before.c.number).label("staleness"))
+        .join(given, given.c.id == assignments.c.cycle_id)
+        .join(counted, counted.c.id == assignments.c.counted_in)
+        .join(before, before.c.id == given.c.checkpoint_id)
+        .join(after, after.c.id == counted.c.checkpoint_id)
+        .where(assignments.c.counted_in == cycle_id, assignments.c.diff.is_not(None))
         .order_by(assignments.c.id)
     )
-    return list(await db.scalars(query))
+    return [Report(row.diff, row.staleness) for row in await db.execute(query)]
 
 
 async def forget_diffs(db: Db, cycle_id: int) -> None:
     """Takes the diffs out of a cycle's reports."""
-    await db.execute(update(assignments).where(assignments.c.cycle_id == cycle_id).values(diff=None))
+    await db.execute(update(assignments).where(assignments.c.counted_in == cycle_id).values(diff=None))
 
 
 async def release_places(db: Db, cycle_id: int) -> None:
@@ -201,6 +209,7 @@ def read_cycle(row: RowMapping) -> Cycle:
         reported=row["reported"],
         closed_at=row["closed_at"],
         failure=row["failure"],
+        summary=None if row["summary"] is None else CycleSummary.from_json(row["summary"]),
     )
 
 

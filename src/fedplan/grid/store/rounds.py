@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, func, or_, select, update
 
-from fedplan.grid.records import Phase, Running
+from fedplan.grid.records import CycleSummary, Phase, Running
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import cycles
 
@@ -91,11 +91,31 @@ async def drop_lease(db: Db, cycle_id: int) -> None:
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(lease_owner=None, lease_until=None))
 
 
-async def end_cycle(db: Db, cycle_id: int, owner: str, phase: Phase, failure: str | None, now: float) -> bool:
-    """Ends a closing cycle; False when the lease was lost meanwhile, and nothing may be written."""
+async def end_cycle(
+    db: Db,
+    cycle_id: int,
+    owner: str,
+    now: float,
+    *,
+    failure: str | None = None,
+    summary: CycleSummary | None = None,
+) -> bool:
+    """Ends a closing cycle, with a failure or without; it says what else came of it.
+
+    Returns:
+        False when the lease was lost meanwhile, and nothing may be written.
+    """
+    values = {
+        "phase": Phase.DONE if failure is None else Phase.FAILED,
+        "failure": failure,
+        "summary": None if summary is None else summary.to_json(),
+        "closed_at": now,
+        "lease_owner": None,
+        "lease_until": None,
+    }
     ended = (
         update(cycles)
         .where(cycles.c.id == cycle_id, cycles.c.phase == Phase.CLOSING, cycles.c.lease_owner == owner)
-        .values(phase=phase, failure=failure, closed_at=now, lease_owner=None, lease_until=None)
+        .values(values)
     )
     return (await db.execute(ended)).rowcount == 1

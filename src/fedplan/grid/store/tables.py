@@ -51,9 +51,10 @@ processes = Table(
     Column("created_at", Double, nullable=False),
     Column("changing", Text),
     Column("frozen", String(80)),
+    Column("roles", Text),
     UniqueConstraint("name", "version"),
 )
-"""FL processes. Configurations, layout and changing are JSON; see `records.Process`."""
+"""FL processes. Configurations, layout, changing and roles are JSON; see `records.Process`."""
 
 plans = Table(
     "plans",
@@ -95,9 +96,10 @@ checkpoints = Table(
     Column("number", Integer, nullable=False),
     Column("blob", String(80), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("state", String(80)),
     UniqueConstraint("process_id", "number"),
 )
-"""Versions of a model's parameters; the greatest number is `latest`. `blob`: see `records.Checkpoint`."""
+"""Versions of a model's parameters; the greatest number is `latest`. See `records.Checkpoint`."""
 
 cycles = Table(
     "cycles",
@@ -113,13 +115,14 @@ cycles = Table(
     Column("reported", Integer, nullable=False),
     Column("closed_at", Double),
     Column("failure", Text),
+    Column("summary", Text),
     Column("lease_owner", String(40)),
     Column("lease_until", Double),
     UniqueConstraint("process_id", "number"),
     Index(None, "phase", "deadline"),
     Index(None, "process_id", "phase", "number"),
 )
-"""Rounds of training. The lease says which replica closes one."""
+"""Rounds of training. The lease says which replica closes one. `summary`: see `records.CycleSummary`."""
 
 assignments = Table(
     "assignments",
@@ -133,11 +136,15 @@ assignments = Table(
     Column("released", Boolean, nullable=False),
     Column("reported_at", Double),
     Column("diff", String(80)),  # the longest key has 79: see `service.diffs`
+    Column("counted_in", BigInteger),
     UniqueConstraint("cycle_id", "worker_id"),
     UniqueConstraint("key_digest"),
     Index(None, "identity", "cycle_id"),
+    Index(None, "counted_in"),
 )
-"""Places in cycles. The request key itself is not stored, only its digest."""
+"""Places in cycles. The request key itself is not stored, only its digest.
+
+`counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one."""
 
 waiting = Table(
     "waiting",

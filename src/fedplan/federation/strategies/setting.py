@@ -1,0 +1,62 @@
+"""What a strategy is made for: the model and its two configurations."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedplan.federation.tensors import Float64s, Layout, Tensors, part_of, to_float64
+from fedplan.federation.update import Weighting
+from fedplan.plan.signature import Role
+from fedplan.wire.config import ServerConfig
+from fedplan.wire.state import Places
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """The model that a strategy trains.
+
+    Attributes:
+        server: the server_config.
+        client: the client_config.
+        layout: of all tensors of the model.
+        changing: which of them change; None when all may.
+        roles: of those that change, in their order.
+    """
+
+    server: ServerConfig
+    client: Mapping[str, Any]
+    layout: Layout
+    changing: Places
+    roles: tuple[Role, ...]
+
+    @property
+    def changing_layout(self) -> Layout:
+        """Of the tensors that change."""
+        return part_of(self.layout, self.changing)
+
+    def places(self, role: Role) -> tuple[int, ...]:
+        """The tensors of a role, by their places among those that change."""
+        return tuple(place for place, found in enumerate(self.roles) if found is role)
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """The trained tensors, by their places among those that change."""
+        return self.places(Role.TRAINED)
+
+    @property
+    def weighting(self) -> Weighting:
+        """How much an update counts, as the server_config says."""
+        config = self.server
+        return Weighting(config.weighting == "samples", config.untold_weight, config.max_weight)
+
+    def zeros(self, places: Sequence[int]) -> list[Float64s]:
+        """Zeros in the shapes of some of the tensors that change."""
+        layout = self.changing_layout
+        return [np.zeros(layout[place][0]) for place in places]
+
+    def norm(self, diff: Tensors) -> float:
+        """The Euclidean norm of a diff's trained tensors, taken together."""
+        squares = (float(np.sum(np.square(to_float64(diff[place])))) for place in self.trained)
+        return float(np.sqrt(sum(squares)))

@@ -1,0 +1,135 @@
+"""Strategy: an algorithm of federated learning, as a record of functions over an explicit state."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable, Sequence
+
+from fedplan.federation.reports import Reports
+from fedplan.federation.state import ServerState
+from fedplan.federation.strategies.setting import Setting
+from fedplan.federation.sums import Average, Sums
+from fedplan.federation.tensors import Float64s, Tensors, apply, check_average, from_float64, to_float64
+from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, Weighting
+from fedplan.wire import Summary
+
+
+class Told(enum.StrEnum):
+    """What a report may tell beside its diff."""
+
+    SAMPLES = "samples"
+    STEPS = "steps"
+    LOSS = "loss"
+
+
+Change = Sequence[Float64s]
+"""What is subtracted from each tensor of the model that changes, as float64."""
+
+
+def as_it_is(_update: Update) -> Contribution:
+    """Counts an update unchanged."""
+    return UNCHANGED
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Strategy:
+    """How the updates of a cycle change the model. All of its functions are pure.
+
+    Most strategies average the updates: each is added to a sum as it comes, whatever their number. One with
+    `combine` or `fold` needs all of them, and gets them when the cycle closes.
+
+    Attributes:
+        name: for status and logs.
+        setting: the model that it is made for.
+        step: (model before, average, state) → (what is subtracted from the model, next state).
+        prepare: what to make of an update before it is added.
+        uniform: whether updates count the same, whatever the server_config says of their weights.
+        combine: the trained tensors of all updates → those of the average; see `Reports`. The other tensors
+            and the metrics are averaged all the same.
+        fold: the diffs of all updates, one after the other → the diff in place of the average.
+        needs: what a report must tell; a client that cannot tell it is not taken.
+        least_reports: with fewer reports a cycle cannot be averaged.
+        closes_at: so many reports close a cycle, if the strategy itself says so.
+        staleness: so many checkpoints later a report is still taken, into the cycle of then. None: only into
+            its own cycle.
+    """
+
+    name: str
+    setting: Setting
+    step: Callable[[Tensors, Average, ServerState], tuple[Change, ServerState]]
+    prepare: Callable[[Update], Contribution] = as_it_is
+    uniform: bool = False
+    combine: Callable[[Reports], Float64s] | None = None
+    fold: Callable[[Iterable[Tensors]], Tensors] | None = None
+    needs: frozenset[Told] = frozenset()
+    least_reports: int = 1
+    closes_at: int | None = None
+    staleness: int | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether an update is done with once it is added."""
+        return self.combine is None and self.fold is None
+
+    @property
+    def weighting(self) -> Weighting:
+        """How much an update counts in the average."""
+        return UNIFORM if self.uniform else self.setting.weighting
+
+    def nothing(self) -> Sums:
+        """The sum of no update."""
+        setting = self.setting
+        skipped: tuple[int, ...] = ()
+        if self.combine is not None:
+            skipped = setting.trained
+        if self.fold is not None:
+            skipped = tuple(range(len(setting.roles)))
+        return Sums(setting.changing_layout, setting.roles, self.weighting, skipped)
+
+    def add(self, sums: Sums, update: Update) -> None:
+        """Adds an update to a sum that began as `nothing`."""
+        sums.add(update, self.prepare(update))
+
+
+def with_trained(average: Average, setting: Setting, vector: Float64s) -> Average:
+    """An average whose trained tensors are those of a vector, which `Strategy.combine` made: (elements,)."""
+    tensors, at = list(average.tensors), 0
+    for place in setting.trained:
+        size = tensors[place].size
+        tensors[place] = vector[at : at + size].reshape(tensors[place].shape)
+        at += size
+    return dataclasses.replace(average, tensors=tuple(tensors))
+
+
+def with_folded(average: Average, diff: Tensors) -> Average:
+    """An average whose tensors are those that `Strategy.fold` made."""
+    return dataclasses.replace(average, tensors=tuple(map(to_float64, diff)))
+
+
+def lacking(strategy: Strategy, summary: Summary) -> list[Told]:
+    """What a strategy needs and a report does not tell."""
+    told = {
+        Told.SAMPLES: summary.samples is not None,
+        Told.STEPS: summary.steps is not None,
+        Told.LOSS: "loss" in summary.evaluation or "loss" in summary.metrics,
+    }
+    return sorted(need for need in strategy.needs if not told[need])
+
+
+def next_model(
+    strategy: Strategy, model: Tensors, average: Average, state: ServerState
+) -> tuple[Tensors, ServerState]:
+    """The model after a cycle, and the strategy's next state.
+
+    Args:
+        strategy: of the model.
+        model: before the cycle: the tensors that change.
+        average: of the cycle's updates.
+        state: the strategy's, before the cycle.
+
+    Raises:
+        AggregationError: a value would be infinite, or outside its dtype's range.
+    """
+    layout = tuple((tensor.shape, tensor.dtype) for tensor in model)
+    change, state = strategy.step(model, average, state)
+    rounded = [from_float64(values, dtype) for values, (_, dtype) in zip(change, layout, strict=True)]
+    return apply(model, check_average(rounded, layout)), state

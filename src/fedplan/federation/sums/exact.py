@@ -1,0 +1,155 @@
+"""Sums whose bits depend on what is added, and not on its order or on who added it.
+
+A float64 sum rounds with each addition, so its last bits depend on the order. Here each number is cut at
+fixed places into pieces, as in Demmel and Nguyen, "Parallel reproducible summation" (IEEE Transactions on
+Computers 64, 2015). A piece is a whole multiple of its place's unit, and multiples of one unit add without
+rounding. Only what lies below the last place is rounded away, number by number.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedplan.errors import AggregationError
+
+Float64s = NDArray[np.float64]
+
+_WIDTH = 32
+"""Bits from one place to the next."""
+
+_PLACES = 3
+"""How many places a sum has. It keeps at least 63 bits below the largest number of a tensor."""
+
+_MOST = 1 << 20
+"""So many pieces of 32 bits add up within the 53 bits of a float64; before more come, carries are moved."""
+
+_TOPS = range(-28, 29)
+"""The highest place that a sum may have: units and the numbers that cut at them are then normal float64."""
+
+LARGEST = 2.0 ** (_WIDTH * _TOPS.stop - 1)
+"""No magnitude that is added may reach this: about 2e279."""
+
+_BLOCK = 1 << 13
+"""Elements that are cut at once: they stay in the processor's cache."""
+
+
+@dataclasses.dataclass(slots=True)
+class ExactSum:
+    """A sum of tensors of one shape, with one weight in all elements of each. Sums add: a commutative monoid.
+
+    Attributes:
+        top: number of the highest place; the unit of place n is 2 ** (32 n). None for a sum of zeros.
+        digits: (places, elements) float64, from the highest place to the lowest; each a whole multiple of its
+            place's unit.
+        pieces: how many pieces at most were added to a digit since carries were moved.
+    """
+
+    top: int | None
+    digits: Float64s
+    pieces: int = 0
+
+    @classmethod
+    def zeros(cls, elements: int) -> Self:
+        """The sum of nothing."""
+        return cls(None, np.zeros((_PLACES, elements)))
+
+    def add(self, values: NDArray[Any], weight: float = 1.0) -> None:
+        """Adds a tensor times a weight; the product is rounded to float64.
+
+        Args:
+            values: as many finite numbers as the sum has elements, of a dtype that float64 holds.
+            weight: finite.
+
+        Raises:
+            AggregationError: a product is too large.
+        """
+        flat = values.reshape(-1)
+        largest = self.check(flat, weight)
+        if largest == 0.0:
+            return
+        # so high that of no higher place's unit it would be half or more: there it rounds to zero
+        self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
+        self._make_room(1)
+        for start in range(0, flat.size, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            rest = np.multiply(flat[part], weight, dtype=np.float64)
+            piece = np.empty_like(rest)
+            for digit, unit in zip(self.digits, self._units(), strict=True):
+                _round_to_multiples(rest, unit, out=piece)
+                digit[part] += piece
+                rest -= piece
+
+    @staticmethod
+    def check(values: NDArray[Any], weight: float = 1.0) -> float:
+        """The largest magnitude that `add` would add.
+
+        Raises:
+            AggregationError: it is too large.
+        """
+        if not values.size:
+            return 0.0
+        largest = max(float(values.max()), -float(values.min())) * abs(weight)
+        if not largest < LARGEST:
+            raise AggregationError(f"a weighted value reaches {LARGEST:.0e}, and sums could become infinite")
+        return largest
+
+    def merge(self, other: "ExactSum") -> None:
+        """Adds another sum to this one, and leaves the other with the same value."""
+        if other.top is None:
+            return
+        self._raise_to(other.top)
+        other._raise_to(self.top)
+        self._make_room(other.pieces)
+        self.digits += other.digits
+
+    def total(self) -> Float64s:
+        """The sum, rounded to float64 (to within two steps): (elements,)."""
+        if self.top is None:
+            return np.zeros(self.digits.shape[1])
+        digits = self.digits.copy()
+        units = self._units()
+        _carry(digits, units, np.floor)  # one form for all ways to have made the sum
+        _carry(digits, units, np.rint)  # digits that are small against those above: little is lost
+        made: Float64s = digits[-1]
+        for digit in digits[-2::-1]:
+            made += digit
+        return made
+
+    def _units(self) -> Sequence[float]:
+        top = self.top or 0
+        return [2.0 ** (_WIDTH * (top - place)) for place in range(_PLACES)]
+
+    def _raise_to(self, top: int | None) -> None:
+        """Makes a place the highest one, if it is higher than that of now; the lowest ones are given up."""
+        if top is None or (self.top is not None and top <= self.top):
+            return
+        up = _PLACES if self.top is None else min(top - self.top, _PLACES)
+        if up < _PLACES:
+            self.digits[up:] = self.digits[:-up].copy()
+        self.digits[:up] = 0.0
+        self.top = top
+
+    def _make_room(self, pieces: int) -> None:
+        if self.pieces + pieces > _MOST:
+            _carry(self.digits, self._units(), np.rint)
+            self.pieces = 1
+        self.pieces += pieces
+
+
+def _round_to_multiples(values: Float64s, unit: float, *, out: Float64s) -> None:
+    """The nearest multiples of a power of two, for values below 2^51 of them; of two the even one."""
+    shift = 1.5 * 2.0**52 * unit
+    np.add(values, shift, out=out)
+    np.subtract(out, shift, out=out)
+
+
+def _carry(digits: Float64s, units: Sequence[float], rounded: Any) -> None:
+    """Moves what a digit has of the next unit to the place above it; the sum stays what it is."""
+    for place in range(_PLACES - 1, 0, -1):
+        above = rounded(digits[place] / units[place - 1]) * units[place - 1]
+        digits[place] -= above
+        digits[place - 1] += above

@@ -1,0 +1,56 @@
+"""Metrics of many workers, added up exactly."""
+
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, Self
+
+from fedplan.wire import MetricMean
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MetricSum:
+    """A metric's mean over the samples of many workers, as a sum. Sums add: a commutative monoid.
+
+    Attributes:
+        total: the sum of value × weight.
+        weight: the sum of the weights.
+        workers: how many told it.
+    """
+
+    total: Fraction = Fraction(0)
+    weight: Fraction = Fraction(0)
+    workers: int = 0
+
+    @classmethod
+    def of(cls, value: float, weight: float) -> Self:
+        """The metric of one worker; both numbers are finite."""
+        return cls(Fraction(value) * Fraction(weight), Fraction(weight), 1)
+
+    def __add__(self, other: "MetricSum") -> "MetricSum":
+        return MetricSum(self.total + other.total, self.weight + other.weight, self.workers + other.workers)
+
+    @property
+    def mean(self) -> MetricMean:
+        """The mean and its weight, each rounded once. There is at least one worker."""
+        return MetricMean(float(self.total / self.weight), float(self.weight))
+
+    def to_json(self) -> list[Any]:
+        """As it stands in JSON, exactly."""
+        return [str(self.total), str(self.weight), self.workers]
+
+    @classmethod
+    def from_json(cls, told: list[Any]) -> Self:
+        """Reads what `to_json` gave."""
+        return cls(Fraction(told[0]), Fraction(told[1]), int(told[2]))
+
+
+Metrics = Mapping[str, MetricSum]
+"""Metrics by name."""
+
+
+def add_metrics(one: Metrics, other: Metrics) -> Metrics:
+    """The sum of two: each metric that is in one of them."""
+    return {
+        name: one.get(name, MetricSum()) + other.get(name, MetricSum()) for name in sorted({*one, *other})
+    }

@@ -1,0 +1,71 @@
+"""What a worker reports of a cycle, and how much of it counts."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from fedplan.federation.tensors import Tensors
+from fedplan.wire import MetricMean, Summary
+from fedplan.wire.summary import NOTHING_TOLD
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Update:
+    """A worker's report. Updates add; see `Sums`.
+
+    Attributes:
+        tensors: the diff, original − trained: the tensors of the model that change, in its order.
+        summary: what the worker told beside it.
+        staleness: how many checkpoints the model has had since the worker received it.
+    """
+
+    tensors: Tensors
+    summary: Summary = NOTHING_TOLD
+    staleness: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a strategy makes of an update before it is added.
+
+    Attributes:
+        factor: by which the trained tensors of the diff are multiplied.
+        numbers: by name, further numbers that are averaged with the tensors.
+        metrics: by name, metrics that the grid itself measured of the update.
+    """
+
+    factor: float = 1.0
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, MetricMean] = dataclasses.field(default_factory=dict)
+
+
+UNCHANGED = Contribution()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Weighting:
+    """How much an update counts beside the others.
+
+    Attributes:
+        by_samples: by the number of samples that the worker tells; else all count the same.
+        untold: what a worker counts that tells no number. None: the mean of those of the cycle that tell.
+        most: no worker counts more; None for no bound.
+    """
+
+    by_samples: bool
+    untold: float | None = None
+    most: float | None = None
+
+    def weight(self, summary: Summary) -> float | None:
+        """How much a report counts; None when the reports that tell it decide."""
+        if not self.by_samples:
+            return 1.0
+        samples = self.untold if summary.samples is None else summary.samples
+        return None if samples is None else self.bounded(samples)
+
+    def bounded(self, weight: float) -> float:
+        """A weight, but no more than one report may count."""
+        return weight if self.most is None else min(weight, self.most)
+
+
+UNIFORM = Weighting(by_samples=False)
+"""All updates count the same."""

@@ -1,0 +1,147 @@
+"""How the reports of a cycle become an average, and the average a new model."""
+
+import asyncio
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fedplan.federation import (
+    Average,
+    Metrics,
+    ServerState,
+    Strategy,
+    Tensors,
+    Update,
+    next_model,
+    with_folded,
+    with_trained,
+)
+from fedplan.grid.averaging.scratch import Scratch
+from fedplan.grid.averaging.stored import read_stored
+from fedplan.grid.averaging.tally import Tally
+from fedplan.grid.grid import Grid
+from fedplan.grid.records import Checkpoint, CycleSummary, Phase, Process, Report, Running
+from fedplan.grid.store import participation
+from fedplan.wire import State
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Averaged:
+    """What an average made of a model.
+
+    Attributes:
+        blob: key of the new model's State.
+        state: key of what the strategy remembers beside it; None when that is nothing.
+        summary: what else is known of the cycle.
+    """
+
+    blob: str
+    state: str | None
+    summary: CycleSummary
+
+
+def count(grid: Grid, strategy: Strategy, cycle_id: int, report: Report, update: Update) -> None:
+    """Adds a report to its cycle's sum, if the model's strategy adds up."""
+    if strategy.streams:
+        grid.tallies.add(cycle_id, strategy, report, update)
+
+
+async def catch_up(grid: Grid, running: Running) -> None:
+    """Adds to an open cycle's sum what it lacks: reports from before a start, or of other replicas."""
+    process = (await grid.known.hosted(running.process_id)).process
+    if running.phase is not Phase.OPEN:
+        return
+    strategy = grid.known.strategy(process)
+    layout = process.changing_layout
+    if not strategy.streams or not grid.tallies.lacks(running.id, layout, running.reported):
+        return
+    async with grid.store.reading() as db:
+        received = await participation.reports(db, running.id)
+    for report in received:
+        grid.tallies.add(running.id, strategy, report)
+
+
+async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Checkpoint) -> Averaged:
+    """Averages a cycle's reports, and stores the changed model. What is frozen takes no part in it.
+
+    Raises:
+        AggregationError: the average cannot change the model.
+        FileNotFoundError: a report, or the model, is missing.
+    """
+    async with grid.store.reading() as db:
+        received = await participation.reports(db, cycle_id)
+    strategy = grid.known.strategy(process)
+    reading = _Reading(grid, strategy, received)
+    if strategy.streams:
+        averaged, metrics = await reading.streamed(cycle_id)
+    elif strategy.combine is not None:
+        averaged, metrics = await reading.combined(strategy.combine)
+    else:
+        averaged, metrics = await reading.folded(strategy.fold)
+    model = await grid.blobs.get(checkpoint.blob)
+    state = b"" if checkpoint.state is None else await grid.blobs.get(checkpoint.state)
+    data, state = await asyncio.to_thread(_changed, strategy, model, averaged, state)
+    return Averaged(
+        await grid.blobs.put("models", data),
+        await grid.blobs.put("states", state) if state else None,
+        CycleSummary(averaged.reports, averaged.samples, metrics),
+    )
+
+
+class _Reading:
+    """The reports of a cycle that closes, in the three ways in which strategies take them."""
+
+    def __init__(self, grid: Grid, strategy: Strategy, received: Sequence[Report]) -> None:
+        self._grid = grid
+        self._strategy = strategy
+        self._received = received
+        self._layout = strategy.setting.changing_layout
+
+    async def streamed(self, cycle_id: int) -> tuple[Average, Metrics]:
+        """Most updates are in the cycle's sum already; the others are read, one at a time."""
+        tally = await self._grid.tallies.take(cycle_id)
+        if tally is None or not tally.counted <= {report.blob for report in self._received}:
+            tally = Tally(self._strategy.nothing())
+        for report in self._received:
+            if report.blob not in tally.counted:
+                update = await self._update(report)
+                await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
+        return await asyncio.to_thread(tally.sums.average), tally.sums.metrics
+
+    async def combined(self, combine: Any) -> tuple[Average, Metrics]:
+        """The trained tensors of all reports go into one file, which the strategy reads by slices."""
+        sums = self._strategy.nothing()
+        setting = self._strategy.setting
+        with Scratch(self._grid.settings.scratch, setting, len(self._received)) as scratch:
+            for row, report in enumerate(self._received):
+                update = await self._update(report)
+                await asyncio.to_thread(self._strategy.add, sums, update)
+                await asyncio.to_thread(scratch.put, row, update.tensors)
+            vector = await asyncio.to_thread(combine, scratch)
+        return with_trained(sums.average(), setting, vector), sums.metrics
+
+    async def folded(self, fold: Any) -> tuple[Average, Metrics]:
+        """The diffs of all reports, one after the other."""
+        sums = self._strategy.nothing()
+        loop = asyncio.get_running_loop()
+
+        def diffs() -> Iterator[Tensors]:
+            for report in self._received:
+                update = asyncio.run_coroutine_threadsafe(self._update(report), loop).result()
+                self._strategy.add(sums, update)
+                yield update.tensors
+
+        diff = await asyncio.to_thread(fold, diffs())
+        return with_folded(sums.average(), diff), sums.metrics
+
+    async def _update(self, report: Report) -> Update:
+        data = await self._grid.blobs.get(report.blob)
+        return await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
+
+
+def _changed(strategy: Strategy, model: bytes, averaged: Average, state: bytes) -> tuple[bytes, bytes]:
+    """The State of what changes of the model, and what the strategy remembers, after the cycle."""
+    before = ServerState.parse(state) if state else ServerState()
+    changed, after = next_model(strategy, State.parse(model).tensors, averaged, before)
+    written = after.serialize() if after.tensors else b""
+    return State.of(changed, strategy.setting.changing).serialize(), written

@@ -1,0 +1,198 @@
+"""The sums of open cycles' updates, formed while the reports come: closing a cycle has little left to do.
+
+A sum is a head start, never what is believed. It may be lost at any time, by a kill or for want of room, and
+what is missing in it is read from the blobs: in the background after a start, and for reports that other
+replicas took; at the latest when the cycle closes. A report is added while its row is being committed, so one
+whose commit fails makes the sum useless: it knows what it holds by the blobs, which are never written again.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import math
+from collections import deque
+from collections.abc import Iterable
+
+from fedplan.federation import BYTES_PER_ELEMENT, Layout, Strategy, Sums, Update
+from fedplan.grid.averaging.stored import read_stored
+from fedplan.grid.blobs import Blobs
+from fedplan.grid.records import Report
+
+logger = logging.getLogger(__name__)
+
+_QUEUED_BYTES = 32 * 1024 * 1024
+"""Bytes of diffs of one cycle that wait in memory to be added; the others are read again from their blobs."""
+
+_QUICK_BYTES = 4 * 1024 * 1024
+"""A diff so small is added at once, in less time than a thread would take to get Python's lock for it."""
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """The sum of some of a cycle's updates.
+
+    Attributes:
+        sums: the sum.
+        counted: keys of the blobs whose updates are in it.
+    """
+
+    sums: Sums
+    counted: set[str] = dataclasses.field(default_factory=set)
+
+    def add(self, strategy: Strategy, blob: str, update: Update) -> None:
+        """Adds an update."""
+        strategy.add(self.sums, update)
+        self.counted.add(blob)
+
+
+class Tallies:
+    """The sums of the open cycles whose strategies add updates up as they come.
+
+    Args:
+        blobs: where the diffs are.
+        room: most bytes of sums in all.
+    """
+
+    def __init__(self, blobs: Blobs, room: int) -> None:
+        self._blobs = blobs
+        self._room = room
+        self._sums: dict[int, _Sum] = {}
+
+    def add(self, cycle_id: int, strategy: Strategy, report: Report, update: Update | None = None) -> None:
+        """Adds a report, a large one in the background; nothing happens when it is known already.
+
+        Args:
+            cycle_id: its cycle.
+            strategy: the model's.
+            report: where it is.
+            update: the report itself, when it is at hand.
+        """
+        found = self._sums.get(cycle_id)
+        if found is None:
+            layout = strategy.setting.changing_layout
+            if not self.has_room(layout):
+                return
+            self._room -= _bytes_of(layout)
+            found = self._sums[cycle_id] = _Sum(strategy, layout, self._blobs)
+        found.add(report, update)
+
+    async def settle(self, cycle_id: int) -> None:
+        """Waits while more of a cycle's diffs are in memory, to be added, than should be."""
+        found = self._sums.get(cycle_id)
+        if found is not None:
+            await found.settle()
+
+    def has_room(self, layout: Layout) -> bool:
+        """Whether there is room for one more sum."""
+        return _bytes_of(layout) <= self._room
+
+    def lacks(self, cycle_id: int, layout: Layout, reported: int) -> bool:
+        """Whether a cycle with so many reports has some that its sum lacks, or no sum where one has room."""
+        found = self._sums.get(cycle_id)
+        return self.has_room(layout) if found is None else len(found.known) < reported
+
+    async def take(self, cycle_id: int) -> Tally | None:
+        """The sum of a cycle, once all that was given to `add` is in it; it is forgotten here."""
+        found = self._forget(cycle_id)
+        return None if found is None else await found.result()
+
+    def cycles(self) -> list[int]:
+        """The ids of the cycles that have a sum."""
+        return list(self._sums)
+
+    def forget(self, cycle_ids: Iterable[int]) -> None:
+        """Forgets the sums of cycles: another replica has closed them."""
+        for cycle_id in cycle_ids:
+            found = self._forget(cycle_id)
+            if found is not None:
+                found.stop()
+
+    async def aclose(self) -> None:
+        """Forgets everything."""
+        left = list(self._sums.values())
+        self.forget(self.cycles())
+        await asyncio.gather(*(found.result() for found in left), return_exceptions=True)
+
+    def _forget(self, cycle_id: int) -> "_Sum | None":
+        found = self._sums.pop(cycle_id, None)
+        if found is not None:
+            self._room += _bytes_of(found.layout)
+        return found
+
+
+class _Sum:
+    """One cycle's sum, and the task that adds to it what waits."""
+
+    def __init__(self, strategy: Strategy, layout: Layout, blobs: Blobs) -> None:
+        self.layout = layout
+        self.known: set[str] = set()
+        self._strategy = strategy
+        self._blobs = blobs
+        self._tally: Tally | None = Tally(strategy.nothing())
+        self._waiting: deque[tuple[Report, Update | None]] = deque()
+        self._held = 0
+        self._task: asyncio.Task[None] | None = None
+        self._released = asyncio.Condition()
+
+    def add(self, report: Report, update: Update | None) -> None:
+        if self._tally is None or report.blob in self.known:
+            return
+        self.known.add(report.blob)
+        size = _size(update)
+        idle = self._task is None or self._task.done()
+        if update is not None and size <= _QUICK_BYTES and idle:
+            self._tally.add(self._strategy, report.blob, update)
+            return
+        if self._held and self._held + size > _QUEUED_BYTES:
+            update, size = None, 0
+        self._held += size
+        if update is None:
+            self._waiting.append((report, None))
+        else:
+            self._waiting.appendleft((report, update))  # whoever sent it waits for it
+        if idle:
+            self._task = asyncio.create_task(self._work())
+
+    async def settle(self) -> None:
+        async with self._released:
+            await self._released.wait_for(lambda: self._held <= _QUEUED_BYTES)
+
+    async def result(self) -> Tally | None:
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        return self._tally
+
+    def stop(self) -> None:
+        self._waiting.clear()
+        self._held = 0
+        self._tally = None
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting and self._tally is not None:
+                report, update = self._waiting.popleft()
+                size = _size(update)
+                if update is None:
+                    data = await self._blobs.get(report.blob)
+                    update = read_stored(data, self.layout, report.staleness)
+                await asyncio.to_thread(self._tally.add, self._strategy, report.blob, update)
+                await self._release(size)
+        except Exception:  # closing the cycle reads everything again, and says what is wrong
+            logger.warning("a sum of diffs is given up", exc_info=True)
+            self.stop()
+            await self._release(0)
+
+    async def _release(self, size: int) -> None:
+        """So much less is held; whoever waits for that hears of it."""
+        async with self._released:
+            self._held -= size
+            self._released.notify_all()
+
+
+def _size(update: Update | None) -> int:
+    """Bytes that an update takes while it waits."""
+    return 0 if update is None else sum(tensor.nbytes for tensor in update.tensors)
+
+
+def _bytes_of(layout: Layout) -> int:
+    return sum(BYTES_PER_ELEMENT * math.prod(shape) for shape, _ in layout)

@@ -1,0 +1,100 @@
+"""The bits of a sum are a function of the set of what was added."""
+
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedplan.errors import AggregationError
+from fedplan.federation.sums.exact import LARGEST, ExactSum
+
+Report = tuple[np.ndarray, float]
+
+ELEMENTS = 3
+
+weights = st.one_of(st.just(1.0), st.integers(1, 10**6).map(float), st.floats(1e-6, 1e6))
+float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
+reports = st.lists(
+    st.tuples(
+        st.lists(float32s, min_size=ELEMENTS, max_size=ELEMENTS).map(lambda v: np.array(v, np.float32)),
+        weights,
+    ),
+    max_size=12,
+)
+
+
+def sum_of(some: Sequence[Report], elements: int = ELEMENTS) -> ExactSum:
+    made = ExactSum.zeros(elements)
+    for values, weight in some:
+        made.add(values, weight)
+    return made
+
+
+@given(reports, st.randoms(use_true_random=False))
+def test_neither_order_nor_grouping_changes_a_bit(some: list[Report], chance: random.Random) -> None:
+    expected = sum_of(some).total().tobytes()
+    shuffled = chance.sample(some, len(some))
+    cuts = sorted(chance.randint(0, len(some)) for _ in range(3))
+    bounds = zip([0, *cuts], [*cuts, len(some)], strict=True)
+    parts = [sum_of(shuffled[start:stop]) for start, stop in bounds]
+    chance.shuffle(parts)
+    whole = parts.pop()
+    while parts:
+        whole.merge(parts.pop())
+    assert whole.total().tobytes() == expected
+
+
+def test_a_number_of_half_a_unit_of_a_place_above_it() -> None:
+    """It is rounded up where that place is there, and must be where it comes later."""
+    some = [(np.array([0.0, x]), 1.0) for x in (2.0**63 + 2.0**40, 2.0**63 - 1e4)]
+    higher = [(np.array([x, 0.0]), 1.0) for x in (2.0**65, 2.0**129)]
+    first, last = sum_of([*some, *higher], 2), sum_of([*reversed(higher), *some], 2)
+    assert first.total().tobytes() == last.total().tobytes()
+
+
+@given(reports)
+def test_it_is_as_near_to_the_true_sum_as_float64_can_be(some: list[Report]) -> None:
+    made = sum_of(some).total()
+    largest = max((float(abs(values.astype(float)).max()) * weight for values, weight in some), default=0.0)
+    for place in range(ELEMENTS):
+        true = math.fsum(float(values[place]) * weight for values, weight in some)
+        assert abs(made[place] - true) <= abs(true) * 2.0**-51 + len(some) * largest * 2.0**-63
+
+
+def test_numbers_of_every_size_meet() -> None:
+    made = sum_of([(np.array([x]), 1.0) for x in (1e-300, 1e270, 3.0, -1e270, 1e-30)], 1)
+    assert made.total()[0] == 0.0  # 3 lies more than 63 bits below 1e270
+    made = sum_of([(np.array([x]), 1.0) for x in (2.0**60, 3.0, -(2.0**60), 2.0**-20)], 1)
+    assert made.total()[0] == 3.0 + 2.0**-20
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 5))
+def test_more_numbers_than_a_digit_has_room_for(seed: int) -> None:
+    values = np.random.default_rng(seed).standard_normal(5).astype(np.float32) * 2.0**31
+    many, few = sum_of([(values, 1.0)], 5), ExactSum.zeros(5)
+    for _ in range(22):  # 2²² times the values
+        twin = ExactSum(many.top, many.digits.copy(), many.pieces)
+        many.merge(twin)
+    few.add(values, 2.0**22)
+    assert many.total().tobytes() == few.total().tobytes()
+
+
+@pytest.mark.parametrize(("value", "weight"), [(LARGEST, 1.0), (1e200, 1e100), (-LARGEST, 1.0)])
+def test_what_could_become_infinite_is_refused(value: float, weight: float) -> None:
+    made = ExactSum.zeros(1)
+    with pytest.raises(AggregationError, match="could become infinite"):
+        made.add(np.array([value]), weight)
+
+
+def test_a_sum_of_nothing_is_zero() -> None:
+    nothing, something = ExactSum.zeros(2), sum_of([(np.array([1.0, -2.0]), 2.0)], 2)
+    assert nothing.total().tolist() == [0.0, 0.0]
+    nothing.merge(something)
+    something.merge(ExactSum.zeros(2))
+    assert nothing.total().tolist() == something.total().tolist() == [2.0, -4.0]
+    assert ExactSum.zeros(0).total().tolist() == []

@@ -1,0 +1,180 @@
+"""Sums of updates: weights that are told or not, metrics, counters; and bits that depend on nothing else."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedplan.errors import AggregationError
+from fedplan.federation import UNIFORM, Contribution, Sums, Update, Weighting
+from fedplan.plan import Role
+from fedplan.wire import MetricMean, Summary, WireTensor
+from tests.federation.made import LAYOUT, random_diffs, random_updates, wire
+
+ROLES = (Role.TRAINED,) * 3
+BY_SAMPLES = Weighting(by_samples=True)
+
+
+def summed(updates, weighting=BY_SAMPLES, layout=LAYOUT, roles=ROLES):
+    total = Sums(layout, roles, weighting)
+    for update in updates:
+        total.add(update)
+    return total
+
+
+def bits(average):
+    return [tensor.tobytes() for tensor in average.tensors], average.numbers, average.metrics, average.samples
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_the_mean_of_any_number_of_updates_is_exact(count):
+    updates = random_updates(count)
+    average = summed(updates, UNIFORM).average()
+    for place, (shape, _) in enumerate(LAYOUT):
+        expected = np.mean([update.tensors[place].array.astype(np.float64) for update in updates], axis=0)
+        assert average.tensors[place].shape == shape
+        np.testing.assert_allclose(average.tensors[place], expected, atol=1e-15, rtol=1e-15)
+
+
+def test_an_update_counts_as_many_as_its_samples():
+    updates = random_updates(20)
+    weights = [update.summary.samples for update in updates]
+    average = summed(updates).average()
+    for place in range(3):
+        expected = np.average([u.tensors[place].array.astype(np.float64) for u in updates], 0, weights)
+        np.testing.assert_allclose(average.tensors[place], expected, rtol=1e-13)
+    assert average.samples == sum(weights)
+    assert average.reports == 20
+
+
+def test_who_tells_no_samples_counts_as_the_mean_of_those_who_tell():
+    updates = random_updates(10, untold=(2, 3, 7))
+    told = [update.summary.samples for update in updates if update.summary.samples]
+    weights = [update.summary.samples or np.mean(told) for update in updates]
+    average = summed(updates).average()
+    expected = np.average([u.tensors[0].array.astype(np.float64) for u in updates], 0, weights)
+    np.testing.assert_allclose(average.tensors[0], expected, rtol=1e-13)
+
+
+def test_when_nobody_tells_samples_all_count_the_same():
+    updates = random_updates(5, untold=range(5))
+    expected = np.mean([u.tensors[0].array.astype(np.float64) for u in updates], 0)
+    np.testing.assert_allclose(summed(updates).average().tensors[0], expected, rtol=1e-13)
+
+
+def test_an_untold_weight_and_a_bound_can_be_set():
+    updates = random_updates(6, untold=(0,))
+    weights = [min(update.summary.samples or 5.0, 100.0) for update in updates]
+    average = summed(updates, Weighting(by_samples=True, untold=5.0, most=100.0)).average()
+    expected = np.average([u.tensors[0].array.astype(np.float64) for u in updates], 0, weights)
+    np.testing.assert_allclose(average.tensors[0], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "int8", "int64"])
+def test_tensors_of_any_dtype_are_averaged(dtype):
+    values = [np.full(4, n, np.float32) for n in (0, 2, 2, 4)]
+    if dtype == "bfloat16":
+        tensors = [WireTensor((v.view(np.uint32) >> 16).astype(np.uint16), dtype) for v in values]
+    else:
+        tensors = [wire(v, dtype) for v in values]
+    total = Sums((((4,), dtype),), (Role.TRAINED,))
+    for tensor in tensors:
+        total.add(Update([tensor]))
+    assert total.average().tensors[0].tolist() == [2.0] * 4
+
+
+def test_a_factor_scales_what_is_trained_and_not_running_statistics():
+    roles = (Role.TRAINED, Role.AVERAGED, Role.TRAINED)
+    diff = random_diffs(1)[0]
+    total = Sums(LAYOUT, roles)
+    total.add(Update(diff), Contribution(0.5, {"steps": 3.0}))
+    average = total.average()
+    np.testing.assert_array_equal(average.tensors[0], diff[0].array * 0.5)
+    np.testing.assert_array_equal(average.tensors[1], diff[1].array)
+    assert average.numbers == {"steps": 3.0}
+
+
+def test_the_largest_counter_counts():
+    layout = (((2,), "int64"),)
+    total = Sums(layout, (Role.COUNTER,))
+    for diff in ([-3, -10], [-5, -2], [0, -1]):  # original − trained
+        total.add(Update([wire(diff, "int64")]))
+    assert total.average().tensors[0].tolist() == [-5, -10]
+
+
+def test_what_something_else_combines_is_left_out():
+    total = Sums(LAYOUT, ROLES, skipped=(0, 2))
+    total.add(random_updates(1)[0])
+    average = total.average()
+    assert not average.tensors[0].any()
+    assert average.tensors[1].any()
+
+
+def test_metrics_are_means_over_samples():
+    total = Sums((((1,), "float32"),), (Role.TRAINED,), Weighting(by_samples=True, most=1000.0))
+    for loss, accuracy, samples in ((1.0, 0.5, 10.0), (2.0, 1.0, 30.0), (9.0, 0.0, 1e9)):
+        told = Summary(
+            samples, 1, {"loss": MetricMean(loss, samples)}, {"accuracy": MetricMean(accuracy, samples)}
+        )
+        total.add(Update([wire([1.0])], told))
+    total.add(Update([wire([1.0])]))
+    metrics = total.average().metrics
+    assert metrics["training_loss"] == MetricMean((10 + 60 + 9000) / 1040, 1040.0)
+    assert metrics["accuracy"] == MetricMean(35 / 1040, 1040.0)
+
+
+def test_there_is_no_average_of_nothing():
+    with pytest.raises(AggregationError, match="no diff to average"):
+        summed([]).average()
+
+
+def test_what_could_make_a_sum_infinite_is_refused_and_nothing_is_added():
+    total = Sums((((1,), "float64"), ((1,), "float64")), (Role.TRAINED,) * 2)
+    total.add(Update([wire([1.0], "float64")] * 2))
+    with pytest.raises(AggregationError, match="sums could become infinite"):
+        total.add(Update([wire([1.0], "float64"), wire([1e300], "float64")]))
+    assert [tensor.tolist() for tensor in total.average().tensors] == [[1.0], [1.0]]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4), st.data())
+@settings(max_examples=200, deadline=None)
+def test_neither_order_nor_grouping_nor_storing_changes_a_bit(seed, count, replicas, data):
+    untold = data.draw(st.sets(st.integers(0, count - 1)))
+    updates = random_updates(count, seed=seed, untold=untold)
+    contributions = [Contribution(0.3 + n, {"steps": 1.7 * n}) for n in range(count)]
+    straight = Sums(LAYOUT, ROLES, BY_SAMPLES)
+    for update, contribution in zip(updates, contributions, strict=True):
+        straight.add(update, contribution)
+
+    parts = [Sums(LAYOUT, ROLES, BY_SAMPLES) for _ in range(replicas)]
+    for number in data.draw(st.permutations(range(count))):
+        parts[data.draw(st.integers(0, replicas - 1))].add(updates[number], contributions[number])
+    merged = Sums(LAYOUT, ROLES, BY_SAMPLES)
+    for part in data.draw(st.permutations(parts)):
+        if data.draw(st.booleans()):
+            merged.merge_bytes(part.serialize())
+        else:
+            merged.merge(part)
+
+    assert bits(merged.average()) == bits(straight.average())
+
+
+def peak_memory(count):
+    layout = (((250_000,), "float32"),)  # 1 MB
+    update = Update(random_diffs(1, layout)[0])
+    tracemalloc.start()
+    total = Sums(layout, (Role.TRAINED,))
+    for _ in range(count):
+        total.add(update)
+    total.average()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_number_of_updates():
+    few, many = peak_memory(3), peak_memory(50)
+    assert many < 1.1 * few
+    assert many < 19e6  # the sum's three digits, a copy of them, and room to divide in
