@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         BatchStart,
         EpochEnd,
         EpochStart,
+        History,
         Job,
         ModelCentricFLClient,
         Participation,
@@ -69,7 +70,9 @@ if TYPE_CHECKING:
         with_variants,
     )
     from fedplan.wire import (
+        MetricMean,
         State,
+        Summary,
     )
 
 _HOME = {
@@ -78,6 +81,7 @@ _HOME = {
     "BatchStart": "fedplan.client",
     "EpochEnd": "fedplan.client",
     "EpochStart": "fedplan.client",
+    "History": "fedplan.client",
     "Job": "fedplan.client",
     "ModelCentricFLClient": "fedplan.client",
     "Participation": "fedplan.client",
@@ -118,15 +122,18 @@ _HOME = {
     "RandomStream": "fedplan.plan",
     "StepContext": "fedplan.plan",
     "accuracy": "fedplan.plan",
+    "evaluation_plan": "fedplan.plan",
     "model_parameters": "fedplan.plan",
     "module_state": "fedplan.plan",
     "trace": "fedplan.plan",
     "training_plan": "fedplan.plan",
     "with_variants": "fedplan.plan",
+    "MetricMean": "fedplan.wire",
     "State": "fedplan.wire",
+    "Summary": "fedplan.wire",
 }
 
-_PACKAGES = ("client", "data", "grid", "plan", "wire")
+_PACKAGES = ("client", "data", "federation", "grid", "plan", "wire")
 """What more there is of each: loaded on first use too."""
 
 __all__ = [
@@ -141,8 +148,10 @@ __all__ = [
     "EpochEnd",
     "EpochStart",
     "FedplanError",
+    "History",
     "Job",
     "Limits",
+    "MetricMean",
     "ModelCentricFLClient",
     "Normalize",
     "OneHot",
@@ -162,6 +171,7 @@ __all__ = [
     "SequentialSampler",
     "State",
     "StepContext",
+    "Summary",
     "Syft",
     "SyftModel",
     "TensorDataset",
@@ -174,6 +184,7 @@ __all__ = [
     "accuracy",
     "collate",
     "errors",
+    "evaluation_plan",
     "model_parameters",
     "module_state",
     "participate",

@@ -8,9 +8,10 @@ from fedplan.client.api import GridApi
 from fedplan.client.transport import Retry
 from fedplan.client.url import GridUrl
 from fedplan.errors import GridConnectionError
-from fedplan.grid.callers import KINDS, Caller, obstacles
+from fedplan.federation import strategy_of
+from fedplan.grid.callers import KINDS, Caller, obstacles, plans_for
 from fedplan.grid.records import HostedPlan, Process, Variant
-from fedplan.wire.config import ServerConfig
+from fedplan.wire.config import parse_server_config
 
 CHROMIUM = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0"
 WEB_VIEW = "Mozilla/5.0 (iPhone; CPU iPhone OS 14_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
@@ -61,10 +62,13 @@ def test_speeds_are_counted_in_mbit():
 EXAMPLES = ("fedplan/0.1.0", "okhttp/4.3.1", "a/1 CFNetwork/1 Darwin/1", CHROMIUM)
 
 
-def why_not(name, plans, **config):
+def why_not(name, plans, server=None, **config):
     kind = next((kind for kind in KINDS if kind.name == name), None)
-    process = Process(1, "m", "1.0", config, ServerConfig(), (), None)
-    return obstacles(process, plans, kind and kind.variant, kind)
+    process = Process(1, "m", "1.0", config, parse_server_config(server or {}), (), None)
+    strategy = strategy_of(process.setting)
+    return obstacles(
+        process, plans, strategy, kind and kind.variant, kind, tells=kind is not None and kind.tells
+    )
 
 
 def hosted(*variants, **missing):
@@ -91,6 +95,22 @@ def test_a_phone_cannot_train_where_the_client_config_lacks_what_it_reads():
         assert why_not(name, plans, **whole) == []
         for key in keys:
             assert why_not(name, plans, **whole | {key: None}) == [f"the client_config has no {key}"]
+
+
+def test_a_client_that_tells_nothing_cannot_train_where_the_strategy_needs_to_know():
+    plans = {"training_plan": hosted("list", "torchscript", "tfjs")}
+    assert why_not("fedplan", plans, {"strategy": "fednova"}) == []
+    for name in ("syft.js", "SwiftSyft", None):
+        assert why_not(name, plans, {"strategy": "fednova"}, batch_size=1, lr=1.0, max_updates=1) == [
+            "the strategy fednova needs the steps, which it cannot tell"
+        ]
+
+
+def test_an_evaluation_plan_is_for_clients_that_tell_what_they_measured():
+    plans = {"training_plan": hosted("list", "tfjs"), "evaluation_plan": hosted("list")}
+    assert why_not("syft.js", plans) == why_not("fedplan", plans) == []
+    assert list(plans_for(plans, tells=True)) == ["training_plan", "evaluation_plan"]
+    assert list(plans_for(plans, tells=False)) == ["training_plan"]
 
 
 async def ask_as(user_agent, peer, **more):

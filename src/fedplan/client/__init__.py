@@ -15,6 +15,7 @@ from fedplan.client.events import (
     TrainingStart,
     TrainingStop,
 )
+from fedplan.client.history import History
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
 from fedplan.client.participate import Participation, participate, participate_async
@@ -31,6 +32,7 @@ __all__ = [
     "BatchStart",
     "EpochEnd",
     "EpochStart",
+    "History",
     "Job",
     "ModelCentricFLClient",
     "Participation",

@@ -24,6 +24,7 @@ from fedplan.wire.messages import (
     AuthenticateRequest,
     CycleAccepted,
     CycleRequest,
+    HistoryReply,
     HostTrainingRequest,
     Part,
     ReportKeys,
@@ -110,6 +111,7 @@ class GridApi:
             model=name,
             version=version,
             tell_cycle=True,
+            summary=True,
             **({} if speed is None else dataclasses.asdict(speed)),
         )
         data = await self._post(messages.CYCLE_REQUEST, request)
@@ -192,6 +194,12 @@ class GridApi:
         query = {} if name is None else {"name": name}
         data = await self._send(GridRequest(messages.STATUS, query, verb="GET", idempotent=True))
         return _read(StatusReply, data, messages.STATUS)
+
+    async def history(self, name: str, version: str) -> HistoryReply:
+        """Asks what came of a model's cycles."""
+        query = {"name": name, "version": str(version)}
+        data = await self._send(GridRequest(messages.HISTORY, query, verb="GET", idempotent=True))
+        return _read(HistoryReply, data, messages.HISTORY)
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from fedplan.client.measurements import Measurements
 from fedplan.client.model import SyftModel
 from fedplan.client.private import part_from_json, part_to_json
 from fedplan.errors import CheckpointError, ConfigError, WireError
@@ -51,10 +52,10 @@ class RandomState:
 class PlanTrainerCheckpoint:
     """Stores a `PlanTrainer`'s state, to resume training from it.
 
-    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Four
-    more keys are there when they are needed: ``optimizerStateBase64``, ``loaderState``, ``randomState`` and
-    ``privateStateBase64``. The last two hold the seed of the training's random numbers, and tensors that the
-    worker keeps for itself, so keep a checkpoint where the data is.
+    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Five
+    more keys are there when they are needed: ``optimizerStateBase64``, ``loaderState``, ``measurements``,
+    ``randomState`` and ``privateStateBase64``. The last two hold the seed of the training's random numbers,
+    and tensors that the worker keeps for itself, so keep a checkpoint where the data is.
 
     Attributes:
         epochs: total number of epochs.
@@ -69,6 +70,7 @@ class PlanTrainerCheckpoint:
         random_state: where the random numbers go on, and the number of the cycle, when the Plan takes any.
         private_state: by their places in the model, the private tensors as they were when the training began;
             `current_model` has them as trained so far.
+        measurements: what the training has measured so far, for its summary.
     """
 
     epochs: int
@@ -82,6 +84,7 @@ class PlanTrainerCheckpoint:
     loader_state: dict[str, Any] | None = None
     random_state: RandomState | None = None
     private_state: Mapping[int, Tensor] = dataclasses.field(default_factory=dict)
+    measurements: Measurements | None = None
 
     async def to_json(self) -> dict[str, Any]:
         """The checkpoint as a plain object that `json.dumps` takes. `to_dict` is the plain form."""
@@ -104,6 +107,8 @@ class PlanTrainerCheckpoint:
             obj["loaderState"] = self.loader_state
         if self.random_state is not None:
             obj["randomState"] = self.random_state.to_dict()
+        if self.measurements is not None:
+            obj["measurements"] = self.measurements.to_dict()
         if self.private_state:
             obj["privateStateBase64"] = part_to_json(self.private_state)
         return obj
@@ -130,6 +135,7 @@ class PlanTrainerCheckpoint:
         optimizer_state = obj.get("optimizerStateBase64")
         random_state = _object(obj, "randomState")
         private_state = obj.get("privateStateBase64")
+        measurements = _object(obj, "measurements")
         return cls(
             epochs=_count(obj, "epochs"),
             steps_per_epoch=_count(obj, "stepsPerEpoch", optional=True),
@@ -144,6 +150,7 @@ class PlanTrainerCheckpoint:
             loader_state=_object(obj, "loaderState"),
             random_state=None if random_state is None else RandomState.from_dict(random_state),
             private_state={} if private_state is None else _private(private_state),
+            measurements=None if measurements is None else Measurements.from_dict(measurements),
         )
 
 

@@ -21,8 +21,8 @@ from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, 
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.roles import private_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
-from fedplan.wire import schema
-from fedplan.wire.messages import CycleAccepted
+from fedplan.wire import MetricMean, Summary, schema, with_summary
+from fedplan.wire.messages import EVALUATION_PLAN, CycleAccepted
 
 _log = logging.getLogger("fedplan.client")
 _T = TypeVar("_T")
@@ -76,6 +76,8 @@ class Job:
         self._limits = limits
         self._private = private
         self._training: PlanTrainer | None = None  # the cycle's last one
+        self._evaluation: Mapping[str, MetricMean] = {}  # of the cycle's model
+        self._tells = False  # whether the grid takes a summary
         self._model: SyftModel | None = None
         self._request_key: str | None = None
         self._cycles = 0  # that it was accepted into
@@ -152,7 +154,7 @@ class Job:
 
     async def _request(self) -> Accepted | Rejected:
         self._model, self._request_key, self.plans, self.protocols = None, None, {}, {}
-        self._training = None
+        self._training, self._evaluation = None, {}
         await asyncio.to_thread(self._private.open)  # before a place is taken that could not be used
         name, version = self.model_name, self.model_version
         worker_id, answer = await self._ask()
@@ -202,16 +204,24 @@ class Job:
         self._model = self._private.fill(model, private_tensors(parsed.values()))
         self._request_key = key
         self.cycle = cycle.cycle
+        self._tells = bool(cycle.summary)
         self._cycles += 1
 
-    async def report(self, diff: bytes, trained: SyftModel | None = None) -> None:
+    async def report(
+        self, diff: bytes, trained: SyftModel | None = None, *, summary: Summary | None = None
+    ) -> None:
         """Submits the model diff to the grid, and keeps the private tensors if the grid takes it.
+
+        A grid of fedplan is told beside it how many samples and steps the training took, and what it
+        measured; other grids get the diff alone.
 
         Args:
             diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`, which
                 leaves out what is frozen where the grid takes that.
             trained: the trained model, whose private tensors are kept for the next cycle; by default that of
                 the last `train`.
+            summary: what to tell; by default the summary of the last `train` and `evaluate`. An empty
+                `Summary()` tells nothing: the report then counts as the mean of the others.
 
         Raises:
             WireError: `diff` is not bytes.
@@ -231,13 +241,21 @@ class Job:
         await self._keep(trained)
         taken = False
         try:
-            await self._grid.report(self.worker_id, self._request_key, diff)
+            report = with_summary(bytes(diff), self._told(summary)) if self._tells else bytes(diff)
+            await self._grid.report(self.worker_id, self._request_key, report)
             taken = True
         finally:
             self._private.settle(taken)
         _log.info("reported a diff of %d bytes for '%s' %s", len(diff), self.model_name, self.model_version)
 
     report_blocking = blocking_twin(report)
+
+    def _told(self, summary: Summary | None) -> Summary:
+        """What is told with a report."""
+        if summary is not None:
+            return summary
+        training = Summary() if self._training is None else self._training.summary
+        return dataclasses.replace(training, evaluation=self._evaluation)
 
     async def _keep(self, trained: SyftModel | None) -> None:
         """Makes ready what is kept when the report is taken."""
@@ -327,6 +345,55 @@ class Job:
         trainer.begin(resume=checkpoint is not None)
         self._training = trainer
         return trainer
+
+    async def evaluate(
+        self,
+        plan_name: str = EVALUATION_PLAN,
+        *,
+        data: Any,
+        target: Any = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        device: Device = None,
+    ) -> dict[str, float]:
+        """Measures the cycle's model, before any training, with an evaluation Plan on all of the data.
+
+        What it measures travels with the next `report`, and becomes the metrics of the checkpoint from which
+        the cycle starts.
+
+        Args:
+            plan_name: name of the evaluation Plan: one that returns a loss and metrics, and no model.
+            data: what to measure on; see `train`.
+            target: see `train`.
+            batch_size: samples in a batch; by default the client config's.
+            seed: for the Plan's random inputs, if it has any.
+            device: where the Plan runs; the CPU by default.
+
+        Returns:
+            By name, each metric's mean over the samples; the loss is ``loss``.
+
+        Raises:
+            JobStateError: the job is in no cycle, or the cycle has no such Plan.
+            FedplanError: see `train`.
+        """
+        plan = self._plan(plan_name)
+        trainer = PlanTrainer(
+            worker=self.worker,
+            model=self.model,
+            plan=plan,
+            data=data,
+            target=target,
+            batch_size=self.client_config.get("batch_size") if batch_size is None else batch_size,
+            client_config=self.client_config,
+            seed=seed,
+            cycle=self._number_for(plan.input_specs or ()),
+            device=device,
+        )
+        await trainer.start()
+        self._evaluation = trainer.summary.metrics
+        return {name: metric.value for name, metric in self._evaluation.items()}
+
+    evaluate_blocking = blocking_twin(evaluate)
 
     def train_blocking(self, plan_name: str, **arguments: Any) -> PlanTrainer:
         """`train` for callers that block: takes the same arguments, and returns when the training is over."""

@@ -11,6 +11,7 @@ from fedplan.client.api import GridApi, message_of
 from fedplan.client.blocking import blocking_twin
 from fedplan.client.connection import GridConnection
 from fedplan.client.counts import positive_integer, positive_seconds
+from fedplan.client.history import History
 from fedplan.client.hosting import check_plan, named_messages, plans_of, state_of, variants_of
 from fedplan.client.model import SyftModel
 from fedplan.client.plain import plain_config
@@ -21,11 +22,11 @@ from fedplan.client.waiting import wait_for
 from fedplan.errors import ConfigError, GridResponseError
 from fedplan.plan import Plan, to_torch
 from fedplan.plan.requirements import check_client_config, check_specs
-from fedplan.plan.roles import check_private
+from fedplan.plan.roles import check_evaluation, check_private
 from fedplan.plan.variants.make import with_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
-from fedplan.wire.messages import HostTrainingRequest, ModelStatus, StatusReply
+from fedplan.wire.messages import EVALUATION_PLAN, HostTrainingRequest, ModelStatus, StatusReply
 
 
 class ModelCentricFLClient(GridConnection):
@@ -97,7 +98,8 @@ class ModelCentricFLClient(GridConnection):
         Args:
             model: an `nn.Module` (its parameters, then its floating-point buffers, are hosted), a list of
                 tensors, a SyftModel (what `retrieve_model` gives) or a State.
-            client_plans: what workers run, by name; `training_plan` is the usual name.
+            client_plans: what workers run, by name; `training_plan` is the usual name. One of the name
+                `evaluation_plan` measures the model as workers receive it, on their data.
             client_config: what workers are told; `name` and `version` name the FL process, and every key that
                 a Plan takes must be there. Numbers may be NumPy's, or tensors of one element.
             server_config: how the grid runs the cycles.
@@ -131,9 +133,12 @@ class ModelCentricFLClient(GridConnection):
             plan.check_model([(tensor.shape, tensor.dtype) for tensor in state.tensors])
             check_client_config(plan, client)
         check_private(plans)
+        check_evaluation(plans, EVALUATION_PLAN)
         parameters = [to_torch(tensor) for tensor in state.tensors]
         hosted = {
-            name: await asyncio.to_thread(with_variants, plan, parameters, wanted)
+            name: plan  # only this project's workers evaluate
+            if name == EVALUATION_PLAN
+            else await asyncio.to_thread(with_variants, plan, parameters, wanted)
             for name, plan in plans.items()
         }
         request = message_of(
@@ -177,6 +182,19 @@ class ModelCentricFLClient(GridConnection):
             GridConnectionError: the grid could not be reached.
         """
         return await self._grid.status(name)
+
+    async def history_async(self, name: str, version: str) -> History:
+        """Asks what came of a model's cycles: workers, reports, samples and metrics of each that has ended.
+
+        Args:
+            name: name of the FL process.
+            version: its version.
+
+        Raises:
+            GridResponseError: there is no such model, or the grid refused.
+            GridConnectionError: the grid could not be reached.
+        """
+        return History(await self._grid.history(name, version))
 
     async def wait_async(
         self,
@@ -252,4 +270,5 @@ class ModelCentricFLClient(GridConnection):
     host_federated_training = blocking_twin(host_federated_training_async)
     retrieve_model = blocking_twin(retrieve_model_async)
     status = blocking_twin(status_async)
+    history = blocking_twin(history_async)
     wait = blocking_twin(wait_async)

@@ -22,6 +22,7 @@ from fedplan.client.syft import Syft
 from fedplan.client.transport import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
 from fedplan.plan import PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
 
@@ -70,6 +71,8 @@ async def participate_async(
     wait: bool | float = False,
     progress: bool | None = None,
     verbose: bool = False,
+    evaluation_data: Any = None,
+    evaluation_target: Any = None,
     inputs: Sequence[PlanInputSpec] | None = None,
     outputs: Sequence[PlanOutputSpec] | None = None,
     epochs: int | None = None,
@@ -107,6 +110,9 @@ async def participate_async(
             when a grid that had answered its requests is away, it asks again for five minutes.
         progress: show a progress bar; by default when there is a terminal.
         verbose: log, and allow connections that are not encrypted; see `Syft`.
+        evaluation_data: what to measure the model on, before it is trained in each cycle, if its owner hosted
+            an evaluation Plan; by default the training data.
+        evaluation_target: the targets of that data.
         inputs: what the Plan's inputs stand for; see `Job.train`.
         outputs: what the Plan's outputs stand for; see `Job.train`.
         epochs: epochs in a cycle; by default the client config's.
@@ -141,6 +147,10 @@ async def participate_async(
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
     check_data(data, target)  # before a place in the cycle is taken with it
+    if evaluation_data is None:
+        evaluation_data, evaluation_target = data, target
+    else:
+        check_data(evaluation_data, evaluation_target)
     if seed is not None:
         RandomStream(seed)  # refuses what is no seed
     place = usable_device(device)
@@ -161,6 +171,14 @@ async def participate_async(
                         raise
                     break
                 reports.agree(job.client_config)
+                if EVALUATION_PLAN in job.plans:
+                    await job.evaluate(
+                        data=evaluation_data,
+                        target=evaluation_target,
+                        batch_size=batch_size,
+                        seed=seed,
+                        device=place,
+                    )
                 training = job.train(
                     plan,
                     inputs=inputs,

@@ -73,6 +73,8 @@ class TrainingStep:
         self._random, self._cycle = start.stream, start.cycle
         self.number = start.step
         """How many batches were trained on; random inputs are drawn for the next one by it."""
+        self.rows = 0
+        """How many samples the last batch had."""
         self._inputs = inputs
         given = [_fixed(item, spec, client_config) for item, spec in zip(plan.inputs, inputs, strict=True)]
         self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
@@ -93,6 +95,8 @@ class TrainingStep:
         ]
         self._loss = next(iter(_places(outputs, PlanOutputSpec.TYPE_LOSS)), None)
         self._metrics = [(str(outputs[k].name), k) for k in _places(outputs, PlanOutputSpec.TYPE_METRIC)]
+        loss = [] if self._loss is None else [("loss", self._loss)]
+        self._measured = [*self._metrics, *loss]  # a metric of the name "loss" gives way
         self._paths: list[Path] = []
         self._taken: list[PlanInput] = []
         self._shared: dict[int, _Slot] = {}  # places of what goes to several inputs
@@ -172,13 +176,13 @@ class TrainingStep:
         first = self._run is None
         run = self._begin(batch) if self._run is None else self._run
         values = self._take(batch)
+        self.rows = _rows(values[0]) if values else self._size or 1
         if self._size_places:
-            self._set_size(_rows(values[0]) if values else self._size)
+            self._set_size(self.rows if values else self._size)
             values += self._sizes
         values += [slot.tensor for slot in self._shared.values()]
         if self._drawn:
-            rows = _rows(values[0]) if self._paths else self._size or 1
-            drawn = self._plan.draw(self._random, rows, cycle=self._cycle or 0, step=self.number)
+            drawn = self._plan.draw(self._random, self.rows, cycle=self._cycle or 0, step=self.number)
             values += [put(numbers, self._device) for numbers in drawn]
         values += [put(torch.tensor([self.number]), self._device)] * len(self._numbered)
         outputs = run(values)
@@ -242,6 +246,10 @@ class TrainingStep:
                     f"output {place} of the Plan '{self._plan.name}' has the shape "
                     f"{list(outputs[place].shape)}; what it takes the place of has {list(slot.tensor.shape)}"
                 )
+
+    def measured(self, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The batch's loss and metrics, by name, as tensors."""
+        return {name: outputs[place] for name, place in self._measured}
 
     def loss(self, outputs: Sequence[Tensor]) -> float | None:
         """The batch's loss; None when no output is one."""

@@ -1,6 +1,7 @@
 """PlanTrainer: the training loop around a Plan."""
 
 import asyncio
+import copy
 import dataclasses
 import functools
 import itertools
@@ -27,6 +28,7 @@ from fedplan.client.events import (
     TrainingStart,
     TrainingStop,
 )
+from fedplan.client.measurements import Measurements
 from fedplan.client.model import SyftModel
 from fedplan.client.plain import plain_config
 from fedplan.client.specs import complete_inputs, complete_outputs
@@ -35,6 +37,7 @@ from fedplan.errors import CheckpointError, ConfigError, DataError, JobStateErro
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
 from fedplan.plan.requirements import refusal_of_rows
 from fedplan.plan.roles import private_tensors
+from fedplan.wire import Summary
 
 EVENTS = ("start", "end", "stop", "epoch_start", "epoch_end", "batch_start", "batch_end")
 
@@ -143,6 +146,7 @@ class PlanTrainer:
         self._device = usable_device(device)
         self._start = RandomState(RandomStream() if seed is None else RandomStream(seed), cycle, 0)
         self._run = BackgroundRun()
+        self._measurements = Measurements()
         self._epochs: Epochs
         self._step: TrainingStep
         if checkpoint is None:
@@ -186,6 +190,14 @@ class PlanTrainer:
         """How many batches an epoch has; None when the DataLoader does not know."""
         counts = [count for count in (self._epochs.source.count(), self.steps_per_epoch) if count is not None]
         return min(counts, default=None)
+
+    @property
+    def summary(self) -> Summary:
+        """What the training has measured so far: samples, steps, and the means of its loss and metrics.
+
+        `samples` is the number of samples in the longest epoch. `Job.report` tells a grid that takes it.
+        """
+        return self._measurements.summary()
 
     @property
     def current_model(self) -> SyftModel:
@@ -244,6 +256,7 @@ class PlanTrainer:
         if not resume:
             self.epoch = self.batch_idx = self._done = 0
             self._epochs.rewind()
+            self._measurements = Measurements()
             self._step = self._make_step(self.original_model.params, self._start)
         self.stopped = False
         return self._run.begin(self._train(resume))
@@ -306,6 +319,7 @@ class PlanTrainer:
             loader_state=None if state is None else dict(state),
             random_state=self._step.random_state,
             private_state={place: self.original_model.params[place].clone() for place in self._private},
+            measurements=copy.deepcopy(self._measurements) if self._measurements.steps else None,
         )
 
     def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
@@ -342,6 +356,7 @@ class PlanTrainer:
                 self._step.set_optimizer_state(checkpoint.optimizer_state.params)
         except ModelMismatchError as error:
             raise CheckpointError(f"the checkpoint is of another model or Plan: {error}") from None
+        self._measurements = copy.deepcopy(checkpoint.measurements) or Measurements()
         self.epoch = checkpoint.epoch
         self.batch_idx = self._done = checkpoint.batch
         self._epochs.rewind(checkpoint.loader_state)
@@ -355,6 +370,7 @@ class PlanTrainer:
                 self.epoch = epoch
                 if not resume:
                     self.batch_idx = self._done = 0
+                    self._measurements.begin_epoch()
                 batches = self._epochs.open(self._done if resume else None)
                 resume = False
                 if not await self._train_epoch(batches):
@@ -367,7 +383,7 @@ class PlanTrainer:
 
     async def _train_epoch(self, batches: Iterator[Any]) -> bool:
         """Trains the rest of an epoch; False when it was stopped."""
-        step, epoch = self._step, self.epoch
+        step, epoch, measurements = self._step, self.epoch, self._measurements
         starting, ended = self._events["batch_start"], self._events["batch_end"]
         await self._events.emit("epoch_start", EpochStart(epoch))
         if self.stopped:
@@ -380,6 +396,7 @@ class PlanTrainer:
                 if self.stopped:
                     return False
             outputs = step(batch)
+            measurements.add(step.rows, step.measured(outputs))
             self._done = index + 1
             if ended:
                 status = BatchEnd(epoch, index, step.loss(outputs), step.metrics(outputs))

@@ -25,7 +25,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from fedplan.federation import Strategy
 from fedplan.grid.records import HostedPlan, Process
+from fedplan.wire.messages import EVALUATION_PLAN
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Kind:
         variant: the variant of Plans that it loads.
         config: what a client_config must hold; it cannot read one without.
         mbit: how many Mbit/s its unit of speed is.
+        tells: whether it can tell a summary of its training.
     """
 
     name: str
@@ -45,10 +48,11 @@ class Kind:
     variant: str
     config: tuple[str, ...] = ()
     mbit: float = 1.0
+    tells: bool = False
 
 
 KINDS = (
-    Kind("fedplan", r"fedplan/", "list"),
+    Kind("fedplan", r"fedplan/", "list", tells=True),
     Kind("KotlinSyft", r"okhttp/", "torchscript", ("batch_size", "max_updates"), mbit=1 / 128),  # KB/s
     Kind(
         "SwiftSyft", r"\S+ CFNetwork/", "torchscript", ("batch_size", "lr", "max_updates"), mbit=8.0
@@ -98,27 +102,42 @@ class Caller:
         return speed if speed is None or self.kind is None else speed * self.kind.mbit
 
 
+def plans_for(plans: Mapping[str, HostedPlan], *, tells: bool) -> Mapping[str, HostedPlan]:
+    """The Plans that a client is given: the evaluation Plan only if it can tell what it measured."""
+    return {name: plan for name, plan in plans.items() if tells or name != EVALUATION_PLAN}
+
+
 def obstacles(
-    process: Process, plans: Mapping[str, HostedPlan], variant: str | None, kind: Kind | None
+    process: Process,
+    plans: Mapping[str, HostedPlan],
+    strategy: Strategy,
+    variant: str | None,
+    kind: Kind | None,
+    *,
+    tells: bool,
 ) -> Sequence[str]:
     """Why a client cannot train a model; nothing when it can, or when nothing is known of it.
 
     Args:
         process: the model.
         plans: its Plans, by name.
-        variant: the one that the client loads.
+        strategy: how its reports are averaged.
+        variant: the variant of Plans that the client loads.
         kind: which client it is.
+        tells: whether it can tell a summary of its training.
     """
     without = {
         name: plan.missing.get(variant)
-        for name, plan in plans.items()
+        for name, plan in plans_for(plans, tells=tells).items()
         if variant is not None and variant not in plan.variants
     }
     unset = [key for key in (kind.config if kind else ()) if process.client_config.get(key) is None]
+    untold = () if tells else sorted(strategy.needs)
     return [
         *(
             f"the Plan '{name}' is not hosted as {variant}" + (f": {why}" if why else "")
             for name, why in without.items()
         ),
         *(f"the client_config has no {key}" for key in unset),
+        *(f"the strategy {strategy.name} needs the {need}, which it cannot tell" for need in untold),
     ]

@@ -23,6 +23,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
+from fedplan.grid.service.history import history
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.wire import messages
@@ -33,6 +34,7 @@ from fedplan.wire.messages import (
     GET_MODEL,
     GET_PLAN,
     GET_PROTOCOL,
+    HISTORY,
     RETRIEVE_MODEL,
     SPEED_TEST,
     SPEED_TEST_BYTES,
@@ -278,6 +280,15 @@ async def get_status(request: Request, name: StorableText | None = None) -> Repl
     grid: Grid = request.app.state.grid
     grid.require_owner(Caller.of(request.headers).token)
     return await status(grid, name)
+
+
+@router.get(f"/{HISTORY}", response_model=None)
+@answered(HISTORY)
+async def get_history(request: Request, name: StorableText, version: StorableText | None = None) -> Reply:
+    """What came of a model's cycles; needs the owner token, when there is one."""
+    grid: Grid = request.app.state.grid
+    grid.require_owner(Caller.of(request.headers).token)
+    return await history(grid, messages.HistoryRequest(name=name, version=version))
 
 
 @router.get(f"/{SPEED_TEST}", response_model=None)

@@ -16,6 +16,7 @@ from fedplan.plan.variants.variants import Variants, split_variants
 
 if TYPE_CHECKING:
     from fedplan.plan.tracing.context import StepContext
+    from fedplan.plan.tracing.evaluation import evaluation_plan
     from fedplan.plan.tracing.function import trace
     from fedplan.plan.tracing.training import accuracy, training_plan
     from fedplan.plan.variants.conformance import Conformance, check_variants
@@ -38,6 +39,7 @@ __all__ = [
     "Variants",
     "accuracy",
     "check_variants",
+    "evaluation_plan",
     "from_torch",
     "make_variant",
     "model_parameters",
@@ -54,6 +56,7 @@ _ON_FIRST_USE = {
     "Conformance": "fedplan.plan.variants.conformance",
     "check_variants": "fedplan.plan.variants.conformance",
     "StepContext": "fedplan.plan.tracing.context",
+    "evaluation_plan": "fedplan.plan.tracing.evaluation",
     "trace": "fedplan.plan.tracing.function",
     "accuracy": "fedplan.plan.tracing.training",
     "training_plan": "fedplan.plan.tracing.training",

@@ -97,6 +97,33 @@ def check_private(plans: Mapping[str, Plan]) -> None:
         )
 
 
+def check_evaluation(plans: Mapping[str, Plan], name: str) -> None:
+    """Checks that the evaluation Plan measures the model, and that there is another one to train it.
+
+    Args:
+        plans: all that workers of a model run, by name.
+        name: of the evaluation Plan, if there is one.
+
+    Raises:
+        PlanInputError: it says nothing of its outputs, changes the model, or measures nothing.
+    """
+    plan = plans.get(name)
+    if plan is None:
+        return
+    if len(plans) == 1:
+        raise PlanInputError(f"the Plan '{name}' measures the model, and there is none that trains it")
+    if plan.input_specs is None or plan.output_specs is None:
+        raise PlanInputError(
+            f"the Plan '{name}' does not say what its inputs and outputs stand for: make it with "
+            "`evaluation_plan`, or trace it with `inputs` and `outputs`"
+        )
+    if _returned(plan):
+        raise PlanInputError(f"the Plan '{name}' returns tensors of the model, and may only measure it")
+    kinds = {spec.type for spec in plan.output_specs}
+    if not kinds & {PlanOutputSpec.TYPE_LOSS, PlanOutputSpec.TYPE_METRIC}:
+        raise PlanInputError(f"the Plan '{name}' returns no loss and no metric, so it measures nothing")
+
+
 def check_roles(plan: Plan) -> None:
     """Checks that tensors which the Plan says to be frozen come back as they went in, or not at all.
 

@@ -22,6 +22,7 @@ GET_PLAN = "model-centric/get-plan"
 GET_PROTOCOL = "model-centric/get-protocol"
 RETRIEVE_MODEL = "model-centric/retrieve-model"
 STATUS = "model-centric/status"
+HISTORY = "model-centric/history"
 SPEED_TEST = "model-centric/speed-test"
 
 BINARY = "application/octet-stream"
@@ -53,6 +54,10 @@ StorableText = Annotated[str, Field(pattern=STORABLE)]
 Text = Annotated[StorableText, BeforeValidator(_text)]
 
 Id = Annotated[int, Field(ge=0, lt=2**63)]
+
+EVALUATION_PLAN = "evaluation_plan"
+"""Name of the Plan with which workers measure the model as they received it. Clients that cannot tell what
+they measured are not given it."""
 
 MOST_NAMES = 100
 """How many Plans, and how many Protocols, a model is hosted with at most."""
@@ -105,6 +110,8 @@ class CycleRequest(Request):
     """The variant of Plans that the client loads; a grid knows it of shipped clients without being told."""
     tell_cycle: bool | None = None
     """Whether the answer shall hold the cycle's number; shipped clients fail on keys they do not know."""
+    summary: bool | None = None
+    """Whether the worker can tell what `fedplan.wire.Summary` holds, and run an evaluation Plan for it."""
 
 
 class CycleAccepted(Reply):
@@ -120,6 +127,8 @@ class CycleAccepted(Reply):
     model_id: int
     cycle: int | None = None
     """The cycle's number, 1 being the model's first, for who asked for it."""
+    summary: bool | None = None
+    """Whether a report may hold a summary; told to who can tell one."""
 
 
 class CycleRejected(Reply):
@@ -283,6 +292,53 @@ class StatusReply(Reply):
     """The answer to status: the models that the grid hosts, by name and version."""
 
     models: list[ModelStatus]
+
+
+class MetricStatus(Reply):
+    """A metric of a cycle."""
+
+    value: float
+    """Its mean over the samples of all workers that told it."""
+    weight: float
+    """Over how many samples."""
+    workers: int
+    """How many workers told it."""
+
+
+class HistoryRow(Reply):
+    """A cycle that has ended."""
+
+    cycle: int
+    """Its number; 1 is the model's first cycle."""
+    checkpoint: int
+    """The checkpoint that its workers started from, and that their evaluation measured."""
+    phase: Literal["done", "failed"]
+    opened_at: datetime
+    closed_at: datetime
+    workers: int
+    """Workers that were in it."""
+    reports: int
+    """Reports that were averaged."""
+    samples: float
+    """Samples that the workers told of."""
+    metrics: dict[str, MetricStatus]
+    """What workers measured of the checkpoint, by name; what they measured while they trained begins with
+    `training_`. What the grid measured of the reports is there too."""
+    failure: str | None = None
+    """Why it made no checkpoint."""
+
+
+class HistoryReply(Reply):
+    """The answer to history: the cycles of a model that have ended, the oldest first."""
+
+    rows: list[HistoryRow]
+
+
+class HistoryRequest(Request):
+    """Asks for what came of a model's cycles."""
+
+    name: StorableText
+    version: StorableText | None = None
 
 
 class ErrorReply(Reply):

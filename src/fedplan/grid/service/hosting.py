@@ -24,10 +24,10 @@ from fedplan.grid.records import NewPlan, NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import Plan, split_variants
 from fedplan.plan.requirements import check_client_config, check_specs
-from fedplan.plan.roles import changing_tensors, check_private, tensor_roles
+from fedplan.plan.roles import changing_tensors, check_evaluation, check_private, tensor_roles
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
-from fedplan.wire.messages import PLAN_VARIANTS, HostTrainingRequest, Success
+from fedplan.wire.messages import EVALUATION_PLAN, PLAN_VARIANTS, HostTrainingRequest, Success
 
 _LONGEST_NAME = 200
 
@@ -76,6 +76,7 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
             new_plans[name] = _new_plan(plan, data)
     with _about("model"):
         check_private(plans)
+        check_evaluation(plans, EVALUATION_PLAN)
     protocols = {}
     for name, text in request.protocols.items():
         with _about(f"Protocol '{name}'"):

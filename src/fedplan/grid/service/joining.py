@@ -8,7 +8,7 @@ from typing import Any
 from fedplan.errors import AuthenticationError
 from fedplan.grid import cycles
 from fedplan.grid.auth import Worker, key_digest, new_request_key
-from fedplan.grid.callers import Caller, obstacles
+from fedplan.grid.callers import Caller, obstacles, plans_for
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Hosted, Process
 from fedplan.grid.store import participation
@@ -52,7 +52,9 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     hosted = await _asked_for(grid, worker, request)
     process = hosted.process
     caller = caller.loading(request.receive_operations_as)
-    why_not = obstacles(process, hosted.plans, caller.variant, caller.kind)
+    tells = bool(request.summary)
+    strategy = grid.known.strategy(process)
+    why_not = obstacles(process, hosted.plans, strategy, caller.variant, caller.kind, tells=tells)
     if why_not:
         _tell_withheld(grid, process, caller, why_not)
     now = grid.clock()
@@ -84,11 +86,12 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             model=process.name,
             version=process.version,
             request_key=request_key,
-            plans={name: plan.id for name, plan in hosted.plans.items()},
+            plans={name: plan.id for name, plan in plans_for(hosted.plans, tells=tells).items()},
             protocols={name: protocol.id for name, protocol in hosted.protocols.items()},
             client_config=_client_config(process),
             model_id=cycle.checkpoint_id,
             cycle=cycle.number if request.tell_cycle else None,
+            summary=True if tells else None,
         )
 
 

@@ -30,11 +30,12 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
         seen = await overview(db, name)
     if name is not None and not seen.processes:
         raise NotFoundError(f"this grid hosts no model '{name}'")
-    return StatusReply(models=[_model(process, seen) for process in seen.processes])
+    return StatusReply(models=[_model(grid, process, seen) for process in seen.processes])
 
 
-def _model(process: Process, seen: Overview) -> ModelStatus:
+def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
     config = process.server_config
+    strategy = grid.known.strategy(process)
     cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
     failed = seen.failed.get(process.id)
@@ -55,7 +56,7 @@ def _model(process: Process, seen: Overview) -> ModelStatus:
         withheld=[
             WithheldStatus(client=kind.name, why=list(why))
             for kind in KINDS
-            if (why := obstacles(process, plans, kind.variant, kind))
+            if (why := obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells))
         ],
     )
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, func, or_, select, update
 
-from fedplan.grid.records import CycleSummary, Phase, Running
+from fedplan.grid.records import Cycle, CycleSummary, Phase, Running
 from fedplan.grid.store.connection import Db
-from fedplan.grid.store.tables import cycles
+from fedplan.grid.store.participation import read_cycle
+from fedplan.grid.store.tables import checkpoints, cycles
 
 _UNFINISHED = cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING))
 
@@ -73,6 +74,17 @@ async def set_closing(db: Db, cycle_id: int) -> None:
 async def extend(db: Db, cycle_id: int, deadline: float | None) -> None:
     """Moves a cycle's deadline."""
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(deadline=deadline))
+
+
+async def history(db: Db, process_id: int) -> Sequence[tuple[Cycle, int]]:
+    """The cycles of an FL process that have ended, oldest first, each with the number of its checkpoint."""
+    query = (
+        select(cycles, checkpoints.c.number.label("started_from"))
+        .join(checkpoints, checkpoints.c.id == cycles.c.checkpoint_id)
+        .where(cycles.c.process_id == process_id, cycles.c.phase.in_((Phase.DONE, Phase.FAILED)))
+        .order_by(cycles.c.number)
+    )
+    return [(read_cycle(row), row["started_from"]) for row in (await db.execute(query)).mappings()]
 
 
 async def take_lease(db: Db, cycle_id: int, owner: str, now: float, until: float) -> bool:

@@ -94,7 +94,7 @@ class Step:
         context = None
         if self.has_context:
             pairs = zip(self._tensors, received, strict=True)
-            kept = {name: _as_held(value, self._tensors[name].dtype) for name, value in pairs}
+            kept = {name: as_held(value, self._tensors[name].dtype) for name, value in pairs}
             pairs = zip(self._config, config, strict=True)
             settings = ConfigNumbers((key, value.reshape(())) for key, value in pairs)
             number, cycle = (value.reshape(()) for value in numbers)
@@ -133,7 +133,7 @@ class Step:
 
     def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors that the module computes with. It may write to them, which is recorded."""
-        tensors = {name: _as_held(value, self._tensors[name].dtype) for name, value in given.items()}
+        tensors = {name: as_held(value, self._tensors[name].dtype) for name, value in given.items()}
         parameters = dict(self._model.named_parameters())
         for name in self._trainable:
             _add_hooks(tensors[name].requires_grad_(), parameters[name])
@@ -159,18 +159,27 @@ class Step:
         self, what: str, score: Score, output: Any, target: Any, context: StepContext | None
     ) -> torch.Tensor:
         given = (output,) if self._example.target is None else (output, target)
-        found = score(*given, step=context) if wants_context(score) else score(*given)
-        if not isinstance(found, torch.Tensor):
-            kind = (
-                "number"
-                if isinstance(found, float | int | torch.SymFloat | torch.SymInt)
-                else type(found).__name__
-            )
-            raise TraceError(
-                f"{what} returns a {kind}, and must return a tensor of one number: leave `.item()` and "
-                "`float(…)` out, and do not forget `return`"
-            )
-        return found
+        return scored(what, score, given, context)
+
+
+def scored(what: str, score: Score, given: Sequence[Any], context: StepContext | None = None) -> torch.Tensor:
+    """What a loss or a metric makes of the model's output and the target.
+
+    Raises:
+        TraceError: it returns no tensor.
+    """
+    found = score(*given, step=context) if wants_context(score) else score(*given)
+    if not isinstance(found, torch.Tensor):
+        kind = (
+            "number"
+            if isinstance(found, float | int | torch.SymFloat | torch.SymInt)
+            else type(found).__name__
+        )
+        raise TraceError(
+            f"{what} returns a {kind}, and must return a tensor of one number: leave `.item()` and "
+            "`float(…)` out, and do not forget `return`"
+        )
+    return found
 
 
 def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:
@@ -181,7 +190,7 @@ def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:
         tensor.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def _as_held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def as_held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """An input in the dtype that the module has it in."""
     return value if value.dtype == dtype else value.to(dtype)
 

@@ -1,0 +1,102 @@
+"""What a training measures of itself: samples, steps, and the means of its loss and metrics."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+from torch import Tensor
+
+from fedplan.errors import CheckpointError
+from fedplan.wire import MetricMean, Summary
+from fedplan.wire.summary import MOST_METRICS, fault_of_name
+
+_PENDING = 64
+"""Batches on an accelerator whose numbers are fetched together: each fetch waits for the device."""
+
+
+@dataclasses.dataclass(slots=True)
+class Measurements:
+    """Sums over the batches of a training, from its first one on.
+
+    Attributes:
+        steps: batches that were trained on.
+        samples: in the longest epoch so far: as many different samples at least were trained on.
+        epoch_samples: in the present epoch.
+        totals: by name, of the loss and of each metric that is one number, the sum over samples.
+        weights: by name, over how many.
+    """
+
+    steps: int = 0
+    samples: int = 0
+    epoch_samples: int = 0
+    totals: dict[str, float] = dataclasses.field(default_factory=dict)
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    _pending: list[tuple[int, Mapping[str, Tensor]]] = dataclasses.field(default_factory=list)
+
+    def begin_epoch(self) -> None:
+        """The next batch is an epoch's first."""
+        self.epoch_samples = 0
+
+    def add(self, rows: int, measured: Mapping[str, Tensor]) -> None:
+        """Takes a batch in.
+
+        Args:
+            rows: its samples.
+            measured: by name, the loss and the metrics of the batch; those that are no single number do not
+                count.
+        """
+        self.steps += 1
+        self.epoch_samples += rows
+        self.samples = max(self.samples, self.epoch_samples)
+        if not measured:
+            return
+        self._pending.append((rows, measured))
+        if len(self._pending) >= _PENDING or next(iter(measured.values())).is_cpu:
+            self._settle()
+
+    def summary(self) -> Summary:
+        """What is told of the training. A mean that is not finite is left out: it cannot be added up."""
+        self._settle()
+        means = {
+            name: MetricMean(total / self.weights[name], self.weights[name])
+            for name, total in self.totals.items()
+            if math.isfinite(total) and fault_of_name(name) is None
+        }
+        kept = dict(list(means.items())[:MOST_METRICS])
+        return Summary(float(self.samples) if self.samples else None, self.steps or None, kept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a checkpoint's JSON."""
+        self._settle()
+        return {
+            "steps": self.steps,
+            "samples": self.samples,
+            "epochSamples": self.epoch_samples,
+            "totals": dict(self.totals),
+            "weights": dict(self.weights),
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Self:
+        """Reads what `to_dict` gave.
+
+        Raises:
+            CheckpointError: something in it is missing or wrong.
+        """
+        try:
+            numbers = {name: {k: float(v) for k, v in told[name].items()} for name in ("totals", "weights")}
+            if numbers["totals"].keys() != numbers["weights"].keys():
+                raise ValueError("totals and weights name different metrics")
+            steps, samples, epoch = (int(told[name]) for name in ("steps", "samples", "epochSamples"))
+            return cls(steps, samples, epoch, numbers["totals"], numbers["weights"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the checkpoint's measurements cannot be used: {error!r}") from None
+
+    def _settle(self) -> None:
+        for rows, measured in self._pending:
+            for name, value in measured.items():
+                if value.numel() == 1:
+                    self.totals[name] = self.totals.get(name, 0.0) + float(value) * rows
+                    self.weights[name] = self.weights.get(name, 0.0) + rows
+        self._pending.clear()

@@ -1,0 +1,41 @@
+"""What came of a model's cycles: the owner's view of the past."""
+
+from datetime import UTC, datetime
+
+from fedplan.grid.grid import Grid
+from fedplan.grid.records import Cycle, CycleSummary, Phase
+from fedplan.grid.store import rounds
+from fedplan.wire.messages import HistoryReply, HistoryRequest, HistoryRow, MetricStatus
+
+_NOTHING = CycleSummary(0, 0.0, {})
+
+
+async def history(grid: Grid, request: HistoryRequest) -> HistoryReply:
+    """The cycles of a model that have ended.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    process = await grid.known.find(request.name, request.version)
+    async with grid.store.reading() as db:
+        ended = await rounds.history(db, process.id)
+    return HistoryReply(rows=[_row(cycle, checkpoint) for cycle, checkpoint in ended])
+
+
+def _row(cycle: Cycle, checkpoint: int) -> HistoryRow:
+    summary = cycle.summary or _NOTHING
+    return HistoryRow(
+        cycle=cycle.number,
+        checkpoint=checkpoint,
+        phase="done" if cycle.phase is Phase.DONE else "failed",
+        opened_at=datetime.fromtimestamp(cycle.opened_at, UTC),
+        closed_at=datetime.fromtimestamp(cycle.closed_at or cycle.opened_at, UTC),
+        workers=cycle.occupied,
+        reports=summary.reports,
+        samples=summary.samples,
+        metrics={
+            name: MetricStatus(value=metric.mean.value, weight=metric.mean.weight, workers=metric.workers)
+            for name, metric in summary.metrics.items()
+        },
+        failure=cycle.failure,
+    )

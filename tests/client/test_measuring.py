@@ -1,0 +1,222 @@
+"""What workers tell of their training and of the model, and what its owner sees of it, over real sockets."""
+
+import asyncio
+import csv
+import io
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedplan.client import Job, ModelCentricFLClient, PlanTrainer, Syft, SyftModel, participate_async
+from fedplan.data import DataLoader, TensorDataset
+from fedplan.errors import ConfigError, GridResponseError, JobStateError
+from fedplan.grid import Settings, create_app
+from fedplan.plan import accuracy, evaluation_plan, model_parameters, training_plan
+from fedplan.wire import MetricMean, Summary
+from tests.client.small_grid import serve
+
+BATCH, LR = 4, 0.1
+
+
+def data_of(worker: int, samples: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(worker)
+    x = torch.randn(samples, 5, generator=generator)
+    return x, (x.sum(1) > 0).long()
+
+
+def net() -> nn.Linear:
+    torch.manual_seed(3)
+    return nn.Linear(5, 2)
+
+
+TRAINING = training_plan(net(), F.cross_entropy, example=data_of(0, 4), metrics={"accuracy": accuracy})
+EVALUATION = evaluation_plan(net(), F.cross_entropy, example=data_of(0, 4), metrics={"accuracy": accuracy})
+
+
+def trainer(x: Tensor, y: Tensor, **options: Any) -> PlanTrainer:
+    model = SyftModel(model_parameters(net()))
+    options = {"batch_size": BATCH, "client_config": {"lr": LR}} | options
+    return PlanTrainer(plan=TRAINING, model=model, data=x, target=y, **options)
+
+
+class TestASummary:
+    async def test_holds_samples_steps_and_means_over_samples(self) -> None:
+        x, y = data_of(1, 10)  # batches of 4, 4 and 2
+        training = trainer(x, y, epochs=2)
+        losses: list[tuple[float, int]] = []
+        sizes = [4, 4, 2] * 2
+        training.on("batch_end", lambda batch: losses.append((batch.loss, sizes[len(losses)])))
+        await training.start()
+        summary = training.summary
+        assert (summary.samples, summary.steps) == (10.0, 6)
+        mean = sum(loss * size for loss, size in losses) / 20
+        assert summary.metrics["loss"].value == pytest.approx(mean)
+        assert summary.metrics["loss"].weight == 20.0
+        assert set(summary.metrics) == {"loss", "accuracy"}
+
+    async def test_counts_what_was_used_and_not_what_is_there(self) -> None:
+        training = trainer(*data_of(1, 100), epochs=3, steps_per_epoch=2)
+        await training.start()
+        assert (training.summary.samples, training.summary.steps) == (8.0, 6)
+
+    async def test_is_the_same_when_the_training_was_stopped_and_went_on_elsewhere(self) -> None:
+        x, y = data_of(1, 10)
+        whole = trainer(x, y, epochs=3)
+        await whole.start()
+        first = trainer(x, y, epochs=3)
+        first.on("batch_end", lambda batch: setattr(first, "stopped", (batch.epoch, batch.batch) == (1, 1)))
+        await first.start()
+        text = first.create_checkpoint().to_dict()
+        other = trainer(x, y, checkpoint=type(first.create_checkpoint()).from_json(None, text))
+        await other.resume()
+        assert other.summary == whole.summary
+
+    async def test_leaves_out_what_is_not_finite(self) -> None:
+        x, y = data_of(1, 8)
+        training = trainer(x * 1e38, y, client_config={"lr": 1e30}, epochs=3)
+        await training.start()
+        assert training.summary.samples == 8.0
+        assert "loss" not in training.summary.metrics
+
+    async def test_of_a_data_loader_counts_its_batches(self) -> None:
+        x, y = data_of(1, 10)
+        training = trainer(DataLoader(TensorDataset(x, y), batch_size=3), None, batch_size=None)
+        await training.start()
+        assert (training.summary.samples, training.summary.steps) == (10.0, 4)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=0.5)
+    with serve(create_app(settings)) as url:
+        yield url
+
+
+@pytest.fixture
+async def owner(url: str) -> Any:
+    async with ModelCentricFLClient(url) as owner:
+        yield owner
+
+
+async def host(owner: ModelCentricFLClient, name: str, **server: Any) -> None:
+    config = {"name": name, "version": "1.0", "batch_size": BATCH, "lr": LR}
+    plans = {"training_plan": TRAINING, "evaluation_plan": EVALUATION}
+    await owner.host_federated_training_async(net(), plans, config, server)
+
+
+def measured(parameters: list[Tensor], *worker: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Loss and accuracy of a model on the data of some workers, all samples alike."""
+    x, y = (torch.cat(parts) for parts in zip(*worker, strict=True))
+    output = x @ parameters[0].T + parameters[1]
+    return float(F.cross_entropy(output, y)), float(accuracy(output, y))
+
+
+SIZES = (12, 30)
+
+
+async def test_a_model_is_measured_by_its_workers_before_each_training(
+    url: str, owner: ModelCentricFLClient, tmp_path: pathlib.Path
+) -> None:
+    await host(owner, "measured", min_diffs=2, max_diffs=2, num_cycles=2)
+    data = [data_of(number, size) for number, size in enumerate(SIZES)]
+    await asyncio.gather(
+        *(participate_async(url, "measured", "1.0", *own, cycles=2, wait=30.0, verbose=True) for own in data)
+    )
+    await owner.wait_async("measured", "1.0", finished=True, timeout=30)
+
+    history = await owner.history_async("measured", "1.0")
+
+    assert [(row.cycle, row.checkpoint, row.workers, row.reports, row.samples) for row in history] == [
+        (1, 1, 2, 2, 42.0),
+        (2, 2, 2, 2, 42.0),
+    ]
+    for row in history:
+        checkpoint = await owner.retrieve_model_async("measured", "1.0", row.checkpoint)
+        loss, share = measured(checkpoint.params, *data)
+        assert row.metrics["loss"].value == pytest.approx(loss, rel=1e-5)
+        assert row.metrics["accuracy"].value == pytest.approx(share, rel=1e-5)
+        assert (row.metrics["loss"].weight, row.metrics["loss"].workers) == (42.0, 2)
+        assert row.metrics["training_loss"].value < row.metrics["loss"].value
+    assert history[1].metrics["loss"].value < history[0].metrics["loss"].value
+
+
+async def test_the_average_is_weighted_by_what_workers_trained_on(
+    url: str, owner: ModelCentricFLClient
+) -> None:
+    await host(owner, "weighted", min_diffs=2, max_diffs=2, num_cycles=1)
+    data = [data_of(number, size) for number, size in enumerate(SIZES)]
+    ends = []
+    for x, y in data:
+        alone = trainer(x, y)
+        await alone.start()
+        ends.append(alone.current_model.params)
+    await asyncio.gather(
+        *(participate_async(url, "weighted", "1.0", *own, wait=30.0, verbose=True) for own in data)
+    )
+    await owner.wait_async("weighted", "1.0", finished=True, timeout=30)
+    trained = await owner.retrieve_model_async("weighted", "1.0")
+    for ours, one, other in zip(trained.params, *ends, strict=True):
+        torch.testing.assert_close(ours, (12 * one + 30 * other) / 42, rtol=0, atol=1e-6)
+
+
+async def test_a_worker_may_measure_on_other_data_and_tell_what_it_likes(
+    url: str, owner: ModelCentricFLClient
+) -> None:
+    await host(owner, "told", max_diffs=2, num_cycles=1)
+    own, held_out = data_of(0, 8), data_of(7, 5)
+    await participate_async(
+        url, "told", "1.0", *own, evaluation_data=held_out[0], evaluation_target=held_out[1], verbose=True
+    )
+    async with Syft(url, verbose=True) as syft:
+        job: Job = syft.new_job("told", "1.0")
+        with pytest.raises(JobStateError):
+            await job.evaluate(data=own[0], target=own[1])
+        await job.start()
+        told = await job.evaluate(data=held_out[0], target=held_out[1])
+        model = await job.train("training_plan", data=own[0], target=own[1]).wait()
+        diff = await job.model.create_serialized_diff_from_model(model)
+        summary = Summary(samples=3.0, metrics={"mood": MetricMean(0.5, 1.0)})
+        await job.report(diff, summary=summary)
+    loss, share = measured(model_parameters(net()), held_out)
+    assert told == {"loss": pytest.approx(loss), "accuracy": pytest.approx(share)}
+    await owner.wait_async("told", "1.0", finished=True, timeout=30)
+    (row,) = await owner.history_async("told", "1.0")
+    assert row.samples == 11.0
+    assert row.metrics["loss"].value == pytest.approx(loss)
+    assert row.metrics["loss"].workers == 1
+    assert row.metrics["training_mood"].value == 0.5
+
+
+async def test_a_history_can_be_read_in_several_ways(url: str, owner: ModelCentricFLClient) -> None:
+    await host(owner, "read", max_diffs=1, num_cycles=1)
+    assert list(await owner.history_async("read", "1.0")) == []
+    with pytest.raises(ConfigError, match="no cycle has a metric 'loss'; its metrics are: none yet"):
+        (await owner.history_async("read", "1.0")).values("loss")
+    await participate_async(url, "read", "1.0", *data_of(0, 8), verbose=True)
+    await owner.wait_async("read", "1.0", finished=True, timeout=30)
+    history = await owner.history_async("read", "1.0")
+    assert history.metrics == ["accuracy", "loss", "training_accuracy", "training_loss"]
+    assert history.values("loss") == {1: history[0].metrics["loss"].value}
+    (line,) = csv.DictReader(io.StringIO(history.to_csv()))
+    assert float(line["loss"]) == history[0].metrics["loss"].value
+    assert line["reports"] == "1"
+    assert repr(history).startswith("<History of 1 cycles, the last with 1 reports, accuracy 0.")
+    with pytest.raises(GridResponseError, match=r"hosts no model 'read' version '2\.0'"):
+        await owner.history_async("read", "2.0")
+
+
+async def test_what_cannot_measure_is_not_hosted(owner: ModelCentricFLClient) -> None:
+    from fedplan.errors import PlanError
+
+    config = {"name": "no", "version": "1.0", "batch_size": BATCH, "lr": LR}
+    for plans, why in (
+        ({"evaluation_plan": EVALUATION}, "there is none that trains it"),
+        ({"training_plan": TRAINING, "evaluation_plan": TRAINING}, "may only measure it"),
+    ):
+        with pytest.raises(PlanError, match=why):
+            await owner.host_federated_training_async(net(), plans, config, {})

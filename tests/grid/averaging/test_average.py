@@ -1,0 +1,233 @@
+"""What becomes of the reports of a cycle, by the model's weights and strategy."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+from torch import nn
+
+from fedplan.federation import ServerState
+from fedplan.grid.store import catalogue, rounds
+from fedplan.plan import from_torch, model_parameters, module_state, training_plan
+from fedplan.wire import MetricMean, State, Summary, WireTensor, with_summary
+from tests.grid.models import base64_of, diff, hosting, iterative_plan
+
+
+async def report(worker, value, **told):
+    """Reports a diff of one value, and tells something beside it."""
+    sent = base64_of(with_summary(diff(value), Summary(**told)))
+    reply = await worker.report(diff=sent)
+    assert reply.status_code == 200, reply.text
+
+
+async def run_cycle(peer, *reports):
+    """One worker for each (value, what it tells)."""
+    number = (await peer.status())["cycle"]["number"]
+    workers = [await peer.join(summary=True) for _ in reports]
+    for worker, (value, told) in zip(workers, reports, strict=True):
+        await report(worker, value, **told)
+    await peer.until(lambda model: model["cycle"]["number"] > number or model["phase"] == "finished")
+
+
+async def bias(peer):
+    return float((await peer.checkpoint())[1][0])
+
+
+class TestWeights:
+    async def test_a_report_counts_as_many_as_its_samples(self, peer):
+        await peer.host(server={"max_diffs": 3})
+        await run_cycle(peer, (1, {"samples": 10.0}), (2, {"samples": 30.0}), (5, {"samples": 60.0}))
+        assert await bias(peer) == pytest.approx(-(10 + 60 + 300) / 100)
+
+    async def test_who_tells_nothing_counts_as_the_mean_of_those_who_tell(self, peer):
+        await peer.host(server={"max_diffs": 3})
+        await run_cycle(peer, (1, {"samples": 10.0}), (2, {"samples": 30.0}), (5, {}))
+        assert await bias(peer) == pytest.approx(-(10 + 60 + 100) / 60)
+
+    async def test_when_nobody_tells_all_count_the_same(self, peer):
+        await peer.host(server={"max_diffs": 3})
+        await run_cycle(peer, (1, {}), (2, {}), (6, {}))
+        assert await bias(peer) == pytest.approx(-3)
+
+    async def test_uniform_weights_are_what_the_owner_may_wish(self, peer):
+        await peer.host(server={"max_diffs": 2, "weighting": "uniform"})
+        await run_cycle(peer, (1, {"samples": 10.0}), (3, {"samples": 1000.0}))
+        assert await bias(peer) == pytest.approx(-2)
+
+    async def test_no_report_counts_more_than_the_owner_allows(self, peer):
+        await peer.host(server={"max_diffs": 2, "max_weight": 30, "untold_weight": 10})
+        await run_cycle(peer, (1, {}), (3, {"samples": 1e9}))
+        assert await bias(peer) == pytest.approx(-(10 + 90) / 40)
+
+    async def test_a_sum_that_was_lost_is_the_same_from_the_blobs(self, open_grid):
+        values = [
+            (float(v), {"samples": s})
+            for v, s in zip(default_rng(1).normal(size=5), (3.0, 7.0, None, 1.0, 0.5), strict=True)
+        ]
+        found = []
+        for sums in (0, 1 << 20):
+            async with open_grid(sums_bytes=sums) as peer:
+                await peer.host(f"m{sums}", server={"max_diffs": 5})
+                workers = [await peer.join(f"m{sums}") for _ in values]
+                for worker, (value, told) in zip(workers, values, strict=True):
+                    await report(worker, value, **told)
+                await peer.until(lambda model: model["cycle"]["number"] == 2, f"m{sums}")
+                found.append((await peer.checkpoint(f"m{sums}"))[0].tobytes())
+        assert found[0] == found[1]
+
+
+ADAM = {"max_diffs": 2, "strategy": {"name": "fedadam", "lr": 0.5}}
+
+
+class TestAStrategyWithState:
+    def expected(self, *averages):
+        m, v, x = 0.0, 1e-6, 0.0
+        for average in averages:
+            m, v = 0.9 * m + 0.1 * average, 0.99 * v + 0.01 * average**2
+            x -= 0.5 * m / (np.sqrt(v) + 1e-3)
+        return x
+
+    async def test_goes_on_with_it_in_the_next_cycle_and_after_a_restart(self, open_grid):
+        async with open_grid() as peer:
+            await peer.host(server=ADAM)
+            await run_cycle(peer, (1, {}), (3, {}))
+            await run_cycle(peer, (-1, {}), (2, {}))
+            worker = await peer.join()
+            await report(worker, 5.0)
+        async with open_grid() as peer:
+            await report(await peer.join(), 1.0)
+            await peer.until_checkpoint(4)
+            assert await bias(peer) == pytest.approx(self.expected(2, 0.5, 3), abs=1e-6)
+
+    async def test_keeps_it_beside_each_checkpoint(self, peer):
+        await peer.host(server=ADAM)
+        await run_cycle(peer, (1, {}), (3, {}))
+        grid = peer.app.state.grid
+        async with grid.store.reading() as db:
+            first = await catalogue.find_checkpoint(db, 1, 1)
+            second = await catalogue.find_checkpoint(db, 1, 2)
+        assert first.state is None
+        kept = ServerState.parse(await grid.blobs.get(second.state))
+        assert kept.tensors["m"][1].tolist() == pytest.approx([0.2, 0.2])
+
+    async def test_that_is_lost_fails_the_cycle_and_nothing_else(self, peer):
+        await peer.host(server=ADAM)
+        await run_cycle(peer, (1, {}), (3, {}))
+        grid = peer.app.state.grid
+        async with grid.store.reading() as db:
+            checkpoint = await catalogue.find_checkpoint(db, 1, 2)
+        await grid.blobs.delete(checkpoint.state)
+        await run_cycle(peer, (1, {}), (3, {}))
+        assert (await peer.status())["last_failure"] == "a stored diff or Plan is missing"
+
+
+class TestMetrics:
+    async def test_are_kept_with_the_cycle_weighted_by_samples(self, peer):
+        await peer.host(server={"max_diffs": 2, "metrics": ["update_norm"]})
+        told = [
+            {
+                "samples": samples,
+                "metrics": {"loss": MetricMean(loss, samples)},
+                "evaluation": {"accuracy": MetricMean(accuracy, samples)},
+            }
+            for samples, loss, accuracy in ((10.0, 2.0, 0.5), (30.0, 1.0, 0.9))
+        ]
+        await run_cycle(peer, (1, told[0]), (2, told[1]))
+        async with peer.app.state.grid.store.reading() as db:
+            ((cycle, _),) = await rounds.history(db, 1)
+        means = {name: metric.mean.value for name, metric in cycle.summary.metrics.items()}
+        assert means == {
+            "training_loss": 1.25,
+            "accuracy": 0.8,
+            "update_norm": pytest.approx(1.75 * np.sqrt(8)),
+        }
+        assert (cycle.summary.reports, cycle.summary.samples) == (2, 40.0)
+
+    async def test_are_kept_where_a_plan_averages_too(self, peer):
+        await peer.host(server={"max_diffs": 2, "iterative_plan": True}, averaging_plan=iterative_plan())
+        loss = {"metrics": {"loss": MetricMean(2.0, 5.0)}}
+        await run_cycle(peer, (1, loss), (2, loss))
+        async with peer.app.state.grid.store.reading() as db:
+            ((cycle, _),) = await rounds.history(db, 1)
+        assert cycle.summary.metrics["training_loss"].mean == MetricMean(2.0, 10.0)
+
+
+class TestWhatAStrategyNeeds:
+    async def test_is_asked_of_who_wants_to_train(self, peer):
+        await peer.host(server={"max_diffs": 2, "strategy": "fednova"})
+        assert await peer.ask(await peer.authenticate()) == {"status": "rejected"}
+        withheld = {one["client"]: one["why"] for one in (await peer.status())["withheld"]}
+        assert withheld["syft.js"][-1] == "the strategy fednova needs the steps, which it cannot tell"
+        assert "fedplan" not in withheld
+
+    async def test_is_asked_of_each_report(self, peer):
+        await peer.host(server={"max_diffs": 2, "strategy": "fednova"})
+        worker = await peer.join(summary=True)
+        reply = await worker.report(1)
+        assert reply.status_code == 400
+        assert "fednova, needs to know the steps of a training" in reply.json()["error"]
+        await report(worker, 1.0, steps=2)
+        await report(await peer.join(summary=True), 6.0, steps=4)
+        await peer.until_checkpoint(2)
+        assert await bias(peer) == pytest.approx(-3 * (0.5 * 0.5 + 0.5 * 1.5))
+
+
+class TestHosting:
+    @pytest.mark.parametrize(
+        ("server", "why"),
+        [
+            ({"strategy": "fedsgd"}, "none with the name 'fedsgd'; there are"),
+            ({"strategy": {"name": "fedadam", "beta": 1}}, "'beta' is not a key of it; the keys are name"),
+            ({"strategy": "fedbuff", "cycle_length": 5}, "whose only threshold is its k"),
+            ({"strategy": "scaffold"}, "'population': Field required"),
+            ({"metrics": ["x"]}, "metrics: there is no 'x'"),
+        ],
+    )
+    async def test_what_cannot_work_is_refused(self, peer, server, why):
+        reply = await peer.post("host-training", **hosting(server=server))
+        assert reply.status_code == 400
+        assert why in reply.json()["error"]
+
+
+class Normalised(nn.Module):
+    """A batch norm that counts its batches, and says so in what it computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        self.batches += 1
+        return self.norm(x) / self.batches
+
+
+async def test_counters_and_running_statistics_are_no_business_of_the_optimizer(peer):
+    """A batch norm's variance is averaged, and its counter is the largest, whatever the strategy."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Normalised(), nn.Linear(3, 1))
+    plan = training_plan(model, nn.functional.mse_loss, example=(torch.randn(4, 3), torch.randn(4, 1)))
+    tensors = [from_torch(tensor) for tensor in model_parameters(model)]
+    names = list(module_state(model))
+    mean, variance, counter = map(names.index, ("0.norm.running_mean", "0.norm.running_var", "0.batches"))
+    await peer.host(
+        model=State.of(tensors).serialize(),
+        plans={"training_plan": plan.serialize().hex()},
+        server={"max_diffs": 2, "strategy": "fedadam"},
+    )
+
+    for batches, seen, samples in ((3, 0.5, 10.0), (7, 1.0, 30.0)):
+        diff = [WireTensor(np.ones_like(tensor.array), tensor.dtype) for tensor in tensors]
+        diff[counter] = WireTensor(np.array(-batches, np.int32), "int32")
+        diff[mean] = WireTensor(np.full(3, -seen, np.float32), "float32")
+        diff[variance] = WireTensor(np.full(3, seen, np.float32), "float32")
+        worker = await peer.join(summary=True)
+        sent = base64_of(with_summary(State.of(diff).serialize(), Summary(samples=samples)))
+        assert (await worker.report(diff=sent)).status_code == 200
+    await peer.until_checkpoint(2)
+
+    after = await peer.checkpoint()
+    assert after[counter] == 7
+    np.testing.assert_allclose(after[mean], np.full(3, 0.875))
+    np.testing.assert_allclose(after[variance], np.full(3, 0.125))
+    np.testing.assert_allclose(after[0], 1.0 - 0.1 * 0.1 / (0.1 + 1e-3), rtol=1e-4)
