@@ -16,6 +16,7 @@ from fedplan.plan.variants.variants import Variants, split_variants
 
 if TYPE_CHECKING:
     from fedplan.plan.tracing.context import StepContext
+    from fedplan.plan.tracing.drift import ControlVariates, DynamicRegularizer
     from fedplan.plan.tracing.evaluation import evaluation_plan
     from fedplan.plan.tracing.function import trace
     from fedplan.plan.tracing.training import accuracy, training_plan
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = [
     "OPS",
     "Conformance",
+    "ControlVariates",
     "Cost",
+    "DynamicRegularizer",
     "Limits",
     "Plan",
     "PlanInput",
@@ -56,6 +59,8 @@ _ON_FIRST_USE = {
     "Conformance": "fedplan.plan.variants.conformance",
     "check_variants": "fedplan.plan.variants.conformance",
     "StepContext": "fedplan.plan.tracing.context",
+    "ControlVariates": "fedplan.plan.tracing.drift",
+    "DynamicRegularizer": "fedplan.plan.tracing.drift",
     "evaluation_plan": "fedplan.plan.tracing.evaluation",
     "trace": "fedplan.plan.tracing.function",
     "accuracy": "fedplan.plan.tracing.training",

@@ -26,16 +26,15 @@ class ScaffoldConfig(StrategyConfig):
 def scaffold(config: ScaffoldConfig, setting: Setting) -> Strategy:
     """SCAFFOLD (Karimireddy et al. 2020), with option II for the workers' control variates.
 
-    The model holds the server's control variate c beside its parameters; its Plan is traced with
-    ``training_plan(…, scaffold=True)``, and a worker keeps its own control variate for itself. It reports
-    −Δc as the diff of c. Workers count the same, as in the paper: model −= lr × mean(diff) and
-    c += |S|/N × mean(Δc), where |S| workers reported.
+    The model is a `ControlVariates`: it holds the control variate c beside its parameters, and each worker
+    keeps its own one for itself. It reports −Δc as the diff of c. Workers count the same, as in the paper:
+    model −= lr × mean(diff) and c += |S|/N × mean(Δc), where |S| workers reported.
     """
     controls = setting.places(Role.CONTROL)
     if not controls:
         raise ConfigError(
-            "server_config: strategy: scaffold needs a model that holds control variates: trace its Plan "
-            "with training_plan(…, scaffold=True)"
+            "server_config: strategy: scaffold needs a model that holds control variates: host "
+            "fedplan.ControlVariates(model), and make the Plan with it"
         )
 
     def step(_model: Tensors, average: Average, state: ServerState) -> tuple[Change, ServerState]:
@@ -58,7 +57,7 @@ class FedDynConfig(StrategyConfig):
 
 
 def feddyn(config: FedDynConfig, setting: Setting) -> Strategy:
-    """FedDyn (Acar et al. 2021), for Plans that are traced with ``training_plan(…, dynamic="alpha")``.
+    """FedDyn (Acar et al. 2021), for models that are a `DynamicRegularizer`.
 
     h ← h + α |S|/m × mean(diff); new model = mean of the workers' models − h/α.
     """

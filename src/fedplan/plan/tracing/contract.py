@@ -16,13 +16,14 @@ _RETURNED = {
 """What kind of output an input comes back as."""
 
 
-def with_roles(plan: Plan, trained: set[str], private: set[str]) -> Plan:
+def with_roles(plan: Plan, trained: set[str], private: set[str], controls: set[str]) -> Plan:
     """The Plan of a step with the role of each tensor of the model.
 
     Args:
         plan: its inputs that are parameters of the model bear their names.
         trained: the parameters that the optimizer may change.
         private: the tensors that each worker keeps for itself, whether this step changes them or not.
+        controls: control variates, which the grid changes from what workers report.
     """
     idle = _idle(plan)
 
@@ -31,6 +32,8 @@ def with_roles(plan: Plan, trained: set[str], private: set[str]) -> Plan:
             return None
         if item.name in private:
             return Role.PRIVATE
+        if item.name in controls:
+            return Role.CONTROL
         if item.spec in idle:
             return Role.FROZEN
         if item.name in trained:

@@ -13,6 +13,7 @@ from fedplan.plan.signature import PlanOutput
 from fedplan.plan.spec import PlanOutputSpec
 from fedplan.plan.tracing.batch import Example, detached, loss_of
 from fedplan.plan.tracing.context import ConfigNumbers, StepContext, wants_context
+from fedplan.plan.tracing.drift import Correction
 from fedplan.plan.tracing.module import module_tensors
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.optimizer.update import Update
@@ -40,6 +41,7 @@ class Step:
         config: Sequence[str],
         clip_norm: float | None,
         clip_value: float | None,
+        corrections: Sequence[Correction] = (),
     ) -> None:
         """See `training_plan`."""
         self._model = model
@@ -50,10 +52,11 @@ class Step:
         self._lr = lr
         self._config = config
         self._clip_norm, self._clip_value = clip_norm, clip_value
+        self._corrections = corrections
         self._tensors = module_tensors(model)
         self._trainable = [name for name, p in model.named_parameters() if p.requires_grad]
         self._batch = len(example.tensors())
-        self.has_context = any(map(wants_context, (loss, *scores.values())))
+        self.has_context = bool(corrections) or any(map(wants_context, (loss, *scores.values())))
 
     def outputs(self) -> list[PlanOutput]:
         """What the step returns, in order."""
@@ -102,13 +105,29 @@ class Step:
         data, target = self._example.filled(batch)
         cost, measured, gradients, after = self._gradients(data, target, given, context)
         with torch.no_grad():
-            whole = _clipped(gradients, self._clip_norm, self._clip_value)
+            whole = _clipped(self._corrected(gradients, after, context), self._clip_norm, self._clip_value)
             before = [after[name] for name in self._trainable]
             rate = self._lr if isinstance(self._lr, float | int) else rates[0]
             new, new_state = self._update(before, whole, state, rate)
-        after.update(zip(self._trainable, new, strict=True))
+            after.update(zip(self._trainable, new, strict=True))
+            for correction in self._corrections:
+                after.update(correction.remembered(after, _known(context), rate))
         trained = [as_travelling_like(given[name], after[name]) for name in self._tensors]
         return [cost, *measured, *trained, *new_state]
+
+    def _corrected(
+        self,
+        gradients: Sequence[torch.Tensor | None],
+        now: Mapping[str, torch.Tensor],
+        context: StepContext | None,
+    ) -> list[torch.Tensor | None]:
+        """The gradients with what keeps a worker from drifting away."""
+        found = dict(zip(self._trainable, gradients, strict=True))
+        for correction in self._corrections:
+            for name, gradient in found.items():
+                if gradient is not None:
+                    found[name] = correction.gradient(name, gradient, now[name], _known(context))
+        return list(found.values())
 
     def _gradients(
         self, data: Any, target: Any, given: Mapping[str, torch.Tensor], context: StepContext | None
@@ -160,6 +179,13 @@ class Step:
     ) -> torch.Tensor:
         given = (output,) if self._example.target is None else (output, target)
         return scored(what, score, given, context)
+
+
+def _known(context: StepContext | None) -> StepContext:
+    """The context of a step that has one, for it is corrected."""
+    if context is None:
+        raise TraceError("a step with corrections needs its context")
+    return context
 
 
 def scored(what: str, score: Score, given: Sequence[Any], context: StepContext | None = None) -> torch.Tensor:

@@ -13,6 +13,7 @@ from fedplan.plan.plan import Plan
 from fedplan.plan.spec import PlanInputSpec
 from fedplan.plan.tracing.batch import Example
 from fedplan.plan.tracing.contract import with_roles, without_idle_state, without_unread_inputs
+from fedplan.plan.tracing.drift import ControlVariates, Remembering, corrections_of
 from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
@@ -45,6 +46,7 @@ def training_plan(
     metrics: Mapping[str, Score] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    proximal: str | float | None = None,
     name: str = "training_plan",
     pin_batch: bool = False,
     batch_size_input: bool = False,
@@ -80,6 +82,9 @@ def training_plan(
         metrics: name → (output, target) → a scalar; computed on the output from before the update.
         clip_norm: scale the gradients so that their common 2-norm is at most this.
         clip_value: clamp each element of the gradients to [−clip_value, clip_value].
+        proximal: FedProx: the client_config key of μ, such as ``"mu"``, or μ itself. The gradients get the
+            term μ (w − w₀), where w₀ is the model as the worker received it. For SCAFFOLD and FedDyn give a
+            `ControlVariates` or a `DynamicRegularizer` as the model.
         name: name of the Plan.
         pin_batch: allow only the example's batch size.
         batch_size_input: take the batch size, (1,), float32, between target and learning rate. Nothing reads
@@ -99,10 +104,16 @@ def training_plan(
     for key, tensor in state.items():
         if tensor.is_meta:
             raise TraceError(f"'{key}' is on the device 'meta' and has no values: move it with `to_empty`")
-    kept = _named(private, list(state))
+    corrections = corrections_of(model, proximal)
+    remembered = model if isinstance(model, Remembering) else None
+    kept = _named([*private, *(remembered.private if remembered else ())], list(state))
+    controls = _named(remembered.controls if remembered else (), list(state))
+    config = list(dict.fromkeys([*config, *(key for one in corrections for key in one.config)]))
     update = Update(optimizer, list(trainable.values()))
+    if isinstance(model, ControlVariates):
+        update.check_plain_sgd()
     update.prepare(lr)
-    step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value)
+    step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value, corrections)
     spec = PlanInputSpec
     groups = [
         [
@@ -151,7 +162,7 @@ def training_plan(
         check_python_state(snapshot, plan, made)
     names = list(trainable)
     trained = {names[number] for number in update.trained}
-    return without_unread_inputs(without_idle_state(with_roles(plan, trained, kept)))
+    return without_unread_inputs(without_idle_state(with_roles(plan, trained, kept, controls)))
 
 
 def _check_arguments(loss: Score | None, metrics: Mapping[str, Score], lr: str | float) -> None:

@@ -49,6 +49,18 @@ class Update:
             self.state = (*self.state, STARTED)
         self._recorded: Mapping[int, Subgraph] = {}
 
+    def check_plain_sgd(self) -> None:
+        """Checks that a step is nothing but w − lr × gradient, as SCAFFOLD's control variates suppose.
+
+        Raises:
+            TraceError: it is more.
+        """
+        if self._prototype.kind is not torch.optim.SGD or self.state or len(self._prototype.groups) > 1:
+            raise TraceError(
+                "SCAFFOLD's control variates are means of gradients, which show in the trained model only "
+                "with plain SGD: torch.optim.SGD without momentum, with one group of parameters"
+            )
+
     @property
     def lr(self) -> float:
         """The learning rate that it was made with."""
