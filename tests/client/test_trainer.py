@@ -19,7 +19,7 @@ from fedplan.client import (
     TrainingStart,
     TrainingStop,
 )
-from fedplan.client.trainer import EVENTS
+from fedplan.client.events import TRAINING_EVENTS
 from fedplan.errors import (
     ConfigError,
     JobStateError,
@@ -51,7 +51,7 @@ async def test_the_plan_runs_on_each_batch_and_feeds_the_parameters_back() -> No
 
 async def test_the_events_come_in_order_with_their_payloads() -> None:
     log: list[Any] = []
-    trainer = make_trainer(epochs=2, steps_per_epoch=2, events=dict.fromkeys(EVENTS, log.append))
+    trainer = make_trainer(epochs=2, steps_per_epoch=2, events=dict.fromkeys(TRAINING_EVENTS, log.append))
     await trainer.start()
     shown = [e if not isinstance(e, BatchEnd) else ("batch_end", e.epoch, e.batch) for e in log]
 

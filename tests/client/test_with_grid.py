@@ -59,7 +59,7 @@ async def test_a_worker_whom_the_grid_no_longer_knows_becomes_another(
     )
     async with Syft(url, verbose=True) as syft:
         job = syft.new_job("forgotten", "1.0")
-        job.worker_id = "a worker of another grid"
+        job._joining.worker_id = "a worker of another grid"
         await job.start()
         assert job.worker_id != "a worker of another grid"
     await owner.aclose()

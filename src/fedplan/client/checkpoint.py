@@ -154,6 +154,19 @@ class PlanTrainerCheckpoint:
         )
 
 
+def check_checkpoint(given: object) -> None:
+    """Refuses what is no checkpoint.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
+    if not isinstance(given, PlanTrainerCheckpoint):
+        raise CheckpointError(
+            f"a checkpoint is a PlanTrainerCheckpoint, not a {type(given).__name__}; its from_json reads one "
+            "from JSON"
+        )
+
+
 def _to_base64(model: SyftModel) -> str:
     return base64.b64encode(model.serialize()).decode()
 

@@ -29,6 +29,11 @@ class Epochs:
         self._opened = True
         return batches
 
+    def count(self, most: int | None) -> int | None:
+        """Batches in an epoch that has no more than `most`; None when that is not known."""
+        counts = [count for count in (self.source.count(), most) if count is not None]
+        return min(counts, default=None)
+
     def state(self) -> LoaderState | None:
         """How another process comes into the present epoch; None when it needs nothing for that."""
         return self.source.state() if self._opened else self._state

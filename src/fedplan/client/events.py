@@ -103,6 +103,10 @@ class BatchEnd:
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+TRAINING_EVENTS = ("start", "end", "stop", "epoch_start", "epoch_end", "batch_start", "batch_end")
+"""The events of a `PlanTrainer`."""
+
+
 class Events:
     """The handlers of one object's events.
 

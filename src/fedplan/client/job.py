@@ -3,29 +3,26 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
 
 from fedplan.client.api import GridApi
 from fedplan.client.blocking import blocking_twin, run_blocking
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.device import Device
 from fedplan.client.events import Accepted, Events, H, Handler, Rejected
+from fedplan.client.joining import Joining, download
 from fedplan.client.model import SyftModel
-from fedplan.client.parts import whole_model
 from fedplan.client.private import PrivateState
-from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.trainer import PlanTrainer
-from fedplan.client.transport import passes
-from fedplan.errors import CycleRejectedError, FedplanError, GridResponseError, JobStateError, WireError
+from fedplan.errors import CycleRejectedError, FedplanError, JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.roles import private_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire import MetricMean, Summary, schema, with_summary
-from fedplan.wire.messages import EVALUATION_PLAN, CycleAccepted
+from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
-_T = TypeVar("_T")
 
 
 class Job:
@@ -46,7 +43,6 @@ class Job:
         worker: the `Syft` client.
         model_name: name of the FL process.
         model_version: version of the FL process.
-        worker_id: what the grid calls this worker; None before `start`.
         cycle: number of the cycle, 1 being the model's first one on this grid; None before `start`, and of a
             grid that does not tell it.
     """
@@ -66,13 +62,12 @@ class Job:
         self.worker = worker
         self.model_name = model_name
         self.model_version = model_version
-        self.worker_id: str | None = None
         self.cycle: int | None = None
         self.plans: dict[str, Plan] = {}
         self.protocols: dict[str, schema.Protocol] = {}
         self.client_config: dict[str, Any] = {}
         self._grid = grid
-        self._auth_token = auth_token
+        self._joining = Joining(grid, model_name, model_version, auth_token)
         self._limits = limits
         self._private = private
         self._training: PlanTrainer | None = None  # the cycle's last one
@@ -81,8 +76,12 @@ class Job:
         self._model: SyftModel | None = None
         self._request_key: str | None = None
         self._cycles = 0  # that it was accepted into
-        self._speed: ConnectionSpeed | None = None
         self._events = Events("accepted", "rejected", "error")
+
+    @property
+    def worker_id(self) -> str | None:
+        """What the grid calls this worker; None before `start`."""
+        return self._joining.worker_id
 
     @property
     def model(self) -> SyftModel:
@@ -157,55 +156,18 @@ class Job:
         self._training, self._evaluation = None, {}
         await asyncio.to_thread(self._private.open)  # before a place is taken that could not be used
         name, version = self.model_name, self.model_version
-        worker_id, answer = await self._ask()
+        worker_id, answer = await self._joining.ask()
         if isinstance(answer, Rejected):
             _log.info("rejected from the cycle of '%s' %s, timeout: %s s", name, version, answer.timeout)
             return answer
-        await self._download(worker_id, answer)
+        found = await download(self._grid, worker_id, answer, self._limits)
+        self.plans, self.protocols = dict(found.plans), dict(found.protocols)
+        self.client_config = answer.client_config
+        self._model = self._private.fill(found.model, private_tensors(self.plans.values()))
+        self._request_key, self.cycle, self._tells = answer.request_key, answer.cycle, bool(answer.summary)
+        self._cycles += 1
         _log.info("accepted into a cycle of '%s' %s with the Plans %s", name, version, list(self.plans))
         return Accepted(self.model, self.client_config)
-
-    async def _ask(self) -> tuple[str, CycleAccepted | Rejected]:
-        """Asks to join the cycle, as the worker that this job was before, if the grid still knows it."""
-        if self.worker_id is not None:
-            try:
-                return self.worker_id, await self._ask_as(self.worker_id)
-            except GridResponseError as error:
-                if passes(error):
-                    raise
-                _log.info("the grid takes this worker no more (%s): becoming another", error)
-        worker_id = await self._authenticate()
-        return worker_id, await self._ask_as(worker_id)
-
-    async def _ask_as(self, worker_id: str) -> CycleAccepted | Rejected:
-        return await self._grid.request_cycle(worker_id, self.model_name, self.model_version, self._speed)
-
-    async def _authenticate(self) -> str:
-        """Becomes a worker, with a measured connection if the grid wants that; returns the worker's id."""
-        reply = await self._grid.authenticate(self.model_name, self.model_version, self._auth_token)
-        if reply.requires_speed_test:
-            self._speed = await self._grid.measure_speed(reply.worker_id)
-            _log.info("the connection makes %s", self._speed)
-        self.worker_id = reply.worker_id
-        return reply.worker_id
-
-    async def _download(self, worker_id: str, cycle: CycleAccepted) -> None:
-        key = cycle.request_key
-        changing, plans, protocols = await asyncio.gather(
-            self._grid.get_model(worker_id, key, cycle.model_id, "changing"),
-            _each(cycle.plans, lambda id: self._grid.get_plan(worker_id, key, id)),
-            _each(cycle.protocols, lambda id: self._grid.get_protocol(worker_id, key, id)),
-        )
-        model = await whole_model(self._grid, worker_id, cycle, changing)
-        parsed = {name: Plan.parse(data) for name, data in plans.items()}
-        self.plans = {name: dataclasses.replace(plan, limits=self._limits) for name, plan in parsed.items()}
-        self.protocols = {name: schema.Protocol.decode(data) for name, data in protocols.items()}
-        self.client_config = cycle.client_config
-        self._model = self._private.fill(model, private_tensors(parsed.values()))
-        self._request_key = key
-        self.cycle = cycle.cycle
-        self._tells = bool(cycle.summary)
-        self._cycles += 1
 
     async def report(
         self, diff: bytes, trained: SyftModel | None = None, *, summary: Summary | None = None
@@ -415,11 +377,6 @@ class Job:
             known = ", ".join(f"'{plan}'" for plan in self.plans) or "none"
             raise JobStateError(f"the cycle has no Plan '{name}'; its Plans are: {known}")
         return self.plans[name]
-
-
-async def _each(ids: Mapping[str, int], get: Callable[[int], Awaitable[_T]]) -> dict[str, _T]:
-    found = await asyncio.gather(*(get(id) for id in ids.values()))
-    return dict(zip(ids, found, strict=True))
 
 
 def rejection(name: str, version: str, rejected: Rejected) -> CycleRejectedError:

@@ -55,6 +55,11 @@ class Measurements:
         if len(self._pending) >= _PENDING or next(iter(measured.values())).is_cpu:
             self._settle()
 
+    def copy(self) -> Self:
+        """One that goes on for itself."""
+        self._settle()
+        return dataclasses.replace(self, totals=dict(self.totals), weights=dict(self.weights), _pending=[])
+
     def summary(self) -> Summary:
         """What is told of the training. A mean that is not finite is left out: it cannot be added up."""
         self._settle()

@@ -16,6 +16,7 @@ from fedplan.client.batch_layout import Path, take
 from fedplan.client.batches import BatchSource
 from fedplan.client.checkpoint import RandomState
 from fedplan.client.device import CPU, put
+from fedplan.client.measurements import Measurements
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, DataError, ModelMismatchError
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
@@ -73,8 +74,8 @@ class TrainingStep:
         self._random, self._cycle = start.stream, start.cycle
         self.number = start.step
         """How many batches were trained on; random inputs are drawn for the next one by it."""
-        self.rows = 0
-        """How many samples the last batch had."""
+        self.measurements = Measurements()
+        """What the batches measured."""
         self._inputs = inputs
         given = [_fixed(item, spec, client_config) for item, spec in zip(plan.inputs, inputs, strict=True)]
         self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
@@ -176,13 +177,13 @@ class TrainingStep:
         first = self._run is None
         run = self._begin(batch) if self._run is None else self._run
         values = self._take(batch)
-        self.rows = _rows(values[0]) if values else self._size or 1
+        rows = _rows(values[0]) if values else self._size or 1
         if self._size_places:
-            self._set_size(self.rows if values else self._size)
+            self._set_size(rows if values else self._size)
             values += self._sizes
         values += [slot.tensor for slot in self._shared.values()]
         if self._drawn:
-            drawn = self._plan.draw(self._random, self.rows, cycle=self._cycle or 0, step=self.number)
+            drawn = self._plan.draw(self._random, rows, cycle=self._cycle or 0, step=self.number)
             values += [put(numbers, self._device) for numbers in drawn]
         values += [put(torch.tensor([self.number]), self._device)] * len(self._numbered)
         outputs = run(values)
@@ -191,6 +192,7 @@ class TrainingStep:
             self._check(outputs)
         for place, slot in self._feedback:
             slot.tensor = outputs[place]
+        self.measurements.add(rows, {name: outputs[place] for name, place in self._measured})
         return outputs
 
     def _begin(self, batch: Any) -> RepeatedPlan:
@@ -246,10 +248,6 @@ class TrainingStep:
                     f"output {place} of the Plan '{self._plan.name}' has the shape "
                     f"{list(outputs[place].shape)}; what it takes the place of has {list(slot.tensor.shape)}"
                 )
-
-    def measured(self, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The batch's loss and metrics, by name, as tensors."""
-        return {name: outputs[place] for name, place in self._measured}
 
     def loss(self, outputs: Sequence[Tensor]) -> float | None:
         """The batch's loss; None when no output is one."""

@@ -1,7 +1,6 @@
 """PlanTrainer: the training loop around a Plan."""
 
 import asyncio
-import copy
 import dataclasses
 import functools
 import itertools
@@ -12,11 +11,12 @@ from torch import Tensor
 
 from fedplan.client.background import BackgroundRun
 from fedplan.client.batches import BatchSource, open_batches
-from fedplan.client.checkpoint import PlanTrainerCheckpoint, RandomState
+from fedplan.client.checkpoint import PlanTrainerCheckpoint, RandomState, check_checkpoint
 from fedplan.client.counts import positive_integer
 from fedplan.client.device import Device, usable_device
 from fedplan.client.epochs import Epochs
 from fedplan.client.events import (
+    TRAINING_EVENTS,
     BatchEnd,
     BatchStart,
     EpochEnd,
@@ -28,7 +28,6 @@ from fedplan.client.events import (
     TrainingStart,
     TrainingStop,
 )
-from fedplan.client.measurements import Measurements
 from fedplan.client.model import SyftModel
 from fedplan.client.plain import plain_config
 from fedplan.client.specs import complete_inputs, complete_outputs
@@ -38,8 +37,6 @@ from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
 from fedplan.plan.requirements import refusal_of_rows
 from fedplan.plan.roles import private_tensors
 from fedplan.wire import Summary
-
-EVENTS = ("start", "end", "stop", "epoch_start", "epoch_end", "batch_start", "batch_end")
 
 
 class PlanTrainer:
@@ -125,28 +122,23 @@ class PlanTrainer:
         if not isinstance(plan, Plan) or not isinstance(model, SyftModel):
             kinds = f"a {type(plan).__name__} and a {type(model).__name__}"
             raise ConfigError(f"a training takes a Plan and a SyftModel, not {kinds}")
-        self.worker = worker
-        self.plan = plan
+        self.worker, self.plan = worker, plan
         self.original_model = model
         self.epochs = 1 if epochs is None else epochs
         self.batch_size = getattr(data, "batch_size", batch_size)  # a DataLoader has its own
         self.steps_per_epoch = steps_per_epoch
         self.client_config = plain_config(client_config or {}, "client_config")
-        self.epoch = 0
-        self.batch_idx = 0
+        self.epoch = self.batch_idx = 0
         self.stopped = False
-        self._data = data
-        self._target = target
-        self._inputs = complete_inputs(plan, inputs)
-        self._outputs = complete_outputs(plan, outputs)
-        self._events = Events(*EVENTS)
+        self._data, self._target = data, target
+        self._inputs, self._outputs = complete_inputs(plan, inputs), complete_outputs(plan, outputs)
+        self._events = Events(*TRAINING_EVENTS)
         self._events.on_each(events or {})
         self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less
         self._private = model.private or private_tensors([plan])
         self._device = usable_device(device)
         self._start = RandomState(RandomStream() if seed is None else RandomStream(seed), cycle, 0)
         self._run = BackgroundRun()
-        self._measurements = Measurements()
         self._epochs: Epochs
         self._step: TrainingStep
         if checkpoint is None:
@@ -188,8 +180,7 @@ class PlanTrainer:
     @property
     def batches_per_epoch(self) -> int | None:
         """How many batches an epoch has; None when the DataLoader does not know."""
-        counts = [count for count in (self._epochs.source.count(), self.steps_per_epoch) if count is not None]
-        return min(counts, default=None)
+        return self._epochs.count(self.steps_per_epoch)
 
     @property
     def summary(self) -> Summary:
@@ -197,7 +188,7 @@ class PlanTrainer:
 
         `samples` is the number of samples in the longest epoch. `Job.report` tells a grid that takes it.
         """
-        return self._measurements.summary()
+        return self._step.measurements.summary()
 
     @property
     def current_model(self) -> SyftModel:
@@ -256,7 +247,6 @@ class PlanTrainer:
         if not resume:
             self.epoch = self.batch_idx = self._done = 0
             self._epochs.rewind()
-            self._measurements = Measurements()
             self._step = self._make_step(self.original_model.params, self._start)
         self.stopped = False
         return self._run.begin(self._train(resume))
@@ -319,7 +309,7 @@ class PlanTrainer:
             loader_state=None if state is None else dict(state),
             random_state=self._step.random_state,
             private_state={place: self.original_model.params[place].clone() for place in self._private},
-            measurements=copy.deepcopy(self._measurements) if self._measurements.steps else None,
+            measurements=self._step.measurements.copy() if self._step.measurements.steps else None,
         )
 
     def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
@@ -335,11 +325,7 @@ class PlanTrainer:
             CheckpointError: the checkpoint is not of this model and Plan.
         """
         self._run.check_idle()
-        if not isinstance(checkpoint, PlanTrainerCheckpoint):
-            raise CheckpointError(
-                f"a checkpoint is a PlanTrainerCheckpoint, not a {type(checkpoint).__name__}; its from_json "
-                "reads one from JSON"
-            )
+        check_checkpoint(checkpoint)
         try:
             self.original_model.check_fit(checkpoint.current_model.params, "the checkpoint's parameters")
             self.epochs = checkpoint.epochs
@@ -356,7 +342,8 @@ class PlanTrainer:
                 self._step.set_optimizer_state(checkpoint.optimizer_state.params)
         except ModelMismatchError as error:
             raise CheckpointError(f"the checkpoint is of another model or Plan: {error}") from None
-        self._measurements = copy.deepcopy(checkpoint.measurements) or Measurements()
+        if checkpoint.measurements is not None:
+            self._step.measurements = checkpoint.measurements.copy()
         self.epoch = checkpoint.epoch
         self.batch_idx = self._done = checkpoint.batch
         self._epochs.rewind(checkpoint.loader_state)
@@ -370,7 +357,7 @@ class PlanTrainer:
                 self.epoch = epoch
                 if not resume:
                     self.batch_idx = self._done = 0
-                    self._measurements.begin_epoch()
+                    self._step.measurements.begin_epoch()
                 batches = self._epochs.open(self._done if resume else None)
                 resume = False
                 if not await self._train_epoch(batches):
@@ -383,7 +370,7 @@ class PlanTrainer:
 
     async def _train_epoch(self, batches: Iterator[Any]) -> bool:
         """Trains the rest of an epoch; False when it was stopped."""
-        step, epoch, measurements = self._step, self.epoch, self._measurements
+        step, epoch = self._step, self.epoch
         starting, ended = self._events["batch_start"], self._events["batch_end"]
         await self._events.emit("epoch_start", EpochStart(epoch))
         if self.stopped:
@@ -396,7 +383,6 @@ class PlanTrainer:
                 if self.stopped:
                     return False
             outputs = step(batch)
-            measurements.add(step.rows, step.measured(outputs))
             self._done = index + 1
             if ended:
                 status = BatchEnd(epoch, index, step.loss(outputs), step.metrics(outputs))
