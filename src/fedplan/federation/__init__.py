@@ -5,6 +5,7 @@ anything else may.
 """
 
 from fedplan.federation.reports import Reports
+from fedplan.federation.round import Progress, Round, Stage, is_overdue, round_of
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies import (
     Change,
@@ -57,10 +58,13 @@ __all__ = [
     "Measure",
     "MetricSum",
     "Metrics",
+    "Progress",
     "Reach",
     "Reports",
+    "Round",
     "ServerState",
     "Setting",
+    "Stage",
     "Strategy",
     "StrategyConfig",
     "StrategyKind",
@@ -76,6 +80,7 @@ __all__ = [
     "changed_outside",
     "check_average",
     "diffs_of_plan",
+    "is_overdue",
     "is_within",
     "lacking",
     "largest_diff",
@@ -88,6 +93,7 @@ __all__ = [
     "reach_of",
     "register_measure",
     "register_strategy",
+    "round_of",
     "strategy_names",
     "strategy_of",
     "with_folded",

@@ -220,6 +220,11 @@ class Cycle:
     failure: str | None = None
     summary: CycleSummary | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes workers and reports."""
+        return self.phase is Phase.OPEN
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:

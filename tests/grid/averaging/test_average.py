@@ -1,5 +1,7 @@
 """What becomes of the reports of a cycle, by the model's weights and strategy."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -170,6 +172,58 @@ class TestWhatAStrategyNeeds:
         await report(await peer.join(summary=True), 6.0, steps=4)
         await peer.until_checkpoint(2)
         assert await bias(peer) == pytest.approx(-3 * (0.5 * 0.5 + 0.5 * 1.5))
+
+
+class TestFedBuff:
+    """Asynchronous training: each K reports make a checkpoint, and late reports count less."""
+
+    SERVER: ClassVar = {"strategy": {"name": "fedbuff", "k": 2, "staleness": 2}, "weighting": "uniform"}
+
+    async def test_takes_a_late_report_into_the_cycle_of_then(self, peer):
+        await peer.host(server=self.SERVER)
+        slow = await peer.join()
+        for value in (1, 3):
+            await report(await peer.join(), value)
+        await peer.until_checkpoint(2)
+        assert await bias(peer) == pytest.approx(-2)
+        await report(slow, 4.0)
+        await report(await peer.join(), 1.0)
+        await peer.until_checkpoint(3)
+        assert await bias(peer) == pytest.approx(-2 - (4 / np.sqrt(2) + 1) / 2)
+
+    async def test_takes_no_report_that_is_too_late(self, peer):
+        await peer.host(server=self.SERVER)
+        slow = await peer.join()
+        for checkpoint in (2, 3, 4):
+            for _ in range(2):
+                await report(await peer.join(), 0.0)
+            await peer.until_checkpoint(checkpoint)
+        reply = await slow.report(1)
+        assert reply.status_code == 409
+        assert "comes too late" in reply.json()["error"]
+
+    async def test_takes_each_report_once(self, peer):
+        await peer.host(server=self.SERVER)
+        slow = await peer.join()
+        for _ in range(2):
+            await report(await peer.join(), 0.0)
+        await peer.until_checkpoint(2)
+        await report(slow, 1.0)
+        assert (await slow.report(1)).status_code == 409
+        assert (await peer.status())["cycle"]["reported"] == 1
+
+    async def test_counts_late_reports_the_same_after_a_restart(self, open_grid):
+        async with open_grid() as peer:
+            await peer.host(server=self.SERVER)
+            slow = await peer.join()
+            for value in (1, 3):
+                await report(await peer.join(), value)
+            await peer.until_checkpoint(2)
+            await report(slow, 4.0)
+        async with open_grid() as peer:
+            await report(await peer.join(), 1.0)
+            await peer.until_checkpoint(3)
+            assert await bias(peer) == pytest.approx(-2 - (4 / np.sqrt(2) + 1) / 2)
 
 
 class TestHosting:

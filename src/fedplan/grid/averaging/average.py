@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fedplan.federation import (
@@ -127,11 +128,14 @@ class _Reading:
 
         def diffs() -> Iterator[Tensors]:
             for report in self._received:
-                update = asyncio.run_coroutine_threadsafe(self._update(report), loop).result()
+                data = asyncio.run_coroutine_threadsafe(self._grid.blobs.get(report.blob), loop).result()
+                update = read_stored(data, self._layout, report.staleness)
                 self._strategy.add(sums, update)
                 yield update.tensors
 
-        diff = await asyncio.to_thread(fold, diffs())
+        # a thread of its own: those that all share could each wait here for one that reads a blob
+        with ThreadPoolExecutor(1, "fedplan-fold") as own:
+            diff = await loop.run_in_executor(own, fold, diffs())
         return with_folded(sums.average(), diff), sums.metrics
 
     async def _update(self, report: Report) -> Update:

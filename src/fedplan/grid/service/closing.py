@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
-from fedplan.grid import cycles
+from fedplan.federation import Round, is_overdue, round_of
 from fedplan.grid.averaging.average import Averaged, average
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process
@@ -54,14 +54,14 @@ async def _claim(grid: Grid, cycle_id: int) -> tuple[Process, Cycle] | None:
             return None
         cycle = await participation.get_cycle(db, cycle_id, lock=True)
         process = await catalogue.get_process(db, cycle.process_id)
-        config = process.server_config
+        stage = round_of(grid.known.strategy(process)).reporting
         if cycle.phase is Phase.CLOSING:
             return process, cycle
-        if cycles.is_complete(config, cycle, now):
+        if stage.is_complete(cycle, now):
             await rounds.set_closing(db, cycle_id)
             return process, cycle
-        if cycles.is_overdue(cycle, now):
-            await rounds.extend(db, cycle_id, cycles.deadline(config, now))
+        if is_overdue(cycle, now):
+            await rounds.extend(db, cycle_id, stage.deadline(now))
             await participation.release_places(db, cycle_id)
             grid.metrics.cycles.labels("extended").inc()
             logger.info("cycle %d of '%s' is extended", cycle.number, process.name)
@@ -120,7 +120,7 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
             summary=None if made is None else made.summary,
         )
         if ended:
-            await _open_next(db, process, cycle, outcome, now)
+            await _open_next(db, round_of(grid.known.strategy(process)), cycle, outcome, now)
             if not grid.settings.keep_diffs:
                 await participation.forget_diffs(db, cycle.id)
     if not ended:
@@ -132,15 +132,15 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
     await diffs.forget(grid, cycle.id)
 
 
-async def _open_next(db: Db, process: Process, cycle: Cycle, outcome: Outcome, now: float) -> None:
+async def _open_next(db: Db, round: Round, cycle: Cycle, outcome: Outcome, now: float) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one."""
     checkpoint_id = cycle.checkpoint_id
     if outcome.averaged is not None:
         latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
         checkpoint_id = await catalogue.add_checkpoint(
-            db, process.id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
+            db, cycle.process_id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
         )
     number = cycle.number + 1
-    if cycles.takes_place(process.server_config, number):
-        deadline = cycles.deadline(process.server_config, now)
-        await rounds.open_cycle(db, process.id, number, checkpoint_id, now, deadline)
+    if round.takes_place(number):
+        deadline = round.stages[0].deadline(now)
+        await rounds.open_cycle(db, cycle.process_id, number, checkpoint_id, now, deadline)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,15 +10,16 @@ from fedplan.errors import AggregationError, ConfigError, HostingError, PlanErro
 from fedplan.federation import (
     Layout,
     Setting,
+    Strategy,
     diffs_of_plan,
     layout_of,
     misfit,
     others,
     part_of,
     plan_shapes,
+    round_of,
     strategy_of,
 )
-from fedplan.grid import cycles
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewPlan, NewProcess, Variant
@@ -41,20 +43,29 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
         NameTakenError: the name and version are hosted already.
     """
     examined = await asyncio.to_thread(examine, request)
+    name, version = examined.process.name, examined.process.version
     async with grid.store.reading() as db:
-        if await catalogue.find_process(db, examined.name, examined.version) is not None:
-            raise catalogue.name_taken(examined.name, examined.version)
-    new = await _store_blobs(grid, examined)
+        if await catalogue.find_process(db, name, version) is not None:
+            raise catalogue.name_taken(name, version)
+    first = round_of(examined.strategy).stages[0]
+    new = await _store_blobs(grid, examined.process)
     now = grid.clock()
     async with grid.store.writing() as db:
         process_id, checkpoint_id = await catalogue.add_process(db, new, now)
-        deadline = cycles.deadline(new.server_config, now)
-        await rounds.open_cycle(db, process_id, 1, checkpoint_id, now, deadline)
+        await rounds.open_cycle(db, process_id, 1, checkpoint_id, now, first.deadline(now))
     grid.closable.set()  # a new deadline to watch
     return Success()
 
 
-def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examined:
+    """A model that may be hosted, and its strategy."""
+
+    process: NewProcess[bytes]
+    strategy: Strategy
+
+
+def examine(request: HostTrainingRequest) -> Examined:
     """Checks everything about a model that is to be hosted.
 
     Raises:
@@ -91,12 +102,13 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
     changing = changing_tensors(plans.values(), len(layout))
     roles = part_of(tensor_roles(plans.values(), len(layout)), changing)
-    check_strategy(Setting(server_config, request.client_config, layout, changing, roles), parsed)
+    setting = Setting(server_config, request.client_config, layout, changing, roles)
+    strategy = _strategy(setting, parsed)
     frozen = None
     if changing is not None:
         frozen = state.part(others(len(layout), changing)).serialize()
         state = state.part(changing)
-    return NewProcess(
+    process = NewProcess(
         client_config.name,
         client_config.version,
         request.client_config,
@@ -110,22 +122,23 @@ def examine(request: HostTrainingRequest) -> NewProcess[bytes]:
         plans=new_plans,
         protocols=protocols,
     )
+    return Examined(process, strategy)
 
 
-def check_strategy(setting: Setting, averaging_plan: Plan | None) -> None:
-    """Checks that a model's strategy can work with its cycles.
+def _strategy(setting: Setting, averaging_plan: Plan | None) -> Strategy:
+    """A model's strategy.
 
     Raises:
-        ConfigError: it cannot; says what could.
+        ConfigError: it cannot work with the model's cycles; says what could.
     """
     strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
-    config = setting.server
-    least = cycles.needed(config)
-    if strategy.closes_at is None and least < strategy.least_reports:
+    least = round_of(strategy).reporting.needed
+    if least < strategy.least_reports:
         raise ConfigError(
             f"server_config: the strategy {strategy.name} needs at least {strategy.least_reports} reports, "
             f"and a cycle may be averaged with {least}: set 'min_diffs' to {strategy.least_reports} or more"
         )
+    return strategy
 
 
 @contextlib.contextmanager

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedplan.errors import AuthenticationError
-from fedplan.grid import cycles
+from fedplan.federation import round_of
+from fedplan.federation.admission import (
+    Asker,
+    admission,
+    keeps_waiting_list,
+    needs_speed_test,
+    waits_until,
+)
 from fedplan.grid.auth import Worker, key_digest, new_request_key
 from fedplan.grid.callers import Caller, obstacles, plans_for
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, Hosted, Process
+from fedplan.grid.records import Assignment, Cycle, Hosted, Process
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
 from fedplan.wire.compression import FORMATS_KEY
@@ -37,7 +44,7 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     subject = await grid.tokens.subject(process.server_config.authentication, request.auth_token)
     return AuthenticateReply(
         worker_id=grid.worker_ids.issue(process.id, subject),
-        requires_speed_test=cycles.needs_speed_test(process.server_config),
+        requires_speed_test=needs_speed_test(process.server_config),
     )
 
 
@@ -60,28 +67,31 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     now = grid.clock()
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
+        place = await participation.find_place(db, cycle.id, request.worker_id)
         asker = await _asker(db, process, cycle, worker, request, now)
         asker = dataclasses.replace(
             asker,
+            place=place,
             able=not why_not,
             download=caller.mbits(request.download),
             upload=caller.mbits(request.upload),
         )
-        rejection = cycles.admission(
+        rejection = admission(
             process.server_config,
+            round_of(strategy),
             cycle,
             asker,
             now,
             draw=grid.draw(),
             retry=grid.settings.retry_seconds,
         )
-        if cycles.keeps_waiting_list(process.server_config):
-            until = cycles.waits_until(rejection, now) if rejection and rejection.waits else None
+        if keeps_waiting_list(process.server_config):
+            until = waits_until(rejection, now) if rejection and rejection.waits else None
             await participation.note_waiting(db, process.id, request.worker_id, until, now)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
-        request_key = await _take_place(db, cycle, asker, worker, request.worker_id, now)
+        request_key = await _take_place(db, cycle, place, worker, request.worker_id, now)
         return CycleAccepted(
             model=process.name,
             version=process.version,
@@ -113,16 +123,15 @@ async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Hoste
 
 async def _asker(
     db: Db, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
-) -> cycles.Asker:
+) -> Asker:
     """What the decision needs to know; what it does not need is not looked up."""
     config = process.server_config
     last = waiting = None
     if config.do_not_reuse_workers_until_cycle:
         last = await participation.last_cycle_of(db, worker.identity, before=cycle)
-    if cycles.keeps_waiting_list(config):
+    if keeps_waiting_list(config):
         waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
-    return cycles.Asker(
-        place=await participation.find_place(db, cycle.id, request.worker_id),
+    return Asker(
         last_cycle=last,
         waiting=1 + (waiting or 0),
     )
@@ -142,15 +151,15 @@ def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[s
 
 
 async def _take_place(
-    db: Db, cycle: Cycle, asker: cycles.Asker, worker: Worker, worker_id: str, now: float
+    db: Db, cycle: Cycle, place: Assignment | None, worker: Worker, worker_id: str, now: float
 ) -> str:
     """Gives the worker a place, and returns its request key."""
     request_key = new_request_key()
     digest = key_digest(request_key)
-    if asker.place is None:
+    if place is None:
         await participation.add_place(db, cycle, worker_id, worker.identity, digest, now)
     else:
-        await participation.renew_place(db, cycle, asker.place, digest, now)
+        await participation.renew_place(db, cycle, place, digest, now)
     return request_key
 
 

@@ -13,8 +13,7 @@ from fedplan.errors import (
     OverloadedError,
     ReportConflictError,
 )
-from fedplan.federation import Strategy, Tensors, Update, apply, is_within
-from fedplan.grid import cycles
+from fedplan.federation import Strategy, Tensors, Update, apply, is_within, round_of
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.grid import Grid
@@ -155,7 +154,7 @@ async def _count(
         if cycle is None:  # something changed since the place was found
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
             raise _conflict(place)
-        complete = cycles.is_complete(strategy.setting.server, cycle, now)
+        complete = round_of(strategy).reporting.is_complete(cycle, now)
         if complete:
             await rounds.set_closing(db, cycle.id)
         count(grid, strategy, cycle.id, report, update)  # before anybody else can know of the report

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from fedplan.errors import NotFoundError
-from fedplan.grid import cycles
+from fedplan.federation import Stage, round_of
 from fedplan.grid.callers import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
@@ -36,16 +36,17 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
 def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
     config = process.server_config
     strategy = grid.known.strategy(process)
+    round = round_of(strategy)
     cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
     failed = seen.failed.get(process.id)
-    finished = cycle.closed_at is not None and not cycles.takes_place(config, cycle.number + 1)
+    finished = cycle.closed_at is not None and not round.takes_place(cycle.number + 1)
     return ModelStatus(
         name=process.name,
         version=process.version,
         phase="finished" if finished else "training",
         num_cycles=config.num_cycles,
-        cycle=_cycle(process, cycle),
+        cycle=_cycle(round.reporting, cycle),
         checkpoints=[
             CheckpointStatus(number=checkpoint.number, created_at=_moment(checkpoint.created_at))
             for checkpoint in seen.checkpoints[process.id]
@@ -71,15 +72,15 @@ def _plan(name: str, hosted: HostedPlan) -> PlanStatus:
     )
 
 
-def _cycle(process: Process, cycle: Cycle) -> CycleStatus:
+def _cycle(stage: Stage, cycle: Cycle) -> CycleStatus:
     waits_for_time = cycle.phase is Phase.OPEN and cycle.deadline is not None
     return CycleStatus(
         number=cycle.number,
         phase=cycle.phase.value,
         accepted=cycle.occupied,
         reported=cycle.reported,
-        needed=cycles.needed(process.server_config),
-        limit=cycles.limit(process.server_config),
+        needed=stage.needed,
+        limit=stage.limit,
         opened_at=_moment(cycle.opened_at),
         closes_at=_moment(cycle.deadline or 0) if waits_for_time else None,
         closed_at=None if cycle.closed_at is None else _moment(cycle.closed_at),

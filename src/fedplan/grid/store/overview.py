@@ -16,6 +16,8 @@ from fedplan.grid.store.tables import checkpoints, cycles, processes
 CHECKPOINTS_SHOWN = 100
 """How many of a model's checkpoints are listed."""
 
+_LOOKS = 5
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Overview:
@@ -43,16 +45,23 @@ async def overview(db: Db, name: str | None) -> Overview:
     newest = cycles.c.number == _greatest(cycles)
     failed = cycles.c.number == _greatest(cycles, phase=Phase.FAILED)
     shown = checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN
-    listed: dict[int, list[Checkpoint]] = {process.id: [] for process in found}
-    for row in await _of_each(db, checkpoints, shown, name):  # first: a checkpoint is seen with its cycle
-        listed.setdefault(row["process_id"], []).append(read_checkpoint(row))
-    latest = [read_cycle(row) for row in await _of_each(db, cycles, newest, name)]
-    failures = [read_cycle(row) for row in await _of_each(db, cycles, failed, name)]
+    listed: dict[int, list[Checkpoint]] = {}
+    failures: Sequence[RowMapping] = ()
+    latest = await _of_each(db, cycles, newest, name)
+    for _ in range(_LOOKS):  # each statement sees what is committed then: a cycle may end between two
+        before = latest
+        listed = {process.id: [] for process in found}
+        for row in await _of_each(db, checkpoints, shown, name):
+            listed.setdefault(row["process_id"], []).append(read_checkpoint(row))
+        failures = await _of_each(db, cycles, failed, name)
+        latest = await _of_each(db, cycles, newest, name)
+        if before == latest:
+            break
     return Overview(
         found,
-        {cycle.process_id: cycle for cycle in latest},
+        {row["process_id"]: read_cycle(row) for row in latest},
         {id: sorted(some, key=lambda one: -one.number) for id, some in listed.items()},
-        {cycle.process_id: cycle for cycle in failures},
+        {row["process_id"]: read_cycle(row) for row in failures},
         await catalogue.hosted_plans(db, *_named(name)),
     )
 

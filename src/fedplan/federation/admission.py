@@ -1,35 +1,34 @@
-"""What is decided about cycles, as pure functions of plain records and the time.
+"""Admission: whom a cycle takes, as a pure function of plain records, the time and a lot.
 
-When a cycle closes:
-
-- at its limit: as soon as `max_diffs` reports have come, or `max_workers`, whichever is less;
-- with a `cycle_length`: at its deadline, if at least `min_diffs` (one, when absent) have come;
-- with neither `max_diffs` nor `cycle_length`: at `min_diffs` reports when that is set, else as soon as no
-  worker of the cycle is still training and at least `min_workers` have reported.
-
-A deadline that passes with too few reports moves by another `cycle_length`; reports that came stay. Workers
-that have not reported by then lose their place (others may take it), but may still report while the cycle
-is open. So a worker that crashed blocks its place no longer than until the deadline. Without a
-`cycle_length` there is no such moment: set one where workers may vanish.
-
-Whom a cycle takes. `max_workers` is the number of places. A worker has one place, and at most one report, in
-a cycle. With `min_workers` nobody is taken until so many workers have asked (those who asked a short while
-ago count, see `waits_until`); then the cycle takes whoever asks. `pool_selection` "iterate" gives the places
-in the order of asking. "random" draws lots when more workers are waiting than places are free: each is
-taken with the chance places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker
-that was taken into cycle c is not taken before cycle c + n. Speeds below `minimum_download_speed` or
-`minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
-A client that cannot train the model is sent away for good: it would fail after the download.
-
-`num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end.
+`max_workers` is the number of places. A worker has one place, and at most one report, in a cycle. With
+`min_workers` nobody is taken until so many workers have asked (those who asked a short while ago count, see
+`waits_until`); then the cycle takes whoever asks. `pool_selection` "iterate" gives the places in the order of
+asking. "random" draws lots when more workers are waiting than places are free: each is taken with the chance
+places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker that was taken into cycle
+c is not taken before cycle c + n. Speeds below `minimum_download_speed` or `minimum_upload_speed`, or not
+measured when these are set, keep a worker out; it may measure and ask again. A client that cannot train the
+model is sent away for good: it would fail after the download.
 """
 
 import dataclasses
 import enum
 import math
+from typing import Protocol
 
-from fedplan.grid.records import Assignment, Cycle, Phase
+from fedplan.federation.round import Progress, Round, is_overdue
 from fedplan.wire.config import ServerConfig
+
+
+class Place(Protocol):
+    """A worker's place in a cycle."""
+
+    @property
+    def reported(self) -> bool:
+        """Whether its report has come."""
+
+    @property
+    def released(self) -> bool:
+        """Whether the place was given up."""
 
 
 class Refusal(enum.StrEnum):
@@ -78,51 +77,10 @@ class Asker:
 
     download: float | None = None
     upload: float | None = None
-    place: Assignment | None = None
+    place: Place | None = None
     last_cycle: int | None = None
     waiting: int = 1
     able: bool = True
-
-
-def limit(config: ServerConfig) -> int | None:
-    """Reports that close a cycle at once; None when no number does."""
-    return min((n for n in (config.max_diffs, config.max_workers) if n is not None), default=None)
-
-
-def needed(config: ServerConfig) -> int:
-    """Reports without which a cycle is not averaged."""
-    if config.cycle_length is not None:
-        return config.min_diffs or 1
-    if config.max_diffs is not None:
-        return limit(config) or 1
-    return config.min_diffs or config.min_workers or 1
-
-
-def is_complete(config: ServerConfig, cycle: Cycle, now: float) -> bool:
-    """Whether an open cycle closes now, to be averaged."""
-    if cycle.reported < needed(config):
-        return False
-    most = limit(config)
-    if most is not None and cycle.reported >= most:
-        return True
-    if cycle.deadline is not None:
-        return now >= cycle.deadline
-    return config.min_diffs is not None or cycle.occupied == cycle.reported
-
-
-def is_overdue(cycle: Cycle, now: float) -> bool:
-    """Whether an open cycle's time has passed."""
-    return cycle.phase is Phase.OPEN and cycle.deadline is not None and now >= cycle.deadline
-
-
-def deadline(config: ServerConfig, now: float) -> float | None:
-    """When a cycle that opens, or is extended, now is closed by time."""
-    return None if config.cycle_length is None else now + config.cycle_length
-
-
-def takes_place(config: ServerConfig, number: int) -> bool:
-    """Whether the FL process has a cycle of this number."""
-    return config.num_cycles is None or number <= config.num_cycles
 
 
 def needs_speed_test(config: ServerConfig) -> bool:
@@ -145,13 +103,21 @@ def waits_until(rejection: Rejection, now: float) -> float:
 
 
 def admission(
-    config: ServerConfig, cycle: Cycle, asker: Asker, now: float, *, draw: float, retry: float
+    config: ServerConfig,
+    round: Round,
+    cycle: Progress,
+    asker: Asker,
+    now: float,
+    *,
+    draw: float,
+    retry: float,
 ) -> Rejection | None:
     """Whether a worker may join a cycle.
 
     Args:
-        config: of the cycle's FL process.
-        cycle: the latest one of the process.
+        config: the model's.
+        round: the model's.
+        cycle: the latest one of the model.
         asker: the worker.
         now: the time.
         draw: a random number in [0, 1), for the lot.
@@ -160,15 +126,17 @@ def admission(
     Returns:
         None when it may join, else the rejection.
     """
-    why = _obstacle(config, cycle, asker, now, draw)
-    return None if why is None else Rejection(why, _timeout(why, config, cycle, asker, now, retry))
+    why = _obstacle(config, round, cycle, asker, now, draw)
+    return None if why is None else Rejection(why, _timeout(why, config, round, cycle, asker, now, retry))
 
 
-def _obstacle(config: ServerConfig, cycle: Cycle, asker: Asker, now: float, draw: float) -> Refusal | None:
+def _obstacle(
+    config: ServerConfig, round: Round, cycle: Progress, asker: Asker, now: float, draw: float
+) -> Refusal | None:
     if not asker.able:
         return Refusal.UNABLE
-    if cycle.phase is not Phase.OPEN:
-        return Refusal.CLOSING if takes_place(config, cycle.number + 1) else Refusal.FINISHED
+    if not cycle.is_open:
+        return Refusal.CLOSING if round.takes_place(cycle.number + 1) else Refusal.FINISHED
     if is_overdue(cycle, now):
         return Refusal.CLOSING
     if asker.place is not None and asker.place.reported:
@@ -203,7 +171,7 @@ def _reaches(speed: float | None, least: float) -> bool:
     return speed == 0 or speed >= least  # a browser reports 0 when a fast link left nothing to measure
 
 
-def _no_place(config: ServerConfig, cycle: Cycle, asker: Asker, draw: float) -> Refusal | None:
+def _no_place(config: ServerConfig, cycle: Progress, asker: Asker, draw: float) -> Refusal | None:
     free = math.inf if config.max_workers is None else config.max_workers - cycle.occupied
     if free <= 0:
         return Refusal.FULL
@@ -215,23 +183,29 @@ def _no_place(config: ServerConfig, cycle: Cycle, asker: Asker, draw: float) -> 
 
 
 def _timeout(
-    why: Refusal, config: ServerConfig, cycle: Cycle, asker: Asker, now: float, retry: float
+    why: Refusal,
+    config: ServerConfig,
+    round: Round,
+    cycle: Progress,
+    asker: Asker,
+    now: float,
+    retry: float,
 ) -> int | None:
     """Whole seconds, at least one; None when no later cycle can take the worker."""
     if why in (Refusal.UNABLE, Refusal.FINISHED):
         return None
-    if why is Refusal.REPORTED and not takes_place(config, cycle.number + 1):
+    if why is Refusal.REPORTED and not round.takes_place(cycle.number + 1):
         return None
-    if why is Refusal.RESTING and not takes_place(config, _free_from(config, asker)):
+    if why is Refusal.RESTING and not round.takes_place(_free_from(config, asker)):
         return None
     if why is Refusal.CLOSING:
         return 1
-    return max(1, math.ceil(_wait(why, config, cycle, now, retry)))
+    return max(1, math.ceil(_wait(why, round, cycle, now, retry)))
 
 
-def _wait(why: Refusal, config: ServerConfig, cycle: Cycle, now: float, retry: float) -> float:
+def _wait(why: Refusal, round: Round, cycle: Progress, now: float, retry: float) -> float:
     if cycle.deadline is None or why in (Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
         return retry
     left = cycle.deadline - now
-    only_time_ends_it = limit(config) is None
+    only_time_ends_it = round.reporting.limit is None
     return left if only_time_ends_it else min(left, retry)

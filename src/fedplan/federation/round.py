@@ -1,0 +1,129 @@
+"""Round: what a cycle waits for, as pure functions of plain numbers and the time.
+
+A round is a row of stages. Each has a threshold, and may have a deadline. Training alone has one stage, in
+which workers report. It ends
+
+- at its limit: as soon as `max_diffs` reports have come, or `max_workers`, whichever is less; with a strategy
+  that counts reports itself (FedBuff), at the strategy's number;
+- with a `cycle_length`: at its deadline, if at least `min_diffs` (one, when absent) have come;
+- with neither `max_diffs` nor `cycle_length`: at `min_diffs` reports when that is set, else as soon as no
+  worker of the cycle is still training and at least `min_workers` have reported.
+
+A deadline that passes with too few reports moves by another `cycle_length`; reports that came stay. Workers
+that have not reported by then lose their place (others may take it), but may still report while the cycle
+is open. So a worker that crashed blocks its place no longer than until the deadline. Without a
+`cycle_length` there is no such moment: set one where workers may vanish.
+
+`num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end.
+"""
+
+import dataclasses
+from typing import Protocol
+
+from fedplan.federation.strategies import Strategy
+from fedplan.wire.config import ServerConfig
+
+
+class Progress(Protocol):
+    """How far a cycle is."""
+
+    @property
+    def number(self) -> int:
+        """1 for the first cycle of a model."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes workers and reports."""
+
+    @property
+    def occupied(self) -> int:
+        """Places taken: workers that still train, and workers that reported."""
+
+    @property
+    def reported(self) -> int:
+        """Reports received."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When time ends the present stage; None when it does not."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a round, in which workers send one thing.
+
+    Attributes:
+        name: what they send.
+        needed: so many must have come before the stage may end.
+        limit: so many end it at once; None when no number does.
+        length: seconds after which time ends it; None when time does not.
+        at_threshold: whether it ends as soon as `needed` have come. Else, without a length, it ends when
+            nobody is at it any more.
+    """
+
+    name: str
+    needed: int
+    limit: int | None = None
+    length: float | None = None
+    at_threshold: bool = False
+
+    def is_complete(self, progress: Progress, now: float) -> bool:
+        """Whether an open stage ends now, with enough."""
+        if progress.reported < self.needed:
+            return False
+        if self.limit is not None and progress.reported >= self.limit:
+            return True
+        if progress.deadline is not None:
+            return now >= progress.deadline
+        return self.at_threshold or progress.occupied == progress.reported
+
+    def deadline(self, now: float) -> float | None:
+        """When a stage that begins, or is extended, now is ended by time."""
+        return None if self.length is None else now + self.length
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Round:
+    """What each cycle of a model consists of.
+
+    Attributes:
+        stages: in their order; reports come in the last one.
+        cycles: after how many cycles the model is finished; None for never.
+    """
+
+    stages: tuple[Stage, ...]
+    cycles: int | None = None
+
+    @property
+    def reporting(self) -> Stage:
+        """The stage in which reports come."""
+        return self.stages[-1]
+
+    def takes_place(self, number: int) -> bool:
+        """Whether the model has a cycle of this number."""
+        return self.cycles is None or number <= self.cycles
+
+
+def round_of(strategy: Strategy) -> Round:
+    """The round of a model, by its server_config and its strategy."""
+    config = strategy.setting.server
+    if strategy.closes_at is not None:
+        stage = Stage("reports", strategy.closes_at, strategy.closes_at)
+    else:
+        limit = min((n for n in (config.max_diffs, config.max_workers) if n is not None), default=None)
+        at_threshold = config.cycle_length is None and config.min_diffs is not None
+        stage = Stage("reports", _needed(config, limit), limit, config.cycle_length, at_threshold)
+    return Round((stage,), config.num_cycles)
+
+
+def is_overdue(progress: Progress, now: float) -> bool:
+    """Whether the time of an open cycle's stage has passed."""
+    return progress.is_open and progress.deadline is not None and now >= progress.deadline
+
+
+def _needed(config: ServerConfig, limit: int | None) -> int:
+    if config.cycle_length is not None:
+        return config.min_diffs or 1
+    if config.max_diffs is not None:
+        return limit or 1
+    return config.min_diffs or config.min_workers or 1
