@@ -246,7 +246,7 @@ def test_a_model_that_would_overflow_is_refused():
 
 def test_an_unknown_name_tells_the_known_ones():
     with pytest.raises(
-        ConfigError, match=r"none with the name 'fedsgd'; there are fedadagrad, fedadam, fedavg"
+        ConfigError, match=r"none with the name 'fedsgd'; there are bulyan, centred_clipping, fed"
     ):
         strategy("fedsgd")
     with pytest.raises(ConfigError, match="FedProx works on the worker's side"):
@@ -281,7 +281,7 @@ def test_the_grid_measures_updates_when_it_is_asked_to():
         made.add(total, update)
     norms, weights = [np.linalg.norm(flat(u.tensors)) for u in updates], [u.summary.samples for u in updates]
     assert total.average().metrics["update_norm"].value == pytest.approx(np.average(norms, weights=weights))
-    with pytest.raises(ConfigError, match="metrics: there is no 'norm'; there are update_norm"):
+    with pytest.raises(ConfigError, match="metrics: there is no 'norm'; there are .*update_norm"):
         strategy("fedavg", server={"metrics": ["norm"]})
 
 

@@ -12,6 +12,7 @@ from fedplan.federation import ServerState
 from fedplan.grid.store import catalogue, rounds
 from fedplan.plan import from_torch, model_parameters, module_state, training_plan
 from fedplan.wire import MetricMean, State, Summary, WireTensor, with_summary
+from fedplan.wire.compression import compress
 from tests.grid.models import base64_of, diff, hosting, iterative_plan
 
 
@@ -224,6 +225,47 @@ class TestFedBuff:
             await report(await peer.join(), 1.0)
             await peer.until_checkpoint(3)
             assert await bias(peer) == pytest.approx(-2 - (4 / np.sqrt(2) + 1) / 2)
+
+
+class TestRobustRules:
+    async def test_a_liar_does_not_move_the_median(self, open_grid, tmp_path):
+        async with open_grid() as peer:
+            await peer.host(server={"max_diffs": 5, "strategy": "median", "num_cycles": 2})
+            await run_cycle(peer, *[(value, {"samples": 7.0}) for value in (1, 2, 3, 4, -1e6)])
+            assert await bias(peer) == pytest.approx(-2)
+            await run_cycle(peer, *[(1, {})] * 4, (1e6, {}))
+            assert await bias(peer) == pytest.approx(-3)
+        assert not list((tmp_path / "scratch").iterdir())  # the file has no name, and is gone
+
+    async def test_smaller_reports_are_seen_as_they_are_meant(self, peer):
+        await peer.host(server={"max_diffs": 3, "strategy": "median", "report_formats": ["int8"]})
+        for value in (1.0, 2.0, 8.0):
+            small = compress(State.parse(diff(value)).tensors, "int8").serialize()
+            assert (await (await peer.join()).report(diff=base64_of(small))).status_code == 200
+        await peer.until_checkpoint(2)
+        assert await bias(peer) == pytest.approx(-2, rel=1e-2)
+
+    async def test_a_report_is_clipped_before_the_rule_sees_it(self, peer):
+        server = {"max_diffs": 3, "strategy": {"name": "median", "clip_norm": 0.5}}
+        await peer.host(server=server)
+        await run_cycle(peer, (1, {}), (2, {}), (3, {}))
+        assert await bias(peer) == pytest.approx(-0.5 / np.sqrt(8))
+
+    async def test_centred_clipping_remembers_its_centre(self, open_grid):
+        server = {"max_diffs": 1, "strategy": {"name": "centred_clipping", "tau": 0.1, "iterations": 1}}
+        async with open_grid() as peer:
+            await peer.host(server=server)
+            await run_cycle(peer, (9, {}))
+            assert await bias(peer) == pytest.approx(-0.1 / np.sqrt(8), rel=1e-5)
+        async with open_grid() as peer:
+            await run_cycle(peer, (9, {}))
+            assert await bias(peer) == pytest.approx(-0.3 / np.sqrt(8), rel=1e-5)
+
+    async def test_too_few_reports_for_a_rule_are_refused_at_hosting(self, peer):
+        server = {"min_diffs": 5, "cycle_length": 60, "strategy": {"name": "krum", "f": 3}}
+        reply = await peer.post("host-training", **hosting(server=server))
+        assert reply.status_code == 400
+        assert "krum needs at least 9 reports, and a cycle may be averaged with 5" in reply.json()["error"]
 
 
 class TestHosting:

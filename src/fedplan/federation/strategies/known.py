@@ -1,5 +1,7 @@
 """The strategies that fedplan has: one row each."""
 
+from typing import Any
+
 from fedplan.federation.strategies.adaptive import (
     FedAdagradConfig,
     FedAdamConfig,
@@ -14,8 +16,9 @@ from fedplan.federation.strategies.controlled import FedDynConfig, ScaffoldConfi
 from fedplan.federation.strategies.fair import QFedAvgConfig, qfedavg
 from fedplan.federation.strategies.normalised import FedNovaConfig, fednova
 from fedplan.federation.strategies.registry import StrategyKind, register_strategy
+from fedplan.federation.strategies.robust import RULES, by_rule
 
-for kind in (
+KINDS: tuple[StrategyKind[Any], ...] = (
     StrategyKind("fedavg", FedAvgConfig, fedavg),
     StrategyKind("fedavgm", FedAvgMConfig, fedavgm),
     StrategyKind("fedadagrad", FedAdagradConfig, fedadagrad),
@@ -26,5 +29,8 @@ for kind in (
     StrategyKind("feddyn", FedDynConfig, feddyn),
     StrategyKind("qfedavg", QFedAvgConfig, qfedavg),
     StrategyKind("fedbuff", FedBuffConfig, fedbuff),
-):
-    register_strategy(kind)
+    *(StrategyKind(config.model_fields["name"].default, config, by_rule) for config in RULES),
+)
+
+for _kind in KINDS:
+    register_strategy(_kind)

@@ -56,6 +56,11 @@ class Setting:
         layout = self.changing_layout
         return [np.zeros(layout[place][0]) for place in places]
 
+    def vector(self, tensors: Sequence[Float64s]) -> Float64s:
+        """The trained ones of some tensors as one vector: (elements,)."""
+        parts = [np.reshape(tensors[place], -1) for place in self.trained]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
     def norm(self, diff: Tensors) -> float:
         """The Euclidean norm of a diff's trained tensors, taken together."""
         squares = (float(np.sum(np.square(to_float64(diff[place])))) for place in self.trained)

@@ -43,8 +43,8 @@ class Strategy:
         step: (model before, average, state) → (what is subtracted from the model, next state).
         prepare: what to make of an update before it is added.
         uniform: whether updates count the same, whatever the server_config says of their weights.
-        combine: the trained tensors of all updates → those of the average; see `Reports`. The other tensors
-            and the metrics are averaged all the same.
+        combine: (the trained tensors of all updates, state) → those of the average, as one vector; see
+            `Reports`. The other tensors and the metrics are averaged all the same.
         fold: the diffs of all updates, one after the other → the diff in place of the average.
         needs: what a report must tell; a client that cannot tell it is not taken.
         least_reports: with fewer reports a cycle cannot be averaged.
@@ -58,7 +58,7 @@ class Strategy:
     step: Callable[[Tensors, Average, ServerState], tuple[Change, ServerState]]
     prepare: Callable[[Update], Contribution] = as_it_is
     uniform: bool = False
-    combine: Callable[[Reports], Float64s] | None = None
+    combine: Callable[[Reports, ServerState], Float64s] | None = None
     fold: Callable[[Iterable[Tensors]], Tensors] | None = None
     needs: frozenset[Told] = frozenset()
     least_reports: int = 1

@@ -11,6 +11,7 @@ from fedplan.federation import (
     Metrics,
     ServerState,
     Strategy,
+    Sums,
     Tensors,
     Update,
     next_model,
@@ -73,15 +74,17 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         received = await participation.reports(db, cycle_id)
     strategy = grid.known.strategy(process)
     reading = _Reading(grid, strategy, received)
+    before = ServerState()
+    if checkpoint.state is not None:
+        before = ServerState.parse(await grid.blobs.get(checkpoint.state))
     if strategy.streams:
         averaged, metrics = await reading.streamed(cycle_id)
     elif strategy.combine is not None:
-        averaged, metrics = await reading.combined(strategy.combine)
+        averaged, metrics = await reading.combined(strategy.combine, before)
     else:
         averaged, metrics = await reading.folded(strategy.fold)
     model = await grid.blobs.get(checkpoint.blob)
-    state = b"" if checkpoint.state is None else await grid.blobs.get(checkpoint.state)
-    data, state = await asyncio.to_thread(_changed, strategy, model, averaged, state)
+    data, state = await asyncio.to_thread(_changed, strategy, model, averaged, before)
     return Averaged(
         await grid.blobs.put("models", data),
         await grid.blobs.put("states", state) if state else None,
@@ -109,16 +112,14 @@ class _Reading:
                 await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
         return await asyncio.to_thread(tally.sums.average), tally.sums.metrics
 
-    async def combined(self, combine: Any) -> tuple[Average, Metrics]:
+    async def combined(self, combine: Any, before: ServerState) -> tuple[Average, Metrics]:
         """The trained tensors of all reports go into one file, which the strategy reads by slices."""
         sums = self._strategy.nothing()
         setting = self._strategy.setting
         with Scratch(self._grid.settings.scratch, setting, len(self._received)) as scratch:
             for row, report in enumerate(self._received):
-                update = await self._update(report)
-                await asyncio.to_thread(self._strategy.add, sums, update)
-                await asyncio.to_thread(scratch.put, row, update.tensors)
-            vector = await asyncio.to_thread(combine, scratch)
+                await asyncio.to_thread(self._put, sums, scratch, row, await self._update(report))
+            vector = await asyncio.to_thread(combine, scratch, before)
         return with_trained(sums.average(), setting, vector), sums.metrics
 
     async def folded(self, fold: Any) -> tuple[Average, Metrics]:
@@ -138,14 +139,18 @@ class _Reading:
             diff = await loop.run_in_executor(own, fold, diffs())
         return with_folded(sums.average(), diff), sums.metrics
 
+    def _put(self, sums: Sums, scratch: Scratch, row: int, update: Update) -> None:
+        contribution = self._strategy.prepare(update)
+        sums.add(update, contribution)
+        scratch.put(row, update.tensors, contribution.factor)
+
     async def _update(self, report: Report) -> Update:
         data = await self._grid.blobs.get(report.blob)
         return await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
 
 
-def _changed(strategy: Strategy, model: bytes, averaged: Average, state: bytes) -> tuple[bytes, bytes]:
+def _changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerState) -> tuple[bytes, bytes]:
     """The State of what changes of the model, and what the strategy remembers, after the cycle."""
-    before = ServerState.parse(state) if state else ServerState()
     changed, after = next_model(strategy, State.parse(model).tensors, averaged, before)
     written = after.serialize() if after.tensors else b""
     return State.of(changed, strategy.setting.changing).serialize(), written

@@ -47,13 +47,14 @@ class Scratch:
         del self._rows
         self._file.close()
 
-    def put(self, row: int, diff: Tensors) -> None:
-        """Writes a diff: all tensors that change, of which the trained ones are kept."""
+    def put(self, row: int, diff: Tensors, factor: float = 1.0) -> None:
+        """Writes a diff times a factor: all tensors that change, of which the trained ones are kept."""
         at = 0
         for place in self._places:
             tensor = diff[place]
             values = to_float64(tensor) if tensor.dtype == "bfloat16" else tensor.array
-            self._rows[row, at : at + values.size] = values.reshape(-1)
+            kept = self._rows[row, at : at + values.size]
+            np.multiply(values.reshape(-1), factor, out=kept, casting="unsafe")
             at += values.size
 
     def columns(self, start: int, stop: int) -> NDArray[np.float32] | NDArray[np.float64]:

@@ -1,0 +1,121 @@
+"""A strategy and a metric that are defined outside of fedplan, on a grid that is killed and goes on.
+
+The grid runs in a process of its own, which imports this file and so knows them. Nothing of it is patched.
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedplan import ModelCentricFLClient, participate, training_plan
+from fedplan.federation import (
+    Measure,
+    ServerState,
+    Setting,
+    Strategy,
+    StrategyConfig,
+    StrategyKind,
+    register_measure,
+    register_strategy,
+)
+
+
+class SlowingConfig(StrategyConfig):
+    """Settings of a strategy whose steps become shorter."""
+
+    name: Literal["slowing"] = "slowing"
+    decay: float = 0.5
+
+
+def slowing(config: SlowingConfig, setting: Setting) -> Strategy:
+    """new model = model − decay^cycles × average."""
+
+    def step(model, average, state):
+        done = float(state.tensors["done"][0]) if state.tensors else 0.0
+        change = [config.decay**done * tensor for tensor in average.tensors]
+        return change, ServerState({"done": [np.array(done + 1)]})
+
+    return Strategy("slowing", setting, step)
+
+
+register_strategy(StrategyKind("slowing", SlowingConfig, slowing))
+register_measure(Measure("largest", lambda update, _: max(float(abs(t.array).max()) for t in update.tensors)))
+
+SERVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tests.grid.averaging.test_plugins
+from fedplan.grid import Settings
+from fedplan.grid.serve import serve
+serve(Settings(data_dir=sys.argv[2], poll_seconds=0.05, retry_seconds=0.5), "127.0.0.1", int(sys.argv[3]))
+"""
+ROOT = Path(__file__).parents[3]
+
+
+@contextlib.contextmanager
+def grid(folder, port):
+    """A grid that is killed at the end of the block, without warning."""
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(ROOT), str(folder), str(port)])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"{url}/healthz").raise_for_status()
+                break
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield url
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def test_a_strategy_and_a_metric_of_ones_own_outlive_the_grid(tmp_path, port):
+    x, y = torch.randn(8, 3), torch.arange(8) % 2
+    plan = training_plan(net(), nn.functional.cross_entropy, example=(x, y))
+    client = {"name": "m", "version": "1.0", "batch_size": 8, "lr": 1.0}
+    server = {"max_diffs": 1, "strategy": {"name": "slowing", "decay": 0.25}, "metrics": ["largest"]}
+    models, rows = [], []
+    for cycle in (1, 2, 3):
+        with grid(tmp_path, port) as url, ModelCentricFLClient(url) as owner:
+            if cycle == 1:
+                owner.host_federated_training(net(), {"training_plan": plan}, client, server)
+                models.append([p.detach().clone() for p in net().parameters()])
+            participate(url, "m", "1.0", x, y, verbose=True)
+            owner.wait("m", "1.0", checkpoint=cycle + 1, timeout=30)
+            models.append(owner.retrieve_model("m", "1.0").params)
+            rows = list(owner.history("m", "1.0"))
+
+    for cycle, (before, after) in enumerate(itertools.pairwise(models)):
+        own = [p.clone().requires_grad_() for p in before]
+        loss = nn.functional.cross_entropy(nn.functional.linear(x, *own), y)
+        gradients = torch.autograd.grad(loss, own)
+        for old, new, gradient in zip(before, after, gradients, strict=True):
+            torch.testing.assert_close(new, old - 0.25**cycle * gradient, rtol=0, atol=1e-6)
+        largest = max(float(gradient.abs().max()) for gradient in gradients)
+        assert rows[cycle].metrics["largest"].value == pytest.approx(largest, rel=1e-5)
+        assert rows[cycle].metrics["training_loss"].value == pytest.approx(loss.item(), rel=1e-5)
