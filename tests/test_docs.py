@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import fedplan
+from fedplan.federation.strategies.known import KINDS
 from fedplan.grid import Settings
 from fedplan.wire.config import ServerConfig
 from tests.cli.conftest import fedplan_process
@@ -46,6 +47,21 @@ def test_the_table_of_the_server_config_has_every_key_and_no_other() -> None:
         name for cells in rows("grid.md", "How a cycle runs") for name in re.findall(r"`(\w+)`", cells[0])
     ]
     assert sorted(named) == sorted(ServerConfig.model_fields)
+
+
+def test_the_table_of_strategies_has_every_setting_with_its_default() -> None:
+    described = {}
+    for name, settings, _ in rows("strategies.md", "Settings of a strategy"):
+        pairs = re.findall(r"`(\w+)`(?: ([\d.e-]+))?", settings)
+        described[name.strip("`")] = {key: float(value) if value else None for key, value in pairs}
+    assert described == {
+        kind.name: {
+            key: float(field.default) if isinstance(field.default, int | float) else None
+            for key, field in kind.config.model_fields.items()
+            if key not in ("name", "clip_norm")
+        }
+        for kind in KINDS
+    }
 
 
 KEEPING = """

@@ -281,7 +281,7 @@ def test_the_grid_measures_updates_when_it_is_asked_to():
         made.add(total, update)
     norms, weights = [np.linalg.norm(flat(u.tensors)) for u in updates], [u.summary.samples for u in updates]
     assert total.average().metrics["update_norm"].value == pytest.approx(np.average(norms, weights=weights))
-    with pytest.raises(ConfigError, match="metrics: there is no 'norm'; there are .*update_norm"):
+    with pytest.raises(ConfigError, match=r"metrics: there is no 'norm'; there are .*update_norm"):
         strategy("fedavg", server={"metrics": ["norm"]})
 
 
