@@ -220,3 +220,34 @@ async def test_what_cannot_measure_is_not_hosted(owner: ModelCentricFLClient) ->
     ):
         with pytest.raises(PlanError, match=why):
             await owner.host_federated_training_async(net(), plans, config, {})
+
+
+async def test_the_best_checkpoint_and_the_end_of_a_training(url: str, owner: ModelCentricFLClient) -> None:
+    config = {"name": "goals", "version": "1.0", "batch_size": BATCH}
+    lr = {"schedule": "values", "values": [0.5, -5.0]}  # the second cycle makes the model worse
+    plans = {"training_plan": TRAINING, "evaluation_plan": EVALUATION}
+    server = {
+        "max_diffs": 1,
+        "best": {"metric": "loss", "mode": "min"},
+        "stop": {"metric": "loss", "mode": "min", "patience": 1},
+    }
+    await owner.host_federated_training_async(net(), plans, {**config, "lr": lr}, server)
+    with pytest.raises(GridResponseError, match="no checkpoint of the model 'goals' has a measured loss yet"):
+        await owner.retrieve_model_async("goals", "1.0", "best")
+    done = await participate_async(url, "goals", "1.0", *data_of(0, 8), cycles=9, wait=20.0, verbose=True)
+
+    assert done.cycles == 3
+    status = await owner.wait_async("goals", "1.0", finished=True, timeout=20)
+    assert status.phase == "finished"
+    losses = (await owner.history_async("goals", "1.0")).values("loss")
+    assert losses[2] < losses[1] < losses[3]
+    best = await owner.retrieve_model_async("goals", "1.0", "best")
+    second = await owner.retrieve_model_async("goals", "1.0", 2)
+    assert all(torch.equal(a, b) for a, b in zip(best.params, second.params, strict=True))
+
+
+async def test_goals_that_nothing_measures_are_refused(owner: ModelCentricFLClient) -> None:
+    config = {"name": "no goal", "version": "1.0", "batch_size": BATCH, "lr": LR}
+    server = {"stop": {"metric": "accurracy", "mode": "max", "value": 1.0}}
+    with pytest.raises(GridResponseError, match="measure no 'accurracy'; they measure training_accuracy"):
+        await owner.host_federated_training_async(net(), {"training_plan": TRAINING}, config, server)

@@ -27,6 +27,7 @@ NOW = 1000.0
 class Cycle:
     number: int = 1
     is_open: bool = True
+    is_over: bool = False
     occupied: int = 0
     reported: int = 0
     deadline: float | None = None
@@ -119,6 +120,7 @@ class TestWhomACycleTakes:
         assert why({}, closed) is Refusal.CLOSING
         assert why({"num_cycles": 1}, closed) is Refusal.FINISHED
         assert why({"num_cycles": 2}, closed) is Refusal.CLOSING
+        assert why({}, Cycle(is_open=False, is_over=True)) is Refusal.FINISHED
 
     def test_nobody_when_its_time_is_over(self):
         assert why({"cycle_length": 10}, Cycle(deadline=NOW)) is Refusal.CLOSING

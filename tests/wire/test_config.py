@@ -62,6 +62,8 @@ def test_every_key_of_a_server_config_is_read():
         "untold_weight": 10,
         "max_weight": 1000.0,
         "metrics": ["update_norm"],
+        "best": {"metric": "accuracy", "mode": "max"},
+        "stop": {"metric": "loss", "mode": "min", "patience": 3},
         "report_formats": ["topk", "int8"],
         "authentication": {"secret": SECRET},
     }

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from fedplan.cli import plan, state
 from fedplan.cli.demo.command import demo
+from fedplan.cli.history import history
 from fedplan.cli.host import host
 from fedplan.cli.retrieve import retrieve
 from fedplan.cli.serve import serve
@@ -78,7 +79,7 @@ def fedplan(
     Run a grid:          fedplan serve
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
-    Watch, and fetch:    fedplan status, fedplan retrieve
+    Watch, and fetch:    fedplan status, fedplan history, fedplan retrieve
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -89,6 +90,7 @@ app.command("serve")(serve)
 app.command("host")(host)
 app.command("worker")(worker)
 app.command("status")(status)
+app.command("history")(history)
 app.command("retrieve")(retrieve)
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")

@@ -20,6 +20,7 @@ from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
 from fedplan.client.waiting import wait_for
 from fedplan.errors import ConfigError, GridResponseError
+from fedplan.federation.schedule import config_at
 from fedplan.plan import Plan, to_torch
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import check_evaluation, check_private
@@ -101,7 +102,8 @@ class ModelCentricFLClient(GridConnection):
             client_plans: what workers run, by name; `training_plan` is the usual name. One of the name
                 `evaluation_plan` measures the model as workers receive it, on their data.
             client_config: what workers are told; `name` and `version` name the FL process, and every key that
-                a Plan takes must be there. Numbers may be NumPy's, or tensors of one element.
+                a Plan takes must be there. Numbers may be NumPy's, or tensors of one element, or schedules
+                over the cycles, such as ``{"schedule": "cosine", "start": 0.1, "cycles": 100}``.
             server_config: how the grid runs the cycles.
             server_averaging_plan: how the grid averages; the mean by default.
             client_protocols: Protocols by name; nothing runs them yet.
@@ -121,7 +123,8 @@ class ModelCentricFLClient(GridConnection):
             plain_config(config, name)
             for config, name in ((client_config, "client_config"), (server_config, "server_config"))
         )
-        parse_client_config(client)
+        first = config_at(client, 1)
+        parse_client_config(first)
         parse_server_config(server)
         state, plans = state_of(model), plans_of(client_plans)
         protocols = named_messages(client_protocols, schema.Protocol, "client_protocols")
@@ -131,7 +134,7 @@ class ModelCentricFLClient(GridConnection):
         for plan in plans.values():
             check_specs(plan, len(state.tensors))
             plan.check_model([(tensor.shape, tensor.dtype) for tensor in state.tensors])
-            check_client_config(plan, client)
+            check_client_config(plan, first)
         check_private(plans)
         check_evaluation(plans, EVALUATION_PLAN)
         parameters = [to_torch(tensor) for tensor in state.tensors]
@@ -160,7 +163,8 @@ class ModelCentricFLClient(GridConnection):
         Args:
             name: name of the FL process.
             version: its version.
-            checkpoint: its number, or an alias such as `latest`; 1 is the model as it was hosted.
+            checkpoint: its number, 1 being the model as it was hosted; or `latest`; or `best`, which is the
+                best one by the metric that the server_config's ``best`` names.
 
         Returns:
             The model; `load_into` copies it into an `nn.Module`.

@@ -136,7 +136,8 @@ def _obstacle(
     if not asker.able:
         return Refusal.UNABLE
     if not cycle.is_open:
-        return Refusal.CLOSING if round.takes_place(cycle.number + 1) else Refusal.FINISHED
+        follows = not cycle.is_over and round.takes_place(cycle.number + 1)
+        return Refusal.CLOSING if follows else Refusal.FINISHED
     if is_overdue(cycle, now):
         return Refusal.CLOSING
     if asker.place is not None and asker.place.reported:

@@ -36,6 +36,10 @@ class Progress(Protocol):
         """Whether it takes workers and reports."""
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended. The latest cycle of a model has ended only when no other follows."""
+
+    @property
     def occupied(self) -> int:
         """Places taken: workers that still train, and workers that reported."""
 

@@ -225,6 +225,11 @@ class Cycle:
         """Whether it takes workers and reports."""
         return self.phase is Phase.OPEN
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.phase in (Phase.DONE, Phase.FAILED)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:

@@ -81,6 +81,32 @@ class AuthenticationConfig(BaseModel):
         return self
 
 
+class Goal(BaseModel):
+    """A metric, and which values of it are good."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    metric: Text
+    """Its name, as it stands in the model's history."""
+    mode: Literal["max", "min"]
+    """Whether more of it is better, or less."""
+
+
+class Stop(Goal):
+    """When the training ends before its last cycle."""
+
+    value: Number | None = None
+    """As soon as a checkpoint is as good as this."""
+    patience: Count | None = None
+    """As soon as so many checkpoints in succession are no better than an earlier one."""
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.value is None and self.patience is None:
+            raise ValueError("it needs a value, a patience, or both")
+        return self
+
+
 class ServerConfig(BaseModel):
     """How the grid runs the cycles of an FL process. Every key is enforced."""
 
@@ -118,6 +144,10 @@ class ServerConfig(BaseModel):
     """No report counts more."""
     metrics: list[Text] = Field(default_factory=list)
     """What the grid itself measures of each report."""
+    best: Goal | None = None
+    """Which checkpoint is to be had under the name `best`."""
+    stop: Stop | None = None
+    """When the training ends before its last cycle."""
     report_formats: list[Literal["float16", "int8", "topk"]] = Field(default_factory=list)
     """In what workers may report besides float32, the preferred form first."""
     authentication: AuthenticationConfig | None = None

@@ -200,7 +200,7 @@ class ProtocolRequest(DownloadRequest):
 
 
 class RetrieveRequest(Request):
-    """Asks for a checkpoint of a model: its number, 1 being the model as it was hosted, or `latest`."""
+    """Asks for a checkpoint of a model: its number, 1 being the model as hosted, or `latest` or `best`."""
 
     name: StorableText
     version: StorableText | None = None
@@ -273,7 +273,9 @@ class ModelStatus(Reply):
     phase: Literal["training", "finished"]
     """`finished`: its num_cycles are done; it takes no more workers."""
     num_cycles: int | None = None
-    """Absent when the model is trained without end."""
+    """Absent when no number of cycles ends the training."""
+    stop: str | None = None
+    """What may end the training before; absent when nothing does."""
     cycle: CycleStatus
     """The cycle that is open or closing; of a finished model the last one."""
     checkpoints: list[CheckpointStatus]

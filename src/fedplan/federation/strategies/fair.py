@@ -34,7 +34,7 @@ def qfedavg(config: QFedAvgConfig, setting: Setting) -> Strategy:
     rate = config.lr or setting.client.get("lr")
     if not isinstance(rate, int | float) or rate <= 0:
         raise ConfigError(
-            "server_config: strategy: qfedavg needs the workers' learning rate: set 'lr' in the "
+            "server_config: strategy: qfedavg needs the workers' learning rate, one number: set 'lr' in the "
             "client_config, or in the strategy"
         )
     lipschitz = 1.0 / rate

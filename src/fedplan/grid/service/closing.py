@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
 from fedplan.federation import Round, is_overdue, round_of
+from fedplan.federation.goals import is_reached
 from fedplan.grid.averaging.average import Averaged, average
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process
@@ -120,7 +121,8 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
             summary=None if made is None else made.summary,
         )
         if ended:
-            await _open_next(db, round_of(grid.known.strategy(process)), cycle, outcome, now)
+            round = round_of(grid.known.strategy(process))
+            await _open_next(db, round, process, cycle, outcome, now)
             if not grid.settings.keep_diffs:
                 await participation.forget_diffs(db, cycle.id)
     if not ended:
@@ -132,7 +134,9 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
     await diffs.forget(grid, cycle.id)
 
 
-async def _open_next(db: Db, round: Round, cycle: Cycle, outcome: Outcome, now: float) -> None:
+async def _open_next(
+    db: Db, round: Round, process: Process, cycle: Cycle, outcome: Outcome, now: float
+) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one."""
     checkpoint_id = cycle.checkpoint_id
     if outcome.averaged is not None:
@@ -141,6 +145,10 @@ async def _open_next(db: Db, round: Round, cycle: Cycle, outcome: Outcome, now: 
             db, cycle.process_id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
         )
     number = cycle.number + 1
+    stop = process.server_config.stop
+    if stop is not None and is_reached(stop, await rounds.metric_by_checkpoint(db, process.id, stop.metric)):
+        logger.info("the training of '%s' ends: its goal for %s is reached", process.name, stop.metric)
+        return
     if round.takes_place(number):
         deadline = round.stages[0].deadline(now)
         await rounds.open_cycle(db, cycle.process_id, number, checkpoint_id, now, deadline)

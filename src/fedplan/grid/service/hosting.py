@@ -20,11 +20,13 @@ from fedplan.federation import (
     round_of,
     strategy_of,
 )
+from fedplan.federation.schedule import config_at
+from fedplan.federation.sums.sums import TRAINING
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewPlan, NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
-from fedplan.plan import Plan, split_variants
+from fedplan.plan import Plan, PlanOutputSpec, split_variants
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import changing_tensors, check_evaluation, check_private, tensor_roles
 from fedplan.wire import State, schema
@@ -72,7 +74,8 @@ def examine(request: HostTrainingRequest) -> Examined:
         HostingError: the model, a Plan or a Protocol cannot be hosted.
         ConfigError: a configuration has an unknown key or a wrong value, or lacks one that a Plan takes.
     """
-    client_config = parse_client_config(request.client_config)
+    first_config = config_at(request.client_config, 1)
+    client_config = parse_client_config(first_config)
     server_config = parse_server_config(request.server_config)
     if server_config.authentication is not None:
         check_authentication(server_config.authentication)
@@ -82,7 +85,7 @@ def examine(request: HostTrainingRequest) -> Examined:
     for name, text in request.plans.items():
         with _about(f"Plan '{name}'"):
             data = _unhex(text)
-            plan = _read_plan(name, data, layout, request.client_config)
+            plan = _read_plan(name, data, layout, first_config)
             plans[name] = plan
             new_plans[name] = _new_plan(plan, data)
     with _about("model"):
@@ -102,8 +105,8 @@ def examine(request: HostTrainingRequest) -> Examined:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
     changing = changing_tensors(plans.values(), len(layout))
     roles = part_of(tensor_roles(plans.values(), len(layout)), changing)
-    setting = Setting(server_config, request.client_config, layout, changing, roles)
-    strategy = _strategy(setting, parsed)
+    strategy = _strategy(Setting(server_config, request.client_config, layout, changing, roles), parsed)
+    _check_goals(server_config, plans)
     frozen = None
     if changing is not None:
         frozen = state.part(others(len(layout), changing)).serialize()
@@ -123,6 +126,28 @@ def examine(request: HostTrainingRequest) -> Examined:
         protocols=protocols,
     )
     return Examined(process, strategy)
+
+
+def _check_goals(config: ServerConfig, plans: Mapping[str, Plan]) -> None:
+    """Checks that the metrics which the model's owner wants to see reached are measured.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    measured = {*config.metrics}
+    for name, plan in plans.items():
+        prefix = "" if name == EVALUATION_PLAN else TRAINING
+        for spec in plan.output_specs or ():
+            if spec.type == PlanOutputSpec.TYPE_METRIC:
+                measured.add(f"{prefix}{spec.name}")
+            elif spec.type == PlanOutputSpec.TYPE_LOSS:
+                measured.add(f"{prefix}loss")
+    for key, goal in (("best", config.best), ("stop", config.stop)):
+        if goal is not None and goal.metric not in measured:
+            raise ConfigError(
+                f"server_config: '{key}': the Plans measure no '{goal.metric}'; they measure "
+                f"{', '.join(sorted(measured)) or 'nothing'}"
+            )
 
 
 def _strategy(setting: Setting, averaging_plan: Plan | None) -> Strategy:

@@ -14,6 +14,7 @@ from fedplan.federation.admission import (
     needs_speed_test,
     waits_until,
 )
+from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import Worker, key_digest, new_request_key
 from fedplan.grid.callers import Caller, obstacles, plans_for
 from fedplan.grid.grid import Grid
@@ -98,7 +99,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             request_key=request_key,
             plans={name: plan.id for name, plan in plans_for(hosted.plans, tells=tells).items()},
             protocols={name: protocol.id for name, protocol in hosted.protocols.items()},
-            client_config=_client_config(process),
+            client_config=_client_config(process, cycle.number),
             model_id=cycle.checkpoint_id,
             cycle=cycle.number if request.tell_cycle else None,
             summary=True if tells else None,
@@ -163,7 +164,7 @@ async def _take_place(
     return request_key
 
 
-def _client_config(process: Process) -> dict[str, Any]:
-    """What the model's owner tells workers, and in what the model takes their reports."""
+def _client_config(process: Process, cycle: int) -> dict[str, Any]:
+    """What the model's owner tells workers in a cycle, and in what the model takes their reports."""
     formats = process.server_config.report_formats
-    return {**process.client_config, **({FORMATS_KEY: list(formats)} if formats else {})}
+    return {**config_at(process.client_config, cycle), **({FORMATS_KEY: list(formats)} if formats else {})}

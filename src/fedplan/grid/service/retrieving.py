@@ -1,9 +1,12 @@
 """How a model's owner gets a checkpoint."""
 
 from fedplan.errors import NotFoundError
+from fedplan.federation.goals import best_of
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Process
 from fedplan.grid.service.downloads import Source, whole_model
-from fedplan.grid.store import catalogue
+from fedplan.grid.store import catalogue, rounds
+from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import RetrieveRequest
 
 
@@ -13,15 +16,38 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest) -> Source:
     Raises:
         NotFoundError: there is no such model or checkpoint.
     """
-    number = None if request.checkpoint == "latest" else _number(request.checkpoint)
     process = await grid.known.find(request.name, request.version)
     async with grid.store.reading() as db:
+        number: int | None = None
+        if request.checkpoint == "best":
+            number = await _best(db, process)
+        elif request.checkpoint != "latest":
+            number = _number(request.checkpoint)
         found = await catalogue.find_checkpoint(db, process.id, number)
     if found is None:
         raise NotFoundError(
-            f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; numbers and 'latest' exist"
+            f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; there are numbers, "
+            "'latest' and 'best'"
         )
     return whole_model(process, found)
+
+
+async def _best(db: Db, process: Process) -> int:
+    """The number of the best checkpoint, by what the server_config says.
+
+    Raises:
+        NotFoundError: it says nothing, or no checkpoint was measured yet.
+    """
+    goal = process.server_config.best
+    if goal is None:
+        raise NotFoundError(
+            f"the server_config of the model '{process.name}' does not say which checkpoint is the best: "
+            'host it with \'best\', such as {"metric": "accuracy", "mode": "max"}'
+        )
+    number = best_of(goal, await rounds.metric_by_checkpoint(db, process.id, goal.metric))
+    if number is None:
+        raise NotFoundError(f"no checkpoint of the model '{process.name}' has a measured {goal.metric} yet")
+    return number
 
 
 def _number(checkpoint: str) -> int:

@@ -40,12 +40,13 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
     cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
     failed = seen.failed.get(process.id)
-    finished = cycle.closed_at is not None and not round.takes_place(cycle.number + 1)
+    finished = cycle.is_over  # else another one would be open
     return ModelStatus(
         name=process.name,
         version=process.version,
         phase="finished" if finished else "training",
         num_cycles=config.num_cycles,
+        stop=None if config.stop is None else f"{config.stop.mode} {config.stop.metric}",
         cycle=_cycle(round.reporting, cycle),
         checkpoints=[
             CheckpointStatus(number=checkpoint.number, created_at=_moment(checkpoint.created_at))

@@ -87,6 +87,15 @@ async def history(db: Db, process_id: int) -> Sequence[tuple[Cycle, int]]:
     return [(read_cycle(row), row["started_from"]) for row in (await db.execute(query)).mappings()]
 
 
+async def metric_by_checkpoint(db: Db, process_id: int, metric: str) -> dict[int, float]:
+    """A metric of each checkpoint from which a cycle with it started, by the checkpoint's number."""
+    return {
+        checkpoint: cycle.summary.metrics[metric].mean.value
+        for cycle, checkpoint in await history(db, process_id)
+        if cycle.summary is not None and metric in cycle.summary.metrics
+    }
+
+
 async def take_lease(db: Db, cycle_id: int, owner: str, now: float, until: float) -> bool:
     """Makes one replica the one that closes a cycle; False when another is."""
     free = or_(cycles.c.lease_owner == owner, cycles.c.lease_until.is_(None), cycles.c.lease_until <= now)
