@@ -46,8 +46,8 @@ class Goal:
         """
         if finished and model.num_cycles is None and model.stop is None:
             raise ConfigError(
-                f"{_name(model)} is trained without end, for its server_config has no num_cycles and no stop: "
-                "wait for a checkpoint"
+                f"{_name(model)} is trained without end, for its server_config has no num_cycles and no "
+                "stop: wait for a checkpoint"
             )
         last = None if model.num_cycles is None else model.num_cycles + 1
         if checkpoint is not None and last is not None and checkpoint > last:
