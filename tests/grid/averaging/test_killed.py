@@ -1,0 +1,169 @@
+"""Strategies with a state, on a grid that is killed: it ends in the very bits in which one ends that is not.
+
+Reports come one after the other, each when the one before was acknowledged, so that both grids see the same.
+The long form, ``FEDPLAN_LONG=1``, kills the grid of each strategy in every cycle.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedplan import ControlVariates, model_parameters, training_plan
+from fedplan.plan import Role, from_torch
+from fedplan.wire import State, Summary, WireTensor, with_summary
+from tests.grid.models import base64_of, hosting
+
+CYCLES, WORKERS = 4, 3
+NEVER: frozenset[tuple[int, int]] = frozenset()
+LONG = "FEDPLAN_LONG" in os.environ
+KILLS = frozenset({(1, 0), (1, 2), (2, 1), (3, 2), (4, 0), (4, 2)} if LONG else {(2, 2), (3, 1)})
+"""(cycle, report) after whose acknowledgement the grid is killed; after a cycle's last one it is closing."""
+
+
+class Killable:
+    """A grid in a process of its own."""
+
+    def __init__(self, folder):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/model-centric", timeout=30)
+        self.start()
+
+    def start(self):
+        command = [
+            sys.executable,
+            "-m",
+            "fedplan.cli",
+            "serve",
+            "--port",
+            str(self.port),
+            "--data",
+            self.folder,
+        ]
+        environment = os.environ | {"FEDPLAN_POLL_SECONDS": "0.05", "FEDPLAN_LEASE_SECONDS": "0.3"}
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(1200):
+            with contextlib.suppress(httpx.TransportError):
+                if self.http.get("/status").is_success:
+                    return
+            assert self.process.poll() is None
+            time.sleep(0.05)
+        raise AssertionError("the grid does not start")
+
+    def kill(self):
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.start()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.http.close()
+
+    def post(self, call, **message):
+        reply = self.http.post(f"/{call}", json=message)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def join(self):
+        worker_id = self.post("authenticate", model_name="m", model_version="1.0")["worker_id"]
+        answer = self.post("cycle-request", worker_id=worker_id, model="m", version="1.0", summary=True)
+        return {"worker_id": worker_id, "request_key": answer["request_key"]}
+
+    def until_checkpoint(self, number):
+        for _ in range(1200):
+            (model,) = self.http.get("/status").json()["models"]
+            if model["checkpoints"][0]["number"] >= number:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"there is no checkpoint {number}")
+
+    def checkpoints(self):
+        """The bytes of all, by their numbers."""
+        (model,) = self.http.get("/status").json()["models"]
+        numbers = [str(one["number"]) for one in model["checkpoints"]]
+        query = {"name": "m", "version": "1.0"}
+        return {
+            number: self.http.get("/retrieve-model", params={**query, "checkpoint": number}).content
+            for number in numbers
+        }
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def hosted(model, **server):
+    plan = training_plan(model, nn.functional.mse_loss, example=(torch.randn(4, 3), torch.randn(4, 2)))
+    tensors = [from_torch(tensor) for tensor in model_parameters(model)]
+    private = [item.spec.index for item in plan.inputs if item.role is Role.PRIVATE]
+    request = hosting(
+        model=State.of(tensors).serialize(), plans={"training_plan": plan.serialize().hex()}, server=server
+    )
+    return request, tensors, private
+
+
+def report_of(tensors, private, cycle, worker):
+    """A diff and what is told with it, the same in each run."""
+    rng = np.random.default_rng([cycle, worker])
+    diff = [
+        WireTensor((0 if place in private else 1) * rng.normal(size=t.shape).astype(np.float32), t.dtype)
+        for place, t in enumerate(tensors)
+    ]
+    told = Summary(samples=float(rng.integers(1, 100)), steps=3) if worker else Summary()
+    return base64_of(with_summary(State.of(diff).serialize(), told))
+
+
+def course(folder, kills, model, *, late=False, **server):
+    """The checkpoints after four cycles. The late one joins in the first, and reports in the third."""
+    request, tensors, private = hosted(model, **server)
+    grid = Killable(folder)
+    try:
+        grid.post("host-training", **request)
+        slow = grid.join() if late else None
+        for cycle in range(1, CYCLES + 1):
+            for worker in range(WORKERS):
+                keys = slow if slow and (cycle, worker) == (3, 0) else grid.join()
+                diff = report_of(tensors, private, cycle, worker)
+                assert grid.post("report", **keys, diff=diff) == {"status": "success"}
+                if (cycle, worker) in kills:
+                    grid.kill()
+            grid.until_checkpoint(cycle + 1)
+        return grid.checkpoints()
+    finally:
+        grid.end()
+
+
+COURSES = {
+    "fedadam": (net, {"strategy": "fedadam", "max_diffs": WORKERS}),
+    "fedbuff": (net, {"strategy": {"name": "fedbuff", "k": WORKERS}, "late": True}),
+    "scaffold": (
+        lambda: ControlVariates(net()),
+        {"strategy": {"name": "scaffold", "population": 7}, "max_diffs": WORKERS},
+    ),
+    "centred_clipping": (net, {"strategy": {"name": "centred_clipping", "tau": 1.0}, "max_diffs": WORKERS}),
+}
+
+
+@pytest.mark.parametrize("name", list(COURSES) if LONG else ["fedadam", "fedbuff"])
+def test_a_grid_that_is_killed_ends_in_the_same_bits(tmp_path, name):
+    make, server = COURSES[name]
+    killed = course(tmp_path / "killed", KILLS, make(), **server)
+    undisturbed = course(tmp_path / "undisturbed", NEVER, make(), **server)
+    assert len(undisturbed) == CYCLES + 1
+    assert killed == undisturbed
+    assert len(set(undisturbed.values())) == CYCLES + 1
