@@ -106,7 +106,7 @@ def training_plan(
             raise TraceError(f"'{key}' is on the device 'meta' and has no values: move it with `to_empty`")
     corrections = corrections_of(model, proximal)
     remembered = model if isinstance(model, Remembering) else None
-    kept = _named([*private, *(remembered.private if remembered else ())], list(state))
+    kept = _named(private, list(state)) | _named(remembered.private if remembered else (), list(state))
     controls = _named(remembered.controls if remembered else (), list(state))
     config = list(dict.fromkeys([*config, *(key for one in corrections for key in one.config)]))
     update = Update(optimizer, list(trainable.values()))
