@@ -1,6 +1,6 @@
 """What strategies reach on MNIST, with uneven data and with workers that mislead.
 
-    python -m benchmarks.accuracy FOLDER [--rounds 20] [--part uneven|attacked|all]
+    python -m benchmarks.accuracy FOLDER [--rounds 20] [--part uneven|attacked|all] [--only NAME]
 
 FOLDER holds the four files of MNIST. Twenty workers train a small network for one epoch a round, with the
 very Plans, updates and strategies of a grid, driven in memory. Nothing here is timed.
@@ -196,13 +196,15 @@ def reached(data: Data, federation: Federation, rounds: int, liars: Sequence[int
     return federation.accuracy(data.test)
 
 
-def uneven(data: Data, rounds: int) -> None:
+def uneven(data: Data, rounds: int, only: str | None) -> None:
     """Dirichlet 0.1: most workers have one or two digits."""
     shares = shares_of(data, 0.1, seed=0)
     sizes = sorted(len(x) for x, _ in shares)
     print(f"\n{WORKERS} workers with {sizes[0]} to {sizes[-1]} images (Dirichlet 0.1), {rounds} rounds\n")
     print("| strategy | test accuracy |\n|---|---|")
     for name, server in UNEVEN.items():
+        if only not in (None, name):
+            continue
         proximal = 0.1 if "FedProx" in name else None
         print(
             f"| {name} | {reached(data, Federation(shares, server, proximal=proximal), rounds):.1f} % |",
@@ -210,11 +212,13 @@ def uneven(data: Data, rounds: int) -> None:
         )
 
 
-def attacked(data: Data, rounds: int, alpha: float, seeds: Sequence[int]) -> None:
+def attacked(data: Data, rounds: int, alpha: float, seeds: Sequence[int], only: str | None) -> None:
     """Four of twenty workers send −10 × their diff."""
     print(f"\n{ATTACKERS} of {WORKERS} workers send −10 × their diff (Dirichlet {alpha}), {rounds} rounds\n")
     print("| rule | without bucketing | with buckets of 2 | without attackers |\n|---|---|---|---|")
     for name, server in ROBUST.items():
+        if only not in (None, name):
+            continue
         cells = []
         for bucketing, liars in ((None, True), (2, True), (None, False)):
             if bucketing and (name == "FedAvg" or name in ("Krum", "Multi-Krum", "Bulyan")):
@@ -249,15 +253,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=60_000, help="of the training data")
     parser.add_argument("--part", choices=["uneven", "attacked", "attacked-uneven", "all"], default="all")
+    parser.add_argument("--only", help="one row of the tables")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     data = mnist(asked.folder, asked.images)
     if asked.part in ("uneven", "all"):
-        uneven(data, asked.rounds)
+        uneven(data, asked.rounds, asked.only)
     if asked.part in ("attacked", "all"):
-        attacked(data, asked.rounds, 1.0, range(asked.seeds))
+        attacked(data, asked.rounds, 1.0, range(asked.seeds), asked.only)
     if asked.part in ("attacked-uneven", "all"):
-        attacked(data, asked.rounds, 0.1, range(1))
+        attacked(data, asked.rounds, 0.1, range(1), asked.only)
 
 
 if __name__ == "__main__":
