@@ -28,7 +28,7 @@ def main() -> None:
         labels[mine],
         cycles=None,  # as many as there are
         wait=True,  # when the grid says "not now", ask again
-        verbose=True,  # log, and allow ws://, which is not encrypted: the grid is on this machine
+        log=True,
     )
     print(f"worker {options.index}: {result.cycles} cycles, loss {result.losses[-1]:.3f} in the last batch")
 

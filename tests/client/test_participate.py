@@ -204,9 +204,11 @@ def test_three_refused_reports_in_succession_are_no_accident(grid: SmallGrid) ->
     assert len(grid.asked("report")) == 3
 
 
-def test_a_plain_url_is_refused_unless_verbose(grid: SmallGrid) -> None:
+def test_a_plain_url_of_another_machine_is_refused_unless_it_is_allowed() -> None:
     with pytest.raises(InsecureUrlError):
-        participate(grid.url, "m", "1.0", IMAGES, LABELS)
+        participate("ws://grid.example", "m", "1.0", IMAGES, LABELS)
+    with pytest.raises(InsecureUrlError):
+        participate("ws://grid.example", "m", "1.0", IMAGES, LABELS, log=True)
 
 
 def test_handlers_hear_of_the_training(grid: SmallGrid) -> None:

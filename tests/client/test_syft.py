@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedplan.client import Job, Syft
+from fedplan.client import Job, ModelCentricFLClient, Syft
 from fedplan.errors import ConfigError, InsecureUrlError
 from tests.client.small_grid import SmallGrid
 
@@ -19,11 +19,33 @@ def logger() -> Iterator[logging.Logger]:
     logger.handlers[:] = handlers
 
 
-@pytest.mark.parametrize("url", ["http://grid.example", "ws://127.0.0.1:5000"])
-def test_a_plain_url_is_refused_unless_verbose(url: str, logger: logging.Logger) -> None:
-    with pytest.raises(InsecureUrlError, match="verbose=True"):
+@pytest.mark.parametrize("url", ["http://grid.example", "ws://10.0.0.1:5000", "http://localhost.example"])
+def test_a_plain_url_of_another_machine_is_refused_unless_it_is_allowed(
+    url: str, logger: logging.Logger
+) -> None:
+    with pytest.raises(InsecureUrlError, match="allow_plain_text=True"):
         Syft(url)
+    with pytest.raises(InsecureUrlError):
+        Syft(url, verbose=True, allow_plain_text=False)
+    with pytest.raises(InsecureUrlError):
+        Syft(url, log=True)
     assert Syft(url, verbose=True).verbose
+    assert not Syft(url, allow_plain_text=True).verbose
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]", "LOCALHOST"])
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+def test_a_plain_url_of_this_machine_is_always_allowed(scheme: str, host: str) -> None:
+    assert Syft(f"{scheme}://{host}:5000").url
+    assert Syft(f"{scheme}://{host}:5000", allow_plain_text=False).url
+    assert ModelCentricFLClient(f"{scheme}://{host}:5000", token="t").url
+
+
+def test_the_log_can_be_had_alone_and_left_alone(logger: logging.Logger) -> None:
+    Syft("http://grid.example", verbose=True, log=False)
+    assert logger.level == logging.NOTSET
+    Syft("https://grid.example", log=True)
+    assert logger.level == logging.INFO
 
 
 @pytest.mark.parametrize("url", ["https://grid.example", "wss://grid.example"])

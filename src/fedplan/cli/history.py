@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedplan.cli.options import AsJson, Model, OwnerToken, Url, Verbose, Version
+from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, Verbose, Version
 from fedplan.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def history(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     token: OwnerToken = None,
     verbose: Verbose = False,
+    allow_plain_text: AllowPlainText = False,
 ) -> None:
     """Show what came of a model's cycles: workers, reports, samples, and metrics as tables and small plots.
 
@@ -39,7 +40,7 @@ def history(
 
     if as_json and as_csv:
         raise typer.BadParameter("print one form, not two", param_hint="--csv")
-    with ModelCentricFLClient(url, token, verbose=verbose) as grid:
+    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
         found = grid.history(model, version)
     if as_json:
         print_json([row.model_dump(mode="json", exclude_none=True) for row in found])

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fedplan.cli.files import read_object, read_plan, read_state
-from fedplan.cli.options import OwnerToken, Url, Verbose, read_option
+from fedplan.cli.options import AllowPlainText, OwnerToken, Url, Verbose, read_option
 
 
 def host(
@@ -52,6 +52,7 @@ def host(
     ] = None,
     token: OwnerToken = None,
     verbose: Verbose = False,
+    allow_plain_text: AllowPlainText = False,
 ) -> None:
     """Host a model on a grid, with the Plans that train it. Its first cycle begins at once.
 
@@ -98,7 +99,7 @@ def host(
     config = read_object(client_config)
     cycles = read_object(server_config)
     averaging = None if averaging_plan is None else read_plan(averaging_plan)
-    with ModelCentricFLClient(url, token, verbose=verbose) as grid:
+    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
         grid.host_federated_training(state, plans, config, cycles, averaging, variants=variants)
     typer.echo(f"{config['name']} {config['version']} is hosted, and its first cycle is open.", err=True)
 

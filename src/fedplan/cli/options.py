@@ -48,3 +48,9 @@ Verbose = Annotated[
         help="Log what happens, and allow connections to other machines that are not encrypted.",
     ),
 ]
+AllowPlainText = Annotated[
+    bool,
+    typer.Option(
+        "--allow-plain-text", help="Allow connections to other machines that are not encrypted; no log."
+    ),
+]

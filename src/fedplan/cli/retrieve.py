@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fedplan.cli.files import write_whole
-from fedplan.cli.options import Model, OutFile, OwnerToken, Url, Verbose, Version
+from fedplan.cli.options import AllowPlainText, Model, OutFile, OwnerToken, Url, Verbose, Version
 
 
 def retrieve(
@@ -18,6 +18,7 @@ def retrieve(
     ] = "latest",
     token: OwnerToken = None,
     verbose: Verbose = False,
+    allow_plain_text: AllowPlainText = False,
 ) -> None:
     """Fetch a checkpoint of a hosted model into a file, a serialized State.
 
@@ -33,7 +34,7 @@ def retrieve(
     """
     from fedplan.client import ModelCentricFLClient
 
-    with ModelCentricFLClient(url, token, verbose=verbose) as grid:
+    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
         fetched = grid.retrieve_model(model, version, checkpoint)
     write_whole(out, fetched.serialize())
     typer.echo(

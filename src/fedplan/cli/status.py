@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedplan.cli.options import AsJson, OwnerToken, Url, Verbose
+from fedplan.cli.options import AllowPlainText, AsJson, OwnerToken, Url, Verbose
 from fedplan.cli.terminal import print_json, print_table
 from fedplan.errors import ConfigError
 
@@ -51,6 +51,7 @@ def status(
     as_json: AsJson = False,
     token: OwnerToken = None,
     verbose: Verbose = False,
+    allow_plain_text: AllowPlainText = False,
 ) -> None:
     """Show the models that a grid hosts: their cycles, reports and checkpoints. `--wait` waits for one.
 
@@ -70,7 +71,7 @@ def status(
     _check_usage(
         model, version, wait, {"--checkpoint": checkpoint, "--finished": finished, "--timeout": timeout}
     )
-    with ModelCentricFLClient(url, token, verbose=verbose) as grid:
+    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
         models: Sequence[ModelStatus]
         if wait:
             models = [

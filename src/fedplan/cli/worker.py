@@ -1,6 +1,5 @@
 """`fedplan worker`: training a hosted model on data that stays here."""
 
-import logging
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedplan.cli.files import read_arrays
-from fedplan.cli.options import AsJson, Model, Url, Verbose, Version, read_option
+from fedplan.cli.options import AllowPlainText, AsJson, Model, Url, Verbose, Version, read_option
 from fedplan.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ def worker(
     ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
+    allow_plain_text: AllowPlainText = False,
 ) -> None:
     """Train a hosted model on your own data, which never leaves this machine.
 
@@ -95,12 +95,9 @@ def worker(
     import numpy as np
 
     from fedplan.client import participate
-    from fedplan.client.url import GridUrl
 
     x, y = read_arrays(data)
     order = np.random.default_rng(seed or 0).permutation(len(x))
-    if not verbose:  # for a grid on this machine the library needs the same flag, which also turns the log on
-        logging.getLogger("fedplan").setLevel(logging.WARNING)
     done = participate(
         url,
         model,
@@ -114,7 +111,8 @@ def worker(
         seed=seed,
         state=state,
         device=device,
-        verbose=verbose or GridUrl.parse(url).local,
+        verbose=verbose,
+        allow_plain_text=allow_plain_text or None,
     )
     result = summary(done)
     if as_json:

@@ -1,10 +1,28 @@
 """What the worker's and the model owner's client share: one grid, and the closing of its connections."""
 
+import logging
 from types import TracebackType
 from typing import Self
 
 from fedplan.client.api import GridApi
 from fedplan.client.blocking import run_blocking
+
+
+def wants(verbose: bool, log: bool | None, allow_plain_text: bool | None) -> tuple[bool, bool]:
+    """Whether to log, and whether to allow plain text: what `verbose` says, where they are not given.
+
+    In the reference `verbose` means both.
+    """
+    return verbose if log is None else log, verbose if allow_plain_text is None else allow_plain_text
+
+
+def show_log() -> None:
+    """Makes the logger `fedplan` show what happens, unless the program has set it up already."""
+    logger = logging.getLogger("fedplan")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        logger.addHandler(logging.StreamHandler())
 
 
 class GridConnection:

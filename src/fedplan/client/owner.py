@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from fedplan.client.answers import shown
 from fedplan.client.api import GridApi, message_of
 from fedplan.client.blocking import blocking_twin
-from fedplan.client.connection import GridConnection
+from fedplan.client.connection import GridConnection, show_log, wants
 from fedplan.client.counts import positive_integer, positive_seconds
 from fedplan.client.history import History
 from fedplan.client.hosting import check_plan, named_messages, plans_of, state_of, variants_of
 from fedplan.client.model import SyftModel
 from fedplan.client.plain import plain_config
-from fedplan.client.syft import ANSWER_SECONDS, show_log
+from fedplan.client.syft import ANSWER_SECONDS
 from fedplan.client.transport import DEFAULT_RETRY, Retry
 from fedplan.client.url import GridUrl
 from fedplan.client.waiting import wait_for
@@ -50,6 +50,8 @@ class ModelCentricFLClient(GridConnection):
         token: str | None = None,
         *,
         verbose: bool = False,
+        log: bool | None = None,
+        allow_plain_text: bool | None = None,
         app: Any = None,
         timeout: float = 2 * ANSWER_SECONDS,
         retry: Retry = DEFAULT_RETRY,
@@ -59,20 +61,23 @@ class ModelCentricFLClient(GridConnection):
         Args:
             url: full URL of the grid.
             token: what the grid asks model owners for; sent as `Authorization: Bearer`.
-            verbose: log what happens, and allow a token to be sent over a connection that is not encrypted
-                to another machine.
+            verbose: both of the next two.
+            log: log what happens; by default what `verbose` says.
+            allow_plain_text: allow a token to be sent over a connection that is not encrypted to another
+                machine; by default what `verbose` says.
             app: an ASGI app to call in this process; see `Syft`.
             timeout: seconds to wait for an answer.
             retry: how calls that failed, and can be repeated without harm, are repeated.
 
         Raises:
-            InsecureUrlError: a token would be sent unencrypted to another machine, and `verbose` is False.
+            InsecureUrlError: a token would be sent unencrypted to another machine, and that is not allowed.
             ConfigError: it is no URL of a grid.
         """
         grid_url = GridUrl.parse(url)
-        if verbose:
+        logs, plain = wants(verbose, log, allow_plain_text)
+        if logs:
             show_log()
-        elif token is not None and app is None and not grid_url.local:
+        if not plain and token is not None and app is None:
             grid_url.check_secure()
         self.url = url
         super().__init__(

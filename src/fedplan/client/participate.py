@@ -71,6 +71,8 @@ async def participate_async(
     wait: bool | float = False,
     progress: bool | None = None,
     verbose: bool = False,
+    log: bool | None = None,
+    allow_plain_text: bool | None = None,
     evaluation_data: Any = None,
     evaluation_target: Any = None,
     inputs: Sequence[PlanInputSpec] | None = None,
@@ -109,7 +111,10 @@ async def participate_async(
             waits also goes on when its report was refused or lost, unless it is the third in succession; and
             when a grid that had answered its requests is away, it asks again for five minutes.
         progress: show a progress bar; by default when there is a terminal.
-        verbose: log, and allow connections that are not encrypted; see `Syft`.
+        verbose: both of the next two; see `Syft`.
+        log: log what happens; by default what `verbose` says.
+        allow_plain_text: allow connections to other machines that are not encrypted; by default what
+            `verbose` says.
         evaluation_data: what to measure the model on, before it is trained in each cycle, if its owner hosted
             an evaluation Plan; by default the training data.
         evaluation_target: the targets of that data.
@@ -141,7 +146,7 @@ async def participate_async(
             does not take the `report_format`; or see `Job.train`.
         PrivateStateError: the state folder cannot be used; that of a damaged file is said before the grid is
             asked for a place.
-        InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
+        InsecureUrlError: the URL is plain http or ws, of another machine, and that is not allowed.
         GridConnectionError: the grid could not be reached, or stayed away.
         GridResponseError: the grid refused something, such as a report.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
@@ -159,7 +164,7 @@ async def participate_async(
         if count is not None:
             positive_integer(count, name)
     result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
-    async with Syft(url, verbose, app=app) as syft:
+    async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app) as syft:
         # one for all cycles: it stays one worker
         job = syft.new_job(model_name, model_version, auth_token, state=state)
         with contextlib.closing(job), TrainingProgress(progress) as bars:

@@ -1,11 +1,10 @@
 """Syft: the worker's way to a grid."""
 
-import logging
 import os
 from typing import Any
 
 from fedplan.client.api import GridApi
-from fedplan.client.connection import GridConnection
+from fedplan.client.connection import GridConnection, show_log, wants
 from fedplan.client.job import Job
 from fedplan.client.private import PrivateState, Whose, subject_of
 from fedplan.client.transport import DEFAULT_RETRY, Retry
@@ -36,8 +35,9 @@ class Syft(GridConnection):
     Messages go over HTTP or over a WebSocket, as the URL says; downloads always go over HTTP. Connections are
     opened when they are needed. One client can be used in several event loops, and by blocking calls.
 
-    Differs from the reference: without `verbose` a plain URL is an error, and not changed into a secure one
-    (which turned ``wss`` into ``wsss``); tokens and keys are never logged.
+    Differs from the reference: a plain URL of another machine is an error where plain text is not allowed,
+    and is not changed into a secure one (which turned ``wss`` into ``wsss``); tokens and keys are never
+    logged.
 
     Attributes:
         url: the grid.
@@ -52,6 +52,8 @@ class Syft(GridConnection):
         verbose: bool = False,
         peer_config: Any = None,
         *,
+        log: bool | None = None,
+        allow_plain_text: bool | None = None,
         app: Any = None,
         timeout: float = ANSWER_SECONDS,
         retry: Retry = DEFAULT_RETRY,
@@ -61,7 +63,10 @@ class Syft(GridConnection):
 
         Args:
             url: full URL of the grid; http, https, ws or wss.
-            verbose: log what happens, to the logger `fedplan`, and allow connections that are not encrypted.
+            verbose: both of the next two, as in the reference.
+            log: log what happens, to the logger `fedplan`; by default what `verbose` says.
+            allow_plain_text: allow connections to other machines that are not encrypted; by default what
+                `verbose` says. To this machine they always are.
             peer_config: kept for the reference, which does not use it either (WebRTC between workers).
             app: an ASGI app, such as `fedplan.grid.create_app(…)`, to call in this process instead of a
                 server; `url` is then only a name. Whoever passes it runs its lifespan.
@@ -70,7 +75,7 @@ class Syft(GridConnection):
             limits: memory and work that a downloaded Plan may use; one that would use more does not run.
 
         Raises:
-            InsecureUrlError: the URL is plain http or ws, and `verbose` is False.
+            InsecureUrlError: the URL is plain http or ws, of another machine, and that is not allowed.
             ConfigError: it is no URL of a grid.
         """
         self.url = url
@@ -79,9 +84,10 @@ class Syft(GridConnection):
         self.limits = limits
         grid_url = GridUrl.parse(url)
         self._public = grid_url.public
-        if verbose:
+        logs, plain = wants(verbose, log, allow_plain_text)
+        if logs:
             show_log()
-        elif app is None:
+        if not plain and app is None:
             grid_url.check_secure()
         super().__init__(GridApi.connect(grid_url, timeout=timeout, retry=retry, app=app))
 
@@ -108,12 +114,3 @@ class Syft(GridConnection):
         return Job(
             self, self._grid, model_name, model_version, auth_token, private=private, limits=self.limits
         )
-
-
-def show_log() -> None:
-    """Makes the logger `fedplan` show what happens, unless the program has set it up already."""
-    logger = logging.getLogger("fedplan")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
-    if not logger.hasHandlers():
-        logger.addHandler(logging.StreamHandler())

@@ -1,6 +1,7 @@
 """The grid's address: one URL, as the HTTP and as the WebSocket form."""
 
 import dataclasses
+import ipaddress
 from typing import Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -10,7 +11,6 @@ from fedplan.errors import ConfigError, InsecureUrlError
 
 _SCHEMES = {"http": ("http", "ws"), "https": ("https", "wss"), "ws": ("http", "ws"), "wss": ("https", "wss")}
 _FORM = "must begin with https://, wss://, http:// or ws:// and name a host, such as wss://grid.example:5000"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,11 @@ class GridUrl:
     @property
     def local(self) -> bool:
         """True when the grid is on this machine, so that nobody listens on the way."""
-        return urlsplit(self.http).hostname in _LOOPBACK
+        host = urlsplit(self.http).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
     @property
     def public(self) -> str:
@@ -70,16 +74,16 @@ class GridUrl:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     def check_secure(self) -> None:
-        """Insists on encryption.
+        """Insists on encryption, but to a grid on this machine.
 
         Raises:
-            InsecureUrlError: the URL is plain http or ws.
+            InsecureUrlError: the URL is plain http or ws, of another machine.
         """
-        if not self.secure:
+        if not self.secure and not self.local:
             raise InsecureUrlError(
                 f"{self.origin} is not encrypted: others could read the model, the token and what is "
-                "reported. Use the grid's https:// or wss:// URL, or pass verbose=True to allow a plain "
-                "connection, for example to a grid on your own machine"
+                "reported. Use the grid's https:// or wss:// URL, or pass allow_plain_text=True (on the "
+                "command line --allow-plain-text), for example in a network of your own"
             )
 
 
