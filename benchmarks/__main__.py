@@ -15,6 +15,7 @@ from benchmarks import (
     randomness,
     recurrence,
     reports,
+    robust,
     startup,
     step,
     tracing,
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "closing": closing.run,
     "growth": growth.run,
     "reports": reports.run,
+    "robust": robust.run,
     "random": randomness.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""

@@ -1,85 +1,47 @@
-"""Reading reports by slices, so that memory does not grow with their number."""
+"""Reading reports by slices of columns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedplan.federation.reports import Reports
-from fedplan.federation.tensors import Float64s
 
-_BYTES = 32 * 1024 * 1024
-"""Of float64 numbers of a slice; a rule holds a few copies of one."""
+SLICE_BYTES = 1 << 20
+"""About so many bytes of reports are read at once, as float32: what a processor's cache can hold."""
+
+GRAIN = 16
+"""Slices begin at multiples of so many columns. A sum over columns that adds up grain by grain does not
+depend on how wide the slices are."""
+
+_BYTES = 4  # of a float32; reports in float64 take twice as much
 
 
-class MatrixReports:
-    """Reports that are all in memory.
+def ranges(reports: Reports, width: int | None = None) -> Iterator[slice]:
+    """The slices of columns in which reports are read, from the first column to the last.
 
     Args:
-        rows: one diff a row: (count, elements), of float32 or float64.
+        reports: of a cycle.
+        width: columns in a slice; as many as `SLICE_BYTES` hold when it is None.
     """
-
-    def __init__(self, rows: NDArray[Any]) -> None:
-        self._rows = rows
-        self.count, self.elements = rows.shape
-
-    def columns(self, start: int, stop: int) -> NDArray[np.float32] | NDArray[np.float64]:
-        """See `Reports`."""
-        return self._rows[:, start:stop].copy()
-
-
-def slices(reports: Reports) -> Iterator[tuple[int, int]]:
-    """Where each slice of the columns starts and stops."""
-    width = max(1, _BYTES // (8 * max(1, reports.count)))
+    if width is None:
+        grains = max(1, SLICE_BYTES // (_BYTES * max(1, reports.count) * GRAIN))
+        if grains % 2 == 0:
+            grains -= 1  # rows a power of two apart share cache lines: transposing takes four times as long
+        width = grains * GRAIN
     for start in range(0, reports.elements, width):
-        yield start, min(start + width, reports.elements)
+        yield slice(start, min(start + width, reports.elements))
 
 
-def by_slices(reports: Reports, combine: Callable[[NDArray[Any]], Float64s]) -> Float64s:
-    """What a function of some columns makes of all of them: (elements,).
+def slices(
+    reports: Reports, width: int | None = None
+) -> Iterator[tuple[slice, NDArray[np.float32] | NDArray[np.float64]]]:
+    """The slices of columns, each with its values, one column of the reports after the other.
 
-    Args:
-        reports: what it is applied to.
-        combine: (count, some columns) → (some columns,).
+    Yields:
+        which columns, and their values: (columns, reports), contiguous, the caller may write into them.
     """
-    made = np.empty(reports.elements)
-    for start, stop in slices(reports):
-        made[start:stop] = combine(reports.columns(start, stop))
-    return made
-
-
-def weighted(reports: Reports, weights: Float64s) -> Float64s:
-    """The sum of the reports, each times its weight: (elements,)."""
-    chosen = np.flatnonzero(weights)
-    return by_slices(reports, lambda part: weights[chosen] @ part[chosen].astype(np.float64))
-
-
-def inner_products(reports: Reports, *more: Float64s) -> Float64s:
-    """The inner products of all reports, and of further vectors, with each other.
-
-    They are taken about the mean of the reports: distances stay the same, and few digits are lost where the
-    reports are alike.
-
-    Args:
-        reports: the first rows.
-        more: further rows, each (elements,).
-
-    Returns:
-        (count + further rows, the same).
-    """
-    size = reports.count + len(more)
-    products = np.zeros((size, size))
-    for start, stop in slices(reports):
-        rows = np.concatenate(
-            [reports.columns(start, stop).astype(np.float64), *(row[None, start:stop] for row in more)]
-        )
-        rows -= rows[: reports.count].mean(axis=0)
-        products += rows @ rows.T
-    return products
-
-
-def squared_distances(products: Float64s) -> Float64s:
-    """Between all pairs of rows, by their inner products: (rows, rows)."""
-    squares = np.diagonal(products)
-    return np.maximum(squares[:, None] + squares[None, :] - 2 * products, 0.0)
+    for part in ranges(reports, width):
+        rows: NDArray[Any] = reports.columns(part.start, part.stop)
+        yield part, np.ascontiguousarray(rows.T)

@@ -16,7 +16,16 @@ from fedplan.federation.strategies.controlled import FedDynConfig, ScaffoldConfi
 from fedplan.federation.strategies.fair import QFedAvgConfig, qfedavg
 from fedplan.federation.strategies.normalised import FedNovaConfig, fednova
 from fedplan.federation.strategies.registry import StrategyKind, register_strategy
-from fedplan.federation.strategies.robust import RULES, by_rule
+from fedplan.federation.strategies.robust import (
+    BulyanConfig,
+    CentredClippingConfig,
+    GeometricMedianConfig,
+    KrumConfig,
+    MedianConfig,
+    MultiKrumConfig,
+    TrimmedMeanConfig,
+    robust_strategy,
+)
 
 KINDS: tuple[StrategyKind[Any], ...] = (
     StrategyKind("fedavg", FedAvgConfig, fedavg),
@@ -29,7 +38,13 @@ KINDS: tuple[StrategyKind[Any], ...] = (
     StrategyKind("feddyn", FedDynConfig, feddyn),
     StrategyKind("qfedavg", QFedAvgConfig, qfedavg),
     StrategyKind("fedbuff", FedBuffConfig, fedbuff),
-    *(StrategyKind(config.model_fields["name"].default, config, by_rule) for config in RULES),
+    StrategyKind("median", MedianConfig, robust_strategy),
+    StrategyKind("trimmed_mean", TrimmedMeanConfig, robust_strategy),
+    StrategyKind("krum", KrumConfig, robust_strategy),
+    StrategyKind("multi_krum", MultiKrumConfig, robust_strategy),
+    StrategyKind("bulyan", BulyanConfig, robust_strategy),
+    StrategyKind("centred_clipping", CentredClippingConfig, robust_strategy),
+    StrategyKind("geometric_median", GeometricMedianConfig, robust_strategy),
 )
 
 for _kind in KINDS:

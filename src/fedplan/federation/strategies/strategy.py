@@ -30,6 +30,11 @@ def as_it_is(_update: Update) -> Contribution:
     return UNCHANGED
 
 
+def nothing_else(_reports: int) -> str:
+    """Advises nothing."""
+    return ""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Strategy:
     """How the updates of a cycle change the model. All of its functions are pure.
@@ -48,6 +53,9 @@ class Strategy:
         fold: the diffs of all updates, one after the other → the diff in place of the average.
         needs: what a report must tell; a client that cannot tell it is not taken.
         least_reports: with fewer reports a cycle cannot be averaged.
+        most_reports: with more a cycle cannot be averaged; None: there is no such number.
+        advice: (reports with which a cycle may be averaged, fewer than `least_reports`) → what else than more
+            of them would do, such as "set 'f' to at most 1"; "" if nothing would.
         closes_at: so many reports close a cycle, if the strategy itself says so.
         staleness: so many checkpoints later a report is still taken, into the cycle of then. None: only into
             its own cycle.
@@ -62,6 +70,8 @@ class Strategy:
     fold: Callable[[Iterable[Tensors]], Tensors] | None = None
     needs: frozenset[Told] = frozenset()
     least_reports: int = 1
+    most_reports: int | None = None
+    advice: Callable[[int], str] = nothing_else
     closes_at: int | None = None
     staleness: int | None = None
 

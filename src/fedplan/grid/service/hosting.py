@@ -157,11 +157,19 @@ def _strategy(setting: Setting, averaging_plan: Plan | None) -> Strategy:
         ConfigError: it cannot work with the model's cycles; says what could.
     """
     strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
-    least = round_of(strategy).reporting.needed
+    reporting = round_of(strategy).reporting
+    least, most = reporting.needed, reporting.limit
     if least < strategy.least_reports:
+        advice = strategy.advice(least)
         raise ConfigError(
             f"server_config: the strategy {strategy.name} needs at least {strategy.least_reports} reports, "
             f"and a cycle may be averaged with {least}: set 'min_diffs' to {strategy.least_reports} or more"
+            + (f", or {advice}" if advice else "")
+        )
+    if most is not None and strategy.most_reports is not None and most > strategy.most_reports:
+        raise ConfigError(
+            f"server_config: the strategy {strategy.name} takes at most {strategy.most_reports} reports, and "
+            f"a cycle may have {most}: set 'max_diffs' to {strategy.most_reports} or less"
         )
     return strategy
 
