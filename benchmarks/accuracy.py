@@ -53,7 +53,7 @@ ROBUST: Mapping[str, dict[str, Any]] = {
     "Krum": {"strategy": {"name": "krum", "f": ATTACKERS}},
     "Multi-Krum": {"strategy": {"name": "multi_krum", "f": ATTACKERS}},
     "Bulyan": {"strategy": {"name": "bulyan", "f": ATTACKERS}},
-    "centred clipping": {"strategy": {"name": "centred_clipping", "tau": 0.5, "iterations": 3}},
+    "centred clipping": {"strategy": "centred_clipping"},
     "geometric median": {"strategy": "geometric_median"},
 }
 
