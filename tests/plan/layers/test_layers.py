@@ -32,7 +32,7 @@ from tests.plan.layers.surroundings import SURROUNDINGS
 MINUTES = float(os.environ.get("FEDPLAN_LAYERS_MINUTES", "0"))
 SECONDS_PER_EXAMPLE = 0.6
 EXAMPLES = max(2, round(MINUTES * 60 / SECONDS_PER_EXAMPLE / len({**LAYERS, **LOSSES})))
-LEAST_OF_RECURRENT = 6
+LEAST_OF_RECURRENT = 6 if MINUTES else 3
 """Examples of layers in which what is drawn depends on two options together."""
 
 random_steps = settings(
