@@ -18,6 +18,7 @@ from benchmarks import (
     robust,
     startup,
     step,
+    sums,
     tracing,
 )
 from benchmarks.line import Line, Options, table
@@ -30,6 +31,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "codec": codec.run,
     "grid": grid_calls.run,
     "closing": closing.run,
+    "sums": sums.run,
     "growth": growth.run,
     "reports": reports.run,
     "robust": robust.run,
