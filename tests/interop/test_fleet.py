@@ -1,4 +1,4 @@
-"""Workers of all kinds in one cycle."""
+"""Workers of all kinds in one cycle, weighted by samples: those of fedplan tell theirs, browsers do not."""
 
 import asyncio
 
@@ -44,7 +44,11 @@ async def test_workers_of_all_kinds_train_in_one_cycle(server, peer, host, train
         losses, trained = training.train(training.params, mine)
         assert outcome.losses == pytest.approx(losses, abs=1e-4)
         diffs.append([a - b for a, b in zip(training.params, trained, strict=True)])
+    told = torch.tensor([float(sum(len(data) for data, _ in mine)) for mine in batches[:2]])
+    weights = torch.cat(
+        [told, told.mean().expand(2)]
+    )  # who tells nothing counts as the mean of those who tell
     await peer.until_checkpoint(2, name)
     for index, reached in enumerate(await peer.checkpoint(name, 2)):
-        mean = torch.stack([diff[index] for diff in diffs]).mean(0)
+        mean = torch.tensordot(weights / weights.sum(), torch.stack([diff[index] for diff in diffs]), dims=1)
         torch.testing.assert_close(torch.tensor(reached), training.params[index] - mean, atol=1e-5, rtol=1e-5)
