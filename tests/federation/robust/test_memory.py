@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedplan.federation import robust
-from fedplan.federation.robust.distances import all_distances
+from fedplan.federation.robust.distances import all_distances, strips
 
 MB = 1 << 20
 MOST = 256 * MB
@@ -53,9 +53,11 @@ def test_300_mb_of_reports_take_a_fraction_of_it(rule):
     "work",
     [
         lambda: robust.krum(Computed(5000, 600), 3),  # 200 MB of distances
+        lambda: next(strips(Computed(40_000, 600))),
+        lambda: next(strips(robust.Buckets(Computed(80_000, 600), 2, 1))),
         lambda: all_distances(Computed(robust.MOST_COMPARED, 600)),
     ],
-    ids=["krum", "bulyan"],
+    ids=["krum", "krum of many", "krum of many buckets", "bulyan"],
 )
 def test_distances_of_all_pairs_stay_within_256_mb(work):
     assert peak(work) < MOST

@@ -96,7 +96,7 @@ def test_distances_in_strips_and_blocks_select_the_same(name, strip, monkeypatch
     rows = random_rows(23, 30)
     whole = combined(name, rows, f=3)
     monkeypatch.setattr(distances, "_BLOCK_NUMBERS", 1)
-    monkeypatch.setattr(distances, "_LEAST_WIDTH", 7)
+    monkeypatch.setattr(distances, "GRAIN", 7)
     monkeypatch.setattr(distances, "STRIP_BYTES", strip)
     monkeypatch.setattr("fedplan.federation.robust.selection.STRIP_BYTES", strip)
     np.testing.assert_allclose(combined(name, rows, f=3), whole, rtol=1e-15)

@@ -13,7 +13,7 @@ import numpy as np
 from fedplan.errors import AggregationError
 from fedplan.federation.reports import Reports
 from fedplan.federation.robust.coordinatewise import middle
-from fedplan.federation.robust.slices import slices
+from fedplan.federation.robust.slices import GRAIN, slices
 from fedplan.federation.tensors import Float64s
 
 MOST_COMPARED = 4096
@@ -23,7 +23,6 @@ STRIP_BYTES = 1 << 24
 """About so many bytes of distances are computed in one reading of the reports."""
 
 _BLOCK_NUMBERS = 1 << 21  # in one matrix product: on a busy machine each one waits for BLAS's threads
-_LEAST_WIDTH = 512
 
 
 def strips(reports: Reports) -> Iterator[tuple[slice, Float64s]]:
@@ -79,7 +78,7 @@ def _strip(reports: Reports, part: slice) -> Float64s:
 
 def _width(count: int) -> int:
     """Columns in one matrix product: a function of nothing else, so that sums have the same bits always."""
-    return max(_LEAST_WIDTH, _BLOCK_NUMBERS // count)
+    return max(GRAIN, _BLOCK_NUMBERS // count)
 
 
 def _far(distances: Float64s, norms: Float64s, part: slice) -> Float64s:
