@@ -138,6 +138,15 @@ def test_what_could_make_a_sum_infinite_is_refused_and_nothing_is_added():
     assert [tensor.tolist() for tensor in total.average().tensors] == [[1.0], [1.0]]
 
 
+def test_a_factor_does_not_hide_what_is_too_large_beside_the_trained_tensors():
+    total = Sums((((1,), "float64"), ((1,), "float64")), (Role.TRAINED, Role.AVERAGED))
+    total.add(Update([wire([1.0], "float64")] * 2))
+    with pytest.raises(AggregationError, match="sums could become infinite"):
+        total.add(Update([wire([1e30], "float64"), wire([1e300], "float64")]), Contribution(1e-30))
+    average = total.average()
+    assert (average.reports, [tensor.tolist() for tensor in average.tensors]) == (1, [[1.0], [1.0]])
+
+
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4), st.data())
 @settings(max_examples=200, deadline=None)
 def test_neither_order_nor_grouping_nor_storing_changes_a_bit(seed, count, replicas, data):

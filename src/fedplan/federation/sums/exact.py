@@ -57,18 +57,20 @@ class ExactSum:
         """The sum of nothing."""
         return cls(None, np.zeros((_PLACES, elements)))
 
-    def add(self, values: NDArray[Any], weight: float = 1.0) -> None:
+    def add(self, values: NDArray[Any], weight: float = 1.0, largest: float | None = None) -> None:
         """Adds a tensor times a weight; the product is rounded to float64.
 
         Args:
             values: as many finite numbers as the sum has elements, of a dtype that float64 holds.
             weight: finite.
+            largest: what `check` returned for the two, if it was asked before.
 
         Raises:
             AggregationError: a product is too large.
         """
         flat = values.reshape(-1)
-        largest = self.check(flat, weight)
+        if largest is None:
+            largest = self.check(flat, weight)
         if largest == 0.0:
             return
         # so high that of no higher place's unit it would be half or more: there it rounds to zero

@@ -13,10 +13,10 @@ import numpy as np
 from fedplan.errors import AggregationError
 from fedplan.federation.sums.exact import ExactSum
 from fedplan.federation.sums.metrics import Metrics, MetricSum, add_metrics
-from fedplan.federation.tensors import Float64s, Layout, to_float64
+from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
 from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, Weighting
 from fedplan.plan.signature import Role
-from fedplan.wire import MetricMean, WireTensor
+from fedplan.wire import MetricMean
 
 BYTES_PER_ELEMENT = 24
 """Of a sum, for each number of the model; twice as many when only some workers tell their weight."""
@@ -133,13 +133,17 @@ class Sums:
         """
         summary = update.summary
         weight = self._weighting.weight(summary)
-        self._check(update, (1.0 if weight is None else weight) * contribution.factor)
-        part = self._part(weight)
         factor = 1.0 if weight is None else weight
+        scales = [factor * contribution.factor if role is Role.TRAINED else factor for role in self._roles]
+        largest = {  # of all, before anything is added
+            place: ExactSum.check(values_of(update.tensors[place]), scales[place])
+            for place, size in enumerate(self._sizes)
+            if size
+        }
+        part = self._part(weight)
         for place, (total, role) in enumerate(zip(part.tensors, self._roles, strict=True)):
-            if self._sizes[place]:
-                scale = factor * contribution.factor if role is Role.TRAINED else factor
-                total.add(_addend(update.tensors[place]), scale)
+            if place in largest:
+                total.add(values_of(update.tensors[place]), scales[place], largest[place])
             if role in _BOUNDED:
                 values = to_float64(update.tensors[place])
                 self._widen(place, _Bounds(values, values))
@@ -257,12 +261,6 @@ class Sums:
             self._untold = _Weighted.zeros(self._sizes)
         return self._untold
 
-    def _check(self, update: Update, scale: float) -> None:
-        """Refuses, before anything is added, what could make a sum infinite."""
-        for place, size in enumerate(self._sizes):
-            if size:
-                ExactSum.check(_addend(update.tensors[place]), scale)
-
     def _widen(self, place: int, more: "_Bounds") -> None:
         known = self._bounds[place]
         if known is not None:
@@ -281,8 +279,3 @@ class Sums:
         total /= whole
         average = total.reshape(shape)
         return average if bounds is None else np.clip(average, bounds.least, bounds.most)
-
-
-def _addend(tensor: WireTensor) -> np.ndarray:
-    """What NumPy can multiply into float64 without a copy of its own; bfloat16 it does not know."""
-    return to_float64(tensor) if tensor.dtype == "bfloat16" else tensor.array

@@ -10,7 +10,7 @@ from fedplan.federation.tensors.layout import (
     layout_of,
     misfit,
 )
-from fedplan.federation.tensors.numbers import Float64s, from_float64, to_float64
+from fedplan.federation.tensors.numbers import Float64s, from_float64, to_float64, values_of
 from fedplan.federation.tensors.part import changed_outside, others, part_of, zeros
 from fedplan.federation.tensors.reach import Reach, is_within, reach_of
 
@@ -33,5 +33,6 @@ __all__ = [
     "part_of",
     "reach_of",
     "to_float64",
+    "values_of",
     "zeros",
 ]

@@ -11,12 +11,17 @@ from fedplan.wire import DTYPES, WireTensor
 Float64s = NDArray[np.float64]
 
 
-def to_float64(tensor: WireTensor) -> Float64s:
-    """The values as float64. All dtypes fit exactly, but for int64 beyond 2⁵³."""
+def values_of(tensor: WireTensor) -> NDArray[Any]:
+    """The values in a dtype that NumPy knows: the tensor's own, without a copy, but bfloat16 as float32."""
     values: NDArray[Any] = tensor.array
     if tensor.dtype == "bfloat16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float64)
+    return values
+
+
+def to_float64(tensor: WireTensor) -> Float64s:
+    """The values as float64. All dtypes fit exactly, but for int64 beyond 2⁵³."""
+    return values_of(tensor).astype(np.float64)
 
 
 def from_float64(values: Float64s, dtype: str) -> WireTensor:

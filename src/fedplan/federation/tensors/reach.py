@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedplan.federation.tensors.layout import Layout
-from fedplan.federation.tensors.numbers import to_float64
+from fedplan.federation.tensors.numbers import values_of
 from fedplan.wire import DTYPES, WireTensor
 
 Reach = tuple[float, ...]
@@ -26,7 +26,7 @@ def is_within(model: Reach, diff: Reach, layout: Layout) -> bool:
 
 
 def _largest(tensor: WireTensor) -> float:
-    values = to_float64(tensor) if tensor.dtype == "bfloat16" else tensor.array
+    values = values_of(tensor)
     return 0.0 if values.size == 0 else max(float(values.max()), -float(values.min()))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedplan.federation import Setting, Tensors
-from fedplan.federation.tensors import to_float64
+from fedplan.federation.tensors import values_of
 
 
 class Scratch:
@@ -51,8 +51,7 @@ class Scratch:
         """Writes a diff times a factor: all tensors that change, of which the trained ones are kept."""
         at = 0
         for place in self._places:
-            tensor = diff[place]
-            values = to_float64(tensor) if tensor.dtype == "bfloat16" else tensor.array
+            values = values_of(diff[place])
             kept = self._rows[row, at : at + values.size]
             np.multiply(values.reshape(-1), factor, out=kept, casting="unsafe")
             at += values.size
