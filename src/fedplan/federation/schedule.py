@@ -4,43 +4,45 @@ In place of a number stands an object with the key ``schedule``. Workers get the
 float, or an integer where all numbers of the schedule are integers.
 """
 
+import abc
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedplan.errors import ConfigError
-from fedplan.wire.config import explain
+from fedplan.wire.config import Count, Number, explain
 
-Number = int | Annotated[float, Field(allow_inf_nan=False)]
-Cycles = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Either = int | Number
+"""A schedule of integers alone gives integers."""
+
 KEY = "schedule"
 
 
-class Schedule(BaseModel):
+class Schedule(BaseModel, abc.ABC):
     """A number by cycle, the first one being cycle 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @abc.abstractmethod
     def value(self, cycle: int) -> float:
         """Of a cycle, before it is rounded to what the schedule's numbers are."""
-        raise NotImplementedError
 
-    def numbers(self) -> list[Number]:
+    @abc.abstractmethod
+    def numbers(self) -> list[Either]:
         """The numbers that say whether it is one of integers."""
-        raise NotImplementedError
 
 
 class Falling(Schedule):
     """What may begin with a warm-up: it rises evenly from zero to its start over so many cycles first."""
 
-    start: Number
+    start: Either
     warmup: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
+    @abc.abstractmethod
     def after_warmup(self, done: int) -> float:
         """The number after so many cycles beyond the warm-up."""
-        raise NotImplementedError
 
     def value(self, cycle: int) -> float:
         """See `Schedule`."""
@@ -54,13 +56,13 @@ class Step(Falling):
 
     schedule: Literal["step"]
     factor: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    every: Cycles = 1
+    every: Count = 1
 
     def after_warmup(self, done: int) -> float:
         """See `Falling`."""
         return float(self.start * self.factor ** (done // self.every))
 
-    def numbers(self) -> list[Number]:
+    def numbers(self) -> list[Either]:
         """See `Schedule`."""
         return [self.start]
 
@@ -69,15 +71,15 @@ class Cosine(Falling):
     """Half a cosine from `start` to `end` over so many cycles; then `end`."""
 
     schedule: Literal["cosine"]
-    end: Number = 0
-    cycles: Cycles
+    end: Either = 0
+    cycles: Count
 
     def after_warmup(self, done: int) -> float:
         """See `Falling`."""
         share = min(1.0, done / self.cycles)
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
 
-    def numbers(self) -> list[Number]:
+    def numbers(self) -> list[Either]:
         """See `Schedule`."""
         return [self.start, self.end]
 
@@ -86,14 +88,14 @@ class Linear(Falling):
     """Evenly from `start` to `end` over so many cycles; then `end`."""
 
     schedule: Literal["linear"]
-    end: Number
-    cycles: Cycles
+    end: Either
+    cycles: Count
 
     def after_warmup(self, done: int) -> float:
         """See `Falling`."""
         return self.start + (self.end - self.start) * min(1.0, done / self.cycles)
 
-    def numbers(self) -> list[Number]:
+    def numbers(self) -> list[Either]:
         """See `Schedule`."""
         return [self.start, self.end]
 
@@ -102,13 +104,13 @@ class Values(Schedule):
     """Listed numbers, one a cycle; the last one stays."""
 
     schedule: Literal["values"]
-    values: Annotated[list[Number], Field(min_length=1, max_length=100_000)]
+    values: Annotated[list[Either], Field(min_length=1, max_length=100_000)]
 
     def value(self, cycle: int) -> float:
         """See `Schedule`."""
         return self.values[min(cycle, len(self.values)) - 1]
 
-    def numbers(self) -> list[Number]:
+    def numbers(self) -> list[Either]:
         """See `Schedule`."""
         return self.values
 
@@ -143,7 +145,7 @@ def _at(key: str, told: Mapping[str, Any], cycle: int) -> int | float:
             f"client_config: '{key}': there is no schedule {told[KEY]!r}; there are {', '.join(KINDS)}"
         )
     try:
-        schedule = TypeAdapter(kind).validate_python(dict(told))
+        schedule = kind.model_validate(dict(told))
     except ValidationError as error:
         raise ConfigError(f"client_config: '{key}': {explain(error, kind)}") from None
     value = schedule.value(cycle)

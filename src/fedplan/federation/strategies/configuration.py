@@ -4,12 +4,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+from fedplan.wire.config import Number
+
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 """A decay or a momentum: in [0, 1)."""
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class StrategyConfig(BaseModel):

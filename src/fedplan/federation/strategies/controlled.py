@@ -5,12 +5,13 @@ from typing import Literal
 from fedplan.errors import ConfigError
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies.averaging import scaled
-from fedplan.federation.strategies.configuration import Count, Positive, StrategyConfig
+from fedplan.federation.strategies.configuration import Positive, StrategyConfig
 from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.strategies.strategy import Change, Strategy
 from fedplan.federation.sums import Average
 from fedplan.federation.tensors import Tensors
 from fedplan.plan.signature import Role
+from fedplan.wire.config import Count
 
 
 class ScaffoldConfig(StrategyConfig):

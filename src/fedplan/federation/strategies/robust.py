@@ -15,11 +15,12 @@ from fedplan.federation import robust
 from fedplan.federation.reports import Reports
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies.averaging import scaled
-from fedplan.federation.strategies.configuration import Count, Positive, StrategyConfig
+from fedplan.federation.strategies.configuration import Positive, StrategyConfig
 from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.strategies.strategy import Change, Strategy
 from fedplan.federation.sums import Average
 from fedplan.federation.tensors import Float64s, Tensors
+from fedplan.wire.config import Count
 
 Liars = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """How many of the reports of a cycle may be anything: f in the papers."""

@@ -50,9 +50,9 @@ def count(grid: Grid, strategy: Strategy, cycle_id: int, report: Report, update:
 
 async def catch_up(grid: Grid, running: Running) -> None:
     """Adds to an open cycle's sum what it lacks: reports from before a start, or of other replicas."""
-    process = (await grid.known.hosted(running.process_id)).process
     if running.phase is not Phase.OPEN:
         return
+    process = (await grid.known.hosted(running.process_id)).process
     strategy = grid.known.strategy(process)
     layout = process.changing_layout
     if not strategy.streams or not grid.tallies.lacks(running.id, layout, running.reported):
@@ -76,7 +76,8 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
     reading = _Reading(grid, strategy, received)
     before = ServerState()
     if checkpoint.state is not None:
-        before = ServerState.parse(await grid.blobs.get(checkpoint.state))
+        kept = await grid.blobs.get(checkpoint.state)
+        before = await asyncio.to_thread(ServerState.parse, kept)
     if strategy.streams:
         averaged, metrics = await reading.streamed(cycle_id)
     elif strategy.combine is not None:
@@ -120,12 +121,16 @@ class _Reading:
             for row, report in enumerate(self._received):
                 await asyncio.to_thread(self._put, sums, scratch, row, await self._update(report))
             vector = await asyncio.to_thread(combine, scratch, before)
-        return with_trained(sums.average(), setting, vector), sums.metrics
+        return await asyncio.to_thread(lambda: with_trained(sums.average(), setting, vector)), sums.metrics
 
     async def folded(self, fold: Any) -> tuple[Average, Metrics]:
         """The diffs of all reports, one after the other."""
         sums = self._strategy.nothing()
         loop = asyncio.get_running_loop()
+
+        def averaged() -> Average:
+            diff = fold(diffs())
+            return with_folded(sums.average(), diff)
 
         def diffs() -> Iterator[Tensors]:
             for report in self._received:
@@ -136,8 +141,7 @@ class _Reading:
 
         # a thread of its own: those that all share could each wait here for one that reads a blob
         with ThreadPoolExecutor(1, "fedplan-fold") as own:
-            diff = await loop.run_in_executor(own, fold, diffs())
-        return with_folded(sums.average(), diff), sums.metrics
+            return await loop.run_in_executor(own, averaged), sums.metrics
 
     def _put(self, sums: Sums, scratch: Scratch, row: int, update: Update) -> None:
         contribution = self._strategy.prepare(update)

@@ -1,9 +1,8 @@
 """What came of a model's cycles: the owner's view of the past."""
 
-from datetime import UTC, datetime
-
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, CycleSummary, Phase
+from fedplan.grid.service.status import moment
 from fedplan.grid.store import rounds
 from fedplan.wire.messages import HistoryReply, HistoryRequest, HistoryRow, MetricStatus
 
@@ -28,8 +27,8 @@ def _row(cycle: Cycle, checkpoint: int) -> HistoryRow:
         cycle=cycle.number,
         checkpoint=checkpoint,
         phase="done" if cycle.phase is Phase.DONE else "failed",
-        opened_at=datetime.fromtimestamp(cycle.opened_at, UTC),
-        closed_at=datetime.fromtimestamp(cycle.closed_at or cycle.opened_at, UTC),
+        opened_at=moment(cycle.opened_at),
+        closed_at=moment(cycle.closed_at or cycle.opened_at),
         workers=cycle.occupied,
         reports=summary.reports,
         samples=summary.samples,

@@ -21,7 +21,7 @@ from fedplan.federation import (
     strategy_of,
 )
 from fedplan.federation.schedule import config_at
-from fedplan.federation.sums.sums import TRAINING
+from fedplan.federation.sums import TRAINING
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewPlan, NewProcess, Variant

@@ -1,6 +1,5 @@
 """How a worker comes into a cycle: authenticate, then ask."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +49,7 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
 
 
 async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> CycleAccepted | CycleRejected:
-    """Takes a worker into the model's cycle, or tells it when to ask again. See `cycles` for the rules.
+    """Takes a worker into the model's cycle, or tells it when to ask again. See `admission`.
 
     Raises:
         AuthenticationError: the worker id is not one of this grid's, or does not open this model.
@@ -69,10 +68,11 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         place = await participation.find_place(db, cycle.id, request.worker_id)
-        asker = await _asker(db, process, cycle, worker, request, now)
-        asker = dataclasses.replace(
-            asker,
+        last_cycle, waiting = await _looked_up(db, process, cycle, worker, request, now)
+        asker = Asker(
             place=place,
+            last_cycle=last_cycle,
+            waiting=waiting,
             able=not why_not,
             download=caller.mbits(request.download),
             upload=caller.mbits(request.upload),
@@ -122,20 +122,17 @@ async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Hoste
     return await grid.known.hosted(process.id)
 
 
-async def _asker(
+async def _looked_up(
     db: Db, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
-) -> Asker:
-    """What the decision needs to know; what it does not need is not looked up."""
+) -> tuple[int | None, int]:
+    """The worker's last cycle, and how many wait with it: where the decision needs them, and only there."""
     config = process.server_config
-    last = waiting = None
+    last, waiting = None, 0
     if config.do_not_reuse_workers_until_cycle:
         last = await participation.last_cycle_of(db, worker.identity, before=cycle)
     if keeps_waiting_list(config):
         waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
-    return Asker(
-        last_cycle=last,
-        waiting=1 + (waiting or 0),
-    )
+    return last, 1 + waiting
 
 
 def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
         stop=None if config.stop is None else f"{config.stop.mode} {config.stop.metric}",
         cycle=_cycle(round.reporting, cycle),
         checkpoints=[
-            CheckpointStatus(number=checkpoint.number, created_at=_moment(checkpoint.created_at))
+            CheckpointStatus(number=checkpoint.number, created_at=moment(checkpoint.created_at))
             for checkpoint in seen.checkpoints[process.id]
         ],
         last_failure=None if failed is None else failed.failure,
@@ -82,12 +82,13 @@ def _cycle(stage: Stage, cycle: Cycle) -> CycleStatus:
         reported=cycle.reported,
         needed=stage.needed,
         limit=stage.limit,
-        opened_at=_moment(cycle.opened_at),
-        closes_at=_moment(cycle.deadline or 0) if waits_for_time else None,
-        closed_at=None if cycle.closed_at is None else _moment(cycle.closed_at),
+        opened_at=moment(cycle.opened_at),
+        closes_at=moment(cycle.deadline or 0) if waits_for_time else None,
+        closed_at=None if cycle.closed_at is None else moment(cycle.closed_at),
         failure=cycle.failure,
     )
 
 
-def _moment(seconds: float) -> datetime:
+def moment(seconds: float) -> datetime:
+    """A time of the store as answers hold it."""
     return datetime.fromtimestamp(seconds, UTC)
