@@ -3,19 +3,20 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedplan.client.api import GridApi
 from fedplan.client.blocking import blocking_twin, run_blocking
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.device import Device
-from fedplan.client.events import Accepted, Events, H, Handler, Rejected
-from fedplan.client.joining import Joining, download
+from fedplan.client.events import Accepted, Events, Handler, Observed, Rejected
+from fedplan.client.joining import Joining, download, rejection
 from fedplan.client.model import SyftModel
+from fedplan.client.place import Place, given_back
 from fedplan.client.private import PrivateState
 from fedplan.client.trainer import PlanTrainer
-from fedplan.errors import CycleRejectedError, FedplanError, JobStateError, WireError
+from fedplan.errors import FedplanError, JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.roles import private_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
@@ -25,7 +26,7 @@ from fedplan.wire.messages import EVALUATION_PLAN
 _log = logging.getLogger("fedplan.client")
 
 
-class Job:
+class Job(Observed):
     """Represents a single training cycle done by the client. `Syft.new_job` makes one.
 
     ::
@@ -35,6 +36,8 @@ class Job:
         training = job.train("training_plan", data=loader)
         model = await training.wait()
         await job.report(await job.model.create_serialized_diff_from_model(model))
+
+    Events: `accepted` (an `Accepted`), `rejected` (a `Rejected`), `error` (the exception).
 
     Attributes:
         plans: the cycle's Plans, by name.
@@ -72,9 +75,9 @@ class Job:
         self._private = private
         self._training: PlanTrainer | None = None  # the cycle's last one
         self._evaluation: Mapping[str, MetricMean] = {}  # of the cycle's model
-        self._tells = False  # whether the grid takes a summary
         self._model: SyftModel | None = None
-        self._request_key: str | None = None
+        self._place: Place | None = None
+        self._reported = False  # in this place
         self._cycles = 0  # that it was accepted into
         self._events = Events("accepted", "rejected", "error")
 
@@ -94,25 +97,6 @@ class Job:
             raise JobStateError("the job is in no cycle: await start(), and see whether the grid accepts it")
         return self._model
 
-    @overload
-    def on(self, event: str, handler: H) -> H: ...
-    @overload
-    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
-    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
-        """Registers an event handler; without a handler it gives a decorator.
-
-        Events: `accepted` (an `Accepted`), `rejected` (a `Rejected`), `error` (the exception). `start` waits
-        for the handlers, and raises what they raise.
-
-        Args:
-            event: name of the event.
-            handler: plain or coroutine function, which takes the payload or nothing.
-
-        Raises:
-            UnknownEventError: there is no such event. (The reference ignores it.)
-        """
-        return self._events.on(event) if handler is None else self._events.on(event, handler)
-
     async def start(self) -> None:
         """Starts the job.
 
@@ -124,7 +108,8 @@ class Job:
         cycle.)
 
         When something goes wrong it fires `error` and returns. Differs from the reference: what nobody
-        listens to is raised, an error as it is, a rejection as CycleRejectedError.
+        listens to is raised, an error as it is, a rejection as CycleRejectedError. A place in the cycle is
+        given back when the download fails, or a handler of `accepted`; see `decline`.
 
         Raises:
             FedplanError: no handler is registered for `error`.
@@ -138,7 +123,8 @@ class Job:
             await self._events.emit("error", error)
             return
         if isinstance(answer, Accepted):
-            await self._events.emit("accepted", answer)
+            async with given_back(self.decline):
+                await self._events.emit("accepted", answer)
         elif self._events["rejected"]:
             await self._events.emit("rejected", answer)
         else:
@@ -152,22 +138,51 @@ class Job:
     request_blocking = blocking_twin(request)
 
     async def _request(self) -> Accepted | Rejected:
-        self._model, self._request_key, self.plans, self.protocols = None, None, {}, {}
-        self._training, self._evaluation = None, {}
+        self._leave()
         await asyncio.to_thread(self._private.open)  # before a place is taken that could not be used
         name, version = self.model_name, self.model_version
         worker_id, answer = await self._joining.ask()
         if isinstance(answer, Rejected):
             _log.info("rejected from the cycle of '%s' %s, timeout: %s s", name, version, answer.timeout)
             return answer
-        found = await download(self._grid, worker_id, answer, self._limits)
-        self.plans, self.protocols = dict(found.plans), dict(found.protocols)
-        self.client_config = answer.client_config
-        self._model = self._private.fill(found.model, private_tensors(self.plans.values()))
-        self._request_key, self.cycle, self._tells = answer.request_key, answer.cycle, bool(answer.summary)
-        self._cycles += 1
+        self._place = Place.of(worker_id, answer)
+        async with given_back(self.decline):
+            await self._enter(self._place, answer.client_config)
         _log.info("accepted into a cycle of '%s' %s with the Plans %s", name, version, list(self.plans))
         return Accepted(self.model, self.client_config)
+
+    async def _enter(self, place: Place, client_config: dict[str, Any]) -> None:
+        """Downloads what the cycle consists of."""
+        found = await download(self._grid, place, self._limits)
+        self.plans, self.protocols = dict(found.plans), dict(found.protocols)
+        self.client_config, self.cycle = client_config, place.cycle
+        self._model = self._private.fill(found.model, private_tensors(self.plans.values()))
+        self._cycles += 1
+
+    def _leave(self) -> None:
+        self._place, self._reported, self._model, self.plans, self.protocols = None, False, None, {}, {}
+        self._training, self._evaluation = None, {}
+
+    async def decline(self, reason: str | None = None) -> None:
+        """Gives the job's place in the cycle back, so that others may have it and the cycle does not wait.
+
+        The job is in no cycle afterwards; `start` asks for a place again. Without a place, or after its
+        report, nothing happens. A grid that does not know this call waits until the place lapses.
+
+        Args:
+            reason: told to the grid, if given: its first 200 characters.
+
+        Raises:
+            GridConnectionError: the grid could not be reached.
+            GridResponseError: the grid is overloaded.
+        """
+        place = self._place
+        if place is not None and not self._reported:
+            self._leave()
+            short = None if reason is None else str(reason)[:200]
+            await self._grid.decline(place.worker_id, place.request_key, short)
+
+    decline_blocking = blocking_twin(decline)
 
     async def report(
         self, diff: bytes, trained: SyftModel | None = None, *, summary: Summary | None = None
@@ -198,14 +213,15 @@ class Job:
                 f"a report is the bytes of a diff, and this is a {type(diff).__name__}: report what "
                 "`await job.model.create_serialized_diff_from_model(trained)` gives"
             )
-        if self.worker_id is None or self._request_key is None:
+        place = self._place
+        if place is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
         await self._keep(trained)
         taken = False
         try:
-            report = with_summary(bytes(diff), self._told(summary)) if self._tells else bytes(diff)
-            await self._grid.report(self.worker_id, self._request_key, report)
-            taken = True
+            report = with_summary(bytes(diff), self._told(summary)) if place.summary else bytes(diff)
+            await self._grid.report(place.worker_id, place.request_key, report)
+            taken = self._reported = True
         finally:
             self._private.settle(taken)
         _log.info("reported a diff of %d bytes for '%s' %s", len(diff), self.model_name, self.model_version)
@@ -377,12 +393,3 @@ class Job:
             known = ", ".join(f"'{plan}'" for plan in self.plans) or "none"
             raise JobStateError(f"the cycle has no Plan '{name}'; its Plans are: {known}")
         return self.plans[name]
-
-
-def rejection(name: str, version: str, rejected: Rejected) -> CycleRejectedError:
-    """The error for a rejection that nobody handles."""
-    again = "it takes no more workers" if rejected.timeout is None else f"ask again in {rejected.timeout:g} s"
-    return CycleRejectedError(
-        f"the grid did not take the worker into a cycle of '{name}' {version}: {again}",
-        timeout=rejected.timeout,
-    )

@@ -17,6 +17,7 @@ from fedplan.client.device import Device, usable_device
 from fedplan.client.events import BatchEnd, Handler
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
+from fedplan.client.place import given_back
 from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
 from fedplan.client.transport import AWAY_SECONDS, passes
@@ -93,6 +94,8 @@ async def participate_async(
 
         result = fedplan.participate("wss://grid.example", "mnist", "1.0.0", images, labels, wait=True)
         print(result.cycles, result.losses[-1])
+
+    A place in a cycle that an error keeps from being used is given back; see `Job.decline`.
 
     It returns when its last report is taken. The grid averages the reports afterwards, when it has as many as
     the cycle needs; a model owner waits for that with `ModelCentricFLClient.wait`.
@@ -175,31 +178,32 @@ async def participate_async(
                     if result.cycles == 0:
                         raise
                     break
-                reports.agree(job.client_config)
-                if EVALUATION_PLAN in job.plans:
-                    await job.evaluate(
-                        data=evaluation_data,
-                        target=evaluation_target,
+                async with given_back(job.decline):
+                    reports.agree(job.client_config)
+                    if EVALUATION_PLAN in job.plans:
+                        await job.evaluate(
+                            data=evaluation_data,
+                            target=evaluation_target,
+                            batch_size=batch_size,
+                            seed=seed,
+                            device=place,
+                        )
+                    training = job.train(
+                        plan,
+                        inputs=inputs,
+                        outputs=outputs,
+                        data=data,
+                        target=target,
+                        epochs=epochs,
                         batch_size=batch_size,
+                        steps_per_epoch=steps_per_epoch,
+                        events=events,
                         seed=seed,
                         device=place,
                     )
-                training = job.train(
-                    plan,
-                    inputs=inputs,
-                    outputs=outputs,
-                    data=data,
-                    target=target,
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    steps_per_epoch=steps_per_epoch,
-                    events=events,
-                    seed=seed,
-                    device=place,
-                )
-                training.on("batch_end", result.add)
-                bars.follow(training, result.cycles + 1)
-                await _report(job, reports, await training.wait(), patience, result)
+                    training.on("batch_end", result.add)
+                    bars.follow(training, result.cycles + 1)
+                    await _report(job, reports, await training.wait(), patience, result)
     return result
 
 

@@ -4,8 +4,8 @@ import asyncio
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -22,8 +22,8 @@ from fedplan.client.events import (
     EpochEnd,
     EpochStart,
     Events,
-    H,
     Handler,
+    Observed,
     TrainingEnd,
     TrainingStart,
     TrainingStop,
@@ -39,7 +39,7 @@ from fedplan.plan.roles import private_tensors
 from fedplan.wire import Summary
 
 
-class PlanTrainer:
+class PlanTrainer(Observed):
     """Contains the training loop. `Job.train` makes one and starts it.
 
     The Plan runs in the event loop's own thread: handing a batch to another thread costs more than a small
@@ -55,6 +55,8 @@ class PlanTrainer:
     - `current_model` is never None: before the first batch it equals `original_model`.
     - `stop` works without a running training too, and returns at once.
     - `start` raises while the training runs, and `resume` when it is not stopped.
+
+    Events: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`, `batch_end`.
 
     Attributes:
         original_model: the model before training.
@@ -197,25 +199,6 @@ class PlanTrainer:
         Read it in the event loop, where no batch is under way; another thread might see half of an update.
         """
         return SyftModel(copied(self._step.params))
-
-    @overload
-    def on(self, event: str, handler: H) -> H: ...
-    @overload
-    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
-    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
-        """Registers an event handler; without a handler it gives a decorator.
-
-        Events: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`, `batch_end`. The training
-        waits for its handlers; see `Events` for what they are given.
-
-        Args:
-            event: name of the event.
-            handler: plain or coroutine function, which takes the payload or nothing.
-
-        Raises:
-            UnknownEventError: there is no such event.
-        """
-        return self._events.on(event) if handler is None else self._events.on(event, handler)
 
     async def start(self, resume: bool = False) -> None:
         """Trains, and returns when the training has ended or was stopped. Cancelling it stops the training.
