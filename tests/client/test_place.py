@@ -1,14 +1,23 @@
 """A worker that does not train gives its place back, over real sockets; the real grid's cycle completes."""
 
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fedplan.client import ModelCentricFLClient, Retry, Syft, participate_async
-from fedplan.errors import GridConnectionError, JobStateError, WireError
+from fedplan.client import Job, ModelCentricFLClient, Retry, Syft, participate_async
+from fedplan.errors import (
+    ConfigError,
+    CycleDeclinedError,
+    GridConnectionError,
+    JobStateError,
+    PlanLimitError,
+    WireError,
+)
 from fedplan.grid import Settings, create_app
+from fedplan.plan import Limits
 from tests.client.small_grid import SmallGrid, serve
 from tests.client.training_cases import make_data, make_module, make_plan
 
@@ -117,6 +126,68 @@ async def test_a_training_that_fails_gives_the_place_back(round: Round) -> None:
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         await round.take_part(events={"batch_end": fail})
+    await round.completes()
+
+
+# Consent
+
+
+async def refuses(job: Job) -> str:
+    return f"{list(job.plans)} of {job.client_config['name']}: no"
+
+
+@pytest.mark.parametrize(
+    ("accept", "reason"),
+    [(lambda job: False, "no reason"), (lambda job: "mine", "mine"), (refuses, "of .*: no")],
+)
+async def test_a_worker_that_does_not_accept_gives_the_place_back(
+    round: Round, accept: Any, reason: str
+) -> None:
+    batches: list[object] = []
+    with pytest.raises(CycleDeclinedError, match=reason) as refused:
+        await round.take_part(accept=accept, events={"batch_start": batches.append})
+    assert batches == []
+    assert re.search(reason, refused.value.reason)
+    await round.completes()
+
+
+@pytest.mark.parametrize("answer", [None, 1, b"y"])
+async def test_what_is_no_answer_is_no_consent(round: Round, answer: Any) -> None:
+    with pytest.raises(ConfigError, match="True, False or a reason"):
+        await round.take_part(accept=lambda job: answer)
+    await round.completes()
+
+
+async def test_an_accept_that_fails_gives_the_place_back(round: Round) -> None:
+    async def accept(job: Job) -> bool:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError):
+        await round.take_part(accept=accept)
+    await round.completes()
+
+
+async def test_who_accepts_trains_and_has_seen_what_runs(round: Round) -> None:
+    seen: list[Job] = []
+
+    async def accept(job: Job) -> bool:
+        seen.append(job)
+        return list(job.plans) == ["training_plan"] and job.cycle == 1
+
+    await round.take_part(accept=accept)
+    assert len(seen) == 1
+    await round.owner.wait_async(round.name, "1.0", finished=True, timeout=30)
+
+
+async def test_what_can_not_be_asked_is_refused_before_the_grid_is_asked(grid: SmallGrid) -> None:
+    with pytest.raises(ConfigError, match="takes a Job"):
+        await participate_async(grid.url, "m", "1.0", IMAGES, LABELS, accept=True)  # type: ignore[arg-type]
+    assert grid.requests == []
+
+
+async def test_a_plan_over_the_limits_gives_the_place_back(round: Round) -> None:
+    with pytest.raises(PlanLimitError):
+        await round.take_part(limits=Limits(max_bytes=100))
     await round.completes()
 
 

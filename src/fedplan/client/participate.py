@@ -12,6 +12,7 @@ from typing import Any
 from fedplan.client.batches import check_data
 from fedplan.client.blocking import blocking_twin
 from fedplan.client.compression import DiffCompressor, negotiate
+from fedplan.client.consent import Accept, check_accept, obtain_consent
 from fedplan.client.counts import positive_integer
 from fedplan.client.device import Device, usable_device
 from fedplan.client.events import BatchEnd, Handler
@@ -22,7 +23,8 @@ from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
 from fedplan.client.transport import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
-from fedplan.plan import PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan import Limits, PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
@@ -67,6 +69,8 @@ async def participate_async(
     target: Any = None,
     *,
     auth_token: str | None = None,
+    accept: Accept | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     plan: str = "training_plan",
     cycles: int | None = 1,
     wait: bool | float = False,
@@ -107,6 +111,10 @@ async def participate_async(
         data: training data; see `Job.train`. A DataLoader goes on from cycle to cycle.
         target: training targets; None with a DataLoader.
         auth_token: the token that the model's authentication asks for.
+        accept: asked in each cycle before anything runs, with the `Job`, whose `plans`, `model` and
+            `client_config` say what would: True lets it run; False, or a reason (a str), gives the place in
+            the cycle back. It may be a coroutine function. By default everything within the limits runs.
+        limits: memory and work that a Plan may use; one that would use more does not run; see `Syft`.
         plan: name of the training Plan.
         cycles: how many cycles to train in; None for as many as the model has.
         wait: what to do when the grid says "not now": False gives up, True asks again when the grid says,
@@ -142,6 +150,7 @@ async def participate_async(
         grid took the worker no more.
 
     Raises:
+        CycleDeclinedError: `accept` refused.
         CycleRejectedError: not a single cycle could be joined.
         DataError: there is nothing to train on, or data and target cannot be used together; this is said
             before the grid is asked for anything.
@@ -154,6 +163,7 @@ async def participate_async(
         GridResponseError: the grid refused something, such as a report.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
+    check_accept(accept)
     check_data(data, target)  # before a place in the cycle is taken with it
     if evaluation_data is None:
         evaluation_data, evaluation_target = data, target
@@ -167,7 +177,7 @@ async def participate_async(
         if count is not None:
             positive_integer(count, name)
     result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
-    async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app) as syft:
+    async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app, limits=limits) as syft:
         # one for all cycles: it stays one worker
         job = syft.new_job(model_name, model_version, auth_token, state=state)
         with contextlib.closing(job), TrainingProgress(progress) as bars:
@@ -178,7 +188,8 @@ async def participate_async(
                     if result.cycles == 0:
                         raise
                     break
-                async with given_back(job.decline):
+                async with given_back(job.decline, asyncio.CancelledError):
+                    await obtain_consent(accept, job)
                     reports.agree(job.client_config)
                     if EVALUATION_PLAN in job.plans:
                         await job.evaluate(

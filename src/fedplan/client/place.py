@@ -49,17 +49,21 @@ class Place(BaseModel):
 
 
 @contextlib.asynccontextmanager
-async def given_back(decline: Callable[[str], Awaitable[None]]) -> AsyncIterator[None]:
+async def given_back(
+    decline: Callable[[str], Awaitable[None]], *errors: type[BaseException]
+) -> AsyncIterator[None]:
     """Gives a place back that an error of the block keeps from being used. The error goes on.
 
     The grid is told what kind of error it was, not its text, which may tell of the data.
 
     Args:
         decline: gives the place back, for a reason.
+        errors: which errors give it back besides every `Exception`.
     """
+    causes: tuple[type[BaseException], ...] = (Exception, *errors)
     try:
         yield
-    except Exception as error:
+    except causes as error:
         reason = error.reason if isinstance(error, CycleDeclinedError) else type(error).__name__
         try:
             async with asyncio.timeout(_GIVE_BACK_SECONDS):
