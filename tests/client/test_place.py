@@ -1,7 +1,10 @@
 """A worker that does not train gives its place back, over real sockets; the real grid's cycle completes."""
 
+import asyncio
 import logging
 import re
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,6 +130,29 @@ async def test_a_training_that_fails_gives_the_place_back(round: Round) -> None:
     with pytest.raises(ZeroDivisionError, match="mine"):
         await round.take_part(events={"batch_end": fail})
     await round.completes()
+
+
+async def test_the_cycle_does_not_wait_for_a_worker_that_is_gone(url: str) -> None:
+    gone = f"""
+import asyncio, os, sys
+from fedplan.client import Syft
+
+async def run():
+    job = Syft("{url}").new_job("gone", "1.0")
+    await job.start()
+    os.kill(os.getpid(), 9)
+
+asyncio.run(run())
+"""
+    round = Round(url, "gone")
+    await round.host(place_timeout=2.0)
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", gone)
+    assert await killed.wait() == -signal.SIGKILL
+    assert await round.accepted() == 1
+    await round.take_part()
+    model = await round.owner.wait_async(round.name, "1.0", finished=True, timeout=30)
+    assert model.checkpoints[0].number == 2
+    await round.owner.aclose()
 
 
 # Consent

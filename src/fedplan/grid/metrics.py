@@ -10,7 +10,7 @@ class Metrics:
         requests: answered requests, by call, transport (http, ws) and outcome (an HTTP status).
         seconds: how long answers took, by call.
         reports: reports, by outcome (accepted, refused).
-        vacated: places of workers that went without a report, by how (declined).
+        vacated: places of workers that went without a report, by how (declined, lapsed).
         cycles: ended cycles, by outcome (done, failed), and extensions (extended).
         withheld: cycle requests of clients that cannot train the model, by client.
         closing_seconds: how long the averaging of a cycle took.

@@ -194,6 +194,29 @@ async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | N
     return read_cycle(row)
 
 
+async def first_silent(db: Db, cycle_id: int) -> float | None:
+    """When the first of those workers took its place that hold one and have not reported."""
+    taken: float | None = await db.scalar(
+        select(func.min(assignments.c.accepted_at)).where(assignments.c.cycle_id == cycle_id, _SILENT)
+    )
+    return taken
+
+
+async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[int, Cycle] | None:
+    """Takes the places of the workers that took them by a time and have not reported.
+
+    Returns:
+        How many, and the cycle as it is then; None when it takes no reports any more.
+    """
+    cycle = await get_cycle(db, cycle_id, lock=True)
+    if not cycle.is_open:
+        return None
+    gone = and_(assignments.c.cycle_id == cycle_id, assignments.c.accepted_at <= taken_by, _SILENT)
+    places = (await db.execute(update(assignments).where(gone).values(released=True))).rowcount
+    row = (await db.execute(_VACATE, {"which": cycle_id, "places": places})).mappings().one()
+    return places, read_cycle(row)
+
+
 async def release_places(db: Db, cycle_id: int) -> None:
     """Takes the places of the workers that have not reported."""
     silent = and_(assignments.c.cycle_id == cycle_id, assignments.c.reported_at.is_(None))
