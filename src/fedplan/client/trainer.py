@@ -29,6 +29,7 @@ from fedplan.client.events import (
     TrainingStop,
 )
 from fedplan.client.model import SyftModel
+from fedplan.client.place import Place, check_cycle
 from fedplan.client.plain import plain_config
 from fedplan.client.specs import complete_inputs, complete_outputs
 from fedplan.client.step import TrainingStep, copied
@@ -89,6 +90,7 @@ class PlanTrainer(Observed):
         seed: int | None = None,
         cycle: int | None = None,
         device: Device = None,
+        place: Place | None = None,
     ) -> None:
         """Makes a trainer, which does not run yet.
 
@@ -112,6 +114,7 @@ class PlanTrainer(Observed):
                 and for the random inputs, which are those of cycle 0 without.
             device: where the Plan runs, such as ``"cuda"``; the CPU by default. Data is moved there batch by
                 batch; models and checkpoints are on the CPU.
+            place: the worker's place in a cycle, which checkpoints note.
 
         Raises:
             ConfigError: specs, a key of the client config, the batch size, the seed or the cycle are missing
@@ -138,7 +141,7 @@ class PlanTrainer(Observed):
         self._events.on_each(events or {})
         self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less
         self._private = model.private or private_tensors([plan])
-        self._device = usable_device(device)
+        self._device, self._place = usable_device(device), place
         self._start = RandomState(RandomStream() if seed is None else RandomStream(seed), cycle, 0)
         self._run = BackgroundRun()
         self._epochs: Epochs
@@ -293,6 +296,7 @@ class PlanTrainer(Observed):
             random_state=self._step.random_state,
             private_state={place: self.original_model.params[place].clone() for place in self._private},
             measurements=self._step.measurements.copy() if self._step.measurements.steps else None,
+            place=self._place,
         )
 
     def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
@@ -305,10 +309,11 @@ class PlanTrainer(Observed):
 
         Raises:
             JobStateError: the training is running.
-            CheckpointError: the checkpoint is not of this model and Plan.
+            CheckpointError: the checkpoint is not of this model, Plan and cycle.
         """
         self._run.check_idle()
         check_checkpoint(checkpoint)
+        check_cycle(self._place, checkpoint.place)
         try:
             self.original_model.check_fit(checkpoint.current_model.params, "the checkpoint's parameters")
             self.epochs = checkpoint.epochs
