@@ -32,6 +32,10 @@ _log = logging.getLogger("fedplan.client")
 _REFUSALS = 2
 """Reports in succession that may be refused. One that is late says nothing; more speak of a wrong diff."""
 
+_CLOSING_SECONDS = 60.0
+"""For how long after the time that the grid names a worker asks for its next cycle that was not told to wait:
+the cycle before is being averaged."""
+
 _SHORTEST_WAIT = 0.5
 """Seconds between two requests, even if the grid names less."""
 
@@ -118,7 +122,8 @@ async def participate_async(
         plan: name of the training Plan.
         cycles: how many cycles to train in; None for as many as the model has.
         wait: what to do when the grid says "not now": False gives up, True asks again when the grid says,
-            as often as it takes, a number does so for that many seconds of waiting in all. A worker that
+            as often as it takes, a number does so for that many seconds of waiting in all. Between its own
+            `cycles` a worker always waits: with False as long as the grid says first, and a minute. One that
             waits also goes on when its report was refused or lost, unless it is the third in succession; and
             when a grid that had answered its requests is away, it asks again for five minutes.
         progress: show a progress bar; by default when there is a terminal.
@@ -237,6 +242,7 @@ async def _enter_cycle(job: Job, patience: "_Patience", bars: TrainingProgress) 
                 raise
         else:
             patience.answered()
+            patience.joined()
             return
         bars.wait(seconds)
         await asyncio.sleep(seconds)
@@ -296,7 +302,8 @@ class _Patience:
     """How long a worker goes on."""
 
     def __init__(self, wait: bool | float) -> None:
-        self._left = float("inf") if wait is True else float(wait)
+        self._left = self._first_left = float("inf") if wait is True else float(wait)
+        self._between = False  # its own cycles: after a report, until the grid has answered
         self._forgiven = self._most_forgiven = _REFUSALS if wait else 0
         self._away: Iterator[float] = iter(())
 
@@ -306,8 +313,14 @@ class _Patience:
         return self._forgiven >= 0
 
     def renew(self) -> None:
-        """A report was taken: earlier refusals are forgotten."""
+        """A report was taken: earlier refusals are forgotten, and the next cycle is waited for."""
         self._forgiven = self._most_forgiven
+        self._between = self._first_left == 0
+
+    def joined(self) -> None:
+        """The worker is in a cycle: what was left of the wait for it is over."""
+        if self._first_left == 0:
+            self._between, self._left = False, 0.0
 
     def answered(self) -> None:
         """The grid is there: if it goes away, it is waited for. One that never was may have another URL."""
@@ -322,7 +335,10 @@ class _Patience:
 
     def wait(self, rejected: CycleRejectedError) -> float | None:
         """Seconds until the next request after a rejection; None when there is to be none."""
-        return self._take(None if rejected.timeout is None else max(_SHORTEST_WAIT, rejected.timeout))
+        seconds = None if rejected.timeout is None else max(_SHORTEST_WAIT, rejected.timeout)
+        if self._between and seconds is not None:
+            self._between, self._left = False, seconds + _CLOSING_SECONDS
+        return self._take(seconds)
 
     def _take(self, seconds: float | None) -> float | None:
         """What the patience has left of a wait."""
