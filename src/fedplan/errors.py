@@ -24,6 +24,7 @@
     │   ├── PrivateStateError       a worker's private tensors that cannot be read, kept or used
     │   ├── ModelMismatchError      parameters whose number or shapes are not the model's
     │   ├── CycleRejectedError      the grid did not take the worker into a cycle
+    │   ├── CycleDeclinedError      the worker did not accept what the cycle would run on its data
     │   ├── CycleFailedError        a cycle that the model owner waits for made no checkpoint
     │   ├── WaitTimeoutError        what the model owner waits for was not there in time
     │   ├── GridConnectionError     the grid could not be reached, or the connection broke
@@ -185,6 +186,18 @@ class CycleRejectedError(WorkerError):
 
     def __init__(self, message: str, *, timeout: float | None = None) -> None:
         self.timeout = timeout
+        super().__init__(message)
+
+
+class CycleDeclinedError(WorkerError):
+    """The worker did not accept what the cycle would run on its data.
+
+    Attributes:
+        reason: why.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        self.reason = reason
         super().__init__(message)
 
 

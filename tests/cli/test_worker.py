@@ -1,6 +1,12 @@
-"""`fedplan worker --state` and `--device`, against a real grid in a process of its own."""
+"""Options of `fedplan worker`, against a real grid in a process of its own."""
 
 import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +14,7 @@ import torch
 from torch import nn
 
 from fedplan.plan import training_plan
-from tests.cli.conftest import Invoke, Project, write_configs
+from tests.cli.conftest import ENVIRONMENT, Invoke, Project, write_configs
 
 
 @pytest.fixture
@@ -49,3 +55,92 @@ def test_a_device_that_is_not_there_is_an_error_of_one_line(
     result = fedplan("worker", *personal, "--device", "cuda:99")
     assert result.exit_code == 1
     assert "there is no training on the device 'cuda:99' here" in result.stderr
+
+
+def test_another_machine_is_reached_in_plain_text_only_where_that_is_allowed(
+    fedplan: Invoke, grid_url: str, personal: tuple[object, ...]
+) -> None:
+    elsewhere = grid_url.replace("127.0.0.1", "0.0.0.0")  # leads here, but is no name of this machine
+    worker = ("worker", "--url", elsewhere, *personal[2:], "--cycles", 1)
+    refused = fedplan(*worker)
+    assert refused.exit_code == 1
+    assert "--allow-plain-text" in refused.stderr.replace("\n", " ")
+    taken = fedplan(*worker, "--allow-plain-text")
+    assert taken.exit_code == 0, taken.output
+    assert "1 cycles" in taken.stdout
+
+
+# --review
+
+QUESTION = b"Run 'training_plan' on your data, and report what it changed? [y/N]:"
+
+
+def reviewed(personal: tuple[object, ...], answer: bytes | None) -> tuple[int, str, str]:
+    """Exit code, stdout and what a terminal shows of a worker whose Plan a person reviews; None is Ctrl-C."""
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "fedplan.cli", "worker", *map(str, personal), "--cycles", "2", "--review"],
+        stdin=end, stdout=subprocess.PIPE, stderr=end, text=True, env=ENVIRONMENT,
+    ) as process:  # fmt: skip
+        os.close(end)
+        shown = b""
+        while QUESTION not in shown:
+            shown += read(terminal)
+        if answer is None:
+            process.send_signal(signal.SIGINT)
+        else:
+            os.write(terminal, answer)
+        while more := read(terminal):
+            shown += more
+        output, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    return process.returncode, output, shown.decode()
+
+
+def read(terminal: int) -> bytes:
+    """What a terminal shows next; nothing when nobody has it open any more."""
+    ready, _, _ = select.select([terminal], [], [], 60)
+    assert ready, "nothing more is shown"
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how a terminal ends on Linux
+        return b""
+
+
+def accepted(fedplan: Invoke, grid_url: str, personal: tuple[object, ...]) -> int:
+    """How many workers are in the model's cycle."""
+    status = fedplan("status", "--url", grid_url, "--model", personal[3], "--json")
+    return json.loads(status.stdout)["models"][0]["cycle"]["accepted"]
+
+
+def test_a_person_who_reviews_the_plan_sees_all_of_it_once_and_lets_it_run(
+    grid_url: str, personal: tuple[object, ...], fedplan: Invoke, tmp_path: Path
+) -> None:
+    code, output, shown = reviewed(personal, b"y\n")
+    assert code == 0, shown
+    assert output.startswith("2 cycles")
+    assert shown.count(QUESTION.decode()) == 1
+    listing = fedplan("plan", "show", tmp_path / "plan.pb", "--batch", 8).stdout
+    operations = listing[listing.index("operations\n") : listing.index("One run")].split()
+    assert len(operations) > 20
+    assert set(operations) <= set(shown.split())
+
+
+def test_a_person_who_says_no_trains_nothing_and_the_place_is_free(
+    grid_url: str, personal: tuple[object, ...], fedplan: Invoke
+) -> None:
+    for answer, ends, why in ((b"n\n", 1, "said no"), (b"\n", 1, "said no"), (None, 130, "")):
+        code, output, shown = reviewed(personal, answer)
+        assert (code, output) == (ends, "")
+        assert why in shown
+        assert accepted(fedplan, grid_url, personal) == 0
+
+
+def test_without_a_terminal_there_is_nobody_to_ask(
+    grid_url: str, personal: tuple[object, ...], fedplan: Invoke
+) -> None:
+    result = fedplan("worker", *personal, "--review")
+    assert result.exit_code == 1
+    assert "no terminal" in result.stderr
+    assert "participate(accept=…)" in result.stderr
+    assert accepted(fedplan, grid_url, personal) == 0

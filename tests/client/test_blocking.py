@@ -44,7 +44,7 @@ def test_a_twin_takes_the_same_arguments_and_is_named_by_the_rule() -> None:
 
 
 def test_twins_of_methods_are_methods() -> None:
-    assert Job.start_blocking.__qualname__ == "Job.start_blocking"
+    assert Job.report_blocking.__qualname__ == "Job.report_blocking"
     assert ModelCentricFLClient.retrieve_model.__qualname__ == "ModelCentricFLClient.retrieve_model"
     assert participate.__name__ == "participate"
     assert inspect.signature(participate) == inspect.signature(participate_async)

@@ -109,6 +109,41 @@ def test_a_worker_that_waits_for_some_seconds_gives_up_then(grid: SmallGrid) -> 
     assert len(grid.asked("cycle-request")) == 2  # once more when the patience ends
 
 
+def accepted_once(grid: SmallGrid, *later: Any) -> None:
+    """The first request is accepted, and the next ones are answered so."""
+    grid.answer("cycle-request", lambda data: grid.usual("cycle-request", data), *later)
+
+
+def test_between_its_own_cycles_a_worker_waits_without_being_told(grid: SmallGrid) -> None:
+    accepted_once(grid, LATER, LATER, {"status": "rejected", "timeout": 0.7})
+    assert take_part(grid, cycles=2).cycles == 2
+    assert len(grid.asked("cycle-request")) == 5
+
+
+def test_it_does_not_wait_for_its_next_cycle_for_ever(
+    grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(participating, "_CLOSING_SECONDS", 0.2)
+    accepted_once(grid, *[{"status": "rejected", "timeout": 0.6}] * 9)
+    began = time.monotonic()
+    assert take_part(grid, cycles=2).cycles == 1
+    assert 0.8 <= time.monotonic() - began < 5
+    assert len(grid.asked("cycle-request")) == 4  # after 0.6 s, and when 0.2 s more are over
+
+
+def test_each_cycle_is_waited_for_anew(grid: SmallGrid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(participating, "_CLOSING_SECONDS", 0.2)
+    for _ in range(3):
+        accepted_once(grid, {"status": "rejected", "timeout": 0.6})
+    assert take_part(grid, cycles=4).cycles == 4
+
+
+def test_a_model_that_is_finished_is_not_waited_for(grid: SmallGrid) -> None:
+    accepted_once(grid, REJECTED)
+    assert take_part(grid, cycles=2).cycles == 1
+    assert len(grid.asked("cycle-request")) == 2
+
+
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(participating, "AWAY_SECONDS", (0.01, 0.01, 0.01))

@@ -132,6 +132,16 @@ def test_a_finished_model_rejects_for_good(url: str, owner: ModelCentricFLClient
     assert error.value.timeout is None
 
 
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_a_worker_trains_in_as_many_cycles_as_it_wants_without_being_told_to_wait(
+    url: str, owner: ModelCentricFLClient, scheme: str
+) -> None:
+    host(owner, f"three {scheme}")
+    result = participate(url.replace("http", scheme), f"three {scheme}", "1.0", IMAGES, LABELS, cycles=3)
+    assert result.cycles == 3
+    wait_for_checkpoint(owner, f"three {scheme}", 4)
+
+
 def test_the_grids_refusals_arrive_with_its_words(url: str, owner: ModelCentricFLClient) -> None:
     host(owner, "taken")
     with pytest.raises(GridResponseError) as taken:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fedplan.federation import Round, Stage, is_overdue, round_of, strategy_of
+from fedplan.federation import Round, Stage, gone_since, is_overdue, round_of, strategy_of
 from fedplan.federation.admission import (
     Asker,
     Refusal,
@@ -60,6 +60,12 @@ def ask(server, of=None, draw=0.0, now=NOW, **asker):
 def why(*args, **kwargs):
     rejection = ask(*args, **kwargs)
     return None if rejection is None else rejection.why
+
+
+def test_a_worker_is_gone_when_it_has_not_reported_for_the_place_timeout():
+    assert gone_since(config(place_timeout=60), NOW) == NOW - 60
+    assert gone_since(config(), NOW) == NOW - 86_400
+    assert gone_since(config(cycle_length=5), NOW) == NOW - 86_400
 
 
 class TestWhomACycleTakes:

@@ -32,11 +32,12 @@ def test_an_owners_own_keys_are_kept():
     assert client(momentum=0.9, layers=[1, 2]).extra == {"momentum": 0.9, "layers": [1, 2]}
 
 
-def test_an_empty_server_config_has_no_limits():
+def test_an_empty_server_config_has_no_limit_but_that_a_worker_is_gone_after_a_day():
     config = server()
 
     assert config.model_dump(exclude_none=True) == {
         "pool_selection": "random",
+        "place_timeout": 86_400.0,
         "iterative_plan": False,
         "weighting": "samples",
         "metrics": [],
@@ -52,6 +53,7 @@ def test_every_key_of_a_server_config_is_read():
         "num_cycles": 3,
         "do_not_reuse_workers_until_cycle": 0,
         "cycle_length": 28800,
+        "place_timeout": 3600,
         "min_diffs": 2,
         "max_diffs": 4,
         "minimum_upload_speed": 0.5,

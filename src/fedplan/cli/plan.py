@@ -38,7 +38,7 @@ def show(
     if as_json:
         print_json(listing)
     else:
-        typer.echo("\n".join(_lines(listing)))
+        typer.echo("\n".join(lines_of(listing)))
 
 
 @app.command("run")
@@ -115,7 +115,8 @@ def check(
         )
 
 
-def _lines(listing: "Listing") -> list[str]:
+def lines_of(listing: "Listing") -> list[str]:
+    """A listing for people."""
     operations = [(item["text"], _results(item)) for item in listing["operations"]]
     return [
         f"Plan '{listing['name']}', {len(operations)} operations, {in_bytes(listing['bytes'])}",

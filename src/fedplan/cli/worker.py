@@ -63,6 +63,13 @@ def worker(
             "--device", metavar="NAME", help="Where to train, such as cuda or mps; the CPU by default."
         ),
     ] = None,
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review",
+            help="Show the Plan, as `fedplan plan show` does, and ask before it runs on your data.",
+        ),
+    ] = False,
     token: Annotated[
         str | None,
         typer.Option(
@@ -80,7 +87,7 @@ def worker(
 
     The worker asks the grid for a cycle, trains with the Plan `training_plan`, and reports the difference
     that training made; then it waits for the next cycle, until the model is finished. It runs no code from
-    the grid: `fedplan plan show` shows all that a Plan does.
+    the grid: `--review` shows all that the Plan does, and asks before anything runs.
 
     With a ws:// or wss:// URL messages go over a WebSocket, else over HTTP. Other machines than this one
     need https:// or wss://.
@@ -94,8 +101,11 @@ def worker(
     """
     import numpy as np
 
+    from fedplan.cli.review import Review, check_terminal
     from fedplan.client import participate
 
+    if review:
+        check_terminal()
     x, y = read_arrays(data)
     order = np.random.default_rng(seed or 0).permutation(len(x))
     done = participate(
@@ -105,6 +115,7 @@ def worker(
         x[order],
         y[order],
         auth_token=token,
+        accept=Review("training_plan") if review else None,
         cycles=cycles,
         wait=True,
         steps_per_epoch=batches,

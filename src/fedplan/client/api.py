@@ -1,6 +1,7 @@
 """The calls that a grid answers, typed. How they travel is the transport's business."""
 
 import dataclasses
+import logging
 import re
 from collections.abc import Hashable, Mapping
 from typing import Any, Self, TypeVar
@@ -12,8 +13,9 @@ from fedplan.client.answers import grid_message
 from fedplan.client.counts import positive_seconds
 from fedplan.client.events import Rejected
 from fedplan.client.http import HttpTransport
+from fedplan.client.place import Place
 from fedplan.client.speed import ConnectionSpeed, measure_speed
-from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport
+from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport, passes
 from fedplan.client.url import GridUrl
 from fedplan.client.websocket import WebSocketTransport
 from fedplan.errors import ConfigError, GridResponseError
@@ -32,6 +34,7 @@ from fedplan.wire.messages import (
     StatusReply,
 )
 
+_log = logging.getLogger("fedplan.client")
 _R = TypeVar("_R", bound=pydantic.BaseModel)
 
 _M = TypeVar("_M", bound=messages.Request)
@@ -130,14 +133,14 @@ class GridApi:
             messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id, **query
         )
 
-    async def get_frozen(self, worker_id: str, cycle: CycleAccepted) -> bytes:
+    async def get_frozen(self, place: Place) -> bytes:
         """Downloads the frozen part of the cycle's model, unless it is here from an earlier cycle."""
         return await self._get_again(
             messages.GET_MODEL,
-            (cycle.model, cycle.version),
-            worker_id=worker_id,
-            request_key=cycle.request_key,
-            model_id=cycle.model_id,
+            (place.model, place.version),
+            worker_id=place.worker_id,
+            request_key=place.request_key,
+            model_id=place.model_id,
             part="frozen",
         )
 
@@ -180,6 +183,16 @@ class GridApi:
         text = pybase64.b64encode_as_string(diff)
         request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
         await self._post(messages.REPORT, request)
+
+    async def decline(self, worker_id: str, request_key: str, reason: str | None) -> None:
+        """Gives a place in a cycle back. It lapses by itself where the grid knows no such call."""
+        request = messages.DeclineRequest(worker_id=worker_id, request_key=request_key, reason=reason)
+        try:
+            await self._post(messages.DECLINE, request, idempotent=True)
+        except GridResponseError as error:
+            if passes(error):
+                raise
+            _log.debug("the place in the cycle is not given back, and lapses: %s", error)
 
     async def host_training(self, request: HostTrainingRequest) -> None:
         """Hosts a model with its Plans."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedplan.client.measurements import Measurements
 from fedplan.client.model import SyftModel
+from fedplan.client.place import Place
 from fedplan.client.private import part_from_json, part_to_json
 from fedplan.errors import CheckpointError, ConfigError, WireError
 from fedplan.plan import RandomStream
@@ -52,10 +53,11 @@ class RandomState:
 class PlanTrainerCheckpoint:
     """Stores a `PlanTrainer`'s state, to resume training from it.
 
-    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Five
+    Its JSON has the reference's keys, so a browser's checkpoint resumes here and the other way round. Six
     more keys are there when they are needed: ``optimizerStateBase64``, ``loaderState``, ``measurements``,
-    ``randomState`` and ``privateStateBase64``. The last two hold the seed of the training's random numbers,
-    and tensors that the worker keeps for itself, so keep a checkpoint where the data is.
+    ``place``, ``randomState`` and ``privateStateBase64``. The last three hold the key that opens the worker's
+    place in the cycle, the seed of the training's random numbers, and tensors that the worker keeps for
+    itself: keep a checkpoint where the data is, and show it to nobody.
 
     Attributes:
         epochs: total number of epochs.
@@ -71,6 +73,8 @@ class PlanTrainerCheckpoint:
         private_state: by their places in the model, the private tensors as they were when the training began;
             `current_model` has them as trained so far.
         measurements: what the training has measured so far, for its summary.
+        place: the worker's place in the cycle, with its request key; None outside of a cycle, and from a
+            browser. `Job.resume` comes back to it.
     """
 
     epochs: int
@@ -85,6 +89,7 @@ class PlanTrainerCheckpoint:
     random_state: RandomState | None = None
     private_state: Mapping[int, Tensor] = dataclasses.field(default_factory=dict)
     measurements: Measurements | None = None
+    place: Place | None = None
 
     async def to_json(self) -> dict[str, Any]:
         """The checkpoint as a plain object that `json.dumps` takes. `to_dict` is the plain form."""
@@ -109,6 +114,8 @@ class PlanTrainerCheckpoint:
             obj["randomState"] = self.random_state.to_dict()
         if self.measurements is not None:
             obj["measurements"] = self.measurements.to_dict()
+        if self.place is not None:
+            obj["place"] = self.place.to_dict()
         if self.private_state:
             obj["privateStateBase64"] = part_to_json(self.private_state)
         return obj
@@ -135,7 +142,7 @@ class PlanTrainerCheckpoint:
         optimizer_state = obj.get("optimizerStateBase64")
         random_state = _object(obj, "randomState")
         private_state = obj.get("privateStateBase64")
-        measurements = _object(obj, "measurements")
+        measurements, place = _object(obj, "measurements"), _object(obj, "place")
         return cls(
             epochs=_count(obj, "epochs"),
             steps_per_epoch=_count(obj, "stepsPerEpoch", optional=True),
@@ -151,6 +158,7 @@ class PlanTrainerCheckpoint:
             random_state=None if random_state is None else RandomState.from_dict(random_state),
             private_state={} if private_state is None else _private(private_state),
             measurements=None if measurements is None else Measurements.from_dict(measurements),
+            place=None if place is None else Place.from_dict(place),
         )
 
 

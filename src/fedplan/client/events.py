@@ -169,6 +169,30 @@ class Events:
                 await result
 
 
+class Observed:
+    """An object with events."""
+
+    _events: Events
+
+    @overload
+    def on(self, event: str, handler: H) -> H: ...
+    @overload
+    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
+    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
+        """Registers an event handler; without a handler it gives a decorator.
+
+        Whatever fires an event waits for its handlers, and raises what they raise; see `Events`.
+
+        Args:
+            event: name of the event.
+            handler: plain or coroutine function, which takes the payload or nothing.
+
+        Raises:
+            UnknownEventError: there is no such event. (The reference ignores it.)
+        """
+        return self._events.on(event) if handler is None else self._events.on(event, handler)
+
+
 def _taking_payload(handler: Handler) -> Handler:
     """The handler, or, where it takes no argument, one that drops the payload."""
     try:

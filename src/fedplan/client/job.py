@@ -3,29 +3,28 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedplan.client.api import GridApi
+from fedplan.client.attendance import Attendance
 from fedplan.client.blocking import blocking_twin, run_blocking
 from fedplan.client.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.device import Device
-from fedplan.client.events import Accepted, Events, H, Handler, Rejected
-from fedplan.client.joining import Joining, download
+from fedplan.client.events import Handler
 from fedplan.client.model import SyftModel
 from fedplan.client.private import PrivateState
 from fedplan.client.trainer import PlanTrainer
-from fedplan.errors import CycleRejectedError, FedplanError, JobStateError, WireError
+from fedplan.errors import JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
-from fedplan.plan.roles import private_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
-from fedplan.wire import MetricMean, Summary, schema, with_summary
+from fedplan.wire import MetricMean, Summary, with_summary
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
 
 
-class Job:
+class Job(Attendance):
     """Represents a single training cycle done by the client. `Syft.new_job` makes one.
 
     ::
@@ -35,6 +34,8 @@ class Job:
         training = job.train("training_plan", data=loader)
         model = await training.wait()
         await job.report(await job.model.create_serialized_diff_from_model(model))
+
+    Events: `accepted` (an `Accepted`), `rejected` (a `Rejected`), `error` (the exception).
 
     Attributes:
         plans: the cycle's Plans, by name.
@@ -59,115 +60,13 @@ class Job:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """See `Syft.new_job`."""
-        self.worker = worker
-        self.model_name = model_name
-        self.model_version = model_version
-        self.cycle: int | None = None
-        self.plans: dict[str, Plan] = {}
-        self.protocols: dict[str, schema.Protocol] = {}
-        self.client_config: dict[str, Any] = {}
-        self._grid = grid
-        self._joining = Joining(grid, model_name, model_version, auth_token)
-        self._limits = limits
-        self._private = private
+        super().__init__(worker, grid, model_name, model_version, auth_token, private=private, limits=limits)
         self._training: PlanTrainer | None = None  # the cycle's last one
         self._evaluation: Mapping[str, MetricMean] = {}  # of the cycle's model
-        self._tells = False  # whether the grid takes a summary
-        self._model: SyftModel | None = None
-        self._request_key: str | None = None
-        self._cycles = 0  # that it was accepted into
-        self._events = Events("accepted", "rejected", "error")
 
-    @property
-    def worker_id(self) -> str | None:
-        """What the grid calls this worker; None before `start`."""
-        return self._joining.worker_id
-
-    @property
-    def model(self) -> SyftModel:
-        """The cycle's model, before training.
-
-        Raises:
-            JobStateError: the grid has not accepted this job.
-        """
-        if self._model is None:
-            raise JobStateError("the job is in no cycle: await start(), and see whether the grid accepts it")
-        return self._model
-
-    @overload
-    def on(self, event: str, handler: H) -> H: ...
-    @overload
-    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
-    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
-        """Registers an event handler; without a handler it gives a decorator.
-
-        Events: `accepted` (an `Accepted`), `rejected` (a `Rejected`), `error` (the exception). `start` waits
-        for the handlers, and raises what they raise.
-
-        Args:
-            event: name of the event.
-            handler: plain or coroutine function, which takes the payload or nothing.
-
-        Raises:
-            UnknownEventError: there is no such event. (The reference ignores it.)
-        """
-        return self._events.on(event) if handler is None else self._events.on(event, handler)
-
-    async def start(self) -> None:
-        """Starts the job.
-
-        Authenticates for the FL model, measures the connection if the grid asks for it, asks to join the
-        cycle, and downloads the model, the Plans and the Protocols. Then it fires `accepted` or `rejected`.
-
-        A job that is started again, after a rejection or for the next cycle, asks as the same worker: it does
-        not authenticate and measure once more. (In the reference it does, and so could have two places in one
-        cycle.)
-
-        When something goes wrong it fires `error` and returns. Differs from the reference: what nobody
-        listens to is raised, an error as it is, a rejection as CycleRejectedError.
-
-        Raises:
-            FedplanError: no handler is registered for `error`.
-            CycleRejectedError: rejected, and no handler is registered for `rejected`.
-        """
-        try:
-            answer = await self._request()
-        except FedplanError as error:
-            if not self._events["error"]:
-                raise
-            await self._events.emit("error", error)
-            return
-        if isinstance(answer, Accepted):
-            await self._events.emit("accepted", answer)
-        elif self._events["rejected"]:
-            await self._events.emit("rejected", answer)
-        else:
-            raise rejection(self.model_name, self.model_version, answer)
-
-    async def request(self) -> None:
-        """Alias for `start`."""
-        await self.start()
-
-    start_blocking = blocking_twin(start)
-    request_blocking = blocking_twin(request)
-
-    async def _request(self) -> Accepted | Rejected:
-        self._model, self._request_key, self.plans, self.protocols = None, None, {}, {}
+    def _leave(self) -> None:
+        super()._leave()
         self._training, self._evaluation = None, {}
-        await asyncio.to_thread(self._private.open)  # before a place is taken that could not be used
-        name, version = self.model_name, self.model_version
-        worker_id, answer = await self._joining.ask()
-        if isinstance(answer, Rejected):
-            _log.info("rejected from the cycle of '%s' %s, timeout: %s s", name, version, answer.timeout)
-            return answer
-        found = await download(self._grid, worker_id, answer, self._limits)
-        self.plans, self.protocols = dict(found.plans), dict(found.protocols)
-        self.client_config = answer.client_config
-        self._model = self._private.fill(found.model, private_tensors(self.plans.values()))
-        self._request_key, self.cycle, self._tells = answer.request_key, answer.cycle, bool(answer.summary)
-        self._cycles += 1
-        _log.info("accepted into a cycle of '%s' %s with the Plans %s", name, version, list(self.plans))
-        return Accepted(self.model, self.client_config)
 
     async def report(
         self, diff: bytes, trained: SyftModel | None = None, *, summary: Summary | None = None
@@ -198,14 +97,15 @@ class Job:
                 f"a report is the bytes of a diff, and this is a {type(diff).__name__}: report what "
                 "`await job.model.create_serialized_diff_from_model(trained)` gives"
             )
-        if self.worker_id is None or self._request_key is None:
+        place = self._place
+        if place is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
         await self._keep(trained)
         taken = False
         try:
-            report = with_summary(bytes(diff), self._told(summary)) if self._tells else bytes(diff)
-            await self._grid.report(self.worker_id, self._request_key, report)
-            taken = True
+            report = with_summary(bytes(diff), self._told(summary)) if place.summary else bytes(diff)
+            await self._grid.report(place.worker_id, place.request_key, report)
+            taken = self._reported = True
         finally:
             self._private.settle(taken)
         _log.info("reported a diff of %d bytes for '%s' %s", len(diff), self.model_name, self.model_version)
@@ -282,7 +182,7 @@ class Job:
                 such device; or the Plan reads the number of the cycle, and the grid does not tell it.
             DataError: data and target cannot be used, or there is nothing to train on. What shows only in the
                 training reaches who waits for it.
-            CheckpointError: the checkpoint is not of this model and Plan.
+            CheckpointError: the checkpoint is not of this model, Plan and cycle.
             UnknownEventError: `events` holds a name that does not exist.
         """
         config, model, plan = self.client_config, self.model, self._plan(plan_name)
@@ -303,6 +203,7 @@ class Job:
             seed=seed,
             cycle=self._number_for(inputs or plan.input_specs or ()),
             device=device,
+            place=self._place,
         )
         trainer.begin(resume=checkpoint is not None)
         self._training = trainer
@@ -377,12 +278,3 @@ class Job:
             known = ", ".join(f"'{plan}'" for plan in self.plans) or "none"
             raise JobStateError(f"the cycle has no Plan '{name}'; its Plans are: {known}")
         return self.plans[name]
-
-
-def rejection(name: str, version: str, rejected: Rejected) -> CycleRejectedError:
-    """The error for a rejection that nobody handles."""
-    again = "it takes no more workers" if rejected.timeout is None else f"ask again in {rejected.timeout:g} s"
-    return CycleRejectedError(
-        f"the grid did not take the worker into a cycle of '{name}' {version}: {again}",
-        timeout=rejected.timeout,
-    )

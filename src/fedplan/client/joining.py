@@ -10,9 +10,10 @@ from fedplan.client.api import GridApi
 from fedplan.client.events import Rejected
 from fedplan.client.model import SyftModel
 from fedplan.client.parts import whole_model
+from fedplan.client.place import Place
 from fedplan.client.speed import ConnectionSpeed
 from fedplan.client.transport import passes
-from fedplan.errors import GridResponseError
+from fedplan.errors import CycleRejectedError, GridResponseError
 from fedplan.plan import Limits, Plan
 from fedplan.wire import schema
 from fedplan.wire.messages import CycleAccepted
@@ -77,25 +78,24 @@ class Downloaded:
     model: SyftModel
 
 
-async def download(grid: GridApi, worker_id: str, cycle: CycleAccepted, limits: Limits) -> Downloaded:
+async def download(grid: GridApi, place: Place, limits: Limits) -> Downloaded:
     """Downloads the model, the Plans and the Protocols of a cycle.
 
     Args:
         grid: the grid.
-        worker_id: of a worker that is in the cycle.
-        cycle: what the grid told it.
+        place: in the cycle.
         limits: of what the Plans may take.
 
     Raises:
         FedplanError: something could not be had, or is damaged.
     """
-    key = cycle.request_key
+    worker_id, key = place.worker_id, place.request_key
     changing, plans, protocols = await asyncio.gather(
-        grid.get_model(worker_id, key, cycle.model_id, "changing"),
-        _each(cycle.plans, lambda id: grid.get_plan(worker_id, key, id)),
-        _each(cycle.protocols, lambda id: grid.get_protocol(worker_id, key, id)),
+        grid.get_model(worker_id, key, place.model_id, "changing"),
+        _each(place.plans, lambda id: grid.get_plan(worker_id, key, id)),
+        _each(place.protocols, lambda id: grid.get_protocol(worker_id, key, id)),
     )
-    model = await whole_model(grid, worker_id, cycle, changing)
+    model = await whole_model(grid, place, changing)
     return Downloaded(
         {name: dataclasses.replace(Plan.parse(data), limits=limits) for name, data in plans.items()},
         {name: schema.Protocol.decode(data) for name, data in protocols.items()},
@@ -106,3 +106,12 @@ async def download(grid: GridApi, worker_id: str, cycle: CycleAccepted, limits: 
 async def _each(ids: Mapping[str, int], get: Callable[[int], Awaitable[_T]]) -> dict[str, _T]:
     found = await asyncio.gather(*(get(id) for id in ids.values()))
     return dict(zip(ids, found, strict=True))
+
+
+def rejection(name: str, version: str, rejected: Rejected) -> CycleRejectedError:
+    """The error for a rejection that nobody handles."""
+    again = "it takes no more workers" if rejected.timeout is None else f"ask again in {rejected.timeout:g} s"
+    return CycleRejectedError(
+        f"the grid did not take the worker into a cycle of '{name}' {version}: {again}",
+        timeout=rejected.timeout,
+    )

@@ -12,22 +12,29 @@ from typing import Any
 from fedplan.client.batches import check_data
 from fedplan.client.blocking import blocking_twin
 from fedplan.client.compression import DiffCompressor, negotiate
+from fedplan.client.consent import Accept, check_accept, obtain_consent
 from fedplan.client.counts import positive_integer
 from fedplan.client.device import Device, usable_device
 from fedplan.client.events import BatchEnd, Handler
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
+from fedplan.client.place import given_back
 from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
 from fedplan.client.transport import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
-from fedplan.plan import PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan import Limits, PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
 
 _REFUSALS = 2
 """Reports in succession that may be refused. One that is late says nothing; more speak of a wrong diff."""
+
+_CLOSING_SECONDS = 60.0
+"""For how long after the time that the grid names a worker asks for its next cycle that was not told to wait:
+the cycle before is being averaged."""
 
 _SHORTEST_WAIT = 0.5
 """Seconds between two requests, even if the grid names less."""
@@ -66,6 +73,8 @@ async def participate_async(
     target: Any = None,
     *,
     auth_token: str | None = None,
+    accept: Accept | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     plan: str = "training_plan",
     cycles: int | None = 1,
     wait: bool | float = False,
@@ -94,6 +103,8 @@ async def participate_async(
         result = fedplan.participate("wss://grid.example", "mnist", "1.0.0", images, labels, wait=True)
         print(result.cycles, result.losses[-1])
 
+    A place in a cycle that an error keeps from being used is given back; see `Job.decline`.
+
     It returns when its last report is taken. The grid averages the reports afterwards, when it has as many as
     the cycle needs; a model owner waits for that with `ModelCentricFLClient.wait`.
 
@@ -104,10 +115,15 @@ async def participate_async(
         data: training data; see `Job.train`. A DataLoader goes on from cycle to cycle.
         target: training targets; None with a DataLoader.
         auth_token: the token that the model's authentication asks for.
+        accept: asked in each cycle before anything runs, with the `Job`, whose `plans`, `model` and
+            `client_config` say what would: True lets it run; False, or a reason (a str), gives the place in
+            the cycle back. It may be a coroutine function. By default everything within the limits runs.
+        limits: memory and work that a Plan may use; one that would use more does not run; see `Syft`.
         plan: name of the training Plan.
         cycles: how many cycles to train in; None for as many as the model has.
         wait: what to do when the grid says "not now": False gives up, True asks again when the grid says,
-            as often as it takes, a number does so for that many seconds of waiting in all. A worker that
+            as often as it takes, a number does so for that many seconds of waiting in all. Between its own
+            `cycles` a worker always waits: with False as long as the grid says first, and a minute. One that
             waits also goes on when its report was refused or lost, unless it is the third in succession; and
             when a grid that had answered its requests is away, it asks again for five minutes.
         progress: show a progress bar; by default when there is a terminal.
@@ -139,6 +155,7 @@ async def participate_async(
         grid took the worker no more.
 
     Raises:
+        CycleDeclinedError: `accept` refused.
         CycleRejectedError: not a single cycle could be joined.
         DataError: there is nothing to train on, or data and target cannot be used together; this is said
             before the grid is asked for anything.
@@ -151,6 +168,7 @@ async def participate_async(
         GridResponseError: the grid refused something, such as a report.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
+    check_accept(accept)
     check_data(data, target)  # before a place in the cycle is taken with it
     if evaluation_data is None:
         evaluation_data, evaluation_target = data, target
@@ -164,7 +182,7 @@ async def participate_async(
         if count is not None:
             positive_integer(count, name)
     result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
-    async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app) as syft:
+    async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app, limits=limits) as syft:
         # one for all cycles: it stays one worker
         job = syft.new_job(model_name, model_version, auth_token, state=state)
         with contextlib.closing(job), TrainingProgress(progress) as bars:
@@ -175,31 +193,33 @@ async def participate_async(
                     if result.cycles == 0:
                         raise
                     break
-                reports.agree(job.client_config)
-                if EVALUATION_PLAN in job.plans:
-                    await job.evaluate(
-                        data=evaluation_data,
-                        target=evaluation_target,
+                async with given_back(job.decline, asyncio.CancelledError):
+                    await obtain_consent(accept, job)
+                    reports.agree(job.client_config)
+                    if EVALUATION_PLAN in job.plans:
+                        await job.evaluate(
+                            data=evaluation_data,
+                            target=evaluation_target,
+                            batch_size=batch_size,
+                            seed=seed,
+                            device=place,
+                        )
+                    training = job.train(
+                        plan,
+                        inputs=inputs,
+                        outputs=outputs,
+                        data=data,
+                        target=target,
+                        epochs=epochs,
                         batch_size=batch_size,
+                        steps_per_epoch=steps_per_epoch,
+                        events=events,
                         seed=seed,
                         device=place,
                     )
-                training = job.train(
-                    plan,
-                    inputs=inputs,
-                    outputs=outputs,
-                    data=data,
-                    target=target,
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    steps_per_epoch=steps_per_epoch,
-                    events=events,
-                    seed=seed,
-                    device=place,
-                )
-                training.on("batch_end", result.add)
-                bars.follow(training, result.cycles + 1)
-                await _report(job, reports, await training.wait(), patience, result)
+                    training.on("batch_end", result.add)
+                    bars.follow(training, result.cycles + 1)
+                    await _report(job, reports, await training.wait(), patience, result)
     return result
 
 
@@ -222,6 +242,7 @@ async def _enter_cycle(job: Job, patience: "_Patience", bars: TrainingProgress) 
                 raise
         else:
             patience.answered()
+            patience.joined()
             return
         bars.wait(seconds)
         await asyncio.sleep(seconds)
@@ -281,7 +302,8 @@ class _Patience:
     """How long a worker goes on."""
 
     def __init__(self, wait: bool | float) -> None:
-        self._left = float("inf") if wait is True else float(wait)
+        self._left = self._first_left = float("inf") if wait is True else float(wait)
+        self._between = False  # its own cycles: after a report, until the grid has answered
         self._forgiven = self._most_forgiven = _REFUSALS if wait else 0
         self._away: Iterator[float] = iter(())
 
@@ -291,8 +313,14 @@ class _Patience:
         return self._forgiven >= 0
 
     def renew(self) -> None:
-        """A report was taken: earlier refusals are forgotten."""
+        """A report was taken: earlier refusals are forgotten, and the next cycle is waited for."""
         self._forgiven = self._most_forgiven
+        self._between = self._first_left == 0
+
+    def joined(self) -> None:
+        """The worker is in a cycle: what was left of the wait for it is over."""
+        if self._first_left == 0:
+            self._between, self._left = False, 0.0
 
     def answered(self) -> None:
         """The grid is there: if it goes away, it is waited for. One that never was may have another URL."""
@@ -307,7 +335,10 @@ class _Patience:
 
     def wait(self, rejected: CycleRejectedError) -> float | None:
         """Seconds until the next request after a rejection; None when there is to be none."""
-        return self._take(None if rejected.timeout is None else max(_SHORTEST_WAIT, rejected.timeout))
+        seconds = None if rejected.timeout is None else max(_SHORTEST_WAIT, rejected.timeout)
+        if self._between and seconds is not None:
+            self._between, self._left = False, seconds + _CLOSING_SECONDS
+        return self._take(seconds)
 
     def _take(self, seconds: float | None) -> float | None:
         """What the patience has left of a wait."""

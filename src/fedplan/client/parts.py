@@ -2,19 +2,18 @@
 
 from fedplan.client.api import GridApi
 from fedplan.client.model import SyftModel
+from fedplan.client.place import Place
 from fedplan.errors import GridResponseError
 from fedplan.plan import to_torch
 from fedplan.wire import State
-from fedplan.wire.messages import CycleAccepted
 
 
-async def whole_model(grid: GridApi, worker_id: str, cycle: CycleAccepted, downloaded: bytes) -> SyftModel:
+async def whole_model(grid: GridApi, place: Place, downloaded: bytes) -> SyftModel:
     """The model of a cycle, whose frozen part is downloaded unless it is here already.
 
     Args:
         grid: what sent it.
-        worker_id: who is in the cycle.
-        cycle: the cycle.
+        place: in the cycle.
         downloaded: the answer to a request for what changes. It is the whole model if nothing of it is
             frozen, or if the grid does not know of parts.
 
@@ -26,7 +25,7 @@ async def whole_model(grid: GridApi, worker_id: str, cycle: CycleAccepted, downl
     changing = State.parse(downloaded)
     if changing.places is None:
         return SyftModel.of(changing)
-    frozen = State.parse(await grid.get_frozen(worker_id, cycle))
+    frozen = State.parse(await grid.get_frozen(place))
     places = [*changing.places, *(frozen.places or ())]
     tensors = [*changing.tensors, *frozen.tensors]
     if sorted(places) != list(range(len(tensors))):

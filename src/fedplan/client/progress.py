@@ -30,7 +30,6 @@ class TrainingProgress:
         )
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,6 +39,7 @@ class TrainingProgress:
         """Shows the batches of a training."""
         if self._bars.disable:
             return
+        self._bars.start()  # not before: until then somebody may be asked in the terminal; again does nothing
         per_epoch = trainer.batches_per_epoch
         total = None if per_epoch is None else per_epoch * trainer.epochs
         bar = self._bars.add_task(f"cycle {cycle}", total=total, note="")

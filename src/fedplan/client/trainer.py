@@ -4,8 +4,8 @@ import asyncio
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -22,13 +22,14 @@ from fedplan.client.events import (
     EpochEnd,
     EpochStart,
     Events,
-    H,
     Handler,
+    Observed,
     TrainingEnd,
     TrainingStart,
     TrainingStop,
 )
 from fedplan.client.model import SyftModel
+from fedplan.client.place import Place, check_cycle
 from fedplan.client.plain import plain_config
 from fedplan.client.specs import complete_inputs, complete_outputs
 from fedplan.client.step import TrainingStep, copied
@@ -39,7 +40,7 @@ from fedplan.plan.roles import private_tensors
 from fedplan.wire import Summary
 
 
-class PlanTrainer:
+class PlanTrainer(Observed):
     """Contains the training loop. `Job.train` makes one and starts it.
 
     The Plan runs in the event loop's own thread: handing a batch to another thread costs more than a small
@@ -55,6 +56,8 @@ class PlanTrainer:
     - `current_model` is never None: before the first batch it equals `original_model`.
     - `stop` works without a running training too, and returns at once.
     - `start` raises while the training runs, and `resume` when it is not stopped.
+
+    Events: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`, `batch_end`.
 
     Attributes:
         original_model: the model before training.
@@ -87,6 +90,7 @@ class PlanTrainer:
         seed: int | None = None,
         cycle: int | None = None,
         device: Device = None,
+        place: Place | None = None,
     ) -> None:
         """Makes a trainer, which does not run yet.
 
@@ -110,6 +114,7 @@ class PlanTrainer:
                 and for the random inputs, which are those of cycle 0 without.
             device: where the Plan runs, such as ``"cuda"``; the CPU by default. Data is moved there batch by
                 batch; models and checkpoints are on the CPU.
+            place: the worker's place in a cycle, which checkpoints note.
 
         Raises:
             ConfigError: specs, a key of the client config, the batch size, the seed or the cycle are missing
@@ -136,7 +141,7 @@ class PlanTrainer:
         self._events.on_each(events or {})
         self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less
         self._private = model.private or private_tensors([plan])
-        self._device = usable_device(device)
+        self._device, self._place = usable_device(device), place
         self._start = RandomState(RandomStream() if seed is None else RandomStream(seed), cycle, 0)
         self._run = BackgroundRun()
         self._epochs: Epochs
@@ -197,25 +202,6 @@ class PlanTrainer:
         Read it in the event loop, where no batch is under way; another thread might see half of an update.
         """
         return SyftModel(copied(self._step.params))
-
-    @overload
-    def on(self, event: str, handler: H) -> H: ...
-    @overload
-    def on(self, event: str, handler: None = None) -> Callable[[H], H]: ...
-    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
-        """Registers an event handler; without a handler it gives a decorator.
-
-        Events: `start`, `end`, `stop`, `epoch_start`, `epoch_end`, `batch_start`, `batch_end`. The training
-        waits for its handlers; see `Events` for what they are given.
-
-        Args:
-            event: name of the event.
-            handler: plain or coroutine function, which takes the payload or nothing.
-
-        Raises:
-            UnknownEventError: there is no such event.
-        """
-        return self._events.on(event) if handler is None else self._events.on(event, handler)
 
     async def start(self, resume: bool = False) -> None:
         """Trains, and returns when the training has ended or was stopped. Cancelling it stops the training.
@@ -310,6 +296,7 @@ class PlanTrainer:
             random_state=self._step.random_state,
             private_state={place: self.original_model.params[place].clone() for place in self._private},
             measurements=self._step.measurements.copy() if self._step.measurements.steps else None,
+            place=self._place,
         )
 
     def apply_checkpoint(self, checkpoint: PlanTrainerCheckpoint) -> None:
@@ -322,10 +309,11 @@ class PlanTrainer:
 
         Raises:
             JobStateError: the training is running.
-            CheckpointError: the checkpoint is not of this model and Plan.
+            CheckpointError: the checkpoint is not of this model, Plan and cycle.
         """
         self._run.check_idle()
         check_checkpoint(checkpoint)
+        check_cycle(self._place, checkpoint.place)
         try:
             self.original_model.check_fit(checkpoint.current_model.params, "the checkpoint's parameters")
             self.epochs = checkpoint.epochs

@@ -5,7 +5,7 @@ anything else may.
 """
 
 from fedplan.federation.reports import Reports
-from fedplan.federation.round import Progress, Round, Stage, is_overdue, round_of
+from fedplan.federation.round import Progress, Round, Stage, gone_since, is_overdue, round_of
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies import (
     Change,
@@ -80,6 +80,7 @@ __all__ = [
     "changed_outside",
     "check_average",
     "diffs_of_plan",
+    "gone_since",
     "is_overdue",
     "is_within",
     "lacking",

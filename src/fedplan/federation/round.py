@@ -11,8 +11,8 @@ which workers report. It ends
 
 A deadline that passes with too few reports moves by another `cycle_length`; reports that came stay. Workers
 that have not reported by then lose their place (others may take it), but may still report while the cycle
-is open. So a worker that crashed blocks its place no longer than until the deadline. Without a
-`cycle_length` there is no such moment: set one where workers may vanish.
+is open. So do workers that have not reported `place_timeout` seconds after they were taken (a day, when
+absent): a worker that crashed blocks its place, and a cycle that waits for everybody, no longer than that.
 
 `num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end.
 """
@@ -123,6 +123,11 @@ def round_of(strategy: Strategy) -> Round:
 def is_overdue(progress: Progress, now: float) -> bool:
     """Whether the time of an open cycle's stage has passed."""
     return progress.is_open and progress.deadline is not None and now >= progress.deadline
+
+
+def gone_since(config: ServerConfig, now: float) -> float:
+    """Workers that took their places at this time or before, and have not reported, are taken for gone."""
+    return now - config.place_timeout
 
 
 def _needed(config: ServerConfig, limit: int | None) -> int:

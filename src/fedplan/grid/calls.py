@@ -12,14 +12,17 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
 from fedplan.grid.service.reporting import report, report_bytes
+from fedplan.grid.service.vacating import decline
 from fedplan.wire.config import explain
 from fedplan.wire.messages import (
     AUTHENTICATE,
     CYCLE_REQUEST,
+    DECLINE,
     HOST_TRAINING,
     REPORT,
     AuthenticateRequest,
     CycleRequest,
+    DeclineRequest,
     HostTrainingRequest,
     Reply,
     ReportKeys,
@@ -62,6 +65,7 @@ CALLS: dict[str, Call] = {
     AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
     CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_caller=True),
     REPORT: Call(ReportRequest, report, binary=(ReportKeys, report_bytes)),
+    DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
 }
 """By message type, which is also the path."""

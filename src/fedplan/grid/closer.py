@@ -1,4 +1,6 @@
-"""The background task that closes cycles: after their last report, by time, and after a restart."""
+"""The background task that closes cycles: after their last report, by time, and after a restart.
+
+It also takes the places of workers that are gone."""
 
 import asyncio
 import logging
@@ -10,6 +12,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.replies import log_failure
 from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
+from fedplan.grid.service.vacating import Lapses
 from fedplan.grid.store import rounds
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ class Closer:
         self._grid = grid
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing: set[int] = set()
+        self._lapses = Lapses(grid)
 
     async def run(self) -> None:
         """Works until it is cancelled; then lets what it has begun come to its end."""
@@ -56,9 +60,12 @@ class Closer:
             self._closing.add(cycle_id)
             self._begin(self._close(cycle_id))
         for cycle in running:
-            await catch_up(self._grid, cycle)
+            if cycle.reported:
+                await catch_up(self._grid, cycle)
+        lapse = await self._lapses.release(running, now)
         poll = self._grid.settings.poll_seconds
-        return poll if deadline is None else min(poll, max(deadline - now, _SHORTEST_NAP))
+        waits = [time - now for time in (deadline, lapse) if time is not None]
+        return min(poll, max(min(waits, default=poll), _SHORTEST_NAP))
 
     async def _close(self, cycle_id: int) -> None:
         try:

@@ -10,6 +10,7 @@ class Metrics:
         requests: answered requests, by call, transport (http, ws) and outcome (an HTTP status).
         seconds: how long answers took, by call.
         reports: reports, by outcome (accepted, refused).
+        vacated: places of workers that went without a report, by how (declined, lapsed).
         cycles: ended cycles, by outcome (done, failed), and extensions (extended).
         withheld: cycle requests of clients that cannot train the model, by client.
         closing_seconds: how long the averaging of a cycle took.
@@ -28,6 +29,9 @@ class Metrics:
         )
         self.reports = Counter(
             "fedplan_reports", "Reports from workers.", ["outcome"], registry=self._registry
+        )
+        self.vacated = Counter(
+            "fedplan_vacated", "Places given up without a report.", ["how"], registry=self._registry
         )
         self.cycles = Counter(
             "fedplan_cycles", "Cycles ended or extended.", ["outcome"], registry=self._registry

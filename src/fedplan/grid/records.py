@@ -265,7 +265,7 @@ class Assignment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Running:
-    """A cycle that has reports and has not ended.
+    """A cycle that has not ended.
 
     Attributes:
         id: the cycle.

@@ -124,6 +124,8 @@ class ServerConfig(BaseModel):
     """A worker that took part may take part again only this many cycles later."""
     cycle_length: Duration | None = None
     """Seconds after which a cycle closes by itself; open-ended when absent."""
+    place_timeout: Duration = 86_400.0
+    """Seconds after which a worker that has not reported loses its place; a day when absent."""
     min_diffs: Count | None = None
     """Reports that a cycle needs to be averaged."""
     max_diffs: Count | None = None

@@ -14,6 +14,7 @@ from fedplan.wire.config import STORABLE
 AUTHENTICATE = "model-centric/authenticate"
 CYCLE_REQUEST = "model-centric/cycle-request"
 REPORT = "model-centric/report"
+DECLINE = "model-centric/decline"
 HOST_TRAINING = "model-centric/host-training"
 SOCKET_PING = "socket-ping"
 
@@ -151,8 +152,14 @@ class ReportRequest(ReportKeys):
     diff: str
 
 
+class DeclineRequest(ReportKeys):
+    """Gives a place in a cycle back, with the reason if the worker tells one."""
+
+    reason: Annotated[str, Field(max_length=1000)] | None = None
+
+
 class Success(Reply):
-    """The answer to a report and to host-training."""
+    """The answer to a report, to a decline and to host-training."""
 
     status: Literal["success"] = "success"
 

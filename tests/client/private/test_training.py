@@ -98,7 +98,7 @@ async def test_the_grid_refuses_a_report_that_would_change_private_tensors(url: 
         whole = State.of([from_torch(a - b) for a, b in pairs]).serialize()
         with pytest.raises(GridResponseError, match=r"changes tensor 2, which .* private to each worker"):
             await job.report(whole)
-        keys = {"worker_id": job.worker_id, "request_key": job._request_key}
+        keys = {"worker_id": job.worker_id, "request_key": job._place.request_key}
         text = {**keys, "diff": pybase64.b64encode_as_string(whole)}
         answer = await plain.post("/model-centric/report", json=text)
         assert answer.status_code == 400

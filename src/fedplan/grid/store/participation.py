@@ -43,6 +43,13 @@ _ADD_PLACE = assignments.insert().values(
     }
 )
 _OCCUPY = update(cycles).where(cycles.c.id == bindparam("which")).values(occupied=cycles.c.occupied + 1)
+_SILENT = and_(assignments.c.reported_at.is_(None), ~assignments.c.released)
+_VACATE = (
+    update(cycles)
+    .where(cycles.c.id == bindparam("which"))
+    .values(occupied=cycles.c.occupied - bindparam("places"))
+    .returning(*cycles.c)
+)
 _COUNT_REPORT = (
     update(cycles)
     .where(cycles.c.id == bindparam("which"), cycles.c.phase == Phase.OPEN)
@@ -169,6 +176,45 @@ async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
 async def forget_diffs(db: Db, cycle_id: int) -> None:
     """Takes the diffs out of a cycle's reports."""
     await db.execute(update(assignments).where(assignments.c.counted_in == cycle_id).values(diff=None))
+
+
+async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | None:
+    """Takes the place of a worker that has not reported; returns its cycle as it is then.
+
+    None when there is nothing to take: it was released, has reported or has another key by now, or its cycle
+    takes no reports any more.
+    """
+    cycle = await get_cycle(db, place.cycle_id, lock=True)
+    if not cycle.is_open:
+        return None
+    held = and_(assignments.c.id == place.id, assignments.c.key_digest == key_digest, _SILENT)
+    if (await db.execute(update(assignments).where(held).values(released=True))).rowcount == 0:
+        return None
+    row = (await db.execute(_VACATE, {"which": cycle.id, "places": 1})).mappings().one()
+    return read_cycle(row)
+
+
+async def first_silent(db: Db, cycle_id: int) -> float | None:
+    """When the first of those workers took its place that hold one and have not reported."""
+    taken: float | None = await db.scalar(
+        select(func.min(assignments.c.accepted_at)).where(assignments.c.cycle_id == cycle_id, _SILENT)
+    )
+    return taken
+
+
+async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[int, Cycle] | None:
+    """Takes the places of the workers that took them by a time and have not reported.
+
+    Returns:
+        How many, and the cycle as it is then; None when it takes no reports any more.
+    """
+    cycle = await get_cycle(db, cycle_id, lock=True)
+    if not cycle.is_open:
+        return None
+    gone = and_(assignments.c.cycle_id == cycle_id, assignments.c.accepted_at <= taken_by, _SILENT)
+    places = (await db.execute(update(assignments).where(gone).values(released=True))).rowcount
+    row = (await db.execute(_VACATE, {"which": cycle_id, "places": places})).mappings().one()
+    return places, read_cycle(row)
 
 
 async def release_places(db: Db, cycle_id: int) -> None:

@@ -38,10 +38,8 @@ async def due(db: Db, now: float) -> Sequence[int]:
 
 
 async def running(db: Db) -> Sequence[Running]:
-    """The cycles that have reports and have not ended."""
-    query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported).where(
-        _UNFINISHED, cycles.c.reported > 0
-    )
+    """The cycles that have not ended."""
+    query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported).where(_UNFINISHED)
     return [
         Running(row.id, row.process_id, Phase(row.phase), row.reported) for row in await db.execute(query)
     ]

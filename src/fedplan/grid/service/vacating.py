@@ -1,0 +1,105 @@
+"""How a worker leaves a cycle without a report: it declines, or it is gone and its place lapses."""
+
+import logging
+from collections.abc import Iterable
+
+from fedplan.errors import ConfigError, ReportConflictError
+from fedplan.federation import gone_since, round_of
+from fedplan.grid.auth import key_digest
+from fedplan.grid.grid import Grid
+from fedplan.grid.records import Cycle, Phase, Process, Running
+from fedplan.grid.service.access import find_place
+from fedplan.grid.store import participation, rounds
+from fedplan.grid.store.connection import Db
+from fedplan.wire.messages import DeclineRequest, Success
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 60.0
+"""After how long a cycle is looked at again whose strategy this grid does not know."""
+
+
+async def decline(grid: Grid, request: DeclineRequest) -> Success:
+    """Takes the place of a worker that gives it back; others may have it, and so may the worker, later.
+
+    Doing it again changes nothing, and neither does it when the cycle is over.
+
+    Raises:
+        AccessDeniedError: the request key was not given to this worker.
+        ReportConflictError: the worker has reported, so there is no place to give back.
+    """
+    async with grid.store.reading() as db:
+        place, cycle = await find_place(db, request.worker_id, request.request_key)
+    if place.reported:
+        raise ReportConflictError("this worker has reported in this cycle: it has no place to give back")
+    process = (await grid.known.hosted(cycle.process_id)).process
+    async with grid.store.writing() as db:
+        left = await participation.release_place(db, place, key_digest(request.request_key))
+        complete = left is not None and await _close_if_complete(grid, db, process, left)
+    if left is not None:
+        grid.metrics.vacated.labels("declined").inc()
+        logger.info("a worker declined cycle %d of '%s': %r", left.number, process.name, request.reason)
+    if complete:
+        grid.closable.set()
+    return Success()
+
+
+class Lapses:
+    """Takes the places of workers that are gone.
+
+    A place that is taken later lapses later. So a cycle in which no place lapses before some time need not be
+    looked at until then: a look costs the more, the more workers the cycle has.
+
+    Args:
+        grid: the grid.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._next: dict[int, float] = {}
+
+    async def release(self, running: Iterable[Running], now: float) -> float | None:
+        """Takes the places that have lapsed; returns when the next one may.
+
+        Args:
+            running: the cycles that have not ended.
+            now: the time.
+        """
+        cycles = {cycle.id: cycle for cycle in running if cycle.phase is Phase.OPEN}
+        self._next = {id: self._next.get(id, now) for id in cycles}
+        for id, time in self._next.items():
+            if time <= now:
+                try:
+                    self._next[id] = await self._look(cycles[id], now)
+                except ConfigError as error:
+                    logger.warning("a cycle's places cannot lapse: %s", error)
+                    self._next[id] = now + _RETRY_SECONDS
+        return min(self._next.values(), default=None)
+
+    async def _look(self, running: Running, now: float) -> float:
+        """Takes what has lapsed in a cycle; returns before when nothing more can lapse there."""
+        grid = self._grid
+        process = (await grid.known.hosted(running.process_id)).process
+        lapsed = gone_since(process.server_config, now)
+        async with grid.store.reading() as db:
+            taken = await participation.first_silent(db, running.id)
+        if taken is None or taken > lapsed:
+            return now + (now if taken is None else taken) - lapsed
+        async with grid.store.writing() as db:
+            released = await participation.release_silent(db, running.id, lapsed)
+            complete = released is not None and await _close_if_complete(grid, db, process, released[1])
+        if released is not None:
+            places, cycle = released
+            grid.metrics.vacated.labels("lapsed").inc(places)
+            logger.info("%d workers of cycle %d of '%s' are gone", places, cycle.number, process.name)
+        if complete:
+            grid.closable.set()
+        return now
+
+
+async def _close_if_complete(grid: Grid, db: Db, process: Process, cycle: Cycle) -> bool:
+    """Lets a cycle close that waited only for workers that have left it."""
+    complete = round_of(grid.known.strategy(process)).reporting.is_complete(cycle, grid.clock())
+    if complete:
+        await rounds.set_closing(db, cycle.id)
+    return complete
