@@ -151,6 +151,26 @@ class TestAWorkerThatIsGone:
         await timed.until_checkpoint(2)
         np.testing.assert_allclose((await timed.checkpoint())[1], MODEL[1] - 2)
 
+    async def test_that_reports_after_all_is_the_last_that_the_cycle_waits_for(self, timed):
+        await timed.host(server={"min_workers": 1, "place_timeout": 60})
+        slow = await timed.join()
+        self.now += 60
+        await self.accepted(timed, 0)
+        await slow.report(1.0)
+        await timed.until_checkpoint(2)
+
+    async def test_that_reports_after_all_does_not_end_the_cycle_for_who_still_trains(self, timed):
+        await timed.host(server={"min_workers": 1, "place_timeout": 60})
+        slow = await timed.join()
+        self.now += 60
+        await self.accepted(timed, 0)
+        trains = await timed.join()
+        await slow.report(1.0)
+        assert (await cycle_of(timed))["phase"] == "open"
+        assert (await trains.report(3.0)).status_code == 200
+        await timed.until_checkpoint(2)
+        np.testing.assert_allclose((await timed.checkpoint())[1], MODEL[1] - 2)
+
     async def test_that_asks_again_has_all_its_time_again(self, timed):
         await timed.host(server={"max_diffs": 2, "place_timeout": 60})
         worker = await timed.join()

@@ -43,6 +43,7 @@ _ADD_PLACE = assignments.insert().values(
     }
 )
 _OCCUPY = update(cycles).where(cycles.c.id == bindparam("which")).values(occupied=cycles.c.occupied + 1)
+_OCCUPY_AND_LOOK = _OCCUPY.returning(*cycles.c)
 _SILENT = and_(assignments.c.reported_at.is_(None), ~assignments.c.released)
 _VACATE = (
     update(cycles)
@@ -140,7 +141,7 @@ async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, 
 async def add_report(
     db: Db, place: Assignment, key_digest: str, blob: str, now: float, *, into: int
 ) -> Cycle | None:
-    """Stores a worker's report, and returns with it the cycle that it goes into.
+    """Stores a worker's report, and returns the cycle that it goes into, as it is with the report.
 
     None when the cycle, the place or its key is not any more what it was when the place was found: then the
     caller must raise, so that nothing stays. The cycle comes first: from there on nobody else changes it.
@@ -153,7 +154,7 @@ async def add_report(
     if released is None:
         return None
     if released or into != place.cycle_id:  # it has no place among those that the cycle counts
-        await db.execute(_OCCUPY, {"which": into})
+        row = (await db.execute(_OCCUPY_AND_LOOK, {"which": into})).mappings().one()
     return read_cycle(row)
 
 
