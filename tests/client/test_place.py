@@ -5,6 +5,7 @@ import logging
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,7 +135,7 @@ async def test_a_training_that_fails_gives_the_place_back(round: Round) -> None:
 
 async def test_the_cycle_does_not_wait_for_a_worker_that_is_gone(url: str) -> None:
     gone = f"""
-import asyncio, os, sys
+import asyncio, os
 from fedplan.client import Syft
 
 async def run():
@@ -145,7 +146,7 @@ async def run():
 asyncio.run(run())
 """
     round = Round(url, "gone")
-    await round.host(place_timeout=2.0)
+    await round.host(place_timeout=5.0)
     killed = await asyncio.create_subprocess_exec(sys.executable, "-c", gone)
     assert await killed.wait() == -signal.SIGKILL
     assert await round.accepted() == 1
@@ -241,6 +242,25 @@ async def test_a_plan_that_is_damaged_gives_the_place_back(grid: SmallGrid) -> N
         with pytest.raises(WireError):
             await job.start()
     assert len(grid.asked("decline")) == 1
+
+
+async def test_a_job_that_is_cancelled_while_it_downloads_gives_the_place_back(grid: SmallGrid) -> None:
+    arrived = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stall(_: dict[str, Any]) -> bytes:
+        loop.call_soon_threadsafe(arrived.set)
+        time.sleep(1)
+        return b""
+
+    grid.answer("get-plan", stall)
+    async with Syft(grid.url) as syft:
+        starting = asyncio.create_task(syft.new_job("m", "1.0").start())
+        await arrived.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    assert [asked["reason"] for asked in grid.asked("decline")] == ["CancelledError"]
 
 
 async def test_a_grid_that_went_away_does_not_hide_what_went_wrong(grid: SmallGrid) -> None:

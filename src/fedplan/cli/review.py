@@ -50,7 +50,8 @@ class Review:
             batch = size if isinstance(size, int) and size > 0 else _BATCH
             for line in lines_of(list_plan(plan, len(data), batch)):
                 typer.echo("".join(map(_printable, line)), err=True)
-            typer.echo(f"Run '{name}' on your data, and report what it changed? [y/N]: ", nl=False, err=True)
+            what = "measured" if name == EVALUATION_PLAN else "changed"
+            typer.echo(f"Run '{name}' on your data, and report what it {what}? [y/N]: ", nl=False, err=True)
             if (await _read_line()).strip().lower() not in ("y", "yes"):
                 return "whoever reviewed its Plan said no"
             self._agreed.add(data)

@@ -82,7 +82,7 @@ class Attendance(Observed):
 
         When something goes wrong it fires `error` and returns. Differs from the reference: what nobody
         listens to is raised, an error as it is, a rejection as CycleRejectedError. A place in the cycle is
-        given back when the download fails, or a handler of `accepted`; see `decline`.
+        given back when the download, or a handler of `accepted`, fails or is cancelled; see `decline`.
 
         Raises:
             FedplanError: no handler is registered for `error`.

@@ -193,7 +193,7 @@ async def participate_async(
                     if result.cycles == 0:
                         raise
                     break
-                async with given_back(job.decline, asyncio.CancelledError):
+                async with given_back(job.decline):
                     await obtain_consent(accept, job)
                     reports.agree(job.client_config)
                     if EVALUATION_PLAN in job.plans:

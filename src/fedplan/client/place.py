@@ -97,21 +97,17 @@ def check_cycle(present: Place | None, trained_in: Place | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def given_back(
-    decline: Callable[[str], Awaitable[None]], *errors: type[BaseException]
-) -> AsyncIterator[None]:
-    """Gives a place back that an error of the block keeps from being used. The error goes on.
+async def given_back(decline: Callable[[str], Awaitable[None]]) -> AsyncIterator[None]:
+    """Gives a place back that an error of the block, or its cancelling, keeps from being used; that goes on.
 
     The grid is told what kind of error it was, not its text, which may tell of the data.
 
     Args:
         decline: gives the place back, for a reason.
-        errors: which errors give it back besides every `Exception`.
     """
-    causes: tuple[type[BaseException], ...] = (Exception, *errors)
     try:
         yield
-    except causes as error:
+    except (Exception, asyncio.CancelledError) as error:
         reason = error.reason if isinstance(error, CycleDeclinedError) else type(error).__name__
         try:
             async with asyncio.timeout(_GIVE_BACK_SECONDS):
