@@ -75,7 +75,9 @@ def heard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heard")
-def test_ctrl_c_cancels_and_waits_for_the_clean_up() -> None:
+@pytest.mark.parametrize("of_main_thread", [True, False])
+def test_ctrl_c_cancels_and_waits_for_the_clean_up(of_main_thread: bool) -> None:
+    """The system may hand a signal to any thread of the process."""
     log: list[str] = []
 
     async def long() -> None:
@@ -85,7 +87,12 @@ def test_ctrl_c_cancels_and_waits_for_the_clean_up() -> None:
             await asyncio.sleep(0.05)
             log.append("cleaned up")
 
-    timer = threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+    main = threading.get_ident()
+
+    def press() -> None:
+        signal.pthread_kill(main if of_main_thread else threading.get_ident(), signal.SIGINT)
+
+    timer = threading.Timer(0.2, press)
     timer.start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):

@@ -11,12 +11,17 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from typing import Any, ParamSpec, TypeVar
 
 from fedplan.errors import JobStateError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_LOOK_SECONDS = 0.2
+"""How often a blocking call looks whether Ctrl-C was pressed. A signal that the system gives to another
+thread does not wake the main one, and on Windows none does."""
 
 CLEAN_UP_SECONDS = 5.0
 """How long Ctrl-C waits for a cancelled coroutine to close what it has open."""
@@ -81,6 +86,8 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 
     future = asyncio.run_coroutine_threadsafe(run(), background.loop)
     try:
+        while not wait([future], _LOOK_SECONDS).done:
+            pass
         return future.result()
     except KeyboardInterrupt:
         future.cancel()
