@@ -36,6 +36,7 @@
         ├── AccessDeniedError       a request key that does not open what was asked for
         ├── NotFoundError           no such model, version, checkpoint, Plan or Protocol
         ├── NameTakenError          a model of that name and version is hosted already
+        ├── ModelStateError         a call that does not fit how far the model's training has come
         ├── HostingError            a model, Plan or configuration that cannot be hosted
         ├── DiffRefusedError        a report that does not fit the model
         ├── ReportConflictError     a report that comes twice, or after its cycle
@@ -273,6 +274,10 @@ class NotFoundError(GridError):
 
 class NameTakenError(GridError):
     """A model of that name and version is hosted already."""
+
+
+class ModelStateError(GridError):
+    """A call that does not fit how far the model's training has come."""
 
 
 class HostingError(GridError):

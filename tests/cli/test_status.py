@@ -90,7 +90,7 @@ def test_a_wait_that_was_too_short_says_what_the_cycle_waits_for(
         (("--model", "versions", "--checkpoint", 2), 2, "add --wait"),
         (("--finished",), 2, "add --wait"),
         (("--timeout", 5), 2, "add --wait"),
-        (("--model", "versions", *WAIT, "--finished", "--checkpoint", 2), 2, "not for both"),
+        (("--model", "versions", *WAIT, "--finished", "--checkpoint", 2), 2, "not for several"),
     ],
 )
 def test_what_cannot_be_waited_for_is_said_at_once(

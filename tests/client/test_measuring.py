@@ -9,33 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from fedplan.client import Job, ModelCentricFLClient, PlanTrainer, Syft, SyftModel, participate_async
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import ConfigError, GridResponseError, JobStateError
 from fedplan.grid import Settings, create_app
-from fedplan.plan import accuracy, evaluation_plan, model_parameters, training_plan
+from fedplan.plan import model_parameters
 from fedplan.wire import MetricMean, Summary
+from tests.client.measured import BATCH, EVALUATION, LR, TRAINING, data_of, host, measured, net
 from tests.client.small_grid import serve
-
-BATCH, LR = 4, 0.1
-
-
-def data_of(worker: int, samples: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(worker)
-    x = torch.randn(samples, 5, generator=generator)
-    return x, (x.sum(1) > 0).long()
-
-
-def net() -> nn.Linear:
-    torch.manual_seed(3)
-    return nn.Linear(5, 2)
-
-
-TRAINING = training_plan(net(), F.cross_entropy, example=data_of(0, 4), metrics={"accuracy": accuracy})
-EVALUATION = evaluation_plan(net(), F.cross_entropy, example=data_of(0, 4), metrics={"accuracy": accuracy})
 
 
 def trainer(x: Tensor, y: Tensor, **options: Any) -> PlanTrainer:
@@ -101,19 +84,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def owner(url: str) -> Any:
     async with ModelCentricFLClient(url) as owner:
         yield owner
-
-
-async def host(owner: ModelCentricFLClient, name: str, **server: Any) -> None:
-    config = {"name": name, "version": "1.0", "batch_size": BATCH, "lr": LR}
-    plans = {"training_plan": TRAINING, "evaluation_plan": EVALUATION}
-    await owner.host_federated_training_async(net(), plans, config, server)
-
-
-def measured(parameters: list[Tensor], *worker: tuple[Tensor, Tensor]) -> tuple[float, float]:
-    """Loss and accuracy of a model on the data of some workers, all samples alike."""
-    x, y = (torch.cat(parts) for parts in zip(*worker, strict=True))
-    output = x @ parameters[0].T + parameters[1]
-    return float(F.cross_entropy(output, y)), float(accuracy(output, y))
 
 
 SIZES = (12, 30)
@@ -236,11 +206,12 @@ async def test_the_best_checkpoint_and_the_end_of_a_training(url: str, owner: Mo
         await owner.retrieve_model_async("goals", "1.0", "best")
     done = await participate_async(url, "goals", "1.0", *data_of(0, 8), cycles=9, wait=20.0, verbose=True)
 
-    assert done.cycles == 3
+    assert (done.cycles, done.evaluations) == (3, 1)
     status = await owner.wait_async("goals", "1.0", finished=True, timeout=20)
     assert status.phase == "finished"
     losses = (await owner.history_async("goals", "1.0")).values("loss")
     assert losses[2] < losses[1] < losses[3]
+    assert losses[4] != losses[3]  # of the checkpoint that cycle 3 made
     best = await owner.retrieve_model_async("goals", "1.0", "best")
     second = await owner.retrieve_model_async("goals", "1.0", 2)
     assert all(torch.equal(a, b) for a, b in zip(best.params, second.params, strict=True))

@@ -183,6 +183,7 @@ async def test_the_request_key_is_in_the_json_and_in_no_text_that_a_log_may_hold
         "plans": {"training_plan": 10},
         "protocols": {},
         "summary": False,
+        "task": "training",
     }
     assert "secret-key" not in repr(checkpoint) + str(checkpoint.place)
 

@@ -121,7 +121,7 @@ def test_when_the_time_is_over_the_error_says_what_the_cycle_waits_for(
         "Its newest checkpoint is 1",
     ):
         assert words in str(error.value)
-    with pytest.raises(WaitTimeoutError, match="its last cycle is not closed after 0 s"):
+    with pytest.raises(WaitTimeoutError, match="no end of its training after 0 s"):
         owner.wait("late", "1", finished=True, timeout=0)
 
 
@@ -144,7 +144,7 @@ def test_a_model_that_is_not_hosted_is_said_at_once(
     [
         ({"num_cycles": 2}, {"checkpoint": 4}, "its last checkpoint is 3 at most; checkpoint 4 will never"),
         ({}, {"finished": True}, "trained without end"),
-        ({}, {"checkpoint": 2, "finished": True}, "not for both"),
+        ({}, {"checkpoint": 2, "finished": True}, "wait for one thing"),
         ({}, {"checkpoint": 0}, "checkpoint must be a positive integer, not 0"),
         ({}, {"checkpoint": True}, "checkpoint must be a positive integer, not True"),
         ({}, {"timeout": -1}, "timeout must be a number of seconds greater than 0, not -1"),

@@ -12,7 +12,6 @@ from fedplan.wire.messages import (
     CycleAccepted,
     CycleRejected,
     CycleRequest,
-    Envelope,
     ErrorReply,
     HostTrainingRequest,
     ReportRequest,
@@ -117,14 +116,6 @@ def test_speeds_may_be_absent_or_negative(speeds):
 def test_a_model_without_a_plan_is_not_hosted():
     with pytest.raises(ValidationError, match="plans"):
         HostTrainingRequest(model="00", plans={}, client_config={}, server_config={})
-
-
-@pytest.mark.parametrize("request_id", [{}, {"request_id": "a"}, {"request_id": 5}, {"request_id": None}])
-def test_an_envelope_carries_any_request_id_or_none(request_id):
-    envelope = Envelope.model_validate({"type": "socket-ping", **request_id})
-
-    assert envelope.data == {}
-    assert envelope.request_id == request_id.get("request_id")
 
 
 @pytest.mark.parametrize(

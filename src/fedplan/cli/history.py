@@ -9,6 +9,7 @@ from fedplan.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from fedplan.client.history import History
+    from fedplan.wire.messages import HistoryRow
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDEST = 60
@@ -58,7 +59,7 @@ def _print_cycles(found: "History") -> None:
     columns = ("cycle", "from checkpoint", "workers", "reports", "samples", *found.metrics, "closed")
     rows = [
         [
-            str(row.cycle) if row.failure is None else f"{row.cycle}, failed",
+            _number(row),
             str(row.checkpoint),
             str(row.workers),
             str(row.reports),
@@ -69,6 +70,12 @@ def _print_cycles(found: "History") -> None:
         for row in found
     ]
     print_table(columns, rows, numbers=columns[1:-1])
+
+
+def _number(row: "HistoryRow") -> str:
+    if row.failure is not None:
+        return f"{row.cycle}, failed"
+    return str(row.cycle) if row.task == "training" else f"{row.cycle}, evaluation"
 
 
 def _plot(name: str, values: "dict[int, float]") -> str:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from fedplan.cli import plan, state
 from fedplan.cli.demo.command import demo
+from fedplan.cli.evaluate import evaluate
 from fedplan.cli.history import history
 from fedplan.cli.host import host
 from fedplan.cli.retrieve import retrieve
@@ -79,7 +80,7 @@ def fedplan(
     Run a grid:          fedplan serve
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
-    Watch, and fetch:    fedplan status, fedplan history, fedplan retrieve
+    Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -91,6 +92,7 @@ app.command("host")(host)
 app.command("worker")(worker)
 app.command("status")(status)
 app.command("history")(history)
+app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")

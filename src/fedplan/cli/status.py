@@ -42,6 +42,9 @@ def status(
     finished: Annotated[
         bool, typer.Option("--finished", help="With --wait: until the model's last cycle is closed.")
     ] = False,
+    evaluated: Annotated[
+        bool, typer.Option("--evaluated", help="With --wait: until the last checkpoint is measured too.")
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -68,14 +71,20 @@ def status(
     """
     from fedplan.client import ModelCentricFLClient
 
-    _check_usage(
-        model, version, wait, {"--checkpoint": checkpoint, "--finished": finished, "--timeout": timeout}
-    )
+    goals = {"--checkpoint": checkpoint, "--finished": finished, "--evaluated": evaluated}
+    _check_usage(model, version, wait, goals, timeout)
     with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
         models: Sequence[ModelStatus]
         if wait:
             models = [
-                grid.wait(str(model), str(version), checkpoint=checkpoint, finished=finished, timeout=timeout)
+                grid.wait(
+                    str(model),
+                    str(version),
+                    checkpoint=checkpoint,
+                    finished=finished,
+                    evaluated=evaluated,
+                    timeout=timeout,
+                )
             ]
         else:
             models = _only(version, grid.status(model).models)
@@ -91,20 +100,23 @@ def status(
 
 
 def _check_usage(
-    model: str | None, version: str | None, wait: bool, of_wait: "Mapping[str, int | float | None]"
+    model: str | None,
+    version: str | None,
+    wait: bool,
+    goals: "Mapping[str, int | None]",
+    timeout: float | None,
 ) -> None:
     """Raises BadParameter for options that mean nothing together."""
     if version is not None and model is None:
         raise typer.BadParameter("of which model? Name it with --model", param_hint="--version")
     if wait and version is None:
         raise typer.BadParameter("name the model with --model and --version", param_hint="--wait")
-    for name, value in of_wait.items():
-        if not wait and value not in (None, False):
-            raise typer.BadParameter("this says how long to wait: add --wait", param_hint=name)
-    if of_wait["--checkpoint"] is not None and of_wait["--finished"]:
-        raise typer.BadParameter(
-            "wait for a checkpoint or for the end, not for both", param_hint="--finished"
-        )
+    wanted = [name for name, value in goals.items() if value]
+    given = wanted if timeout is None else [*wanted, "--timeout"]
+    if given and not wait:
+        raise typer.BadParameter("this says how long to wait: add --wait", param_hint=given[0])
+    if len(wanted) > 1:
+        raise typer.BadParameter("wait for one thing, not for several", param_hint=wanted[1])
 
 
 def _only(version: str | None, models: "Sequence[ModelStatus]") -> "Sequence[ModelStatus]":
@@ -155,7 +167,11 @@ def _hosted(errors: "Mapping[str, float | None]", variant: str) -> str:
 
 def _row(model: "ModelStatus") -> list[str]:
     cycle = model.cycle
-    number = str(cycle.number) if model.num_cycles is None else f"{cycle.number} of {model.num_cycles}"
+    number = str(cycle.number)
+    if cycle.task == "evaluation":
+        number += ", evaluation"
+    elif model.num_cycles is not None:
+        number += f" of {model.num_cycles}"
     return [
         model.name,
         model.version,

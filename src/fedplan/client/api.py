@@ -26,6 +26,7 @@ from fedplan.wire.messages import (
     AuthenticateRequest,
     CycleAccepted,
     CycleRequest,
+    EvaluateReply,
     HistoryReply,
     HostTrainingRequest,
     Part,
@@ -105,9 +106,23 @@ class GridApi:
         return await measure_speed(self._downloads.client, worker_id)
 
     async def request_cycle(
-        self, worker_id: str, name: str, version: str, speed: ConnectionSpeed | None
+        self,
+        worker_id: str,
+        name: str,
+        version: str,
+        speed: ConnectionSpeed | None,
+        *,
+        evaluates: bool = False,
     ) -> CycleAccepted | Rejected:
-        """Asks to join the model's cycle; `speed` is None when no speed test was asked for."""
+        """Asks to join the model's cycle.
+
+        Args:
+            worker_id: what the grid calls the worker.
+            name: of the model.
+            version: its version.
+            speed: None when no speed test was asked for.
+            evaluates: whether the worker takes a place in which it only measures the model.
+        """
         request = message_of(
             CycleRequest,
             worker_id=worker_id,
@@ -115,6 +130,7 @@ class GridApi:
             version=version,
             tell_cycle=True,
             summary=True,
+            evaluates=evaluates or None,
             **({} if speed is None else dataclasses.asdict(speed)),
         )
         data = await self._post(messages.CYCLE_REQUEST, request)
@@ -213,6 +229,12 @@ class GridApi:
         query = {"name": name, "version": str(version)}
         data = await self._send(GridRequest(messages.HISTORY, query, verb="GET", idempotent=True))
         return _read(HistoryReply, data, messages.HISTORY)
+
+    async def evaluate(self, name: str, version: str) -> EvaluateReply:
+        """Asks for an evaluation of a model's newest checkpoint."""
+        request = message_of(messages.EvaluateRequest, name=name, version=str(version))
+        data = await self._post(messages.EVALUATE, request, idempotent=True)
+        return _read(EvaluateReply, data, messages.EVALUATE)
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop."""

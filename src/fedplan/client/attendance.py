@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from fedplan.client.api import GridApi
 from fedplan.client.blocking import blocking_twin
@@ -35,6 +35,7 @@ class Attendance(Observed):
         *,
         private: PrivateState,
         limits: Limits = DEFAULT_LIMITS,
+        evaluates: bool = False,
     ) -> None:
         """See `Syft.new_job`."""
         self.worker = worker
@@ -45,7 +46,7 @@ class Attendance(Observed):
         self.protocols: dict[str, schema.Protocol] = {}
         self.client_config: dict[str, Any] = {}
         self._grid = grid
-        self._joining = Joining(grid, model_name, model_version, auth_token)
+        self._joining = Joining(grid, model_name, model_version, auth_token, evaluates=evaluates)
         self._limits = limits
         self._private = private
         self._model: SyftModel | None = None
@@ -58,6 +59,15 @@ class Attendance(Observed):
     def worker_id(self) -> str | None:
         """What the grid calls this worker; None before `start`."""
         return self._joining.worker_id
+
+    @property
+    def task(self) -> Literal["training", "evaluation"] | None:
+        """What the job does in its cycle; None in no cycle.
+
+        ``"evaluation"``, which only a job gets that was made with ``evaluates=True``, means: `evaluate`, then
+        `report` without a diff.
+        """
+        return None if self._place is None else self._place.task
 
     @property
     def model(self) -> SyftModel:

@@ -10,7 +10,7 @@ from fedplan.errors import ConfigError
 from fedplan.wire.messages import HistoryReply, HistoryRow
 
 _FIXED = (
-    *("cycle", "checkpoint", "phase", "opened_at", "closed_at", "workers", "reports", "samples"),
+    *("cycle", "task", "checkpoint", "phase", "opened_at", "closed_at", "workers", "reports", "samples"),
     "failure",
 )
 

@@ -18,7 +18,7 @@ from fedplan.client.trainer import PlanTrainer
 from fedplan.errors import JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.run.check import DEFAULT_LIMITS
-from fedplan.wire import MetricMean, Summary, with_summary
+from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
@@ -58,18 +58,28 @@ class Job(Attendance):
         *,
         private: PrivateState,
         limits: Limits = DEFAULT_LIMITS,
+        evaluates: bool = False,
     ) -> None:
         """See `Syft.new_job`."""
-        super().__init__(worker, grid, model_name, model_version, auth_token, private=private, limits=limits)
+        super().__init__(
+            worker,
+            grid,
+            model_name,
+            model_version,
+            auth_token,
+            private=private,
+            limits=limits,
+            evaluates=evaluates,
+        )
         self._training: PlanTrainer | None = None  # the cycle's last one
-        self._evaluation: Mapping[str, MetricMean] = {}  # of the cycle's model
+        self._evaluation = Summary()  # of the cycle's model
 
     def _leave(self) -> None:
         super()._leave()
-        self._training, self._evaluation = None, {}
+        self._training, self._evaluation = None, Summary()
 
     async def report(
-        self, diff: bytes, trained: SyftModel | None = None, *, summary: Summary | None = None
+        self, diff: bytes | None = None, trained: SyftModel | None = None, *, summary: Summary | None = None
     ) -> None:
         """Submits the model diff to the grid, and keeps the private tensors if the grid takes it.
 
@@ -78,7 +88,8 @@ class Job(Attendance):
 
         Args:
             diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`, which
-                leaves out what is frozen where the grid takes that.
+                leaves out what is frozen where the grid takes that. None in a place for evaluation alone,
+                and only there.
             trained: the trained model, whose private tensors are kept for the next cycle; by default that of
                 the last `train`.
             summary: what to tell; by default the summary of the last `train` and `evaluate`. An empty
@@ -86,18 +97,21 @@ class Job(Attendance):
 
         Raises:
             WireError: `diff` is not bytes.
-            JobStateError: the job is in no cycle.
+            JobStateError: the job is in no cycle; or, in a place for evaluation alone, there is a diff, or
+                nothing was measured.
             GridResponseError: the grid refused the report; its own words are in the message.
             GridConnectionError: the grid could not be reached. Unless the error's `sent` is False, the report
                 may have arrived.
             PrivateStateError: the private tensors cannot be kept; then nothing was reported.
         """
-        if not isinstance(diff, bytes | bytearray | memoryview):
+        place = self._place
+        if place is not None and place.task == "evaluation":
+            diff = self._empty_diff(diff, summary)
+        elif not isinstance(diff, bytes | bytearray | memoryview):
             raise WireError(
                 f"a report is the bytes of a diff, and this is a {type(diff).__name__}: report what "
                 "`await job.model.create_serialized_diff_from_model(trained)` gives"
             )
-        place = self._place
         if place is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
         await self._keep(trained)
@@ -116,8 +130,21 @@ class Job(Attendance):
         """What is told with a report."""
         if summary is not None:
             return summary
-        training = Summary() if self._training is None else self._training.summary
-        return dataclasses.replace(training, evaluation=self._evaluation)
+        training = self._training
+        if training is None:
+            return self._evaluation
+        return dataclasses.replace(training.summary, evaluation=self._evaluation.evaluation)
+
+    def _empty_diff(self, diff: object, summary: Summary | None) -> bytes:
+        """What is reported in a place for evaluation alone."""
+        if diff is not None:
+            raise JobStateError(
+                "this place in the cycle is for evaluation alone: await job.evaluate(…), then await "
+                "job.report() without a diff"
+            )
+        if not self._told(summary).evaluation:
+            raise JobStateError("nothing was measured yet: await job.evaluate(…) before job.report()")
+        return State.of(()).serialize()
 
     async def _keep(self, trained: SyftModel | None) -> None:
         """Makes ready what is kept when the report is taken."""
@@ -253,8 +280,9 @@ class Job(Attendance):
             device=device,
         )
         await trainer.start()
-        self._evaluation = trainer.summary.metrics
-        return {name: metric.value for name, metric in self._evaluation.items()}
+        measured = trainer.summary
+        self._evaluation = Summary(samples=measured.samples, evaluation=measured.metrics)
+        return {name: metric.value for name, metric in measured.metrics.items()}
 
     evaluate_blocking = blocking_twin(evaluate)
 
@@ -275,6 +303,11 @@ class Job(Attendance):
 
     def _plan(self, name: str) -> Plan:
         if name not in self.plans:
+            if self.task == "evaluation":
+                raise JobStateError(
+                    f"this place in the cycle is for evaluation alone, without the Plan '{name}': await "
+                    "job.evaluate(…), then await job.report()"
+                )
             known = ", ".join(f"'{plan}'" for plan in self.plans) or "none"
             raise JobStateError(f"the cycle has no Plan '{name}'; its Plans are: {known}")
         return self.plans[name]

@@ -29,13 +29,16 @@ class Joining:
         worker_id: what the grid calls the worker; None before the first request.
     """
 
-    def __init__(self, grid: GridApi, name: str, version: str, auth_token: str | None) -> None:
+    def __init__(
+        self, grid: GridApi, name: str, version: str, auth_token: str | None, *, evaluates: bool
+    ) -> None:
         """See `Syft.new_job`."""
         self.worker_id: str | None = None
         self._grid = grid
         self._name = name
         self._version = version
         self._auth_token = auth_token
+        self._evaluates = evaluates
         self._speed: ConnectionSpeed | None = None
 
     async def ask(self) -> tuple[str, CycleAccepted | Rejected]:
@@ -51,7 +54,9 @@ class Joining:
         return worker_id, await self._ask_as(worker_id)
 
     async def _ask_as(self, worker_id: str) -> CycleAccepted | Rejected:
-        return await self._grid.request_cycle(worker_id, self._name, self._version, self._speed)
+        return await self._grid.request_cycle(
+            worker_id, self._name, self._version, self._speed, evaluates=self._evaluates
+        )
 
     async def _authenticate(self) -> str:
         """Becomes a worker, with a measured connection if the grid wants that; returns the worker's id."""

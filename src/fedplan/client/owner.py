@@ -205,6 +205,26 @@ class ModelCentricFLClient(GridConnection):
         """
         return History(await self._grid.history(name, version))
 
+    async def evaluate_async(self, name: str, version: str) -> int:
+        """Has workers measure the newest checkpoint of a model whose training is finished.
+
+        The grid opens a cycle of evaluation, unless one is open: after the last cycle it opens one by itself.
+        `wait` with ``evaluated=True`` waits for its end; its metrics are in `history`.
+
+        Args:
+            name: name of the FL process.
+            version: its version.
+
+        Returns:
+            The number of the cycle.
+
+        Raises:
+            GridResponseError: there is no such model; it has no evaluation Plan; it is still trained, and its
+                workers measure it as they train; or the grid refused.
+            GridConnectionError: the grid could not be reached.
+        """
+        return (await self._grid.evaluate(name, version)).cycle
+
     async def wait_async(
         self,
         name: str,
@@ -212,6 +232,7 @@ class ModelCentricFLClient(GridConnection):
         *,
         checkpoint: int | None = None,
         finished: bool = False,
+        evaluated: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109  # it is part of what is waited for: see the error
     ) -> ModelStatus:
         """Waits until a hosted model has come so far.
@@ -231,7 +252,9 @@ class ModelCentricFLClient(GridConnection):
             version: its version.
             checkpoint: the number of a checkpoint, 1 being the model as it was hosted. It returns at once
                 when that one or a later one is there.
-            finished: wait until all of the model's cycles are closed.
+            finished: wait until all of the model's cycles of training are closed.
+            evaluated: wait until the last checkpoint is measured too, or the time for that is over; see
+                `evaluate`.
             timeout: seconds to wait at most; without end by default. 0 looks once. A grid that is away
                 meanwhile is waited for, up to five minutes.
 
@@ -251,15 +274,17 @@ class ModelCentricFLClient(GridConnection):
         """
         if checkpoint is not None:
             checkpoint = positive_integer(checkpoint, "checkpoint")
-            if finished:
-                raise ConfigError("wait for a checkpoint or until the training is finished, not for both")
+        if (checkpoint is not None) + finished + evaluated > 1:
+            raise ConfigError("wait for one thing: a checkpoint, or finished, or evaluated")
         if timeout is not None and timeout != 0:
             timeout = positive_seconds(timeout, "timeout")
 
         async def look() -> ModelStatus:
             return await self._status_of(name, version)
 
-        return await wait_for(look, checkpoint=checkpoint, finished=finished, timeout=timeout)
+        return await wait_for(
+            look, checkpoint=checkpoint, finished=finished, evaluated=evaluated, timeout=timeout
+        )
 
     async def _status_of(self, name: str, version: str) -> ModelStatus:
         """One version of a model.
@@ -280,4 +305,5 @@ class ModelCentricFLClient(GridConnection):
     retrieve_model = blocking_twin(retrieve_model_async)
     status = blocking_twin(status_async)
     history = blocking_twin(history_async)
+    evaluate = blocking_twin(evaluate_async)
     wait = blocking_twin(wait_async)

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedplan.client.batches import check_data
@@ -50,12 +51,14 @@ class Participation:
             have been lost because the connection broke.
         losses: loss of each batch, over all cycles; empty when the Plan returns none.
         metrics: by name, the metric of each batch, over all cycles.
+        evaluations: cycles in which it only measured the model, and reported that.
     """
 
     cycles: int = 0
     refused: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
     metrics: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    evaluations: int = 0
 
     def add(self, batch: BatchEnd) -> None:
         """Takes a batch's numbers in."""
@@ -120,7 +123,9 @@ async def participate_async(
             the cycle back. It may be a coroutine function. By default everything within the limits runs.
         limits: memory and work that a Plan may use; one that would use more does not run; see `Syft`.
         plan: name of the training Plan.
-        cycles: how many cycles to train in; None for as many as the model has.
+        cycles: how many cycles to train in; None for as many as the model has, and the evaluation of its last
+            checkpoint. Cycles in which the worker only measures the model, for the grid asked that of it, do
+            not count.
         wait: what to do when the grid says "not now": False gives up, True asks again when the grid says,
             as often as it takes, a number does so for that many seconds of waiting in all. Between its own
             `cycles` a worker always waits: with False as long as the grid says first, and a minute. One that
@@ -184,18 +189,17 @@ async def participate_async(
     result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
     async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app, limits=limits) as syft:
         # one for all cycles: it stays one worker
-        job = syft.new_job(model_name, model_version, auth_token, state=state)
+        job = syft.new_job(model_name, model_version, auth_token, state=state, evaluates=True)
         with contextlib.closing(job), TrainingProgress(progress) as bars:
             while most is None or result.cycles < most:
                 try:
                     await _enter_cycle(job, patience, bars)
                 except CycleRejectedError:
-                    if result.cycles == 0:
+                    if result.cycles + result.evaluations == 0:
                         raise
                     break
                 async with given_back(job.decline):
                     await obtain_consent(accept, job)
-                    reports.agree(job.client_config)
                     if EVALUATION_PLAN in job.plans:
                         await job.evaluate(
                             data=evaluation_data,
@@ -204,6 +208,13 @@ async def participate_async(
                             seed=seed,
                             device=place,
                         )
+                    if job.task == "evaluation":
+                        # one that comes too late is no sign of anything wrong: nobody waits for it
+                        taken = await _report(job.report, patience, forgive=True)
+                        result.evaluations += taken
+                        result.refused += not taken
+                        continue
+                    reports.agree(job.client_config)
                     training = job.train(
                         plan,
                         inputs=inputs,
@@ -219,7 +230,10 @@ async def participate_async(
                     )
                     training.on("batch_end", result.add)
                     bars.follow(training, result.cycles + 1)
-                    await _report(job, reports, await training.wait(), patience, result)
+                    send = functools.partial(reports.send, job, await training.wait())
+                    taken = await _report(send, patience)
+                    result.cycles += taken
+                    result.refused += not taken
     return result
 
 
@@ -273,28 +287,31 @@ class _Reports:
 
 
 async def _report(
-    job: Job, reports: _Reports, trained: SyftModel, patience: "_Patience", result: Participation
-) -> None:
-    """Reports what was trained; a refusal is forgiven as often as the patience says.
+    send: Callable[[], Awaitable[None]], patience: "_Patience", *, forgive: bool = False
+) -> bool:
+    """Sends a report; returns whether it was taken. A refusal is forgiven as often as the patience says.
 
     A report that may have arrived is not repeated: it is one that may have been refused.
+
+    Args:
+        send: sends it.
+        patience: the worker's.
+        forgive: whether a refusal is forgiven in any case.
     """
     while True:
         try:
-            await reports.send(job, trained)
+            await send()
         except (GridConnectionError, GridResponseError) as error:
             unsent = isinstance(error, GridConnectionError) and not error.sent
             seconds = patience.outlast(error) if unsent else None
             if seconds is None:
-                if unsent or not patience.forgives():
+                if unsent or not (patience.forgives() or forgive):
                     raise
                 _log.warning("%s", error)
-                result.refused += 1
-                return
+                return False
         else:
             patience.renew()
-            result.cycles += 1
-            return
+            return True
         await asyncio.sleep(seconds)
 
 

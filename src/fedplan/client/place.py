@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -44,6 +44,8 @@ class Place(BaseModel):
     """Number of the cycle, if the grid tells it."""
     summary: bool = False
     """Whether the grid takes a summary with the report."""
+    task: Literal["training", "evaluation"] = "training"
+    """What the worker does there."""
 
     @classmethod
     def of(cls, worker_id: str, accepted: CycleAccepted) -> Self:

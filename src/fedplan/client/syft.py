@@ -98,6 +98,7 @@ class Syft(GridConnection):
         auth_token: str | None = None,
         *,
         state: str | os.PathLike[str] | None = None,
+        evaluates: bool = False,
     ) -> Job:
         """Makes a job, which does not ask the grid for anything yet.
 
@@ -108,9 +109,17 @@ class Syft(GridConnection):
             state: a folder for the tensors that the worker keeps for itself from cycle to cycle, if the model
                 has such; it is made if it is not there. One folder is for one worker, and may hold the state
                 of several grids and models. Without, they last as long as the job.
+            evaluates: whether it also takes a place in which it only measures the model; see `Job.task`.
         """
         whose = Whose(self._public, str(model_name), str(model_version), subject_of(auth_token))
         private = PrivateState(whose, state)
         return Job(
-            self, self._grid, model_name, model_version, auth_token, private=private, limits=self.limits
+            self,
+            self._grid,
+            model_name,
+            model_version,
+            auth_token,
+            private=private,
+            limits=self.limits,
+            evaluates=evaluates,
         )

@@ -15,7 +15,7 @@ from fedplan.errors import (
     GridResponseError,
     WaitTimeoutError,
 )
-from fedplan.wire.messages import CycleStatus, ModelStatus
+from fedplan.wire.messages import EVALUATION_PLAN, CycleStatus, ModelStatus
 
 _log = logging.getLogger("fedplan.client")
 
@@ -33,18 +33,25 @@ class Goal:
 
     Attributes:
         checkpoint: the number of a checkpoint; None for the end of the training.
+        evaluated: then, whether also for the end of the evaluation that follows it.
     """
 
     checkpoint: int | None
+    evaluated: bool = False
 
     @classmethod
-    def of(cls, model: ModelStatus, checkpoint: int | None, finished: bool) -> Self:
+    def of(cls, model: ModelStatus, checkpoint: int | None, *, finished: bool, evaluated: bool) -> Self:
         """The goal: by default the checkpoint after the newest one, or the end where there will be none.
 
         Raises:
             ConfigError: it can never be reached.
         """
-        if finished and model.num_cycles is None and model.stop is None:
+        if evaluated and EVALUATION_PLAN not in {plan.name for plan in model.plans}:
+            raise ConfigError(
+                f"{_name(model)} was hosted without a Plan '{EVALUATION_PLAN}', so nothing measures its last "
+                "checkpoint: wait until it is finished"
+            )
+        if (finished or evaluated) and model.num_cycles is None and model.stop is None:
             raise ConfigError(
                 f"{_name(model)} is trained without end, for its server_config has no num_cycles and no "
                 "stop: wait for a checkpoint"
@@ -55,18 +62,20 @@ class Goal:
                 f"{_name(model)} has {model.num_cycles} cycles, so its last checkpoint is {last} at most; "
                 f"checkpoint {checkpoint} will never be there"
             )
-        if checkpoint is None and not finished and model.phase != "finished":
+        if checkpoint is None and not finished and not evaluated and model.phase != "finished":
             checkpoint = newest(model) + 1
-        return cls(checkpoint)
+        return cls(checkpoint, evaluated)
 
     def reached(self, model: ModelStatus) -> bool:
         """Whether there is nothing left to wait for."""
-        return model.phase == "finished" if self.checkpoint is None else newest(model) >= self.checkpoint
+        if self.checkpoint is not None:
+            return newest(model) >= self.checkpoint
+        return model.phase == "finished" and (not self.evaluated or model.cycle.closed_at is not None)
 
     def __str__(self) -> str:
-        return (
-            "its last cycle is not closed" if self.checkpoint is None else f"no checkpoint {self.checkpoint}"
-        )
+        if self.checkpoint is not None:
+            return f"no checkpoint {self.checkpoint}"
+        return "no evaluated last checkpoint" if self.evaluated else "no end of its training"
 
 
 async def wait_for(
@@ -74,11 +83,12 @@ async def wait_for(
     *,
     checkpoint: int | None,
     finished: bool,
+    evaluated: bool,
     timeout: float | None,  # noqa: ASYNC109  # the error says what was not there in time
 ) -> ModelStatus:
     """Looks at a model until it has come so far; see `ModelCentricFLClient.wait`."""
     model = await look()
-    goal, news = Goal.of(model, checkpoint, finished), _old_news(model)
+    goal, news = Goal.of(model, checkpoint, finished=finished, evaluated=evaluated), _old_news(model)
     try:
         async with asyncio.timeout(timeout):
             pause = _FIRST_PAUSE
@@ -145,14 +155,17 @@ def newest(model: ModelStatus) -> int:
 def outlook(model: ModelStatus) -> str:
     """What the model's cycle waits for, in words."""
     cycle = model.cycle
-    of = "" if model.num_cycles is None else f" of {model.num_cycles}"
+    of = f" of {model.num_cycles}" if model.num_cycles and cycle.task == "training" else ""
     if cycle.phase != "open":
         return f"cycle {cycle.number}{of} is {cycle.phase}"
-    training = cycle.accepted - cycle.reported
+    left = cycle.accepted - cycle.reported
+    workers = f"{left} {'worker is' if left == 1 else 'workers are'}"
+    reports = f"{cycle.reported} {'report' if cycle.reported == 1 else 'reports'}"
+    if cycle.task == "evaluation":
+        return f"the evaluation has {reports}; {workers} at it; it closes {closing(cycle)}"
     return (
-        f"cycle {cycle.number}{of} has {cycle.reported} {'report' if cycle.reported == 1 else 'reports'} and "
-        f"needs {cycle.needed}; {training} {'worker is' if training == 1 else 'workers are'} training; it "
-        f"closes {closing(cycle)}"
+        f"cycle {cycle.number}{of} has {reports} and needs {cycle.needed}; {workers} training; it closes "
+        f"{closing(cycle)}"
     )
 
 

@@ -5,7 +5,7 @@ anything else may.
 """
 
 from fedplan.federation.reports import Reports
-from fedplan.federation.round import Progress, Round, Stage, gone_since, is_overdue, round_of
+from fedplan.federation.round import Progress, Round, Stage, Task, gone_since, is_overdue, round_of
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies import (
     Change,
@@ -69,6 +69,7 @@ __all__ = [
     "StrategyConfig",
     "StrategyKind",
     "Sums",
+    "Task",
     "TensorLayout",
     "Tensors",
     "Told",

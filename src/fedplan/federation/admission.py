@@ -8,6 +8,10 @@ places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a wor
 c is not taken before cycle c + n. Speeds below `minimum_download_speed` or `minimum_upload_speed`, or not
 measured when these are set, keep a worker out; it may measure and ask again. A client that cannot train the
 model is sent away for good: it would fail after the download.
+
+With an `evaluation.fraction`, that part of the workers that a cycle takes only measures the model, if they do
+such work: whenever one more of them keeps within the fraction, the next worker becomes one. They take no
+place from those who train. A cycle of evaluation takes such workers alone, until as many have come as end it.
 """
 
 import dataclasses
@@ -15,7 +19,7 @@ import enum
 import math
 from typing import Protocol
 
-from fedplan.federation.round import Progress, Round, is_overdue
+from fedplan.federation.round import Progress, Round, Task, is_overdue
 from fedplan.wire.config import ServerConfig
 
 
@@ -29,6 +33,10 @@ class Place(Protocol):
     @property
     def released(self) -> bool:
         """Whether the place was given up."""
+
+    @property
+    def aside(self) -> bool:
+        """Whether it is one for evaluation alone in a cycle of training."""
 
 
 class Refusal(enum.StrEnum):
@@ -73,6 +81,7 @@ class Asker:
         last_cycle: number of the latest other cycle that took it.
         waiting: how many workers wait for a place, this one included.
         able: whether its client can train the model.
+        evaluates: whether it takes a place in which it only measures the model.
     """
 
     download: float | None = None
@@ -81,6 +90,7 @@ class Asker:
     last_cycle: int | None = None
     waiting: int = 1
     able: bool = True
+    evaluates: bool = False
 
 
 def needs_speed_test(config: ServerConfig) -> bool:
@@ -100,6 +110,18 @@ def waits_until(rejection: Rejection, now: float) -> float:
     Not much longer: some clients ask each time with a new worker id, and would count twice.
     """
     return now + 1.25 * (rejection.timeout or 0) + 1.0
+
+
+def task_for(config: ServerConfig, cycle: Progress, asker: Asker) -> Task:
+    """What a worker does in a cycle if it is taken."""
+    if cycle.task is Task.EVALUATION:
+        return Task.EVALUATION
+    if asker.place is not None:
+        return Task.EVALUATION if asker.place.aside else Task.TRAINING
+    fraction = 0.0 if config.evaluation is None else config.evaluation.fraction
+    evaluators = cycle.evaluators + 1
+    fits = evaluators <= fraction * (cycle.occupied + evaluators)
+    return Task.EVALUATION if asker.evaluates and fits else Task.TRAINING
 
 
 def admission(
@@ -133,10 +155,13 @@ def admission(
 def _obstacle(
     config: ServerConfig, round: Round, cycle: Progress, asker: Asker, now: float, draw: float
 ) -> Refusal | None:
-    if not asker.able:
+    task = task_for(config, cycle, asker)
+    if task is Task.TRAINING and not asker.able:
         return Refusal.UNABLE
+    if cycle.task is Task.EVALUATION and not asker.evaluates:
+        return Refusal.FINISHED
     if not cycle.is_open:
-        follows = not cycle.is_over and round.takes_place(cycle.number + 1)
+        follows = not cycle.is_over and _is_followed(round, cycle, asker)
         return Refusal.CLOSING if follows else Refusal.FINISHED
     if is_overdue(cycle, now):
         return Refusal.CLOSING
@@ -144,11 +169,21 @@ def _obstacle(
         return Refusal.REPORTED
     if asker.place is not None and not asker.place.released:
         return Refusal.TRAINING
-    if _free_from(config, asker) > cycle.number:
+    if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
         return Refusal.RESTING
     if not _is_fast_enough(config, asker):
         return Refusal.TOO_SLOW
-    return _no_place(config, cycle, asker, draw)
+    if task is Task.TRAINING:
+        return _no_place(config, cycle, asker, draw)
+    limit = round.stage_of(cycle).limit
+    is_full = cycle.task is Task.EVALUATION and limit is not None and cycle.occupied >= limit
+    return Refusal.FULL if is_full else None
+
+
+def _is_followed(round: Round, cycle: Progress, asker: Asker) -> bool:
+    """Whether a cycle follows in which the worker may have something to do."""
+    task = round.after(cycle)
+    return task is Task.TRAINING or (task is Task.EVALUATION and asker.evaluates)
 
 
 def _free_from(config: ServerConfig, asker: Asker) -> int:
@@ -195,7 +230,7 @@ def _timeout(
     """Whole seconds, at least one; None when no later cycle can take the worker."""
     if why in (Refusal.UNABLE, Refusal.FINISHED):
         return None
-    if why is Refusal.REPORTED and not round.takes_place(cycle.number + 1):
+    if why is Refusal.REPORTED and not _is_followed(round, cycle, asker):
         return None
     if why is Refusal.RESTING and not round.takes_place(_free_from(config, asker)):
         return None
@@ -208,5 +243,5 @@ def _wait(why: Refusal, round: Round, cycle: Progress, now: float, retry: float)
     if cycle.deadline is None or why in (Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
         return retry
     left = cycle.deadline - now
-    only_time_ends_it = round.reporting.limit is None
+    only_time_ends_it = round.stage_of(cycle).limit is None
     return left if only_time_ends_it else min(left, retry)

@@ -14,14 +14,29 @@ that have not reported by then lose their place (others may take it), but may st
 is open. So do workers that have not reported `place_timeout` seconds after they were taken (a day, when
 absent): a worker that crashed blocks its place, and a cycle that waits for everybody, no longer than that.
 
-`num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end.
+`num_cycles` counts every cycle, failed ones too: a model whose averaging fails comes to an end. If it was
+hosted with an evaluation Plan, one more cycle follows, of evaluation without training, so that the last
+checkpoint is measured too. It ends at a number of reports (by default as many as close a cycle), or when its
+time is over, with whatever has come.
 """
 
 import dataclasses
+import enum
 from typing import Protocol
 
 from fedplan.federation.strategies import Strategy
-from fedplan.wire.config import ServerConfig
+from fedplan.wire.config import EvaluationConfig, ServerConfig
+
+_EVALUATION_SECONDS = 3600.0
+"""How long a cycle of evaluation is open where neither its own length nor that of a cycle is set."""
+
+
+class Task(enum.StrEnum):
+    """What a worker does in a cycle, and what a cycle is for."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+    """To measure the model, and nothing else."""
 
 
 class Progress(Protocol):
@@ -30,6 +45,10 @@ class Progress(Protocol):
     @property
     def number(self) -> int:
         """1 for the first cycle of a model."""
+
+    @property
+    def task(self) -> Task:
+        """What it is for."""
 
     @property
     def is_open(self) -> bool:
@@ -41,7 +60,11 @@ class Progress(Protocol):
 
     @property
     def occupied(self) -> int:
-        """Places taken: workers that still train, and workers that reported."""
+        """Places taken: workers that are still at its task, and workers that reported."""
+
+    @property
+    def evaluators(self) -> int:
+        """Workers beside these, which a cycle of training has taken for evaluation alone."""
 
     @property
     def reported(self) -> int:
@@ -93,18 +116,40 @@ class Round:
     Attributes:
         stages: in their order; reports come in the last one.
         cycles: after how many cycles the model is finished; None for never.
+        evaluation: the only stage of the cycle of evaluation that follows the last one, if one does.
     """
 
     stages: tuple[Stage, ...]
     cycles: int | None = None
+    evaluation: Stage | None = None
 
     @property
     def reporting(self) -> Stage:
-        """The stage in which reports come."""
+        """The stage in which reports of a training come."""
         return self.stages[-1]
 
+    def stage_of(self, cycle: Progress) -> Stage:
+        """The stage in which the reports of a cycle come."""
+        if cycle.task is Task.EVALUATION and self.evaluation is not None:
+            return self.evaluation
+        return self.reporting
+
+    def after(self, cycle: Progress) -> Task | None:
+        """What the cycle is for that follows one; None when none follows."""
+        if cycle.task is Task.EVALUATION:
+            return None
+        if self.takes_place(cycle.number + 1):
+            return Task.TRAINING
+        return None if self.evaluation is None else Task.EVALUATION
+
+    def first_stage(self, task: Task) -> Stage:
+        """The stage with which a cycle begins."""
+        if task is Task.EVALUATION and self.evaluation is not None:
+            return self.evaluation
+        return self.stages[0]
+
     def takes_place(self, number: int) -> bool:
-        """Whether the model has a cycle of this number."""
+        """Whether the model has a cycle of training of this number."""
         return self.cycles is None or number <= self.cycles
 
 
@@ -117,7 +162,8 @@ def round_of(strategy: Strategy) -> Round:
         limit = min((n for n in (config.max_diffs, config.max_workers) if n is not None), default=None)
         at_threshold = config.cycle_length is None and config.min_diffs is not None
         stage = Stage("reports", _needed(config, limit), limit, config.cycle_length, at_threshold)
-    return Round((stage,), config.num_cycles)
+    evaluation = _evaluation(config, stage) if strategy.setting.evaluates else None
+    return Round((stage,), config.num_cycles, evaluation)
 
 
 def is_overdue(progress: Progress, now: float) -> bool:
@@ -128,6 +174,13 @@ def is_overdue(progress: Progress, now: float) -> bool:
 def gone_since(config: ServerConfig, now: float) -> float:
     """Workers that took their places at this time or before, and have not reported, are taken for gone."""
     return now - config.place_timeout
+
+
+def _evaluation(config: ServerConfig, training: Stage) -> Stage:
+    asked = config.evaluation or EvaluationConfig()
+    usual = training.needed if training.limit is None and training.length is None else training.limit
+    length = asked.length or config.cycle_length or _EVALUATION_SECONDS
+    return Stage("evaluations", needed=0, limit=asked.reports or usual, length=length)
 
 
 def _needed(config: ServerConfig, limit: int | None) -> int:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from fedplan.errors import InvalidRequestError
 from fedplan.grid.callers import Caller
 from fedplan.grid.grid import Grid
+from fedplan.grid.service.evaluating import evaluate
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
 from fedplan.grid.service.reporting import report, report_bytes
@@ -18,11 +19,13 @@ from fedplan.wire.messages import (
     AUTHENTICATE,
     CYCLE_REQUEST,
     DECLINE,
+    EVALUATE,
     HOST_TRAINING,
     REPORT,
     AuthenticateRequest,
     CycleRequest,
     DeclineRequest,
+    EvaluateRequest,
     HostTrainingRequest,
     Reply,
     ReportKeys,
@@ -67,6 +70,7 @@ CALLS: dict[str, Call] = {
     REPORT: Call(ReportRequest, report, binary=(ReportKeys, report_bytes)),
     DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
+    EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, owner_only=True),
 }
 """By message type, which is also the path."""
 

@@ -65,13 +65,14 @@ def models(reply: StatusReply) -> str:
 
 def _row(model: ModelStatus) -> str:
     cycle = model.cycle
-    of_all = f" of {model.num_cycles}" if model.num_cycles else ""
+    of_all = f" of {model.num_cycles}" if model.num_cycles and cycle.task == "training" else ""
+    phase = cycle.phase if cycle.task == "training" else f"evaluation, {cycle.phase}"
     cells = (
         model.name,
         model.version,
         model.phase,
         f"{cycle.number}{of_all}",
-        cycle.phase,
+        phase,
         cycle.accepted,
         f"{cycle.reported}, {cycle.needed} needed",
         f"{cycle.closes_at:%Y-%m-%d %H:%M:%S} UTC" if cycle.closes_at else "",

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Generic, Self, TypeVar
 
-from fedplan.federation import Layout, Metrics, MetricSum, Setting, part_of
+from fedplan.federation import Layout, Metrics, MetricSum, Setting, Task, part_of
 from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
 from fedplan.wire.state import Places
@@ -45,6 +45,7 @@ class Process:
         changing: which of the model's tensors its Plans change; None when all may change.
         frozen: key of the State of the others, the same for all checkpoints; None when there are none.
         roles: of the tensors that change, what the training does with each.
+        evaluates: whether it was hosted with an evaluation Plan.
     """
 
     id: int
@@ -57,11 +58,14 @@ class Process:
     changing: Places = None
     frozen: str | None = None
     roles: tuple[Role, ...] = ()
+    evaluates: bool = False
 
     @property
     def setting(self) -> Setting:
         """What its strategy is made for."""
-        return Setting(self.server_config, self.client_config, self.layout, self.changing, self.roles)
+        return Setting(
+            self.server_config, self.client_config, self.layout, self.changing, self.roles, self.evaluates
+        )
 
     @property
     def changing_layout(self) -> Layout:
@@ -166,7 +170,7 @@ class CycleSummary:
     """What came of a cycle beside its checkpoint.
 
     Attributes:
-        reports: how many updates are in its average.
+        reports: how many updates are in its average; of a cycle of evaluation, how many reports came.
         samples: how many samples their workers told of.
         metrics: by name, each metric of the workers.
     """
@@ -205,6 +209,8 @@ class Cycle:
         closed_at: when it ended; None before.
         failure: why it made no checkpoint, if it failed.
         summary: what else came of it; None before its end.
+        task: what it is for.
+        evaluators: workers, beside those that occupy places, that it has taken for evaluation alone.
     """
 
     id: int
@@ -219,6 +225,8 @@ class Cycle:
     closed_at: float | None = None
     failure: str | None = None
     summary: CycleSummary | None = None
+    task: Task = Task.TRAINING
+    evaluators: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -254,6 +262,7 @@ class Assignment:
         worker_id: the worker.
         reported: whether its diff has come.
         released: whether its place was given up, because the cycle's time passed without its report.
+        aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
     """
 
     id: int
@@ -261,6 +270,11 @@ class Assignment:
     worker_id: str
     reported: bool = False
     released: bool = False
+    aside: bool = False
+
+    def task_in(self, cycle: Cycle) -> Task:
+        """What the worker does in its cycle."""
+        return Task.EVALUATION if self.aside else cycle.task
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -272,12 +286,14 @@ class Running:
         process_id: its FL process.
         phase: open or closing.
         reported: reports received.
+        task: what it is for.
     """
 
     id: int
     process_id: int
     phase: Phase
     reported: int
+    task: Task
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ STATUS: dict[type[Exception], int] = {
     errors.AccessDeniedError: 403,
     errors.NotFoundError: 404,
     errors.NameTakenError: 409,
+    errors.ModelStateError: 409,
     errors.HostingError: 400,
     errors.ConfigError: 400,
     errors.DiffRefusedError: 400,

@@ -107,6 +107,19 @@ class Stop(Goal):
         return self
 
 
+class EvaluationConfig(BaseModel):
+    """Who measures a model without training it; those who train it measure it too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of the workers that a cycle takes, so many only measure the model."""
+    reports: Count | None = None
+    """Reports that end the evaluation after the last cycle; when absent, as many as close a cycle."""
+    length: Duration | None = None
+    """Seconds after which that evaluation ends by itself; when absent a cycle_length, or an hour."""
+
+
 class ServerConfig(BaseModel):
     """How the grid runs the cycles of an FL process. Every key is enforced."""
 
@@ -150,6 +163,8 @@ class ServerConfig(BaseModel):
     """Which checkpoint is to be had under the name `best`."""
     stop: Stop | None = None
     """When the training ends before its last cycle."""
+    evaluation: EvaluationConfig | None = None
+    """Needs an evaluation Plan. Also without this, the last checkpoint is measured after the last cycle."""
     report_formats: list[Literal["float16", "int8", "topk"]] = Field(default_factory=list)
     """In what workers may report besides float32, the preferred form first."""
     authentication: AuthenticationConfig | None = None

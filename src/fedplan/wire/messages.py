@@ -23,6 +23,7 @@ GET_PLAN = "model-centric/get-plan"
 GET_PROTOCOL = "model-centric/get-protocol"
 RETRIEVE_MODEL = "model-centric/retrieve-model"
 STATUS = "model-centric/status"
+EVALUATE = "model-centric/evaluate"
 HISTORY = "model-centric/history"
 SPEED_TEST = "model-centric/speed-test"
 
@@ -113,6 +114,8 @@ class CycleRequest(Request):
     """Whether the answer shall hold the cycle's number; shipped clients fail on keys they do not know."""
     summary: bool | None = None
     """Whether the worker can tell what `fedplan.wire.Summary` holds, and run an evaluation Plan for it."""
+    evaluates: bool | None = None
+    """Whether the worker takes a place in which it only measures the model; see `CycleAccepted.task`."""
 
 
 class CycleAccepted(Reply):
@@ -130,6 +133,9 @@ class CycleAccepted(Reply):
     """The cycle's number, 1 being the model's first, for who asked for it."""
     summary: bool | None = None
     """Whether a report may hold a summary; told to who can tell one."""
+    task: Literal["evaluation"] | None = None
+    """What the place is for, if it is not for training. Then `plans` holds the evaluation Plan alone, and the
+    report holds no tensors, and a summary of what was measured; told to who takes such places."""
 
 
 class CycleRejected(Reply):
@@ -219,6 +225,8 @@ class CycleStatus(Reply):
 
     number: int
     """1 is the model's first cycle."""
+    task: Literal["training", "evaluation"] = "training"
+    """`evaluation`: its workers only measure the model, and it makes no checkpoint."""
     phase: Literal["open", "closing", "done", "failed"]
     """`closing`: no more reports are taken, the average is being made. `failed`: see `failure`."""
     accepted: int
@@ -278,7 +286,7 @@ class ModelStatus(Reply):
     name: Text
     version: Text
     phase: Literal["training", "finished"]
-    """`finished`: its num_cycles are done; it takes no more workers."""
+    """`finished`: its num_cycles are done; it is trained no more. It may still be measured; see `cycle`."""
     num_cycles: int | None = None
     """Absent when no number of cycles ends the training."""
     stop: str | None = None
@@ -319,6 +327,8 @@ class HistoryRow(Reply):
 
     cycle: int
     """Its number; 1 is the model's first cycle."""
+    task: Literal["training", "evaluation"] = "training"
+    """`evaluation`: its workers only measured the checkpoint."""
     checkpoint: int
     """The checkpoint that its workers started from, and that their evaluation measured."""
     phase: Literal["done", "failed"]
@@ -350,18 +360,27 @@ class HistoryRequest(Request):
     version: StorableText | None = None
 
 
+class EvaluateRequest(Request):
+    """Asks for an evaluation of the newest checkpoint of a model whose training is finished."""
+
+    name: StorableText
+    version: StorableText | None = None
+
+
+class EvaluateReply(Reply):
+    """The evaluation that is open now."""
+
+    status: Literal["success"] = "success"
+    cycle: int
+    """The number of its cycle, under which its metrics are in the history."""
+    checkpoint: int
+    """The checkpoint that workers measure."""
+
+
 class ErrorReply(Reply):
     """What every refusal looks like."""
 
     error: str
-
-
-class Envelope(Request):
-    """A WebSocket message. The answer carries the same `type` and, when one came, the same `request_id`."""
-
-    type: str
-    data: dict[str, Any] = Field(default_factory=dict)
-    request_id: str | int | None = None
 
 
 def dump(reply: Reply) -> dict[str, Any]:

@@ -21,6 +21,7 @@ async def test_the_status_tells_of_models_cycles_and_checkpoints(open_grid):
             "num_cycles": 7,
             "cycle": {
                 "number": 1,
+                "task": "training",
                 "phase": "open",
                 "accepted": 2,
                 "reported": 1,

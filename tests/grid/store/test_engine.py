@@ -7,6 +7,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from fedplan.federation import Task
 from fedplan.grid.records import HostedPlan, Report, Variant
 from fedplan.grid.store import Store, catalogue, participation
 from fedplan.grid.store.tables import keys, metadata
@@ -57,6 +58,10 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(text("ALTER TABLE cycles DROP COLUMN summary"))
         await db.execute(text("DROP INDEX ix_assignments_counted_in"))
         await db.execute(text("ALTER TABLE assignments DROP COLUMN counted_in"))
+        await db.execute(text("ALTER TABLE processes DROP COLUMN evaluates"))
+        await db.execute(text("ALTER TABLE cycles DROP COLUMN task"))
+        await db.execute(text("ALTER TABLE cycles DROP COLUMN evaluators"))
+        await db.execute(text("ALTER TABLE assignments DROP COLUMN aside"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         layout = json.dumps([[[3], "float32"], [[], "float32"]])
         config = json.dumps({"max_diffs": 3})
@@ -64,8 +69,10 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
             text("INSERT INTO processes VALUES (1, 'm', '1.0', '{}', :config, :layout, NULL, 0)"),
             {"config": config, "layout": layout},
         )
-        await db.execute(text("INSERT INTO plans VALUES (1, 1, 'p')"))
-        await db.execute(text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x')"))
+        await db.execute(text("INSERT INTO plans VALUES (1, 1, 'p'), (2, 1, 'evaluation_plan')"))
+        await db.execute(
+            text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x'), (2, 'list', 'plans/y')")
+        )
         await db.execute(text("INSERT INTO checkpoints VALUES (1, 1, 1, 'models/x', 0)"))
         await db.execute(
             text("INSERT INTO cycles VALUES (7, 1, 1, 'open', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL)")
@@ -76,11 +83,16 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
     async with again.reading() as db:
         process = await catalogue.get_process(db, 1)
         hosted = await catalogue.hosted(db, process)
-        assert hosted.plans == {"p": HostedPlan(1, {"list": Variant("plans/x", None)}, {})}
+        assert hosted.plans == {
+            "p": HostedPlan(1, {"list": Variant("plans/x", None)}, {}),
+            "evaluation_plan": HostedPlan(2, {"list": Variant("plans/y", None)}, {}),
+        }
+        assert process.evaluates
         assert (process.changing, process.frozen) == (None, None)
         assert process.roles == (Role.TRAINED, Role.TRAINED)
         assert process.server_config == ServerConfig(max_diffs=3, weighting="uniform")
         assert await participation.reports(db, 7) == [Report("diffs/x", 0)]
+        assert (await participation.get_cycle(db, 7)).task is Task.TRAINING
         assert (await catalogue.get_checkpoint(db, 1)).state is None
     await again.aclose()
 

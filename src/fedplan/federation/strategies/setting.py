@@ -23,6 +23,7 @@ class Setting:
         layout: of all tensors of the model.
         changing: which of them change; None when all may.
         roles: of those that change, in their order.
+        evaluates: whether workers measure it with an evaluation Plan.
     """
 
     server: ServerConfig
@@ -30,6 +31,7 @@ class Setting:
     layout: Layout
     changing: Places
     roles: tuple[Role, ...]
+    evaluates: bool = False
 
     @property
     def changing_layout(self) -> Layout:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Self
 
+from fedplan.federation.update import Weighting
 from fedplan.wire import MetricMean
 
 
@@ -47,6 +48,13 @@ class MetricSum:
 
 Metrics = Mapping[str, MetricSum]
 """Metrics by name."""
+
+
+def metrics_of(told: Mapping[str, MetricMean], weighting: Weighting) -> Metrics:
+    """What one worker tells, as sums; no weight is more than a report may count."""
+    return {
+        name: MetricSum.of(metric.value, weighting.bounded(metric.weight)) for name, metric in told.items()
+    }
 
 
 def add_metrics(one: Metrics, other: Metrics) -> Metrics:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedplan.errors import AggregationError
 from fedplan.federation.sums.exact import ExactSum
-from fedplan.federation.sums.metrics import Metrics, MetricSum, add_metrics
+from fedplan.federation.sums.metrics import Metrics, MetricSum, add_metrics, metrics_of
 from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
 from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, Weighting
 from fedplan.plan.signature import Role
@@ -153,16 +153,12 @@ class Sums:
             part.numbers[name] = part.numbers.get(name, Fraction(0)) + Fraction(factor) * Fraction(number)
         self.count += 1
         self._samples += Fraction(summary.samples or 0)
-        bounded = self._weighting.bounded
         measured = {
             **{TRAINING + name: metric for name, metric in summary.metrics.items()},
             **summary.evaluation,
             **contribution.metrics,
         }
-        self.metrics = add_metrics(
-            self.metrics,
-            {name: MetricSum.of(metric.value, bounded(metric.weight)) for name, metric in measured.items()},
-        )
+        self.metrics = add_metrics(self.metrics, metrics_of(measured, self._weighting))
 
     def merge(self, other: "Sums") -> None:
         """Adds another sum to this one; the other keeps its value."""

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from typing import Any
 
 from fedplan.federation import (
@@ -12,19 +13,21 @@ from fedplan.federation import (
     ServerState,
     Strategy,
     Sums,
+    Task,
     Tensors,
     Update,
     next_model,
     with_folded,
     with_trained,
 )
+from fedplan.federation.sums import add_metrics, metrics_of
 from fedplan.grid.averaging.scratch import Scratch
 from fedplan.grid.averaging.stored import read_stored
 from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, CycleSummary, Phase, Process, Report, Running
 from fedplan.grid.store import participation
-from fedplan.wire import State
+from fedplan.wire import State, read_report
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def count(grid: Grid, strategy: Strategy, cycle_id: int, report: Report, update:
 
 async def catch_up(grid: Grid, running: Running) -> None:
     """Adds to an open cycle's sum what it lacks: reports from before a start, or of other replicas."""
-    if running.phase is not Phase.OPEN:
+    if running.phase is not Phase.OPEN or running.task is Task.EVALUATION:
         return
     process = (await grid.known.hosted(running.process_id)).process
     strategy = grid.known.strategy(process)
@@ -84,6 +87,8 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         averaged, metrics = await reading.combined(strategy.combine, before)
     else:
         averaged, metrics = await reading.folded(strategy.fold)
+    if process.evaluates:
+        metrics = add_metrics(metrics, (await measured(grid, process, cycle_id, aside=True)).metrics)
     model = await grid.blobs.get(checkpoint.blob)
     data, state = await asyncio.to_thread(_changed, strategy, model, averaged, before)
     return Averaged(
@@ -91,6 +96,23 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         await grid.blobs.put("states", state) if state else None,
         CycleSummary(averaged.reports, averaged.samples, metrics),
     )
+
+
+async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool = False) -> CycleSummary:
+    """What the workers of a cycle of evaluation measured, or those set aside for it in one of training.
+
+    Raises:
+        FileNotFoundError: a report is missing.
+    """
+    async with grid.store.reading() as db:
+        received = await participation.reports(db, cycle_id, aside=aside)
+    metrics: Metrics = {}
+    samples = Fraction(0)
+    for report in received:
+        _, told = read_report(await grid.blobs.get(report.blob))
+        metrics = add_metrics(metrics, metrics_of(told.evaluation, process.setting.weighting))
+        samples += Fraction(told.samples or 0)
+    return CycleSummary(len(received), float(samples), metrics)
 
 
 class _Reading:

@@ -11,11 +11,11 @@ import logging
 from collections.abc import AsyncIterator
 
 from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
-from fedplan.federation import Round, is_overdue, round_of
+from fedplan.federation import Round, Task, is_overdue, round_of
 from fedplan.federation.goals import is_reached
-from fedplan.grid.averaging.average import Averaged, average
+from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, Phase, Process
+from fedplan.grid.records import Cycle, CycleSummary, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.grid.store.connection import Db
@@ -25,9 +25,16 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a cycle: an average, or the reason why there is none."""
+    """What came of a cycle.
+
+    Attributes:
+        averaged: the average; None when it failed, and of one that only measured the model.
+        summary: what else is known of it.
+        failure: why it failed.
+    """
 
     averaged: Averaged | None = None
+    summary: CycleSummary | None = None
     failure: str | None = None
 
 
@@ -55,7 +62,7 @@ async def _claim(grid: Grid, cycle_id: int) -> tuple[Process, Cycle] | None:
             return None
         cycle = await participation.get_cycle(db, cycle_id, lock=True)
         process = await catalogue.get_process(db, cycle.process_id)
-        stage = round_of(grid.known.strategy(process)).reporting
+        stage = round_of(grid.known.strategy(process)).stage_of(cycle)
         if cycle.phase is Phase.CLOSING:
             return process, cycle
         if stage.is_complete(cycle, now):
@@ -96,7 +103,10 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     try:
-        return Outcome(await average(grid, process, cycle.id, checkpoint))
+        if cycle.task is Task.EVALUATION:
+            return Outcome(summary=await measured(grid, process, cycle.id))
+        made = await average(grid, process, cycle.id, checkpoint)
+        return Outcome(made, made.summary)
     except (AggregationError, ConfigError, PlanError, WireError, FileNotFoundError) as error:
         logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
         return Outcome(failure=_public_reason(error))
@@ -118,7 +128,7 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
             grid.replica,
             now,
             failure=outcome.failure,
-            summary=None if made is None else made.summary,
+            summary=outcome.summary,
         )
         if ended:
             round = round_of(grid.known.strategy(process))
@@ -137,18 +147,25 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
 async def _open_next(
     db: Db, round: Round, process: Process, cycle: Cycle, outcome: Outcome, now: float
 ) -> None:
-    """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one."""
+    """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one.
+
+    After the last one, and when the model has reached its goal, that is one of evaluation.
+    """
     checkpoint_id = cycle.checkpoint_id
     if outcome.averaged is not None:
         latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
         checkpoint_id = await catalogue.add_checkpoint(
             db, cycle.process_id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
         )
-    number = cycle.number + 1
+    task = round.after(cycle)
     stop = process.server_config.stop
-    if stop is not None and is_reached(stop, await rounds.metric_by_checkpoint(db, process.id, stop.metric)):
+    if (
+        task is Task.TRAINING
+        and stop is not None
+        and is_reached(stop, await rounds.metric_by_checkpoint(db, process.id, stop.metric))
+    ):
         logger.info("the training of '%s' ends: its goal for %s is reached", process.name, stop.metric)
-        return
-    if round.takes_place(number):
-        deadline = round.stages[0].deadline(now)
-        await rounds.open_cycle(db, cycle.process_id, number, checkpoint_id, now, deadline)
+        task = None if round.evaluation is None else Task.EVALUATION
+    if task is not None:
+        deadline = round.first_stage(task).deadline(now)
+        await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, now, deadline, task)

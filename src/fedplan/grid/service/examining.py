@@ -30,6 +30,9 @@ _VALUES = 2000
 _VALUES_OF_TENSOR = 200
 """Most ids, tags, extents and so on in a report. Clients send about twenty of a tensor, four of a metric."""
 
+_MEASUREMENT_BYTES = 256 * 1024
+"""Of a report without tensors, in any form: a hundred metrics take a tenth of it."""
+
 _PLACES_TOLD = 10
 
 
@@ -68,6 +71,27 @@ def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examine
             "training, and the report does not tell: take part with a newer fedplan"
         )
     return Examined(data, Update(tensors, summary), reach_of(tensors))
+
+
+def examine_measurement(sent: Buffer | str) -> Buffer:
+    """Checks a report of a worker that only measured the model; returns what is kept of it.
+
+    Raises:
+        DiffRefusedError: it cannot be read, holds tensors, or tells nothing that was measured.
+    """
+    if len(sent) > _MEASUREMENT_BYTES:
+        raise DiffRefusedError("the report is far larger than one of what was measured can be")
+    data = _decoded(sent) if isinstance(sent, str) else sent
+    try:
+        state, summary = read_report(data, _VALUES)
+    except WireError as error:
+        raise DiffRefusedError(f"the report cannot be read: {error}") from None
+    if state.tensors or not summary.evaluation:
+        raise DiffRefusedError(
+            "this place in the cycle is for evaluation alone: its report holds a summary of what the "
+            "evaluation Plan measured, and no tensors"
+        )
+    return data
 
 
 def read_diff(

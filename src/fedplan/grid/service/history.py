@@ -25,11 +25,12 @@ def _row(cycle: Cycle, checkpoint: int) -> HistoryRow:
     summary = cycle.summary or _NOTHING
     return HistoryRow(
         cycle=cycle.number,
+        task=cycle.task.value,
         checkpoint=checkpoint,
         phase="done" if cycle.phase is Phase.DONE else "failed",
         opened_at=moment(cycle.opened_at),
         closed_at=moment(cycle.closed_at or cycle.opened_at),
-        workers=cycle.occupied,
+        workers=cycle.occupied + cycle.evaluators,
         reports=summary.reports,
         samples=summary.samples,
         metrics={

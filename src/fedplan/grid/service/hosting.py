@@ -11,6 +11,7 @@ from fedplan.federation import (
     Layout,
     Setting,
     Strategy,
+    Task,
     diffs_of_plan,
     layout_of,
     misfit,
@@ -49,7 +50,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     async with grid.store.reading() as db:
         if await catalogue.find_process(db, name, version) is not None:
             raise catalogue.name_taken(name, version)
-    first = round_of(examined.strategy).stages[0]
+    first = round_of(examined.strategy).first_stage(Task.TRAINING)
     new = await _store_blobs(grid, examined.process)
     now = grid.clock()
     async with grid.store.writing() as db:
@@ -105,7 +106,13 @@ def examine(request: HostTrainingRequest) -> Examined:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
     changing = changing_tensors(plans.values(), len(layout))
     roles = part_of(tensor_roles(plans.values(), len(layout)), changing)
-    strategy = _strategy(Setting(server_config, request.client_config, layout, changing, roles), parsed)
+    evaluates = EVALUATION_PLAN in plans
+    if server_config.evaluation is not None and not evaluates:
+        raise ConfigError(
+            f"server_config: 'evaluation' is set, and there is no Plan '{EVALUATION_PLAN}' to measure with"
+        )
+    setting = Setting(server_config, request.client_config, layout, changing, roles, evaluates)
+    strategy = _strategy(setting, parsed)
     _check_goals(server_config, plans)
     frozen = None
     if changing is not None:

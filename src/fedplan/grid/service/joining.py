@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedplan.errors import AuthenticationError
-from fedplan.federation import round_of
+from fedplan.federation import Task, round_of
 from fedplan.federation.admission import (
     Asker,
     admission,
     keeps_waiting_list,
     needs_speed_test,
+    task_for,
     waits_until,
 )
 from fedplan.federation.schedule import config_at
@@ -22,6 +23,7 @@ from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
 from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.messages import (
+    EVALUATION_PLAN,
     AuthenticateReply,
     AuthenticateRequest,
     CycleAccepted,
@@ -62,6 +64,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     tells = bool(request.summary)
     strategy = grid.known.strategy(process)
     why_not = obstacles(process, hosted.plans, strategy, caller.variant, caller.kind, tells=tells)
+    evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
     if why_not:
         _tell_withheld(grid, process, caller, why_not)
     now = grid.clock()
@@ -74,6 +77,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             last_cycle=last_cycle,
             waiting=waiting,
             able=not why_not,
+            evaluates=bool(request.evaluates and tells and process.evaluates),
             download=caller.mbits(request.download),
             upload=caller.mbits(request.upload),
         )
@@ -92,17 +96,21 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
-        request_key = await _take_place(db, cycle, place, worker, request.worker_id, now)
+        task = task_for(process.server_config, cycle, asker)
+        request_key = await _take_place(db, cycle, task, place, worker, request.worker_id, now)
+        trains = task is Task.TRAINING
+        plans = plans_for(hosted.plans, tells=tells) if trains else evaluation
         return CycleAccepted(
             model=process.name,
             version=process.version,
             request_key=request_key,
-            plans={name: plan.id for name, plan in plans_for(hosted.plans, tells=tells).items()},
-            protocols={name: protocol.id for name, protocol in hosted.protocols.items()},
+            plans={name: plan.id for name, plan in plans.items()},
+            protocols={name: protocol.id for name, protocol in hosted.protocols.items()} if trains else {},
             client_config=_client_config(process, cycle.number),
             model_id=cycle.checkpoint_id,
             cycle=cycle.number if request.tell_cycle else None,
             summary=True if tells else None,
+            task=None if trains else "evaluation",
         )
 
 
@@ -149,13 +157,13 @@ def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[s
 
 
 async def _take_place(
-    db: Db, cycle: Cycle, place: Assignment | None, worker: Worker, worker_id: str, now: float
+    db: Db, cycle: Cycle, task: Task, place: Assignment | None, worker: Worker, worker_id: str, now: float
 ) -> str:
     """Gives the worker a place, and returns its request key."""
     request_key = new_request_key()
     digest = key_digest(request_key)
     if place is None:
-        await participation.add_place(db, cycle, worker_id, worker.identity, digest, now)
+        await participation.add_place(db, cycle, task, worker_id, worker.identity, digest, now)
     else:
         await participation.renew_place(db, cycle, place, digest, now)
     return request_key

@@ -13,14 +13,14 @@ from fedplan.errors import (
     OverloadedError,
     ReportConflictError,
 )
-from fedplan.federation import Strategy, Tensors, Update, apply, is_within, round_of
+from fedplan.federation import Strategy, Task, Tensors, Update, apply, is_within, round_of
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Report
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of
-from fedplan.grid.service.examining import examine
+from fedplan.grid.service.examining import examine, examine_measurement
 from fedplan.grid.store import participation, rounds
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
@@ -87,6 +87,9 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         place, given = await find_place(db, keys.worker_id, keys.request_key)
     process = (await grid.known.hosted(given.process_id)).process
     strategy = grid.known.strategy(process)
+    if place.task_in(given) is Task.EVALUATION:
+        await _take_measurement(grid, keys, strategy, place, given, diff)
+        return
     into, staleness = await _destination(grid, strategy, place, given)
     start = await grid.known.checkpoint(given.checkpoint_id)
     reach = await grid.known.reach(start)
@@ -98,15 +101,17 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     if not is_within(reach, examined.reach, process.changing_layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), examined.update.tensors)
     update = dataclasses.replace(examined.update, staleness=staleness)
-    try:
-        blob = await grid.blobs.add(group_of(grid, into.id), examined.data)
-        await _count(grid, keys, strategy, place, into.id, Report(blob, staleness), update)
-    except (FileNotFoundError, ReportConflictError) as error:
-        ended = await _forget_late(grid, into.id)
-        if ended and isinstance(error, FileNotFoundError):  # deleted, while it was written, with the others
-            raise _conflict(place) from None
-        raise
+    await _keep(grid, keys, strategy, place, into.id, examined.data, update)
     await grid.tallies.settle(into.id)
+
+
+async def _take_measurement(
+    grid: Grid, keys: ReportKeys, strategy: Strategy, place: Assignment, given: Cycle, sent: Buffer | str
+) -> None:
+    """Takes what a worker measured that does not train."""
+    if place.reported or not given.is_open:
+        raise _conflict(place)
+    await _keep(grid, keys, strategy, place, given.id, examine_measurement(sent))
 
 
 async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given: Cycle) -> tuple[Cycle, int]:
@@ -136,28 +141,48 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
     return latest, staleness
 
 
+async def _keep(
+    grid: Grid,
+    keys: ReportKeys,
+    strategy: Strategy,
+    place: Assignment,
+    into: int,
+    data: Buffer,
+    update: Update | None = None,
+) -> None:
+    """Stores a report, and adds it to a cycle: to its sum too, if it holds an update."""
+    try:
+        blob = await grid.blobs.add(group_of(grid, into), data)
+        await _count(grid, keys, strategy, place, into, blob, update)
+    except (FileNotFoundError, ReportConflictError) as error:
+        ended = await _forget_late(grid, into)
+        if ended and isinstance(error, FileNotFoundError):  # deleted, while it was written, with the others
+            raise _conflict(place) from None
+        raise
+
+
 async def _count(
     grid: Grid,
     keys: ReportKeys,
     strategy: Strategy,
     place: Assignment,
     into: int,
-    report: Report,
-    update: Update,
+    blob: str,
+    update: Update | None,
 ) -> None:
     """Adds the report to a cycle, and lets the cycle close when it has all it needs."""
     now = grid.clock()
     async with grid.store.writing() as db:
-        cycle = await participation.add_report(
-            db, place, key_digest(keys.request_key), report.blob, now, into=into
-        )
+        cycle = await participation.add_report(db, place, key_digest(keys.request_key), blob, now, into=into)
         if cycle is None:  # something changed since the place was found
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
             raise _conflict(place)
-        complete = round_of(strategy).reporting.is_complete(cycle, now)
+        complete = round_of(strategy).stage_of(cycle).is_complete(cycle, now)
         if complete:
             await rounds.set_closing(db, cycle.id)
-        count(grid, strategy, cycle.id, report, update)  # before anybody else can know of the report
+        if update is not None:
+            stored = Report(blob, update.staleness)
+            count(grid, strategy, cycle.id, stored, update)  # before anybody else can know of the report
     if complete:
         grid.closable.set()
 

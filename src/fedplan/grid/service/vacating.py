@@ -99,7 +99,7 @@ class Lapses:
 
 async def _close_if_complete(grid: Grid, db: Db, process: Process, cycle: Cycle) -> bool:
     """Lets a cycle close that waited only for workers that have left it."""
-    complete = round_of(grid.known.strategy(process)).reporting.is_complete(cycle, grid.clock())
+    complete = round_of(grid.known.strategy(process)).stage_of(cycle).is_complete(cycle, grid.clock())
     if complete:
         await rounds.set_closing(db, cycle.id)
     return complete

@@ -20,6 +20,7 @@ from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import checkpoints, plan_variants, plans, processes, protocols
 from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
+from fedplan.wire.messages import EVALUATION_PLAN
 
 
 async def find_process(db: Db, name: str, version: str | None) -> Process | None:
@@ -56,6 +57,7 @@ async def add_process(db: Db, new: NewProcess[str], now: float) -> tuple[int, in
         "changing": None if new.changing is None else json.dumps(new.changing),
         "frozen": new.frozen,
         "roles": json.dumps(new.roles),
+        "evaluates": EVALUATION_PLAN in new.plans,
     }
     try:
         process_id = await db.scalar(processes.insert().returning(processes.c.id), values)
@@ -158,4 +160,5 @@ def read_process(row: RowMapping) -> Process:
         changing=changing,
         frozen=row["frozen"],
         roles=tuple(map(Role, roles)),
+        evaluates=row["evaluates"],
     )

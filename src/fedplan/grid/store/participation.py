@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import RowMapping, and_, bindparam, delete, func, or_, select, update
 
+from fedplan.federation import Task
 from fedplan.grid.records import Assignment, Cycle, CycleSummary, Phase, Report
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, checkpoints, cycles, waiting
@@ -30,6 +31,7 @@ _PLACE_OF_KEY = (
         assignments.c.worker_id,
         assignments.c.reported_at,
         assignments.c.released,
+        assignments.c.aside,
         *cycles.c,
     )
     .join(cycles, cycles.c.id == assignments.c.cycle_id)
@@ -39,12 +41,16 @@ _PLACE_OF_KEY = (
 _ADD_PLACE = assignments.insert().values(
     {
         name: bindparam(name)
-        for name in ("cycle_id", "worker_id", "identity", "key_digest", "accepted_at", "released")
+        for name in ("cycle_id", "worker_id", "identity", "key_digest", "accepted_at", "released", "aside")
     }
 )
 _OCCUPY = update(cycles).where(cycles.c.id == bindparam("which")).values(occupied=cycles.c.occupied + 1)
 _OCCUPY_AND_LOOK = _OCCUPY.returning(*cycles.c)
+_SET_ASIDE = (
+    update(cycles).where(cycles.c.id == bindparam("which")).values(evaluators=cycles.c.evaluators + 1)
+)
 _SILENT = and_(assignments.c.reported_at.is_(None), ~assignments.c.released)
+_WAITED_FOR = and_(_SILENT, ~assignments.c.aside)
 _VACATE = (
     update(cycles)
     .where(cycles.c.id == bindparam("which"))
@@ -54,7 +60,7 @@ _VACATE = (
 _COUNT_REPORT = (
     update(cycles)
     .where(cycles.c.id == bindparam("which"), cycles.c.phase == Phase.OPEN)
-    .values(reported=cycles.c.reported + 1)
+    .values(reported=cycles.c.reported + bindparam("reports"))
     .returning(*cycles.c)
 )
 _ADD_DIFF = (
@@ -101,12 +107,13 @@ async def find_by_key(db: Db, key_digest: str) -> tuple[Assignment, Cycle] | Non
 
 
 async def last_cycle_of(db: Db, identity: str, before: Cycle) -> int | None:
-    """Number of the latest older cycle of the same FL process that took a worker."""
+    """Number of the latest older cycle of the same FL process that took a worker to train."""
     query = (
         select(cycles.c.number)
         .join(assignments, assignments.c.cycle_id == cycles.c.id)
         .where(
             assignments.c.identity == identity,
+            ~assignments.c.aside,
             assignments.c.cycle_id < before.id,
             cycles.c.process_id == before.process_id,
         )
@@ -117,8 +124,11 @@ async def last_cycle_of(db: Db, identity: str, before: Cycle) -> int | None:
     return number
 
 
-async def add_place(db: Db, cycle: Cycle, worker_id: str, identity: str, key_digest: str, now: float) -> None:
-    """Gives a worker a place in a cycle."""
+async def add_place(
+    db: Db, cycle: Cycle, task: Task, worker_id: str, identity: str, key_digest: str, now: float
+) -> None:
+    """Gives a worker a place in a cycle, for a task."""
+    aside = task is not cycle.task
     values = {
         "cycle_id": cycle.id,
         "worker_id": worker_id,
@@ -126,16 +136,18 @@ async def add_place(db: Db, cycle: Cycle, worker_id: str, identity: str, key_dig
         "key_digest": key_digest,
         "accepted_at": now,
         "released": False,
+        "aside": aside,
     }
     await db.execute(_ADD_PLACE, values)
-    await db.execute(_OCCUPY, {"which": cycle.id})
+    await db.execute(_SET_ASIDE if aside else _OCCUPY, {"which": cycle.id})
 
 
 async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, now: float) -> None:
     """Gives a worker that had to give up its place one again, with a new key."""
     renewed = update(assignments).where(assignments.c.id == place.id)
     await db.execute(renewed.values(key_digest=key_digest, accepted_at=now, released=False))
-    await db.execute(_OCCUPY, {"which": cycle.id})
+    if not place.aside:
+        await db.execute(_OCCUPY, {"which": cycle.id})
 
 
 async def add_report(
@@ -146,20 +158,28 @@ async def add_report(
     None when the cycle, the place or its key is not any more what it was when the place was found: then the
     caller must raise, so that nothing stays. The cycle comes first: from there on nobody else changes it.
     """
-    row = (await db.execute(_COUNT_REPORT, {"which": into})).mappings().first()
+    counts = {"which": into, "reports": 0 if place.aside else 1}
+    row = (await db.execute(_COUNT_REPORT, counts)).mappings().first()
     if row is None:
         return None
     values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob, "counted": into}
     released: bool | None = await db.scalar(_ADD_DIFF, values)
     if released is None:
         return None
-    if released or into != place.cycle_id:  # it has no place among those that the cycle counts
+    lacks_place = released or into != place.cycle_id
+    if lacks_place and not place.aside:  # it is none of those that the cycle counts
         row = (await db.execute(_OCCUPY_AND_LOOK, {"which": into})).mappings().one()
     return read_cycle(row)
 
 
-async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
-    """The reports that a cycle received, in the order in which the workers joined."""
+async def reports(db: Db, cycle_id: int, *, aside: bool = False) -> Sequence[Report]:
+    """The reports that a cycle received, in the order in which the workers joined.
+
+    Args:
+        db: the connection.
+        cycle_id: the cycle.
+        aside: those of places for evaluation alone in a cycle of training, in place of the others.
+    """
     given, counted = cycles.alias("given"), cycles.alias("counted")
     before, after = checkpoints.alias("before"), checkpoints.alias("after")
     query = (
@@ -168,7 +188,11 @@ async def reports(db: Db, cycle_id: int) -> Sequence[Report]:
         .join(counted, counted.c.id == assignments.c.counted_in)
         .join(before, before.c.id == given.c.checkpoint_id)
         .join(after, after.c.id == counted.c.checkpoint_id)
-        .where(assignments.c.counted_in == cycle_id, assignments.c.diff.is_not(None))
+        .where(
+            assignments.c.counted_in == cycle_id,
+            assignments.c.diff.is_not(None),
+            assignments.c.aside.is_(aside),
+        )
         .order_by(assignments.c.id)
     )
     return [Report(row.diff, row.staleness) for row in await db.execute(query)]
@@ -191,20 +215,20 @@ async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | N
     held = and_(assignments.c.id == place.id, assignments.c.key_digest == key_digest, _SILENT)
     if (await db.execute(update(assignments).where(held).values(released=True))).rowcount == 0:
         return None
-    row = (await db.execute(_VACATE, {"which": cycle.id, "places": 1})).mappings().one()
+    row = (await db.execute(_VACATE, {"which": cycle.id, "places": 0 if place.aside else 1})).mappings().one()
     return read_cycle(row)
 
 
 async def first_silent(db: Db, cycle_id: int) -> float | None:
-    """When the first of those workers took its place that hold one and have not reported."""
+    """When the first of those workers took its place that the cycle waits for."""
     taken: float | None = await db.scalar(
-        select(func.min(assignments.c.accepted_at)).where(assignments.c.cycle_id == cycle_id, _SILENT)
+        select(func.min(assignments.c.accepted_at)).where(assignments.c.cycle_id == cycle_id, _WAITED_FOR)
     )
     return taken
 
 
 async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[int, Cycle] | None:
-    """Takes the places of the workers that took them by a time and have not reported.
+    """Takes the places of the workers that took them by a time, and that the cycle still waits for.
 
     Returns:
         How many, and the cycle as it is then; None when it takes no reports any more.
@@ -212,15 +236,15 @@ async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[int, C
     cycle = await get_cycle(db, cycle_id, lock=True)
     if not cycle.is_open:
         return None
-    gone = and_(assignments.c.cycle_id == cycle_id, assignments.c.accepted_at <= taken_by, _SILENT)
+    gone = and_(assignments.c.cycle_id == cycle_id, assignments.c.accepted_at <= taken_by, _WAITED_FOR)
     places = (await db.execute(update(assignments).where(gone).values(released=True))).rowcount
     row = (await db.execute(_VACATE, {"which": cycle_id, "places": places})).mappings().one()
     return places, read_cycle(row)
 
 
 async def release_places(db: Db, cycle_id: int) -> None:
-    """Takes the places of the workers that have not reported."""
-    silent = and_(assignments.c.cycle_id == cycle_id, assignments.c.reported_at.is_(None))
+    """Takes the places of the workers that have not reported, but for those that only measure the model."""
+    silent = and_(assignments.c.cycle_id == cycle_id, _WAITED_FOR)
     await db.execute(update(assignments).where(silent).values(released=True))
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(occupied=cycles.c.reported))
 
@@ -257,6 +281,8 @@ def read_cycle(row: RowMapping) -> Cycle:
         closed_at=row["closed_at"],
         failure=row["failure"],
         summary=None if row["summary"] is None else CycleSummary.from_json(row["summary"]),
+        task=Task(row["task"]),
+        evaluators=row["evaluators"],
     )
 
 
@@ -267,4 +293,5 @@ def _assignment(row: RowMapping, id: int, cycle_id: int) -> Assignment:
         worker_id=row["worker_id"],
         reported=row["reported_at"] is not None,
         released=row["released"],
+        aside=row["aside"],
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, func, or_, select, update
 
+from fedplan.federation import Task
 from fedplan.grid.records import Cycle, CycleSummary, Phase, Running
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.participation import read_cycle
@@ -13,7 +14,13 @@ _UNFINISHED = cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING))
 
 
 async def open_cycle(
-    db: Db, process_id: int, number: int, checkpoint_id: int, now: float, deadline: float | None
+    db: Db,
+    process_id: int,
+    number: int,
+    checkpoint_id: int,
+    now: float,
+    deadline: float | None,
+    task: Task = Task.TRAINING,
 ) -> None:
     """Opens a cycle that starts from a checkpoint."""
     values = {
@@ -25,6 +32,7 @@ async def open_cycle(
         "deadline": deadline,
         "occupied": 0,
         "reported": 0,
+        "task": task,
     }
     await db.execute(cycles.insert(), values)
 
@@ -39,9 +47,12 @@ async def due(db: Db, now: float) -> Sequence[int]:
 
 async def running(db: Db) -> Sequence[Running]:
     """The cycles that have not ended."""
-    query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported).where(_UNFINISHED)
+    query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported, cycles.c.task).where(
+        _UNFINISHED
+    )
     return [
-        Running(row.id, row.process_id, Phase(row.phase), row.reported) for row in await db.execute(query)
+        Running(row.id, row.process_id, Phase(row.phase), row.reported, Task(row.task))
+        for row in await db.execute(query)
     ]
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows itself only for INTEGER
@@ -52,6 +53,7 @@ processes = Table(
     Column("changing", Text),
     Column("frozen", String(80)),
     Column("roles", Text),
+    Column("evaluates", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("name", "version"),
 )
 """FL processes. Configurations, layout, changing and roles are JSON; see `records.Process`."""
@@ -116,6 +118,8 @@ cycles = Table(
     Column("closed_at", Double),
     Column("failure", Text),
     Column("summary", Text),
+    Column("task", String(10), nullable=False, server_default="training"),
+    Column("evaluators", Integer, nullable=False, server_default="0"),
     Column("lease_owner", String(40)),
     Column("lease_until", Double),
     UniqueConstraint("process_id", "number"),
@@ -137,6 +141,7 @@ assignments = Table(
     Column("reported_at", Double),
     Column("diff", String(80)),  # the longest key has 79: see `service.diffs`
     Column("counted_in", BigInteger),
+    Column("aside", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("cycle_id", "worker_id"),
     UniqueConstraint("key_digest"),
     Index(None, "identity", "cycle_id"),
@@ -144,7 +149,8 @@ assignments = Table(
 )
 """Places in cycles. The request key itself is not stored, only its digest.
 
-`counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one."""
+`counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one.
+`aside`: see `records.Assignment`."""
 
 waiting = Table(
     "waiting",

@@ -1,0 +1,40 @@
+"""How a model's owner has the newest checkpoint measured, after the training."""
+
+from fedplan.errors import ConfigError, ModelStateError
+from fedplan.federation import Task, round_of
+from fedplan.grid.grid import Grid
+from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.wire.messages import EVALUATION_PLAN, EvaluateReply, EvaluateRequest
+
+
+async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
+    """Opens a cycle of evaluation, unless one is open.
+
+    Raises:
+        NotFoundError: there is no such model.
+        ConfigError: it was hosted without an evaluation Plan.
+        ModelStateError: it is still trained.
+    """
+    process = await grid.known.find(request.name, request.version)
+    which = f"'{process.name}' version '{process.version}'"
+    if not process.evaluates:
+        raise ConfigError(f"{which} was hosted without a Plan '{EVALUATION_PLAN}', so nothing measures it")
+    stage = round_of(grid.known.strategy(process)).first_stage(Task.EVALUATION)
+    now = grid.clock()
+    async with grid.store.writing() as db:
+        cycle = await participation.latest_cycle(db, process.id, lock=True)
+        newest = await catalogue.find_checkpoint(db, process.id, None)
+        if newest is None:
+            raise RuntimeError(f"{which} has no checkpoint")
+        if cycle.task is Task.TRAINING and not cycle.is_over:
+            raise ModelStateError(
+                f"{which} is still trained, and its workers measure the checkpoint from which their cycle "
+                f"starts: the history tells of checkpoint {newest.number} when cycle {cycle.number} has ended"
+            )
+        number = cycle.number
+        if cycle.is_over:
+            number += 1
+            deadline = stage.deadline(now)
+            await rounds.open_cycle(db, process.id, number, newest.id, now, deadline, Task.EVALUATION)
+    grid.closable.set()  # a new deadline to watch
+    return EvaluateReply(cycle=number, checkpoint=newest.number)
