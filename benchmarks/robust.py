@@ -16,8 +16,8 @@ from benchmarks.models import FLOATS
 from benchmarks.rows import at_most
 from benchmarks.timing import duration, interleave
 from fedplan.federation import Reports, ServerState, Setting, Strategy, strategy_of
+from fedplan.federation.scratch import Scratch
 from fedplan.federation.tensors import Float64s
-from fedplan.grid.averaging.scratch import Scratch
 from fedplan.plan import Role
 from fedplan.wire import State, WireTensor
 from fedplan.wire.config import parse_server_config
@@ -70,9 +70,9 @@ class Cycle:
         self, strategy: Strategy, combine: Callable[[Reports], Float64s], count: int | None = None
     ) -> Float64s:
         """As a grid does: the diffs are written to one file, of which the rule reads slices."""
-        with Scratch(self.folder / "scratch", strategy.setting, len(self.files[:count])) as scratch:
-            for row, diff in enumerate(self.diffs(count)):
-                scratch.put(row, [diff])
+        with Scratch(self.folder / "scratch", strategy.setting) as scratch:
+            for diff in self.diffs(count):
+                scratch.add([diff])
             return combine(scratch)
 
     def torchs_median(self) -> torch.Tensor:

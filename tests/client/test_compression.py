@@ -33,7 +33,7 @@ def test_over_many_reports_nothing_is_lost_but_what_the_last_one_kept(format: st
         compressor.sent()
         wanted = [total + part for total, part in zip(wanted, diff.params, strict=True)]
         sent = [total + part for total, part in zip(sent, arrived(data, diff), strict=True)]
-    for total, part, kept in zip(wanted, sent, compressor._kept, strict=True):
+    for total, part, kept in zip(wanted, sent, compressor.kept, strict=True):
         torch.testing.assert_close(part + kept, total, rtol=1e-4, atol=1e-4)
 
 

@@ -1,6 +1,6 @@
 """Reports in fewer bytes, without losing what did not fit in: it goes into the next report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,14 +26,16 @@ class DiffCompressor:
 
     Attributes:
         format: one of ``float16``, ``int8``, ``topk``.
+        kept: what the diffs that were sent have lost so far, a tensor for each of a diff's; nothing at first.
     """
 
-    def __init__(self, format: str, *, fraction: float = TOP_FRACTION) -> None:
-        """A compressor with nothing kept.
+    def __init__(self, format: str, *, fraction: float = TOP_FRACTION, kept: Sequence[Tensor] = ()) -> None:
+        """A compressor.
 
         Args:
             format: ``float16`` (half of the bytes), ``int8`` (a quarter) or ``topk`` (the largest changes).
             fraction: for ``topk``, the share of elements that is sent; 0.01 by default.
+            kept: what an earlier compressor has kept, to go on with.
 
         Raises:
             ConfigError: there is no such format, or the fraction is not in (0, 1].
@@ -44,7 +46,7 @@ class DiffCompressor:
             raise ConfigError(f"the fraction of elements that is sent is {fraction}; it must be in (0, 1]")
         self.format = format
         self._fraction = fraction
-        self._kept: list[Tensor] = []
+        self.kept = list(kept)
         self._next: list[Tensor] = []
 
     def compress(self, diff: SyftModel) -> bytes:
@@ -57,8 +59,8 @@ class DiffCompressor:
             ModelMismatchError: see `SyftModel.changes`.
         """
         changes = diff.changes()
-        if [kept.shape for kept in self._kept] == [change.shape for change in changes]:
-            changes = [change + kept for change, kept in zip(changes, self._kept, strict=True)]
+        if [kept.shape for kept in self.kept] == [change.shape for change in changes]:
+            changes = [change + kept for change, kept in zip(changes, self.kept, strict=True)]
         state = compress([from_torch(t) for t in changes], self.format, self._fraction, diff.changing)
         arrived = decompress(state, [tuple(change.shape) for change in changes], [self.format])
         lost = [change - to_torch(part) for change, part in zip(changes, arrived, strict=True)]
@@ -67,7 +69,7 @@ class DiffCompressor:
 
     def sent(self) -> None:
         """The last diff has been reported: what it lost goes into the next."""
-        self._kept = self._next
+        self.kept = self._next
 
 
 def negotiate(client_config: Mapping[str, Any], wanted: str | None) -> str | None:

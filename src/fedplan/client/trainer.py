@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fedplan.client.background import BackgroundRun
-from fedplan.client.batches import BatchSource, open_batches
+from fedplan.client.batches import BatchSource
 from fedplan.client.checkpoint import PlanTrainerCheckpoint, RandomState, check_checkpoint
 from fedplan.client.counts import positive_integer
 from fedplan.client.device import Device, usable_device
@@ -33,9 +32,9 @@ from fedplan.client.place import Place, check_cycle
 from fedplan.client.plain import plain_config
 from fedplan.client.specs import complete_inputs, complete_outputs
 from fedplan.client.step import TrainingStep, copied
-from fedplan.errors import CheckpointError, ConfigError, DataError, JobStateError, ModelMismatchError
+from fedplan.client.training import check_epoch, open_source
+from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
-from fedplan.plan.requirements import refusal_of_rows
 from fedplan.plan.roles import private_tensors
 from fedplan.wire import Summary
 
@@ -156,13 +155,9 @@ class PlanTrainer(Observed):
         self._step = self._make_step(params, start)
 
     def _make_source(self) -> BatchSource:
-        batch_types = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
-        declared = zip(self._inputs, self.plan.inputs, strict=True)
-        wants = [(spec, item) for spec, item in declared if spec.type in batch_types]
         if self.batch_size is not None:
             self.batch_size = positive_integer(self.batch_size, "the batch size")
-        refusal = functools.partial(refusal_of_rows, self.plan)
-        return open_batches(self._data, self._target, self.batch_size, wants, refusal)
+        return open_source(self.plan, self._inputs, self._data, self._target, self.batch_size)
 
     def _make_step(self, params: Sequence[Tensor], start: RandomState) -> TrainingStep:
         """A step that begins with copies of these parameters."""
@@ -379,10 +374,6 @@ class PlanTrainer(Observed):
             await asyncio.sleep(0)
             if self.stopped:
                 return False
-        if self._done == 0:
-            raise DataError(
-                f"epoch {epoch} has no batch, so there is nothing to train on. Data that can be gone through "
-                "only once is used up after one epoch: let the data set's __iter__ begin anew each time"
-            )
+        check_epoch(epoch, self._done)
         await self._events.emit("epoch_end", EpochEnd(epoch))
         return True

@@ -20,9 +20,9 @@ from fedplan.federation import (
     with_folded,
     with_trained,
 )
+from fedplan.federation.scratch import Scratch
+from fedplan.federation.stored import read_stored
 from fedplan.federation.sums import add_metrics, metrics_of
-from fedplan.grid.averaging.scratch import Scratch
-from fedplan.grid.averaging.stored import read_stored
 from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, CycleSummary, Phase, Process, Report, Running
@@ -139,9 +139,9 @@ class _Reading:
         """The trained tensors of all reports go into one file, which the strategy reads by slices."""
         sums = self._strategy.nothing()
         setting = self._strategy.setting
-        with Scratch(self._grid.settings.scratch, setting, len(self._received)) as scratch:
-            for row, report in enumerate(self._received):
-                await asyncio.to_thread(self._put, sums, scratch, row, await self._update(report))
+        with Scratch(self._grid.settings.scratch, setting) as scratch:
+            for report in self._received:
+                await asyncio.to_thread(self._put, sums, scratch, await self._update(report))
             vector = await asyncio.to_thread(combine, scratch, before)
         return await asyncio.to_thread(lambda: with_trained(sums.average(), setting, vector)), sums.metrics
 
@@ -165,10 +165,10 @@ class _Reading:
         with ThreadPoolExecutor(1, "fedplan-fold") as own:
             return await loop.run_in_executor(own, averaged), sums.metrics
 
-    def _put(self, sums: Sums, scratch: Scratch, row: int, update: Update) -> None:
+    def _put(self, sums: Sums, scratch: Scratch, update: Update) -> None:
         contribution = self._strategy.prepare(update)
         sums.add(update, contribution)
-        scratch.put(row, update.tensors, contribution.factor)
+        scratch.add(update.tensors, contribution.factor)
 
     async def _update(self, report: Report) -> Update:
         data = await self._grid.blobs.get(report.blob)

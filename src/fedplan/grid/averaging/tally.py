@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from fedplan.federation import BYTES_PER_ELEMENT, Layout, Strategy, Sums, Update
-from fedplan.grid.averaging.stored import read_stored
+from fedplan.federation.stored import read_stored
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.records import Report
 

@@ -13,13 +13,12 @@ from fedplan.federation import (
     Tensors,
     Update,
     changed_outside,
-    lacking,
     largest_diff,
-    misfit,
     part_of,
     reach_of,
 )
-from fedplan.grid.averaging.stored import read_stored
+from fedplan.federation.refusals import check_fit, check_told
+from fedplan.federation.stored import read_stored
 from fedplan.grid.records import Process
 from fedplan.wire import State, Summary, read_report, with_summary
 from fedplan.wire.compression import decompress
@@ -64,12 +63,7 @@ def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examine
     """
     formats = process.server_config.report_formats
     data, tensors, summary = read_diff(sent, process.layout, formats, process.changing)
-    missing = lacking(strategy, summary)
-    if missing:
-        raise DiffRefusedError(
-            f"the model's strategy, {strategy.name}, needs to know the {' and the '.join(missing)} of a "
-            "training, and the report does not tell: take part with a newer fedplan"
-        )
+    check_told(strategy, summary)
     return Examined(data, Update(tensors, summary), reach_of(tensors))
 
 
@@ -121,9 +115,9 @@ def read_diff(
         tensors = () if reason else decompress(state, [shape for shape, _ in expected], formats)
     except WireError as error:
         raise DiffRefusedError(f"the diff cannot be read: {error}") from None
-    reason = reason or misfit(tensors, expected)
     if reason is not None:
         raise DiffRefusedError(f"the diff does not fit the model: {reason}")
+    check_fit(tensors, expected)
     if whole and changing is not None:
         return (*_reduced(state, summary, tensors, layout, changing), summary)
     return data, tensors, summary

@@ -7,13 +7,12 @@ import logging
 from collections.abc import AsyncIterator
 
 from fedplan.errors import (
-    AggregationError,
-    DiffRefusedError,
     GridError,
     OverloadedError,
     ReportConflictError,
 )
-from fedplan.federation import Strategy, Task, Tensors, Update, apply, is_within, round_of
+from fedplan.federation import Strategy, Task, Tensors, Update, is_within, round_of
+from fedplan.federation.refusals import check_result
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.grid import Grid
@@ -198,14 +197,7 @@ async def _forget_late(grid: Grid, cycle_id: int) -> bool:
 
 
 def _check_result(model: bytes, diff: Tensors) -> None:
-    """Refuses a diff after which the model that the worker trained cannot exist.
-
-    The mean of models that can exist is one too: so no single diff makes a cycle's average unusable.
-    """
-    try:
-        apply(State.parse(model).tensors, diff)
-    except AggregationError as error:
-        raise DiffRefusedError(f"the diff does not fit the model: {error}") from None
+    check_result(State.parse(model).tensors, diff)
 
 
 def _conflict(place: Assignment) -> ReportConflictError:

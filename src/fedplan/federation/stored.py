@@ -1,6 +1,7 @@
 """Reports that were checked when they came, read again from where they are kept."""
 
-from fedplan.federation import Layout, Update
+from fedplan.federation.tensors import Layout
+from fedplan.federation.update import Update
 from fedplan.wire import read_report
 from fedplan.wire.compression import FORMATS, decompress
 

@@ -1,0 +1,157 @@
+"""A training in one piece, without the events, stops and checkpoints of `PlanTrainer`: the same steps."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+
+from fedplan.client.batches import BatchSource, Refusal, open_batches
+from fedplan.client.checkpoint import RandomState
+from fedplan.client.counts import positive_integer
+from fedplan.client.device import CPU
+from fedplan.client.epochs import Epochs
+from fedplan.client.model import SyftModel
+from fedplan.client.specs import complete_inputs, complete_outputs
+from fedplan.client.step import TrainingStep
+from fedplan.errors import DataError
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.plan.requirements import refusal_of_rows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Training:
+    """What is the same for every model and all data that are trained with one Plan.
+
+    Attributes:
+        plan: what runs on each batch.
+        inputs: what the Plan's inputs stand for.
+        outputs: what the Plan's outputs stand for.
+        client_config: values for the inputs that name one.
+        epochs: how many epochs to train.
+        batch_size: samples in a batch of whole tensors; a DataLoader has its own.
+        steps_per_epoch: most batches in an epoch; None for all there are.
+        device: where the Plan runs.
+        refusal: what the Plan says to a last batch of one sample.
+    """
+
+    plan: Plan
+    inputs: Sequence[PlanInputSpec]
+    outputs: Sequence[PlanOutputSpec]
+    client_config: Mapping[str, Any]
+    epochs: int
+    batch_size: int | None
+    steps_per_epoch: int | None
+    device: torch.device
+    refusal: Refusal
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        client_config: Mapping[str, Any],
+        *,
+        epochs: int = 1,
+        steps_per_epoch: int | None = None,
+        batch_size: int | None = None,
+        device: torch.device = CPU,
+    ) -> Self:
+        """A training by a Plan that says itself what its inputs and outputs stand for.
+
+        Raises:
+            ConfigError: the Plan does not say it, or a number is not a positive integer.
+        """
+        return cls(
+            plan,
+            complete_inputs(plan, None),
+            complete_outputs(plan, None),
+            client_config,
+            positive_integer(epochs, "epochs"),
+            None if batch_size is None else positive_integer(batch_size, "the batch size"),
+            None if steps_per_epoch is None else positive_integer(steps_per_epoch, "steps_per_epoch"),
+            device,
+            functools.cache(functools.partial(refusal_of_rows, plan)),
+        )
+
+    def run(self, model: SyftModel, data: Any, target: Any, start: RandomState) -> TrainingStep:
+        """Trains.
+
+        Args:
+            model: where the training starts; its tensors are not changed.
+            data: see `Job.train`.
+            target: see `Job.train`.
+            start: draws the random inputs, and says the numbers of the cycle and of the first step.
+
+        Returns:
+            The step as its last batch left it, with what was trained and what was measured.
+
+        Raises:
+            PlanError: the data does not fit the Plan, or the Plan failed.
+            DataError: the data cannot be used, or an epoch has no batch.
+            ConfigError: there is no batch size, or the client_config lacks what the Plan takes.
+        """
+        batch_size = getattr(data, "batch_size", self.batch_size)
+        epochs = Epochs(open_source(self.plan, self.inputs, data, target, batch_size, self.refusal))
+        step = TrainingStep(
+            self.plan,
+            epochs.source,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            client_config=self.client_config,
+            batch_size=batch_size,
+            params=model.params,
+            start=start,
+            device=self.device,
+        )
+        for epoch in range(self.epochs):
+            step.measurements.begin_epoch()
+            batches = 0
+            for batch in itertools.islice(epochs.open(None), self.steps_per_epoch):
+                step(batch)
+                batches += 1
+            check_epoch(epoch, batches)
+        return step
+
+
+def open_source(
+    plan: Plan,
+    inputs: Sequence[PlanInputSpec],
+    data: Any,
+    target: Any,
+    batch_size: int | None,
+    refusal: Refusal | None = None,
+) -> BatchSource:
+    """Where the batches of a training come from.
+
+    Args:
+        plan: what runs on them.
+        inputs: what its inputs stand for.
+        data: see `Job.train`.
+        target: see `Job.train`.
+        batch_size: samples in a batch; not needed with a DataLoader.
+        refusal: what the Plan says to a batch of one sample, if somebody has asked it already.
+
+    Raises:
+        DataError: data and target cannot be used.
+        ConfigError: there is no batch size.
+    """
+    batch_types = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
+    declared = zip(inputs, plan.inputs, strict=True)
+    wants = [(spec, item) for spec, item in declared if spec.type in batch_types]
+    refusal = refusal or functools.partial(refusal_of_rows, plan)
+    return open_batches(data, target, batch_size, wants, refusal)
+
+
+def check_epoch(epoch: int, batches: int) -> None:
+    """Refuses an epoch without a batch.
+
+    Raises:
+        DataError: there was none.
+    """
+    if batches == 0:
+        raise DataError(
+            f"epoch {epoch} has no batch, so there is nothing to train on. Data that can be gone through "
+            "only once is used up after one epoch: let the data set's __iter__ begin anew each time"
+        )

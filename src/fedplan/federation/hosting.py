@@ -1,0 +1,192 @@
+"""What is checked of a model before it is trained, by a grid that is to host it and by a simulation alike."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
+from fedplan.federation.round import round_of
+from fedplan.federation.strategies import Setting, Strategy, diffs_of_plan, plan_shapes, strategy_of
+from fedplan.federation.sums import TRAINING
+from fedplan.federation.tensors import Layout, layout_of, misfit, part_of
+from fedplan.plan import Plan, PlanOutputSpec
+from fedplan.plan.requirements import check_client_config, check_specs
+from fedplan.plan.roles import changing_tensors, check_evaluation, check_private, tensor_roles
+from fedplan.wire import State
+from fedplan.wire.config import ServerConfig, parse_server_config
+from fedplan.wire.messages import EVALUATION_PLAN
+
+_LONGEST_NAME = 200
+
+
+@contextlib.contextmanager
+def about(part: str) -> Iterator[None]:
+    """Says of which part of what is to be hosted an error tells.
+
+    Raises:
+        HostingError: the part is wrong.
+    """
+    try:
+        yield
+    except (WireError, PlanError, AggregationError) as error:
+        raise HostingError(f"the {part} cannot be hosted: {error}") from error
+
+
+def checked_model(state: State) -> tuple[State, Layout]:
+    """The model in the form that all clients read: plain tensors, numbered, with tags.
+
+    Raises:
+        WireError: it is damaged, or only a part of a model.
+        AggregationError: it cannot be averaged.
+    """
+    if state.places is not None:
+        raise WireError("the State holds only a part of a model")
+    tensors = state.tensors
+    layout = layout_of(tensors)
+    reason = misfit(tensors, layout)
+    if reason is not None:
+        raise AggregationError(reason)
+    return State.of(tensors), layout
+
+
+def check_name(name: str) -> None:
+    """Checks the name of a Plan or a Protocol.
+
+    Raises:
+        WireError: it cannot be one.
+    """
+    if not 0 < len(name) <= _LONGEST_NAME or "\0" in name:
+        raise WireError(f"its name must have 1 to {_LONGEST_NAME} characters, none of them NUL")
+
+
+def check_plan(plan: Plan, layout: Layout, first_config: Mapping[str, Any]) -> None:
+    """Checks that a Plan can train or measure a model.
+
+    Args:
+        plan: what workers run.
+        layout: the model's.
+        first_config: the client_config of the first cycle.
+
+    Raises:
+        PlanError: it cannot.
+        ConfigError: the client_config lacks what it takes.
+    """
+    check_specs(plan, len(layout))
+    plan.check_model(layout)
+    check_client_config(plan, first_config)
+
+
+def strategy_to_host(
+    plans: Mapping[str, Plan],
+    layout: Layout,
+    client_config: Mapping[str, Any],
+    server_config: ServerConfig,
+    averaging_plan: Plan | None = None,
+) -> Strategy:
+    """The strategy of a model, whose setting holds all that is settled when the model is hosted.
+
+    Args:
+        plans: what workers run, by name; each passed `check_plan`.
+        layout: the model's.
+        client_config: as the model's owner wrote it.
+        server_config: as its owner wrote it; where an averaging Plan settles the number of diffs, the
+            setting has it.
+        averaging_plan: how the reports are averaged, where a Plan says it.
+
+    Raises:
+        HostingError: the Plans do not fit together, or the averaging Plan does not fit the model.
+        ConfigError: the server_config asks for what these Plans cannot give.
+    """
+    with about("model"):
+        check_private(plans)
+        check_evaluation(plans, EVALUATION_PLAN)
+    if averaging_plan is not None:
+        with about("averaging Plan"):
+            server_config = _check_averaging_plan(averaging_plan, layout, server_config)
+    elif server_config.iterative_plan:
+        raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")
+    evaluates = EVALUATION_PLAN in plans
+    if server_config.evaluation is not None and not evaluates:
+        raise ConfigError(
+            f"server_config: 'evaluation' is set, and there is no Plan '{EVALUATION_PLAN}' to measure with"
+        )
+    changing = changing_tensors(plans.values(), len(layout))
+    roles = part_of(tensor_roles(plans.values(), len(layout)), changing)
+    setting = Setting(server_config, client_config, layout, changing, roles, evaluates)
+    strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
+    _check_reports(strategy)
+    _check_goals(server_config, plans)
+    return strategy
+
+
+def _check_reports(strategy: Strategy) -> None:
+    """Checks that the strategy can work with as many reports as a cycle may have.
+
+    Raises:
+        ConfigError: it cannot; says what could.
+    """
+    reporting = round_of(strategy).reporting
+    least, most = reporting.needed, reporting.limit
+    if least < strategy.least_reports:
+        advice = strategy.advice(least)
+        raise ConfigError(
+            f"server_config: the strategy {strategy.name} needs at least {strategy.least_reports} reports, "
+            f"and a cycle may be averaged with {least}: set 'min_diffs' to {strategy.least_reports} or more"
+            + (f", or {advice}" if advice else "")
+        )
+    if most is not None and strategy.most_reports is not None and most > strategy.most_reports:
+        raise ConfigError(
+            f"server_config: the strategy {strategy.name} takes at most {strategy.most_reports} reports, and "
+            f"a cycle may have {most}: set 'max_diffs' to {strategy.most_reports} or less"
+        )
+
+
+def _check_goals(config: ServerConfig, plans: Mapping[str, Plan]) -> None:
+    """Checks that the metrics which the model's owner wants to see reached are measured.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    measured = {*config.metrics}
+    for name, plan in plans.items():
+        prefix = "" if name == EVALUATION_PLAN else TRAINING
+        for spec in plan.output_specs or ():
+            if spec.type == PlanOutputSpec.TYPE_METRIC:
+                measured.add(f"{prefix}{spec.name}")
+            elif spec.type == PlanOutputSpec.TYPE_LOSS:
+                measured.add(f"{prefix}loss")
+    for key, goal in (("best", config.best), ("stop", config.stop)):
+        if goal is not None and goal.metric not in measured:
+            raise ConfigError(
+                f"server_config: '{key}': the Plans measure no '{goal.metric}'; they measure "
+                f"{', '.join(sorted(measured)) or 'nothing'}"
+            )
+
+
+def _check_averaging_plan(plan: Plan, layout: Layout, config: ServerConfig) -> ServerConfig:
+    """Runs the shapes of diffs through an averaging Plan.
+
+    Returns:
+        The server_config, with the number of diffs that a Plan which takes them all at once works with.
+    """
+    diffs = 1
+    if not config.iterative_plan:
+        diffs = diffs_of_plan(plan, layout)
+        config = _with_diffs(config, diffs)
+    outputs = plan.check(plan_shapes(plan, layout, iterative=config.iterative_plan, diffs=diffs)).outputs
+    if tuple(outputs) != layout:
+        raise AggregationError(f"it returns {list(outputs)}, the model has {list(layout)}")
+    return config
+
+
+def _with_diffs(config: ServerConfig, diffs: int) -> ServerConfig:
+    """A Plan that was traced for K diffs works with K: each cycle then closes with exactly K."""
+    for key in ("min_diffs", "max_diffs"):
+        if getattr(config, key) not in (None, diffs):
+            raise ConfigError(
+                f"server_config: '{key}' is {getattr(config, key)}, but the averaging Plan was traced for "
+                f"{diffs} diffs and works with no other number; set min_diffs and max_diffs to {diffs}, or "
+                "host an iterative Plan"
+            )
+    settled = config.model_dump(exclude_unset=True) | {"min_diffs": diffs, "max_diffs": diffs}
+    return parse_server_config(settled)

@@ -1,0 +1,45 @@
+"""Why a report is refused, by a grid and by a simulation alike."""
+
+from fedplan.errors import AggregationError, DiffRefusedError
+from fedplan.federation.strategies import Strategy, lacking
+from fedplan.federation.tensors import Layout, Tensors, apply, misfit
+from fedplan.wire import Summary
+
+
+def check_told(strategy: Strategy, summary: Summary) -> None:
+    """Refuses a report that does not tell what a strategy needs.
+
+    Raises:
+        DiffRefusedError: it does not.
+    """
+    missing = lacking(strategy, summary)
+    if missing:
+        raise DiffRefusedError(
+            f"the model's strategy, {strategy.name}, needs to know the {' and the '.join(missing)} of a "
+            "training, and the report does not tell: take part with a newer fedplan"
+        )
+
+
+def check_fit(diff: Tensors, layout: Layout) -> None:
+    """Refuses a diff of other tensors than the model's, or with values that are not finite.
+
+    Raises:
+        DiffRefusedError: it does not fit.
+    """
+    reason = misfit(diff, layout)
+    if reason is not None:
+        raise DiffRefusedError(f"the diff does not fit the model: {reason}")
+
+
+def check_result(model: Tensors, diff: Tensors) -> None:
+    """Refuses a diff after which the model that the worker trained cannot exist.
+
+    The mean of models that can exist is one too: so no single diff makes a cycle's average unusable.
+
+    Raises:
+        DiffRefusedError: it cannot.
+    """
+    try:
+        apply(model, diff)
+    except AggregationError as error:
+        raise DiffRefusedError(f"the diff does not fit the model: {error}") from None
