@@ -22,21 +22,21 @@ LAYERS = {
     "federation": {"wire", "plan"},
     "client": {"wire", "plan", "data", "federation"},
     "grid": {"wire", "plan", "federation"},
-    "simulate": {"wire", "data", "plan", "federation", "client", "grid"},
-    "cli": {"wire", "data", "plan", "federation", "client", "grid", "simulate", ""},
+    "simulation": {"wire", "data", "plan", "federation", "client"},
+    "cli": {"wire", "data", "plan", "federation", "client", "grid", "simulation", ""},
 }
 """What each layer may import, besides itself; "" is the package `fedplan` with its public names."""
 
 FREE = {"errors", "version"}
 """Modules that every layer may import, and that import no layer."""
 
-PUBLIC = {"wire", "data", "plan", "federation", "client"}
+PUBLIC = {"wire", "data", "plan", "federation", "client", "simulation"}
 """What `fedplan/__init__.py` may import: the layers that need no extra to be installed."""
 
-SERVER = {"grid", "simulate", "cli"}
-TERMINAL = {"client", "simulate", "cli"}
+SERVER = {"grid", "cli"}
+TERMINAL = {"client", "simulation", "cli"}
 ONLY_IN = {
-    "torch": {"plan", "federation", "client", "data", "simulate"},
+    "torch": {"plan", "federation", "client", "data", "simulation"},
     "alembic": SERVER,
     "asyncpg": SERVER,
     "cryptography": SERVER,
@@ -337,7 +337,7 @@ def test_the_public_names_of_a_package_exist(name):
             "data/a.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fedplan.plan",
         ),
-        (crossed_layers, "simulate/a.py", "from fedplan.cli import main"),
+        (crossed_layers, "simulation/a.py", "from fedplan.grid import Grid"),
         (crossed_layers, "__init__.py", "from fedplan.grid import b"),
         (crossed_layers, "errors.py", "from fedplan.wire import b"),
         (misplaced_libraries, "grid/a.py", "import torch"),

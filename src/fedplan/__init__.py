@@ -72,6 +72,16 @@ if TYPE_CHECKING:
         training_plan,
         with_variants,
     )
+    from fedplan.simulation import (
+        Availability,
+        Behaviour,
+        FreeRider,
+        GaussianNoise,
+        LabelFlip,
+        SignFlip,
+        Simulation,
+        simulate,
+    )
     from fedplan.wire import (
         MetricMean,
         State,
@@ -133,19 +143,29 @@ _HOME = {
     "trace": "fedplan.plan",
     "training_plan": "fedplan.plan",
     "with_variants": "fedplan.plan",
+    "Availability": "fedplan.simulation",
+    "Behaviour": "fedplan.simulation",
+    "FreeRider": "fedplan.simulation",
+    "GaussianNoise": "fedplan.simulation",
+    "LabelFlip": "fedplan.simulation",
+    "SignFlip": "fedplan.simulation",
+    "Simulation": "fedplan.simulation",
+    "simulate": "fedplan.simulation",
     "MetricMean": "fedplan.wire",
     "State": "fedplan.wire",
     "Summary": "fedplan.wire",
 }
 
-_PACKAGES = ("client", "data", "federation", "grid", "plan", "wire")
+_PACKAGES = ("client", "data", "federation", "grid", "plan", "simulation", "wire")
 """What more there is of each: loaded on first use too."""
 
 __all__ = [
     "Accepted",
+    "Availability",
     "BatchEnd",
     "BatchSampler",
     "BatchStart",
+    "Behaviour",
     "Compose",
     "ControlVariates",
     "Cost",
@@ -155,8 +175,11 @@ __all__ = [
     "EpochEnd",
     "EpochStart",
     "FedplanError",
+    "FreeRider",
+    "GaussianNoise",
     "History",
     "Job",
+    "LabelFlip",
     "Limits",
     "MetricMean",
     "ModelCentricFLClient",
@@ -176,6 +199,8 @@ __all__ = [
     "Retry",
     "Sampler",
     "SequentialSampler",
+    "SignFlip",
+    "Simulation",
     "State",
     "StepContext",
     "Summary",
@@ -199,6 +224,7 @@ __all__ = [
     "partition_dirichlet",
     "partition_iid",
     "partition_shards",
+    "simulate",
     "trace",
     "training_plan",
     "with_variants",

@@ -320,7 +320,7 @@ class TorchLoaderBatches:
 
     def open(self) -> Iterator[Any]:
         """See `BatchSource.open`."""
-        self._noted = [torch.get_rng_state(), *(g.get_state() for g in self._generators())]
+        self._noted = [torch.get_rng_state(), *(g.get_state() for g in generators_of(self._loader))]
         return iter(self._loader)
 
     def reopen(self, state: LoaderState | None, start: int) -> Iterator[Any]:
@@ -334,7 +334,7 @@ class TorchLoaderBatches:
         return batches
 
     def _restore(self, state: LoaderState) -> None:
-        generators = self._generators()
+        generators = generators_of(self._loader)
         setters: list[Callable[[Tensor], object]] = [torch.set_rng_state, *(g.set_state for g in generators)]
         try:
             noted = [base64.b64decode(text, validate=True) for text in state["generatorsBase64"]]
@@ -345,12 +345,6 @@ class TorchLoaderBatches:
                 "the checkpoint does not hold the random states of this torch DataLoader "
                 f"({' '.join(str(error).split())}): resume with a loader that is made as it was before"
             ) from None
-
-    def _generators(self) -> list[torch.Generator]:
-        batch_sampler = self._loader.batch_sampler
-        holders = (self._loader, self._loader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
-        found = (getattr(holder, "generator", None) for holder in holders)
-        return list(dict.fromkeys(g for g in found if isinstance(g, torch.Generator)))
 
     def state(self) -> LoaderState:
         """See `BatchSource.state`."""
@@ -366,3 +360,11 @@ class TorchLoaderBatches:
     def locate(self, specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
         """See `BatchSource.locate`."""
         return locate_in_batch(specs, batch)
+
+
+def generators_of(loader: "torch.utils.data.DataLoader[Any]") -> list[torch.Generator]:
+    """The random generators that a torch DataLoader or its samplers were given."""
+    batch_sampler = loader.batch_sampler
+    holders = (loader, loader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return list(dict.fromkeys(g for g in found if isinstance(g, torch.Generator)))

@@ -9,11 +9,6 @@ from typing import Any
 from fedplan.errors import ConfigError
 from fedplan.wire.messages import HistoryReply, HistoryRow
 
-_FIXED = (
-    *("cycle", "task", "checkpoint", "phase", "opened_at", "closed_at", "workers", "reports", "samples"),
-    "failure",
-)
-
 
 class History(Sequence[HistoryRow]):
     """The cycles of a model that have ended, the oldest first. `ModelCentricFLClient.history` gives one.
@@ -22,7 +17,15 @@ class History(Sequence[HistoryRow]):
     many workers, reports and samples it had, and its metrics. What workers measured of that checkpoint with
     an evaluation Plan has its own name; what they measured while they trained from it begins with
     ``training_``, such as ``training_loss``.
+
+    Attributes:
+        columns: what there is of each cycle beside its metrics.
     """
+
+    columns: tuple[str, ...] = (
+        *("cycle", "task", "checkpoint", "phase", "opened_at", "closed_at", "workers", "reports", "samples"),
+        "failure",
+    )
 
     def __init__(self, reply: HistoryReply) -> None:
         """The history that a grid told."""
@@ -62,7 +65,7 @@ class History(Sequence[HistoryRow]):
         """One flat dict a cycle; each metric's mean under its own name, None where it was not measured."""
         return [
             {
-                **{name: getattr(row, name) for name in _FIXED},
+                **{name: getattr(row, name) for name in self.columns},
                 **{name: row.metrics[name].value if name in row.metrics else None for name in self.metrics},
             }
             for row in self._rows
@@ -71,7 +74,7 @@ class History(Sequence[HistoryRow]):
     def to_csv(self) -> str:
         """The same as comma-separated values, with a line of names."""
         file = io.StringIO()
-        writer = csv.DictWriter(file, [*_FIXED, *self.metrics], lineterminator="\n")
+        writer = csv.DictWriter(file, [*self.columns, *self.metrics], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.to_dicts())
         return file.getvalue()
@@ -86,7 +89,7 @@ class History(Sequence[HistoryRow]):
             pandas = importlib.import_module("pandas")
         except ImportError:
             raise ConfigError("a table of pandas needs pandas: pip install pandas") from None
-        return pandas.DataFrame(self.to_dicts(), columns=[*_FIXED, *self.metrics]).set_index("cycle")
+        return pandas.DataFrame(self.to_dicts(), columns=[*self.columns, *self.metrics]).set_index("cycle")
 
     def _shown(self, row: HistoryRow) -> str:
         metrics = ", ".join(f"{name} {metric.value:.4g}" for name, metric in row.metrics.items())

@@ -1,0 +1,308 @@
+"""Virtual time: which clients have places in a cycle, and when their reports come.
+
+Nothing is computed here. A cycle is played with the very `Round` and `admission` of a grid, on a clock that
+jumps from one event to the next: a report comes, a place lapses, a deadline passes.
+"""
+
+import dataclasses
+import heapq
+from collections.abc import Iterator
+from typing import Any, Self
+
+from fedplan.errors import ConfigError
+from fedplan.federation import Round, Strategy, Task
+from fedplan.federation.admission import Asker, admission, task_for
+from fedplan.simulation.availability import Availability
+from fedplan.simulation.chance import Chance
+
+_MOST_EXTENSIONS = 1000
+"""A cycle that was extended so often will not get its reports."""
+
+
+@dataclasses.dataclass(order=True, slots=True)
+class Attendance:
+    """A client's place in a cycle.
+
+    Attributes:
+        time: when something happens to it next: its report comes, or the place lapses.
+        number: of all places, in the order in which they were given.
+        client: whose it is.
+        cycle: number of the cycle that gave it.
+        checkpoint: number of the checkpoint that the client received.
+        task: what the client does.
+        reports_at: when its report comes; None when it never does.
+        released: whether the place was taken away.
+    """
+
+    time: float
+    number: int
+    client: int = dataclasses.field(compare=False)
+    cycle: int = dataclasses.field(compare=False)
+    checkpoint: int = dataclasses.field(compare=False)
+    task: Task = dataclasses.field(compare=False)
+    reports_at: float | None = dataclasses.field(compare=False)
+    released: bool = dataclasses.field(default=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a checkpoint."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Self:
+        """Reads what `to_json` gave."""
+        return cls(**{**told, "task": Task(told["task"])})
+
+
+@dataclasses.dataclass(slots=True)
+class Cycle:
+    """How far a cycle is: a `Progress`, with what becomes of its places beside it.
+
+    Attributes:
+        number: see `Progress`.
+        task: see `Progress`.
+        checkpoint: number of the checkpoint that its clients receive.
+        opened: when it began.
+        deadline: see `Progress`.
+        is_open: see `Progress`.
+        is_over: see `Progress`.
+        occupied: see `Progress`.
+        evaluators: see `Progress`.
+        reported: see `Progress`.
+        late: reports that came too late for their own cycle, and for this one.
+        gone: places that clients lost.
+        busy: clients that have places, or have reported.
+        places: how many places each client had so far.
+        extensions: how often its deadline was moved.
+        turn: how often all clients were asked.
+        order: those of this turn that were not asked yet.
+    """
+
+    number: int
+    task: Task
+    checkpoint: int
+    opened: float
+    deadline: float | None
+    is_open: bool = True
+    is_over: bool = False
+    occupied: int = 0
+    evaluators: int = 0
+    reported: int = 0
+    late: int = 0
+    gone: int = 0
+    extensions: int = 0
+    busy: set[int] = dataclasses.field(default_factory=set)
+    places: dict[int, int] = dataclasses.field(default_factory=dict)
+    turn: int = 0
+    order: Iterator[int] = dataclasses.field(default_factory=lambda: iter(()))
+
+
+class Clock:
+    """Gives places to clients, and says in which order their reports come.
+
+    Attributes:
+        now: seconds since the simulation began.
+        waiting: the places of clients that have not reported, as a heap.
+        given: how many places were given so far.
+        last_cycles: of clients that rest after a cycle, its number.
+
+    Args:
+        strategy: the model's.
+        round: the model's.
+        chance: draws who asks, who is gone, and how long the others take.
+        availability: how long clients take.
+        population: how many clients there are.
+        cohort: how many of them train in a cycle, or at a time if the strategy is asynchronous.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        round: Round,
+        chance: Chance,
+        availability: Availability,
+        population: int,
+        cohort: int,
+    ) -> None:
+        self.now = 0.0
+        self.waiting: list[Attendance] = []
+        self.given = 0
+        self.last_cycles: dict[int, int] = {}
+        self._config = strategy.setting.server
+        self._evaluates = strategy.setting.evaluates
+        self._staleness = strategy.staleness
+        self._round = round
+        self._chance = chance
+        self._availability = availability
+        self._population = population
+        self._cohort = cohort
+
+    def open(self, number: int, task: Task, checkpoint: int) -> Cycle:
+        """Opens a cycle, and gives its places away."""
+        if task is Task.EVALUATION:
+            self.waiting.clear()  # nothing that is still trained would be averaged
+        rest = self._config.do_not_reuse_workers_until_cycle or 0
+        self.last_cycles = {c: last for c, last in self.last_cycles.items() if last + rest > number}
+        deadline = self._round.first_stage(task).deadline(self.now)
+        cycle = Cycle(number, task, checkpoint, self.now, deadline)
+        cycle.order = self._chance.order(number, 0, self._population)
+        cycle.busy = {place.client for place in self.waiting if not place.released}
+        self._fill(cycle)
+        return cycle
+
+    def reports(self, cycle: Cycle) -> list[Attendance]:
+        """The next reports that come, up to the one with which the cycle may close if all of them are taken.
+
+        They count in the cycle's progress already; `refuse` takes one back. The list is empty when the cycle
+        is complete without any more.
+
+        Raises:
+            ConfigError: the cycle can never close.
+        """
+        come: list[Attendance] = []
+        stage = self._round.stage_of(cycle)
+        while not stage.is_complete(cycle, self.now):
+            place = self._next(cycle)
+            if place is None:
+                continue
+            if place.time != place.reports_at:
+                self._release(cycle, place)
+            elif self._is_too_late(cycle, place):
+                cycle.late += 1
+                cycle.busy.discard(place.client)
+            else:
+                self._count(cycle, place)
+                come.append(place)
+            if not stage.is_complete(cycle, self.now):  # whoever asks then waits for the next cycle
+                self._fill(cycle)
+        return sorted(come, key=lambda place: place.number)
+
+    def refuse(self, cycle: Cycle, place: Attendance) -> None:
+        """Takes back a report that was refused: its client leaves the cycle, and another may come."""
+        if place.task is Task.TRAINING or cycle.task is Task.EVALUATION:
+            cycle.reported -= 1
+            cycle.occupied -= 1
+        self._fill(cycle)
+
+    def close(self, cycle: Cycle) -> None:
+        """Ends a cycle. Where nobody may report later, those that are still at it have worked for nothing."""
+        cycle.is_open = False
+        if self._staleness is None:
+            cycle.late += sum(place.reports_at is not None for place in self.waiting)
+            cycle.gone += sum(place.reports_at is None and not place.released for place in self.waiting)
+            self.waiting.clear()
+
+    def _next(self, cycle: Cycle) -> Attendance | None:
+        """The next place to which something happens; None when it was the cycle's deadline that passed."""
+        first = self.waiting[0].time if self.waiting else None
+        if cycle.deadline is not None and (first is None or cycle.deadline < first):
+            self.now = max(self.now, cycle.deadline)
+            if not self._round.stage_of(cycle).is_complete(cycle, self.now):
+                self._extend(cycle)
+            return None
+        if first is None:
+            raise ConfigError(
+                f"cycle {cycle.number} has {cycle.reported} reports and can never close: no other client may "
+                f"have a place in it. It needs {self._round.stage_of(cycle).needed} reports, the cohort is "
+                f"{self._cohort} of {self._population} clients"
+            )
+        place = heapq.heappop(self.waiting)
+        self.now = place.time
+        return place
+
+    def _extend(self, cycle: Cycle) -> None:
+        """Moves the deadline; clients that have not reported lose their places, but may still report."""
+        cycle.extensions += 1
+        if cycle.extensions > _MOST_EXTENSIONS:
+            raise ConfigError(
+                f"cycle {cycle.number} was extended {_MOST_EXTENSIONS} times and has {cycle.reported} "
+                "reports: with this availability it never gets as many as it needs; a longer cycle_length, a "
+                "larger cohort or a smaller min_diffs would do"
+            )
+        cycle.deadline = self._round.stage_of(cycle).deadline(self.now)
+        for place in self.waiting:
+            if not place.released and place.task is Task.TRAINING:
+                place.released = True
+                cycle.busy.discard(place.client)
+                cycle.gone += place.reports_at is None
+        self.waiting = [place for place in self.waiting if place.reports_at is not None or not place.released]
+        heapq.heapify(self.waiting)
+        cycle.occupied = cycle.reported
+        self._fill(cycle)
+
+    def _release(self, cycle: Cycle, place: Attendance) -> None:
+        """Takes the place of a client that has been silent for too long; a slow one may still report."""
+        if not place.released:
+            place.released = True
+            cycle.busy.discard(place.client)
+            if place.cycle == cycle.number and self._counts(cycle, place):
+                cycle.occupied -= 1
+            cycle.gone += place.reports_at is None
+        if place.reports_at is not None:
+            place.time = place.reports_at
+            heapq.heappush(self.waiting, place)
+
+    def _is_too_late(self, cycle: Cycle, place: Attendance) -> bool:
+        late = cycle.checkpoint - place.checkpoint
+        return place.cycle != cycle.number and late > (self._staleness or 0)
+
+    def _counts(self, cycle: Cycle, place: Attendance) -> bool:
+        """Whether a place is one of those that the cycle waits for."""
+        return place.task is Task.TRAINING or cycle.task is Task.EVALUATION
+
+    def _count(self, cycle: Cycle, place: Attendance) -> None:
+        if not self._counts(cycle, place):
+            return
+        cycle.reported += 1
+        if place.released or place.cycle != cycle.number:
+            cycle.occupied += 1
+        if place.cycle == cycle.number:
+            cycle.busy.add(place.client)
+        else:
+            cycle.busy.discard(place.client)
+
+    def _fill(self, cycle: Cycle) -> None:
+        """Gives places to clients that ask, until the cohort is complete or nobody else may have one."""
+        while self._has_room(cycle):
+            client = self._asking(cycle)
+            if client is None or not self._take(cycle, client):
+                return
+
+    def _has_room(self, cycle: Cycle) -> bool:
+        if self._staleness is None or cycle.task is Task.EVALUATION:
+            return cycle.occupied < self._cohort
+        return sum(not place.released for place in self.waiting) < self._cohort
+
+    def _asking(self, cycle: Cycle) -> int | None:
+        """The next client that asks and may have a place: of those left in this turn, and all in the next."""
+        for _ in range(2):
+            for client in cycle.order:
+                if client not in cycle.busy and self.last_cycles.get(client, cycle.number) == cycle.number:
+                    return client
+            cycle.turn += 1
+            cycle.order = self._chance.order(cycle.number, cycle.turn, self._population)
+        return None
+
+    def _take(self, cycle: Cycle, client: int) -> bool:
+        """Gives a client a place, if the grid would."""
+        asker = Asker(waiting=self._cohort, evaluates=self._evaluates)
+        rejected = admission(self._config, self._round, cycle, asker, self.now, draw=0.0, retry=1.0)
+        if rejected is not None:
+            return False
+        task = task_for(self._config, cycle, asker)
+        at = cycle.places.get(client, 0)
+        cycle.places[client] = at + 1
+        gone = self._availability.is_gone(self._chance, client, cycle.number, at)
+        reports_at = None if gone else self.now + self._availability.takes(self._chance, client, cycle.number)
+        lapses_at = self.now + self._config.place_timeout
+        time = lapses_at if reports_at is None else min(reports_at, lapses_at)
+        self.given += 1
+        place = Attendance(time, self.given, client, cycle.number, cycle.checkpoint, task, reports_at)
+        heapq.heappush(self.waiting, place)
+        cycle.busy.add(client)
+        if self._counts(cycle, place):
+            cycle.occupied += 1
+        else:
+            cycle.evaluators += 1
+        if self._config.do_not_reuse_workers_until_cycle and task is Task.TRAINING:
+            self.last_cycles[client] = cycle.number
+        return True

@@ -1,0 +1,1 @@
+"""Engines: how the clients of a cycle are computed. All of them give the same reports."""

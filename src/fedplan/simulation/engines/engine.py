@@ -1,0 +1,38 @@
+"""What an engine is."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from fedplan.simulation.gathering import Gathered
+from fedplan.simulation.work import Sent, Work
+
+
+class Engine(Protocol):
+    """Computes what clients do in a cycle, and adds their reports up.
+
+    Engines differ in where and how many clients at a time they compute. What a client reports is a function
+    of its data, the model, the cycle and the seed; an engine says where its results differ in the last bits
+    from those of the sequential one.
+
+    Attributes:
+        name: as users name it.
+    """
+
+    name: str
+
+    def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
+        """Does all of the work, and says of each client what it sent; of whom first, is the engine's choice.
+
+        A report that a grid would refuse is not added, and the client remembers what it did before. Where the
+        strategy needs all reports, they are added in the order of ``work.clients``.
+
+        Args:
+            work: what clients do.
+            gathered: takes the reports. It is complete when the iterator has come to its end.
+
+        Raises:
+            FedplanError: a client's data cannot be used, or a Plan failed; says which client.
+        """
+
+    def close(self) -> None:
+        """Ends processes, and frees memory."""

@@ -1,0 +1,51 @@
+"""One client after the other, in this process: the engine that defines what the results are."""
+
+from collections.abc import Iterator
+
+from fedplan.errors import AggregationError
+from fedplan.federation import Task
+from fedplan.simulation.gathering import Gathered
+from fedplan.simulation.participation import Participants
+from fedplan.simulation.work import Report, Sent, Work
+from fedplan.wire import State, Summary, with_summary
+
+
+class Sequential:
+    """See `Engine`."""
+
+    name = "sequential"
+
+    def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
+        """See `Engine`."""
+        participants = Participants(work)
+        for client in work.clients:
+            if work.task is Task.EVALUATION:
+                yield _measure(participants, client, gathered)
+            else:
+                yield take(participants.report_of(client), gathered)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def take(report: Report, gathered: Gathered) -> Sent:
+    """Adds a report, if a grid would take it."""
+    refusal = report.refusal
+    if report.update is not None:
+        try:
+            gathered.add(report.update)
+        except AggregationError as error:  # a number so large that no sum can hold it
+            refusal = str(error)
+    return Sent(report.client, report.bytes, report.state, refusal)
+
+
+def _measure(participants: Participants, client: int, gathered: Gathered) -> Sent:
+    """Adds what a client measures that does not train."""
+    summary, state = participants.measurement_of(client)
+    gathered.measure(summary)
+    return Sent(client, _size_of(summary), state)
+
+
+def _size_of(summary: Summary) -> int:
+    """Bytes of a report that holds no tensors."""
+    return len(with_summary(State.of(()).serialize(), summary))

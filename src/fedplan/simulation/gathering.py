@@ -1,0 +1,129 @@
+"""The reports of a cycle in memory, in the way in which its strategy takes them."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+from types import TracebackType
+from typing import Self
+
+from fedplan.federation import (
+    Average,
+    Metrics,
+    ServerState,
+    Strategy,
+    Tensors,
+    Update,
+    with_folded,
+    with_trained,
+)
+from fedplan.federation.scratch import Scratch
+from fedplan.federation.sums import add_metrics, metrics_of
+from fedplan.wire import Summary
+from fedplan.wire.messages import MetricStatus
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a cycle, as its row of the history has it.
+
+    Attributes:
+        reports: those that were averaged, or that measured the model.
+        samples: of which they told.
+        metrics: by name.
+        failure: why it made no checkpoint.
+    """
+
+    reports: int = 0
+    samples: float = 0.0
+    metrics: Mapping[str, MetricStatus] = dataclasses.field(default_factory=dict)
+    failure: str | None = None
+
+
+class Gathered:
+    """What a grid would know of a cycle's reports: a sum, and all of them where the strategy needs that.
+
+    The trained tensors of all reports are in a file, and read by slices, if the strategy combines them; their
+    diffs are in memory if an averaging Plan folds them.
+
+    Args:
+        strategy: the model's.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._strategy = strategy
+        self._sums = strategy.nothing()
+        self._scratch = None if strategy.combine is None else Scratch(None, strategy.setting)
+        self._diffs: list[Tensors] = []
+        self._measured: Metrics = {}
+        self._measurements = 0
+        self._samples = Fraction(0)
+        self._exits = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._scratch is not None:
+            self._exits.enter_context(self._scratch)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    def add(self, update: Update) -> None:
+        """Adds a report of a training.
+
+        Raises:
+            AggregationError: a number is too large to be added up.
+        """
+        contribution = self._strategy.prepare(update)
+        self._sums.add(update, contribution)
+        if self._scratch is not None:
+            self._scratch.add(update.tensors, contribution.factor)
+        elif self._strategy.fold is not None:
+            self._diffs.append(update.tensors)
+
+    def add_sum(self, data: bytes) -> None:
+        """Adds what another process has added up, of a strategy that streams: what `sum` gave there."""
+        self._sums.merge_bytes(data)
+
+    def sum(self) -> bytes:
+        """What was added up so far, of a strategy that streams."""
+        return self._sums.serialize()
+
+    def measure(self, summary: Summary) -> None:
+        """Adds what a client measured that did not train."""
+        told = metrics_of(summary.evaluation, self._strategy.setting.weighting)
+        self._measured = add_metrics(self._measured, told)
+        self._measurements += 1
+        self._samples += Fraction(summary.samples or 0)
+
+    def measured(self) -> Outcome:
+        """What came of a cycle in which clients only measured the model."""
+        return Outcome(self._measurements, float(self._samples), _told(self._measured))
+
+    def average(self, before: ServerState) -> tuple[Outcome, Average]:
+        """What came of a cycle of training, and what the strategy makes of its reports.
+
+        Args:
+            before: what the strategy remembers.
+
+        Raises:
+            AggregationError: there is no report, or the averaging Plan failed.
+        """
+        average = self._sums.average()
+        if self._scratch is not None and self._strategy.combine is not None:
+            vector = self._strategy.combine(self._scratch, before)
+            average = with_trained(average, self._strategy.setting, vector)
+        elif self._strategy.fold is not None:
+            average = with_folded(average, self._strategy.fold(iter(self._diffs)))
+        metrics = add_metrics(self._sums.metrics, self._measured)
+        return Outcome(average.reports, average.samples, _told(metrics)), average
+
+
+def _told(metrics: Metrics) -> dict[str, MetricStatus]:
+    """Metrics as a history has them."""
+    return {
+        name: MetricStatus(value=metric.mean.value, weight=metric.mean.weight, workers=metric.workers)
+        for name, metric in metrics.items()
+    }

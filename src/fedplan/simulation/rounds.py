@@ -1,0 +1,208 @@
+"""One cycle after the other: who takes part, what comes of it, and the next checkpoint."""
+
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
+from fedplan.federation import Round, ServerState, Strategy, Task, Tensors, next_model, round_of
+from fedplan.federation.goals import is_reached
+from fedplan.simulation.clock import Attendance, Clock, Cycle
+from fedplan.simulation.engines.engine import Engine
+from fedplan.simulation.gathering import Gathered, Outcome
+from fedplan.simulation.history import SimulatedRow
+from fedplan.simulation.measuring import Measure
+from fedplan.simulation.states import ClientStates
+from fedplan.simulation.work import Experiment, Work
+
+_log = logging.getLogger("fedplan.simulation")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a simulation is, between two cycles.
+
+    Attributes:
+        checkpoint: number of the newest checkpoint; 1 is the model before the first cycle.
+        models: what changes of the model in the newest checkpoint, and in those from which clients still
+            train.
+        remembered: what the strategy remembers.
+        rows: what came of the cycles so far.
+    """
+
+    checkpoint: int
+    models: Mapping[int, Tensors]
+    remembered: ServerState
+    rows: tuple[SimulatedRow, ...] = ()
+
+    @property
+    def model(self) -> Tensors:
+        """What changes of the model in the newest checkpoint."""
+        return self.models[self.checkpoint]
+
+
+@dataclasses.dataclass(slots=True)
+class _Received:
+    """What is counted of a cycle's reports.
+
+    Attributes:
+        bytes: of those that were taken.
+        refused: how many were not.
+    """
+
+    bytes: int = 0
+    refused: int = 0
+
+
+class Rounds:
+    """Simulates cycles.
+
+    Attributes:
+        progress: how far it is.
+
+    Args:
+        experiment: what stays the same.
+        clock: the virtual time.
+        engine: computes what clients do.
+        states: what they remember.
+        measure: measures the model after a round; None for not at all.
+        every: after how many rounds that is done; after the last one it is done in any case.
+        progress: how far an earlier run came; from the beginning by default.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        clock: Clock,
+        engine: Engine,
+        states: ClientStates,
+        measure: Measure | None,
+        every: int,
+        progress: Progress | None = None,
+    ) -> None:
+        deployment = experiment.deployment
+        self.progress = progress or Progress(1, {1: deployment.start}, ServerState())
+        self.engine = engine
+        self._experiment = experiment
+        self._strategy: Strategy = deployment.strategy
+        self._round: Round = round_of(deployment.strategy)
+        self._clock = clock
+        self._states = states
+        self._measure = measure
+        self._every = every
+
+    def run(self, rounds: int) -> Iterator[SimulatedRow]:
+        """The cycles that are still to be simulated, each as soon as it has ended.
+
+        Args:
+            rounds: how many cycles of training there are to be in all.
+        """
+        last = min(rounds, self._round.cycles or rounds)
+        while (task := self._next_task(rounds)) is not None:
+            self.progress = self._cycle(task, is_last=len(self.progress.rows) + 1 >= last)
+            yield self.progress.rows[-1]
+
+    def _next_task(self, rounds: int) -> Task | None:
+        """What the next cycle is for; None when there is none."""
+        rows = self.progress.rows
+        if not rows:
+            return Task.TRAINING
+        last = Cycle(rows[-1].cycle, Task(rows[-1].task), rows[-1].checkpoint, self._clock.now, None)
+        task = self._round.after(last)
+        stop = self._experiment.deployment.server_config.stop
+        if task is Task.TRAINING and stop is not None:
+            known = {r.checkpoint: r.metrics[stop.metric].value for r in rows if stop.metric in r.metrics}
+            if is_reached(stop, known):
+                task = None if self._round.evaluation is None else Task.EVALUATION
+        return None if task is Task.TRAINING and last.number >= rounds else task
+
+    def _cycle(self, task: Task, is_last: bool) -> Progress:
+        """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half."""
+        started, progress = time.perf_counter(), self.progress
+        number = len(progress.rows) + 1
+        self._states.begin(number)
+        cycle = self._clock.open(number, task, progress.checkpoint)
+        with Gathered(self._strategy) as gathered:
+            received = self._receive(cycle, gathered)
+            self._clock.close(cycle)
+            if task is Task.EVALUATION:
+                outcome, after = gathered.measured(), progress
+            else:
+                outcome, after = self._average(gathered)
+        found = dict(outcome.metrics)
+        if task is Task.TRAINING and self._measure is not None and (is_last or number % self._every == 0):
+            found |= self._measure(self._experiment.deployment.whole(after.model), number)
+        row = SimulatedRow(
+            cycle=number,
+            task=task.value,
+            checkpoint=cycle.checkpoint,
+            phase="done" if outcome.failure is None else "failed",
+            opened_at=datetime.fromtimestamp(cycle.opened, UTC),
+            closed_at=datetime.fromtimestamp(self._clock.now, UTC),
+            workers=cycle.occupied + cycle.evaluators,
+            reports=outcome.reports,
+            samples=outcome.samples,
+            metrics=found,
+            failure=outcome.failure,
+            report_bytes=received.bytes,
+            refused=received.refused,
+            late=cycle.late,
+            gone=cycle.gone,
+            seconds=time.perf_counter() - started,
+        )
+        return dataclasses.replace(after, rows=(*progress.rows, row))
+
+    def _receive(self, cycle: Cycle, gathered: Gathered) -> _Received:
+        """Has the engine compute the reports that come, until the cycle has enough of them."""
+        received = _Received()
+        while come := self._clock.reports(cycle):
+            for work, places in self._works(come, cycle):
+                for sent in self.engine.run(work, gathered):
+                    if sent.refusal is None:
+                        received.bytes += sent.bytes
+                        self._states.put(sent.client, sent.state)
+                    else:
+                        received.refused += 1
+                        _log.debug("the report of client %d is refused: %s", sent.client, sent.refusal)
+                        self._clock.refuse(cycle, places[sent.client])
+        return received
+
+    def _works(
+        self, come: Sequence[Attendance], cycle: Cycle
+    ) -> Iterator[tuple[Work, dict[int, Attendance]]]:
+        """The reports that come, by the cycle and the model of their clients; the oldest first."""
+        order = sorted(come, key=_began)
+        for (began, checkpoint, task), places in itertools.groupby(order, _began):
+            by_client = {place.client: place for place in places}
+            yield (
+                Work(
+                    self._experiment,
+                    Task(task),
+                    began,
+                    self.progress.models[checkpoint],
+                    cycle.checkpoint - checkpoint,
+                    tuple(by_client),
+                    self._states.get,
+                ),
+                by_client,
+            )
+
+    def _average(self, gathered: Gathered) -> tuple[Outcome, Progress]:
+        """Makes the next checkpoint; the model stays what it is when that fails."""
+        progress = self.progress
+        try:
+            outcome, average = gathered.average(progress.remembered)
+            changed, remembered = next_model(self._strategy, progress.model, average, progress.remembered)
+        except (AggregationError, ConfigError, PlanError, WireError) as error:
+            return Outcome(failure=str(error)), progress
+        number = progress.checkpoint + 1
+        needed = {place.checkpoint for place in self._clock.waiting}
+        models = {at: model for at, model in progress.models.items() if at in needed}
+        return outcome, Progress(number, models | {number: changed}, remembered)
+
+
+def _began(place: Attendance) -> tuple[int, int, str]:
+    return place.cycle, place.checkpoint, place.task.value

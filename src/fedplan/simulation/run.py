@@ -1,0 +1,221 @@
+"""`simulate`: federated training with many clients, on one machine."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fedplan.client.counts import positive_integer
+from fedplan.client.device import Device, usable_device
+from fedplan.errors import ConfigError
+from fedplan.federation import Strategy, round_of
+from fedplan.plan import Plan, RandomStream
+from fedplan.simulation.availability import ALL_AT_ONCE, Availability
+from fedplan.simulation.behaviour import Behaviour, behaviours_of
+from fedplan.simulation.chance import Chance
+from fedplan.simulation.clock import Clock
+from fedplan.simulation.deployment import Deployment, deploy
+from fedplan.simulation.engines.choice import engine_of
+from fedplan.simulation.measuring import measure_of
+from fedplan.simulation.population import population_of
+from fedplan.simulation.progress import Show, shown
+from fedplan.simulation.result import Simulation
+from fedplan.simulation.rounds import Rounds
+from fedplan.simulation.states import ClientStates
+from fedplan.simulation.work import Experiment
+
+MEMORY = 1 << 30
+"""Bytes of clients' states that are held in memory, by default."""
+
+
+def simulate(
+    model: Any,
+    plans: Mapping[str, Plan],
+    clients: Any,
+    client_config: Mapping[str, Any],
+    server_config: Mapping[str, Any],
+    *,
+    rounds: int | None = None,
+    cohort: int | None = None,
+    population: int | None = None,
+    seed: int = 0,
+    engine: str = "auto",
+    device: Device = None,
+    workers: int | None = None,
+    test: Any = None,
+    every: int = 1,
+    progress: Show = None,
+    memory: int = MEMORY,
+    availability: Availability = ALL_AT_ONCE,
+    behaviour: Behaviour | Sequence[Behaviour] | None = None,
+    report_format: str | None = None,
+    plan: str = "training_plan",
+    server_averaging_plan: Plan | None = None,
+) -> Simulation:
+    """Simulates the training of a model: as a grid would host it, with many clients on this machine. ::
+
+        result = fedplan.simulate(
+            model, {"training_plan": plan, "evaluation_plan": evaluation}, clients,
+            client_config, server_config, rounds=100, cohort=50, test=(x, y),
+        )
+        print(result.history.values("test_accuracy"))
+        grid.host_federated_training(**result.hosting())
+
+    Clients run the bytes of the Plans that a grid would send them, with a worker's own code; their reports
+    are taken by the grid's own rounds and strategies. With the same seed, the same client_config and the same
+    server_config a real grid makes the same checkpoints, bit by bit, if the same clients take part with their
+    seeds; see `fedplan.simulation.client_seed`.
+
+    Ctrl-C ends a simulation early; what there is until then is returned.
+
+    Args:
+        model: what is trained; see `ModelCentricFLClient.host_federated_training`.
+        plans: what clients run, by name. One of the name ``evaluation_plan`` measures the model on the
+            clients' data before they train it, as on a grid, and on the test data.
+        clients: a sequence with one entry a client, or a function: number of a client → its entry, which is
+            called once for each client of a cohort. An entry is (x, y), as `participate` takes them; a
+            Dataset, which is shuffled; a DataLoader; or a tensor or an array without targets.
+        client_config: what clients are told.
+        server_config: how cycles run. What is about connections (authentication, speeds) has no effect.
+        rounds: cycles of training; ``num_cycles`` of the server_config by default.
+        cohort: how many clients train in a cycle, or at a time with an asynchronous strategy; by default
+            ``max_workers``, or as many reports as close a cycle, or all.
+        population: how many clients there are, when their data comes from a function.
+        seed: decides everything that is drawn: who takes part, the clients' random inputs, who drops out.
+        engine: how clients are computed: ``sequential``, ``processes``, or ``auto``.
+        device: where Plans run, such as ``"cuda"``; the CPU by default.
+        workers: how many processes; as many as there are cores by default.
+        test: (x, y), on which the evaluation Plan measures each new checkpoint; or a function of the
+            `SyftModel` that returns numbers by name.
+        every: measure after so many rounds, and after the last one.
+        progress: True or False to show a progress bar or not; a function, which is called with each new row
+            of the history; by default a bar where there is a terminal or a notebook.
+        memory: bytes of clients' states (control variates, private tensors, what smaller report formats have
+            not sent yet) that are held in memory. The others are on disk.
+        availability: how long clients take, and how many never report.
+        behaviour: what some clients do otherwise: one `Behaviour`, or several.
+        report_format: see `participate`.
+        plan: name of the training Plan.
+        server_averaging_plan: how reports are averaged; see `ModelCentricFLClient.host_federated_training`.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        ConfigError: a configuration or an argument is wrong; what a grid would refuse is refused in its
+            words.
+        HostingError: the model or a Plan cannot be hosted.
+        DataError: a client's data cannot be used; says which client.
+        PlanError: a Plan failed on a client's data; says which client.
+    """
+    deployment = deploy(model, plans, client_config, server_config, server_averaging_plan, plan)
+    found = population_of(clients, population)
+    last = _rounds(rounds, deployment)
+    most = _cohort(cohort, deployment.strategy, found.count)
+    chance = Chance(RandomStream(seed))
+    place = usable_device(device)
+    experiment = Experiment(deployment, found, chance, behaviours_of(behaviour), report_format, place)
+    measure = measure_of(test, deployment, seed, place)
+    every = positive_integer(every, "every")
+    states = ClientStates(memory)
+    clock = Clock(deployment.strategy, round_of(deployment.strategy), chance, availability, found.count, most)
+    hosting = {
+        "model": deployment.whole(deployment.start),
+        "client_plans": dict(plans),
+        "client_config": dict(client_config),
+        "server_config": dict(server_config),
+        **({"server_averaging_plan": server_averaging_plan} if server_averaging_plan else {}),
+        **({"variants": ()} if deployment.private else {}),
+    }
+    with _one_thread(), _each_warning_once(), contextlib.ExitStack() as stack:
+        stack.callback(states.close)
+        runs = engine_of(engine, workers, experiment)
+        stack.callback(runs.close)
+        simulated = Rounds(experiment, clock, runs, states, measure, every)
+        result = Simulation(deployment, hosting, simulated)
+        try:
+            for row in shown(progress, simulated.run(last), last):
+                del row
+        except KeyboardInterrupt:
+            result.interrupted = True
+    return result
+
+
+def _rounds(told: int | None, deployment: Deployment) -> int:
+    """How many cycles of training are simulated.
+
+    Raises:
+        ConfigError: nobody says it, or a grid would have fewer.
+    """
+    cycles = deployment.server_config.num_cycles
+    if told is None:
+        if cycles is None:
+            raise ConfigError("how many rounds? Pass rounds=100, or put num_cycles into the server_config")
+        return cycles
+    rounds = positive_integer(told, "rounds")
+    if cycles is not None and rounds > cycles:
+        raise ConfigError(
+            f"rounds is {rounds}, and the server_config's num_cycles is {cycles}, after which a grid ends "
+            "the training: leave one of them out"
+        )
+    return rounds
+
+
+def _cohort(told: int | None, strategy: Strategy, population: int) -> int:
+    """How many clients train in a cycle.
+
+    Raises:
+        ConfigError: a grid would take fewer, or its cycles would need more.
+    """
+    config, stage = strategy.setting.server, round_of(strategy).reporting
+    if told is None:
+        usual = config.max_workers or stage.limit or population
+        cohort = min(usual, population)
+    else:
+        cohort = positive_integer(told, "cohort")
+    if cohort > population:
+        raise ConfigError(f"the cohort is {cohort}, and there are only {population} clients")
+    if config.max_workers is not None and cohort > config.max_workers:
+        raise ConfigError(
+            f"the cohort is {cohort}, and the server_config's max_workers is {config.max_workers}: a grid "
+            "would take no more. Set one of them to the other"
+        )
+    least = max(config.min_workers or 1, 1 if strategy.staleness is not None else stage.needed)
+    if cohort < least:
+        raise ConfigError(
+            f"the cohort is {cohort}, and with this server_config a cycle needs {least} clients: a grid "
+            "would wait for ever. Pass a larger cohort, or set min_diffs, max_diffs or min_workers to less"
+        )
+    return cohort
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Clients are computed in one thread each, so that their bits do not depend on the engine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """What a worker's log would say of its data is said once, and not for each client in each cycle."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or record.msg not in said:
+            said.add(record.msg)
+            return True
+        return False
+
+    log = logging.getLogger("fedplan.client")
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
