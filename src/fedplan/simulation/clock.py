@@ -6,8 +6,8 @@ jumps from one event to the next: a report comes, a place lapses, a deadline pas
 
 import dataclasses
 import heapq
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fedplan.errors import ConfigError
 from fedplan.federation import Round, Strategy, Task
@@ -42,15 +42,6 @@ class Attendance:
     task: Task = dataclasses.field(compare=False)
     reports_at: float | None = dataclasses.field(compare=False)
     released: bool = dataclasses.field(default=False, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in a checkpoint."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Self:
-        """Reads what `to_json` gave."""
-        return cls(**{**told, "task": Task(told["task"])})
 
 
 @dataclasses.dataclass(slots=True)
@@ -135,6 +126,21 @@ class Clock:
         self._availability = availability
         self._population = population
         self._cohort = cohort
+
+    def to_json(self) -> dict[str, Any]:
+        """Its time, and the places that are still held, between two cycles."""
+        return {
+            "now": self.now,
+            "given": self.given,
+            "last_cycles": list(self.last_cycles.items()),
+            "waiting": [dataclasses.asdict(place) for place in self.waiting],
+        }
+
+    def restore(self, told: Mapping[str, Any]) -> None:
+        """Goes to the time at which `to_json` was called."""
+        self.now, self.given = float(told["now"]), int(told["given"])
+        self.last_cycles = dict(told["last_cycles"])
+        self.waiting = [Attendance(**{**place, "task": Task(place["task"])}) for place in told["waiting"]]
 
     def open(self, number: int, task: Task, checkpoint: int) -> Cycle:
         """Opens a cycle, and gives its places away."""

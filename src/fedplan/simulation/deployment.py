@@ -37,6 +37,7 @@ class Deployment:
         strategy: how reports change the model.
         model: before the first cycle: all of its tensors.
         private: the tensors that each client keeps for itself, by their places.
+        hosting: the arguments with which its owner's client would host it.
         identity: a digest of all this; another deployment has another one.
     """
 
@@ -48,6 +49,7 @@ class Deployment:
     strategy: Strategy
     model: State
     private: tuple[int, ...]
+    hosting: Mapping[str, Any]
     identity: str
 
     @property
@@ -135,8 +137,16 @@ def deploy(
     if averaging_plan is not None:
         hashed.update(averaging_plan.serialize())
     private = private_tensors(read.values())
+    hosting = {
+        "model": SyftModel.of(state),
+        "client_plans": given,
+        "client_config": dict(client_config),
+        "server_config": dict(server_config),
+        **({} if averaging_plan is None else {"server_averaging_plan": averaging_plan}),
+        **({"variants": ()} if private else {}),  # other clients would report what is private
+    }
     return Deployment(
-        told.name, told.version, read, training, client, strategy, state, private, hashed.hexdigest()
+        told.name, told.version, read, training, client, strategy, state, private, hosting, hashed.hexdigest()
     )
 
 

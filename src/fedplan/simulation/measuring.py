@@ -1,6 +1,7 @@
 """The model measured on data of its owner, after a round."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,6 +81,7 @@ def _called(test: Callable[[SyftModel], Any], model: SyftModel, cycle: int) -> M
     return {
         TEST + str(name): MetricStatus(value=float(value), weight=1.0, workers=0)
         for name, value in found.items()
+        if math.isfinite(value)
     }
 
 

@@ -21,11 +21,10 @@ class Simulation:
         interrupted: whether Ctrl-C ended it early.
     """
 
-    def __init__(self, deployment: Deployment, hosting: dict[str, Any], rounds: Rounds) -> None:
+    def __init__(self, deployment: Deployment, rounds: Rounds) -> None:
         """See `simulate`."""
         self.interrupted = False
         self._deployment = deployment
-        self._hosting = hosting
         self._rounds = rounds
 
     @property
@@ -48,7 +47,7 @@ class Simulation:
         the model as it was before the first cycle. To go on from the trained one, put ``result.model`` in its
         place.
         """
-        return dict(self._hosting)
+        return dict(self._deployment.hosting)
 
     def to_pandas(self) -> Any:
         """The history as a `pandas.DataFrame`, with the cycle as its index.

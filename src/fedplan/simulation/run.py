@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,22 +10,24 @@ import torch
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.device import Device, usable_device
-from fedplan.errors import ConfigError
-from fedplan.federation import Strategy, round_of
+from fedplan.federation import round_of
 from fedplan.plan import Plan, RandomStream
 from fedplan.simulation.availability import ALL_AT_ONCE, Availability
 from fedplan.simulation.behaviour import Behaviour, behaviours_of
 from fedplan.simulation.chance import Chance
 from fedplan.simulation.clock import Clock
-from fedplan.simulation.deployment import Deployment, deploy
+from fedplan.simulation.deployment import deploy
 from fedplan.simulation.engines.choice import engine_of
+from fedplan.simulation.folder import Folder
+from fedplan.simulation.history import SimulatedRow
 from fedplan.simulation.measuring import measure_of
 from fedplan.simulation.population import population_of
 from fedplan.simulation.progress import Show, shown
 from fedplan.simulation.result import Simulation
 from fedplan.simulation.rounds import Rounds
+from fedplan.simulation.sizes import cohort_of, rounds_of
 from fedplan.simulation.states import ClientStates
-from fedplan.simulation.work import Experiment
+from fedplan.simulation.work import Experiment, identity_of
 
 MEMORY = 1 << 30
 """Bytes of clients' states that are held in memory, by default."""
@@ -46,6 +49,7 @@ def simulate(
     workers: int | None = None,
     test: Any = None,
     every: int = 1,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Show = None,
     memory: int = MEMORY,
     availability: Availability = ALL_AT_ONCE,
@@ -90,6 +94,8 @@ def simulate(
         test: (x, y), on which the evaluation Plan measures each new checkpoint; or a function of the
             `SyftModel` that returns numbers by name.
         every: measure after so many rounds, and after the last one.
+        checkpoint: a folder. A simulation that is killed and started again with the same arguments goes on
+            from the last cycle that ended, to the same bits; with more rounds it goes on to these.
         progress: True or False to show a progress bar or not; a function, which is called with each new row
             of the history; by default a bar where there is a terminal or a notebook.
         memory: bytes of clients' states (control variates, private tensors, what smaller report formats have
@@ -107,88 +113,54 @@ def simulate(
         ConfigError: a configuration or an argument is wrong; what a grid would refuse is refused in its
             words.
         HostingError: the model or a Plan cannot be hosted.
+        CheckpointError: the folder is another simulation's, or damaged.
         DataError: a client's data cannot be used; says which client.
         PlanError: a Plan failed on a client's data; says which client.
     """
     deployment = deploy(model, plans, client_config, server_config, server_averaging_plan, plan)
     found = population_of(clients, population)
-    last = _rounds(rounds, deployment)
-    most = _cohort(cohort, deployment.strategy, found.count)
+    last = rounds_of(rounds, deployment)
+    most = cohort_of(cohort, deployment.strategy, found.count)
     chance = Chance(RandomStream(seed))
     place = usable_device(device)
     experiment = Experiment(deployment, found, chance, behaviours_of(behaviour), report_format, place)
     measure = measure_of(test, deployment, seed, place)
     every = positive_integer(every, "every")
-    states = ClientStates(memory)
     clock = Clock(deployment.strategy, round_of(deployment.strategy), chance, availability, found.count, most)
-    hosting = {
-        "model": deployment.whole(deployment.start),
-        "client_plans": dict(plans),
-        "client_config": dict(client_config),
-        "server_config": dict(server_config),
-        **({"server_averaging_plan": server_averaging_plan} if server_averaging_plan else {}),
-        **({"variants": ()} if deployment.private else {}),
-    }
-    with _one_thread(), _each_warning_once(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_one_thread())
+        stack.enter_context(_each_warning_once())
+        before, folder = None, None
+        if checkpoint is not None:
+            folder = stack.enter_context(Folder(checkpoint, identity_of(experiment, most, availability)))
+            before = folder.read(clock)
+        done = 0 if before is None else len(before.rows)
+        states = ClientStates(memory, None if folder is None else folder.clients, done)
         stack.callback(states.close)
         runs = engine_of(engine, workers, experiment)
         stack.callback(runs.close)
-        simulated = Rounds(experiment, clock, runs, states, measure, every)
-        result = Simulation(deployment, hosting, simulated)
+        simulated = Rounds(experiment, clock, runs, states, measure, every, before)
+        result = Simulation(deployment, simulated)
+        rows = simulated.run(last)
+        if folder is not None:
+            rows = _kept(rows, simulated, clock, states, folder)
         try:
-            for row in shown(progress, simulated.run(last), last):
-                del row
+            for _ in shown(progress, rows, last, done):
+                pass
         except KeyboardInterrupt:
             result.interrupted = True
     return result
 
 
-def _rounds(told: int | None, deployment: Deployment) -> int:
-    """How many cycles of training are simulated.
-
-    Raises:
-        ConfigError: nobody says it, or a grid would have fewer.
-    """
-    cycles = deployment.server_config.num_cycles
-    if told is None:
-        if cycles is None:
-            raise ConfigError("how many rounds? Pass rounds=100, or put num_cycles into the server_config")
-        return cycles
-    rounds = positive_integer(told, "rounds")
-    if cycles is not None and rounds > cycles:
-        raise ConfigError(
-            f"rounds is {rounds}, and the server_config's num_cycles is {cycles}, after which a grid ends "
-            "the training: leave one of them out"
-        )
-    return rounds
-
-
-def _cohort(told: int | None, strategy: Strategy, population: int) -> int:
-    """How many clients train in a cycle.
-
-    Raises:
-        ConfigError: a grid would take fewer, or its cycles would need more.
-    """
-    config, stage = strategy.setting.server, round_of(strategy).reporting
-    if told is None:
-        usual = config.max_workers or stage.limit or population
-        cohort = min(usual, population)
-    else:
-        cohort = positive_integer(told, "cohort")
-    if cohort > population:
-        raise ConfigError(f"the cohort is {cohort}, and there are only {population} clients")
-    if config.max_workers is not None and cohort > config.max_workers:
-        raise ConfigError(
-            f"the cohort is {cohort}, and the server_config's max_workers is {config.max_workers}: a grid "
-            "would take no more. Set one of them to the other"
-        )
-    least = max(config.min_workers or 1, 1 if strategy.staleness is not None else stage.needed)
-    if cohort < least:
-        raise ConfigError(
-            f"the cohort is {cohort}, and with this server_config a cycle needs {least} clients: a grid "
-            "would wait for ever. Pass a larger cohort, or set min_diffs, max_diffs or min_workers to less"
-        )
-    return cohort
+def _kept(
+    rows: Iterator[SimulatedRow], simulated: Rounds, clock: Clock, states: ClientStates, folder: Folder
+) -> Iterator[SimulatedRow]:
+    """The rows, each when all that its cycle leaves behind is in the folder."""
+    for row in rows:
+        states.write()
+        folder.write(simulated.progress, clock)
+        states.settle()
+        yield row
 
 
 @contextlib.contextmanager

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from fedplan.client.model import SyftModel
 from fedplan.federation import Reach, Task, Tensors, Update, reach_of
+from fedplan.simulation.availability import Availability
 from fedplan.simulation.behaviour import Behaviour
 from fedplan.simulation.chance import Chance
 from fedplan.simulation.deployment import Deployment
@@ -34,6 +36,24 @@ class Experiment:
     behaviours: tuple[Behaviour, ...]
     report_format: str | None
     device: torch.device
+
+
+def identity_of(experiment: Experiment, cohort: int, availability: Availability) -> dict[str, Any]:
+    """What decides the bits of a simulation, by name: with anything else it is another one.
+
+    The engine is not among it, for all that there are give the same bits.
+    """
+    return {
+        "model, Plans or configurations": experiment.deployment.identity,
+        "seed": experiment.chance.stream.to_json(),
+        "population": experiment.population.count,
+        "cohort": cohort,
+        "availability": repr(availability),
+        "behaviour": [repr(behaviour) for behaviour in experiment.behaviours],
+        "report format": experiment.report_format,
+        "device": experiment.device.type,
+        "PyTorch": torch.__version__,
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""How many rounds are simulated, and how many clients take part in each."""
+
+from fedplan.client.counts import positive_integer
+from fedplan.errors import ConfigError
+from fedplan.federation import Strategy, round_of
+from fedplan.simulation.deployment import Deployment
+
+
+def rounds_of(told: int | None, deployment: Deployment) -> int:
+    """How many cycles of training are simulated.
+
+    Raises:
+        ConfigError: nobody says it, or a grid would have fewer.
+    """
+    cycles = deployment.server_config.num_cycles
+    if told is None:
+        if cycles is None:
+            raise ConfigError("how many rounds? Pass rounds=100, or put num_cycles into the server_config")
+        return cycles
+    rounds = positive_integer(told, "rounds")
+    if cycles is not None and rounds > cycles:
+        raise ConfigError(
+            f"rounds is {rounds}, and the server_config's num_cycles is {cycles}, after which a grid ends "
+            "the training: leave one of them out"
+        )
+    return rounds
+
+
+def cohort_of(told: int | None, strategy: Strategy, population: int) -> int:
+    """How many clients train in a cycle.
+
+    Raises:
+        ConfigError: a grid would take fewer, or its cycles would need more.
+    """
+    config, stage = strategy.setting.server, round_of(strategy).reporting
+    if told is None:
+        usual = config.max_workers or stage.limit or population
+        cohort = min(usual, population)
+    else:
+        cohort = positive_integer(told, "cohort")
+    if cohort > population:
+        raise ConfigError(f"the cohort is {cohort}, and there are only {population} clients")
+    if config.max_workers is not None and cohort > config.max_workers:
+        raise ConfigError(
+            f"the cohort is {cohort}, and the server_config's max_workers is {config.max_workers}: a grid "
+            "would take no more. Set one of them to the other"
+        )
+    least = max(config.min_workers or 1, 1 if strategy.staleness is not None else stage.needed)
+    if cohort < least:
+        raise ConfigError(
+            f"the cohort is {cohort}, and with this server_config a cycle needs {least} clients: a grid "
+            "would wait for ever. Pass a larger cohort, or set min_diffs, max_diffs or min_workers to less"
+        )
+    return cohort
