@@ -1,0 +1,201 @@
+"""Virtual time: over-selection, deadlines, lapses and asynchronous training, as a grid has them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedplan
+from fedplan import Availability
+from fedplan.errors import ConfigError
+from fedplan.federation import Strategy, Task, round_of, strategy_of
+from fedplan.plan import RandomStream
+from fedplan.simulation.chance import Chance
+from fedplan.simulation.clock import Attendance, Clock, Cycle
+from tests.federation.made import setting
+from tests.simulation.cases import same_bits, simulate
+
+DAY = 86_400.0
+
+
+def strategy(**server: Any) -> Strategy:
+    return strategy_of(setting(server))
+
+
+def clock_of(
+    availability: Availability, *, population: int = 100, cohort: int = 10, seed: int = 0, **server: Any
+) -> Clock:
+    made = strategy(**server)
+    return Clock(made, round_of(made), Chance(RandomStream(seed)), availability, population, cohort)
+
+
+def play(clock: Clock, number: int = 1, checkpoint: int | None = None) -> tuple[Cycle, list[Attendance]]:
+    """A cycle whose reports are all taken."""
+    cycle = clock.open(number, Task.TRAINING, checkpoint or number)
+    come: list[Attendance] = []
+    while more := clock.reports(cycle):
+        come += more
+    clock.close(cycle)
+    return cycle, come
+
+
+class TestHowLongClientsTake:
+    def test_has_the_median_and_the_spread_that_were_told(self) -> None:
+        chance = Chance(RandomStream(0))
+        slow = Availability(seconds=60, spread=0.5, jitter=0.2)
+        taken = np.log([slow.takes(chance, client, 1) / 60 for client in range(4000)])
+        assert abs(np.median(taken)) < 0.03
+        assert abs(taken.std() - np.hypot(0.5, 0.2)) < 0.03
+
+    def test_is_mostly_a_clients_own(self) -> None:
+        chance = Chance(RandomStream(0))
+        slow = Availability(seconds=60, spread=1.0, jitter=0.1)
+        one, other = (
+            np.log([slow.takes(chance, client, cycle) for client in range(500)]) for cycle in (1, 2)
+        )
+        assert np.corrcoef(one, other)[0, 1] > 0.97
+        assert (one != other).all()
+
+    def test_some_never_report(self) -> None:
+        chance = Chance(RandomStream(0))
+        gone = [Availability(dropout=0.3).is_gone(chance, client, 1, 0) for client in range(3000)]
+        assert abs(np.mean(gone) - 0.3) < 0.04
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
+            ({"seconds": -1.0}, "seconds is -1.0"),
+            ({"spread": float("nan")}, "spread is nan"),
+        ],
+    )
+    def test_numbers_that_mean_nothing_are_refused(self, wrong: dict[str, float], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            Availability(**wrong)
+
+
+class TestACycle:
+    def test_waits_for_all_of_its_cohort(self) -> None:
+        clock = clock_of(Availability(seconds=60, spread=0.5))
+        cycle, come = play(clock)
+        assert (cycle.reported, cycle.late, cycle.gone) == (10, 0, 0)
+        assert clock.now == max(place.reports_at or 0 for place in come)
+
+    def test_ends_with_the_fastest_that_it_needs(self) -> None:
+        clock = clock_of(Availability(seconds=60, spread=0.5), cohort=15, min_diffs=10, max_diffs=10)
+        _, all_of_them = play(clock_of(Availability(seconds=60, spread=0.5), cohort=15))
+        cycle, come = play(clock)
+        times = sorted(place.reports_at or 0 for place in all_of_them)
+        assert sorted(place.reports_at or 0 for place in come) == times[:10]
+        assert (clock.now, cycle.late) == (times[9], 5)
+
+    def test_tells_reports_in_the_order_in_which_places_were_given(self) -> None:
+        _, come = play(clock_of(Availability(seconds=60, spread=0.5)))
+        assert [place.number for place in come] == list(range(1, 11))
+
+    def test_gives_the_places_of_those_who_are_gone_to_others_when_they_lapse(self) -> None:
+        clock = clock_of(Availability(dropout=0.4, seconds=60), min_diffs=10, max_diffs=10)
+        cycle, come = play(clock)
+        assert (cycle.reported, cycle.gone) == (10, len(cycle.places) - 10)
+        assert cycle.gone > 0
+        assert (clock.now % DAY, clock.now >= DAY) == (60.0, True)
+        assert len({place.client for place in come}) == 10
+
+    def test_ends_at_its_deadline_with_what_there_is(self) -> None:
+        clock = clock_of(Availability(seconds=60, spread=1.0), min_diffs=3, cycle_length=60.0)
+        cycle, come = play(clock)
+        assert clock.now == 60.0
+        assert 3 <= cycle.reported == len(come) < 10
+        assert cycle.late == 10 - cycle.reported
+
+    def test_is_extended_with_too_few_and_others_have_the_places(self) -> None:
+        clock = clock_of(Availability(seconds=100, spread=0.3), min_diffs=3, cycle_length=40.0)
+        cycle, _ = play(clock)
+        assert cycle.extensions >= 1
+        assert clock.now == 40.0 * (cycle.extensions + 1)
+        assert len(cycle.places) > 10
+        assert cycle.reported >= 3
+
+    def test_that_cannot_get_its_reports_ends_with_an_error(self) -> None:
+        clock = clock_of(Availability(seconds=1e9), min_diffs=3, cycle_length=1.0)
+        with pytest.raises(ConfigError, match="cycle 1 was extended 1000 times and has 0 reports"):
+            play(clock)
+
+    def test_asks_a_client_again_that_lost_its_place_when_there_is_nobody_else(self) -> None:
+        clock = clock_of(Availability(dropout=0.5), population=10, min_diffs=10, max_diffs=10)
+        cycle, come = play(clock)
+        assert cycle.reported == 10
+        assert max(cycle.places.values()) > 1
+        assert len({place.client for place in come}) == 10
+
+    def test_begins_when_the_one_before_has_ended(self) -> None:
+        clock = clock_of(Availability(seconds=60))
+        assert [play(clock, number)[0].opened for number in (1, 2, 3)] == [0.0, 60.0, 120.0]
+
+    def test_a_refused_report_counts_for_nothing(self) -> None:
+        clock = clock_of(Availability(), min_diffs=10, max_diffs=10)
+        cycle = clock.open(1, Task.TRAINING, 1)
+        first = clock.reports(cycle)
+        clock.refuse(cycle, first[3])
+        (other,) = clock.reports(cycle)
+        assert other.client not in {place.client for place in first}
+        assert clock.reports(cycle) == []
+        assert cycle.reported == 10
+
+
+class TestAsynchronousTraining:
+    def clock(self, **options: Any) -> Clock:
+        slow = Availability(seconds=60, spread=0.8, jitter=0.3)
+        return clock_of(slow, strategy={"name": "fedbuff", "k": 4, "staleness": 3}, **options)
+
+    def test_makes_a_checkpoint_of_each_k_reports_whoever_they_are_from(self) -> None:
+        clock = self.clock()
+        played = [play(clock, number) for number in range(1, 8)]
+        assert [cycle.reported for cycle, _ in played] == [4] * 7
+        stale = [cycle.checkpoint - place.checkpoint for cycle, come in played for place in come]
+        assert 0 < max(stale) <= 3
+        assert min(stale) == 0
+
+    def test_always_has_as_many_in_training_as_the_cohort(self) -> None:
+        clock = self.clock()
+        for number in range(1, 6):
+            play(clock, number)
+            clock_after = len(clock.waiting)
+            assert clock_after == 9  # the last one that reported asks in the next cycle
+        clock.open(6, Task.TRAINING, 6)
+        assert len(clock.waiting) == 10
+        assert len({place.client for place in clock.waiting}) == 10
+
+    def test_discards_what_is_too_late(self) -> None:
+        clock = clock_of(
+            Availability(seconds=60, spread=1.5), strategy={"name": "fedbuff", "k": 2, "staleness": 1}
+        )
+        played = [play(clock, number) for number in range(1, 20)]
+        assert sum(cycle.late for cycle, _ in played) > 0
+        assert all(cycle.checkpoint - place.checkpoint <= 1 for cycle, come in played for place in come)
+
+    def test_has_no_more_places_than_the_server_config_gives(self) -> None:
+        clock = self.clock(max_workers=6)
+        cycle, _ = play(clock)
+        assert cycle.occupied <= 6
+
+    def test_a_stale_report_counts_less(self) -> None:
+        slow = Availability(seconds=60, spread=0.8)
+        server = {"strategy": {"name": "fedbuff", "k": 4}}
+        stale = simulate(server=server, cohort=8, rounds=4, availability=slow)
+        fresh = simulate(server={"min_diffs": 4, "max_diffs": 4}, cohort=8, rounds=4, availability=slow)
+        assert not same_bits(stale.model, fresh.model)
+        assert [row.reports for row in stale.history] == [4] * 4
+
+
+class TestTheHistory:
+    def test_has_the_virtual_times(self) -> None:
+        server = {"min_diffs": 3, "cycle_length": 90.0}
+        result = simulate(server=server, rounds=3, availability=Availability(dropout=0.3, seconds=10))
+        assert [(row.closed_at - row.opened_at).total_seconds() for row in result.history] == [90.0] * 3
+        assert sum(row.gone for row in result.history) > 0
+        assert all(row.reports + row.gone == 10 for row in result.history)
+
+    def test_of_a_run_with_delays_has_the_checkpoints_of_one_without(self) -> None:
+        slow = fedplan.Availability(seconds=60, spread=1.0)
+        assert same_bits(simulate(rounds=3, availability=slow).model, simulate(rounds=3).model)
