@@ -185,7 +185,8 @@ class TrainingStep:
         if self._drawn:
             drawn = self._plan.draw(self._random, rows, cycle=self._cycle or 0, step=self.number)
             values += [put(numbers, self._device) for numbers in drawn]
-        values += [put(torch.tensor([self.number]), self._device)] * len(self._numbered)
+        if self._numbered:
+            values += [put(torch.tensor([self.number]), self._device)] * len(self._numbered)
         outputs = run(values)
         self.number += 1
         if first:

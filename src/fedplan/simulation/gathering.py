@@ -12,6 +12,7 @@ from fedplan.federation import (
     Metrics,
     ServerState,
     Strategy,
+    Sums,
     Tensors,
     Update,
     with_folded,
@@ -83,13 +84,13 @@ class Gathered:
         elif self._strategy.fold is not None:
             self._diffs.append(update.tensors)
 
-    def add_sum(self, data: bytes) -> None:
-        """Adds what another process has added up, of a strategy that streams: what `sum` gave there."""
-        self._sums.merge_bytes(data)
+    def merge(self, sums: Sums) -> None:
+        """Adds what was added up elsewhere, of a strategy that streams; ``sums`` is not changed.
 
-    def sum(self) -> bytes:
-        """What was added up so far, of a strategy that streams."""
-        return self._sums.serialize()
+        Args:
+            sums: began as ``strategy.nothing()``.
+        """
+        self._sums.merge(sums)
 
     def measure(self, summary: Summary) -> None:
         """Adds what a client measured that did not train."""

@@ -3,8 +3,24 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+from fedplan.federation import Update
 from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.work import Sent, Work
+from fedplan.wire import Summary
+
+
+class Inbox(Protocol):
+    """What takes the reports that an engine computes; `Gathered` is one."""
+
+    def add(self, update: Update) -> None:
+        """Adds a report of a training.
+
+        Raises:
+            AggregationError: a number is too large to be added up.
+        """
+
+    def measure(self, summary: Summary) -> None:
+        """Adds what a client measured that does not train."""
 
 
 class Engine(Protocol):
@@ -13,12 +29,11 @@ class Engine(Protocol):
     Engines differ in where and how many clients at a time they compute. What a client reports is a function
     of its data, the model, the cycle and the seed; an engine says where its results differ in the last bits
     from those of the sequential one.
-
-    Attributes:
-        name: as users name it.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As users name it."""
 
     def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
         """Does all of the work, and says of each client what it sent; of whom first, is the engine's choice.

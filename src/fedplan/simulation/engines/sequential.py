@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fedplan.errors import AggregationError
 from fedplan.federation import Task
-from fedplan.simulation.gathering import Gathered
+from fedplan.simulation.engines.engine import Inbox
 from fedplan.simulation.participation import Participants
 from fedplan.simulation.work import Report, Sent, Work
 from fedplan.wire import State, Summary, with_summary
@@ -15,7 +15,7 @@ class Sequential:
 
     name = "sequential"
 
-    def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
+    def run(self, work: Work, gathered: Inbox) -> Iterator[Sent]:
         """See `Engine`."""
         participants = Participants(work)
         for client in work.clients:
@@ -28,7 +28,7 @@ class Sequential:
         """There is nothing to close."""
 
 
-def take(report: Report, gathered: Gathered) -> Sent:
+def take(report: Report, gathered: Inbox) -> Sent:
     """Adds a report, if a grid would take it."""
     refusal = report.refusal
     if report.update is not None:
@@ -39,7 +39,7 @@ def take(report: Report, gathered: Gathered) -> Sent:
     return Sent(report.client, report.bytes, report.state, refusal)
 
 
-def _measure(participants: Participants, client: int, gathered: Gathered) -> Sent:
+def _measure(participants: Participants, client: int, gathered: Inbox) -> Sent:
     """Adds what a client measures that does not train."""
     summary, state = participants.measurement_of(client)
     gathered.measure(summary)
