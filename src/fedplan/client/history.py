@@ -3,7 +3,7 @@
 import csv
 import importlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedplan.errors import ConfigError
@@ -85,12 +85,26 @@ class History(Sequence[HistoryRow]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            pandas = importlib.import_module("pandas")
-        except ImportError:
-            raise ConfigError("a table of pandas needs pandas: pip install pandas") from None
-        return pandas.DataFrame(self.to_dicts(), columns=[*self.columns, *self.metrics]).set_index("cycle")
+        columns = [*self.columns, *self.metrics]
+        return data_frame(self.to_dicts(), columns).set_index("cycle")
 
     def _shown(self, row: HistoryRow) -> str:
         metrics = ", ".join(f"{name} {metric.value:.4g}" for name, metric in row.metrics.items())
         return f"{row.reports} reports" + (f", {metrics}" if metrics else "")
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Any:
+    """Rows as a `pandas.DataFrame`.
+
+    Args:
+        rows: by the names of their columns.
+        columns: these names; needed where there may be no rows.
+
+    Raises:
+        ConfigError: pandas is not installed.
+    """
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError:
+        raise ConfigError("a table of pandas needs pandas: pip install pandas") from None
+    return pandas.DataFrame(rows, columns=columns)

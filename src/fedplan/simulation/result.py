@@ -2,6 +2,7 @@
 
 import html
 import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedplan.client.model import SyftModel
@@ -70,7 +71,7 @@ class Simulation:
             ConfigError: matplotlib is not installed, no cycle has such a metric, or there is none at all.
         """
         history = self.history
-        names = metrics or _main(history)
+        names = metrics or main_metrics(history)
         if not names:
             raise ConfigError(
                 f"nothing was measured, so there is nothing to draw: simulate with a Plan "
@@ -97,10 +98,8 @@ class Simulation:
     def _repr_html_(self) -> str:
         history = self.history
         names = ["cycle", "reports", "samples", "report_bytes", *history.metrics]
-        rows = [[_cell(row[name]) for name in names] for row in history.to_dicts()[-_ROWS_SHOWN:]]
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-        return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{body}</table>"
+        rows = [{name: row[name] for name in names} for row in history.to_dicts()[-_ROWS_SHOWN:]]
+        return f"<p>{html.escape(repr(self))}</p>{html_table(rows)}"
 
 
 def new_axes() -> Any:
@@ -116,7 +115,7 @@ def new_axes() -> Any:
     return pyplot.subplots()[1]
 
 
-def _main(history: SimulatedHistory) -> list[str]:
+def main_metrics(history: SimulatedHistory) -> list[str]:
     """The metrics that tell most: those of the test, or all."""
     names = history.metrics
     return [name for name in names if name.startswith("test_")] or names
@@ -127,6 +126,13 @@ def _shown(row: SimulatedRow) -> list[str]:
     named = {name: metric.value for name, metric in row.metrics.items()}
     tests = {name: value for name, value in named.items() if name.startswith("test_")}
     return [f"{name} {value:.4g}" for name, value in (tests or named).items()]
+
+
+def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same names as a table for notebooks."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in next(iter(rows), {}))
+    lines = ("".join(f"<td>{_cell(value)}</td>" for value in row.values()) for row in rows)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _cell(value: Any) -> str:

@@ -22,7 +22,7 @@ from fedplan.simulation.folder import Folder
 from fedplan.simulation.history import SimulatedRow
 from fedplan.simulation.measuring import measure_of
 from fedplan.simulation.population import population_of
-from fedplan.simulation.progress import Show, shown
+from fedplan.simulation.progress import Show, note_of, shown
 from fedplan.simulation.result import Simulation
 from fedplan.simulation.rounds import Rounds
 from fedplan.simulation.sizes import cohort_of, rounds_of
@@ -50,7 +50,7 @@ def simulate(
     test: Any = None,
     every: int = 1,
     checkpoint: str | os.PathLike[str] | None = None,
-    progress: Show = None,
+    progress: Show[SimulatedRow] = None,
     memory: int = MEMORY,
     availability: Availability = ALL_AT_ONCE,
     behaviour: Behaviour | Sequence[Behaviour] | None = None,
@@ -145,7 +145,7 @@ def simulate(
         if folder is not None:
             rows = _kept(rows, simulated, clock, states, folder)
         try:
-            for _ in shown(progress, rows, last, done):
+            for _ in shown(progress, rows, "round", last, note_of, done):
                 pass
         except KeyboardInterrupt:
             result.interrupted = True
