@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse
 
-from fedplan.client.api import GridApi, parse_timeout
 from fedplan.client.events import Rejected
-from fedplan.client.speed import ConnectionSpeed
-from fedplan.client.transport import Retry
-from fedplan.client.url import GridUrl
+from fedplan.client.transport.api import GridApi, parse_timeout
+from fedplan.client.transport.exchange import Retry
+from fedplan.client.transport.speed import ConnectionSpeed
+from fedplan.client.transport.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError
 from fedplan.wire.messages import CycleAccepted
 from tests.client.small_grid import SmallGrid

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.client.batch_layout import Path, locate_in_batch, take
+from fedplan.client.training.batch_layout import Path, locate_in_batch, take
 from fedplan.errors import DataError
 from fedplan.plan import PlanInputSpec
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from fedplan.client import Job, ModelCentricFLClient, participate, participate_async
-from fedplan.client.blocking import blocking_twin, run_blocking
+from fedplan.client.loops.blocking import blocking_twin, run_blocking
 from fedplan.errors import JobStateError
 
 
@@ -105,7 +105,7 @@ def test_ctrl_c_cancels_and_waits_for_the_clean_up(of_main_thread: bool) -> None
 def test_a_forked_child_has_a_thread_of_its_own() -> None:
     code = """
 import asyncio, os
-from fedplan.client.blocking import run_blocking
+from fedplan.client.loops.blocking import run_blocking
 async def one(): return 1
 assert run_blocking(one()) == 1
 child = os.fork()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedplan.client import SyftModel
-from fedplan.client.compression import DiffCompressor, negotiate
+from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.errors import ConfigError
 from fedplan.plan import to_torch
 from fedplan.wire import State

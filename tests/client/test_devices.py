@@ -23,7 +23,7 @@ from fedplan.client import (
     SyftModel,
     participate_async,
 )
-from fedplan.client.device import usable_device
+from fedplan.client.training.device import usable_device
 from fedplan.errors import ConfigError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, StepContext, accuracy, model_parameters, training_plan

@@ -11,9 +11,9 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from fedplan.client import http
-from fedplan.client.http import HttpTransport
-from fedplan.client.transport import GridAnswer, GridRequest
-from fedplan.client.url import GridUrl
+from fedplan.client.transport.exchange import GridAnswer, GridRequest
+from fedplan.client.transport.http import HttpTransport
+from fedplan.client.transport.url import GridUrl
 from fedplan.errors import (
     GridConnectionError,
     GridResponseError,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedplan.client import Job, ModelCentricFLClient, PlanTrainerCheckpoint, Syft, participate_async
-from fedplan.client.place import Place, check_cycle
+from fedplan.client.cycle.place import Place, check_cycle
 from fedplan.errors import CheckpointError, GridResponseError
 from fedplan.grid import Settings, create_app
 from tests.client.small_grid import SmallGrid, serve

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fedplan.client.speed import RunningAverage, measure_speed
+from fedplan.client.transport.speed import RunningAverage, measure_speed
 from fedplan.errors import GridConnectionError
 from tests.client.small_grid import SmallGrid, serve
 

@@ -1,6 +1,6 @@
 import pytest
 
-from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, may_repeat
+from fedplan.client.transport.exchange import GridAnswer, GridRequest, Retry, RetryingTransport, may_repeat
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError, WorkerError
 
 GET = GridRequest("model-centric/get-model", {}, "GET", "bytes", idempotent=True)

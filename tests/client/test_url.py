@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from fedplan.client.url import GridUrl
+from fedplan.client.transport.url import GridUrl
 from fedplan.errors import ConfigError, InsecureUrlError
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from fedplan.client.http import HttpTransport
-from fedplan.client.transport import GridRequest
-from fedplan.client.url import GridUrl
-from fedplan.client.websocket import WebSocketTransport
+from fedplan.client.transport.exchange import GridRequest
+from fedplan.client.transport.http import HttpTransport
+from fedplan.client.transport.url import GridUrl
+from fedplan.client.transport.websocket import WebSocketTransport
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError
 from tests.client.small_grid import SmallGrid
 

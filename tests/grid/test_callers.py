@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from fedplan.client.api import GridApi
-from fedplan.client.transport import Retry
-from fedplan.client.url import GridUrl
+from fedplan.client.transport.api import GridApi
+from fedplan.client.transport.exchange import Retry
+from fedplan.client.transport.url import GridUrl
 from fedplan.errors import GridConnectionError
 from fedplan.federation import strategy_of
-from fedplan.grid.callers import KINDS, Caller, obstacles, plans_for
 from fedplan.grid.records import HostedPlan, Process, Variant
+from fedplan.grid.web.callers import KINDS, Caller, obstacles, plans_for
 from fedplan.wire.config import parse_server_config
 
 CHROMIUM = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0"

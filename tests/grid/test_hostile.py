@@ -18,8 +18,8 @@ from fedplan.errors import ConfigError, OverloadedError
 from fedplan.grid import Settings
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.closer import Closer
-from fedplan.grid.intake import Intake
 from fedplan.grid.store import rounds
+from fedplan.grid.web.intake import Intake
 from fedplan.wire.config import AuthenticationConfig
 from tests.grid.conftest import serving
 from tests.grid.databases import only_sqlite

@@ -47,8 +47,8 @@ def test_each_app_counts_for_itself():
 
 
 async def test_a_peer_cannot_make_labels_without_end(peer):
-    from fedplan.grid.callers import Caller
-    from fedplan.grid.websocket import answer
+    from fedplan.grid.web.callers import Caller
+    from fedplan.grid.web.websocket import answer
 
     for n in range(3):
         await answer(peer.app.state.grid, f'{{"type": "invented-{n}"}}', Caller())

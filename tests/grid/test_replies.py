@@ -7,7 +7,7 @@ from obstore.exceptions import BaseError as StorageError
 from sqlalchemy.exc import OperationalError
 
 from fedplan import errors
-from fedplan.grid.replies import INTERNAL_ERROR, STATUS, STORAGE_FAULT, outcome, refusal
+from fedplan.grid.web.replies import INTERNAL_ERROR, STATUS, STORAGE_FAULT, outcome, refusal
 from fedplan.wire.messages import ErrorReply, Success
 
 

@@ -207,8 +207,8 @@ async def test_many_workers_talk_at_once(server, http, name):
 
 
 async def test_the_owners_token_comes_with_the_connection(open_grid, tmp_path):
-    from fedplan.grid.callers import Caller
-    from fedplan.grid.websocket import answer
+    from fedplan.grid.web.callers import Caller
+    from fedplan.grid.web.websocket import answer
 
     async with open_grid(owner_token="a token") as peer:
         grid = peer.app.state.grid

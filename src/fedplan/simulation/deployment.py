@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fedplan.client.hosting import check_plan as check_is_plan
-from fedplan.client.hosting import plans_of, state_of
 from fedplan.client.model import SyftModel
-from fedplan.client.plain import plain_config
+from fedplan.client.owner.hosting import check_plan as check_is_plan
+from fedplan.client.owner.hosting import plans_of, state_of
+from fedplan.client.owner.plain import plain_config
 from fedplan.errors import ConfigError
 from fedplan.federation import Strategy, Tensors, part_of
 from fedplan.federation.hosting import about, check_name, check_plan, checked_model, strategy_to_host

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedplan.client.history import History
+from fedplan.client.owner.history import History
 from fedplan.wire.messages import HistoryReply, HistoryRow
 
 

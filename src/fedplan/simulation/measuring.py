@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from fedplan.client.batches import check_data
-from fedplan.client.checkpoint import RandomState
 from fedplan.client.model import SyftModel
-from fedplan.client.training import Training
+from fedplan.client.training.batches import check_data
+from fedplan.client.training.checkpoint import RandomState
+from fedplan.client.training.training import Training
 from fedplan.errors import ConfigError
 from fedplan.plan import Plan, PlanInputSpec, RandomStream
 from fedplan.simulation.deployment import Deployment

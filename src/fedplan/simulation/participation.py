@@ -9,11 +9,11 @@ from typing import Any
 import torch.utils.data
 from torch import Tensor
 
-from fedplan.client.batches import generators_of
-from fedplan.client.checkpoint import RandomState
-from fedplan.client.compression import DiffCompressor, negotiate
 from fedplan.client.model import SyftModel
-from fedplan.client.training import Training
+from fedplan.client.training.batches import generators_of
+from fedplan.client.training.checkpoint import RandomState
+from fedplan.client.training.compression import DiffCompressor, negotiate
+from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
 from fedplan.federation import Update, is_within, part_of, reach_of

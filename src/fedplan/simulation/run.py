@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fedplan.client.counts import positive_integer
-from fedplan.client.device import Device, usable_device
+from fedplan.client.training.device import Device, usable_device
 from fedplan.federation import round_of
 from fedplan.plan import Plan, RandomStream
 from fedplan.simulation.availability import ALL_AT_ONCE, Availability

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedplan.client.counts import positive_integer
-from fedplan.client.history import data_frame
+from fedplan.client.owner.history import data_frame
 from fedplan.errors import ConfigError
 from fedplan.plan import Plan
 from fedplan.simulation.progress import Show, note_of, shown

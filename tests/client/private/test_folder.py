@@ -19,7 +19,7 @@ from fedplan.client import (
     ModelCentricFLClient,
     Syft,
 )
-from fedplan.client.private import subject_of
+from fedplan.client.cycle.private import subject_of
 from fedplan.errors import GridResponseError, PrivateStateError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, training_plan

@@ -16,11 +16,11 @@ from fedplan.federation.admission import (
 )
 from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import Worker, key_digest, new_request_key
-from fedplan.grid.callers import Caller, obstacles, plans_for
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Hosted, Process
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
+from fedplan.grid.web.callers import Caller, obstacles, plans_for
 from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.messages import (
     EVALUATION_PLAN,

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from fedplan.errors import NotFoundError
 from fedplan.federation import Stage, Task, round_of
-from fedplan.grid.callers import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
 from fedplan.grid.store.overview import Overview, overview
+from fedplan.grid.web.callers import KINDS, obstacles
 from fedplan.wire.messages import (
     PLAN_VARIANTS,
     CheckpointStatus,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fedplan.client import PlanTrainer
-from fedplan.client.checkpoint import RandomState
-from fedplan.client.training import Training
+from fedplan.client.training.checkpoint import RandomState
+from fedplan.client.training.training import Training
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import ConfigError, DataError
 from fedplan.plan import RandomStream

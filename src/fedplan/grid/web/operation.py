@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
 
 from fedplan.grid.grid import Grid
-from fedplan.grid.http import answered
+from fedplan.grid.web.http import answered
 
 router = APIRouter()
 

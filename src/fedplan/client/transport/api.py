@@ -9,15 +9,22 @@ from typing import Any, Self, TypeVar
 import pybase64
 import pydantic
 
-from fedplan.client.answers import grid_message
 from fedplan.client.counts import positive_seconds
+from fedplan.client.cycle.place import Place
 from fedplan.client.events import Rejected
-from fedplan.client.http import HttpTransport
-from fedplan.client.place import Place
-from fedplan.client.speed import ConnectionSpeed, measure_speed
-from fedplan.client.transport import GridAnswer, GridRequest, Retry, RetryingTransport, Transport, passes
-from fedplan.client.url import GridUrl
-from fedplan.client.websocket import WebSocketTransport
+from fedplan.client.transport.answers import grid_message
+from fedplan.client.transport.exchange import (
+    GridAnswer,
+    GridRequest,
+    Retry,
+    RetryingTransport,
+    Transport,
+    passes,
+)
+from fedplan.client.transport.http import HttpTransport
+from fedplan.client.transport.speed import ConnectionSpeed, measure_speed
+from fedplan.client.transport.url import GridUrl
+from fedplan.client.transport.websocket import WebSocketTransport
 from fedplan.errors import ConfigError, GridResponseError
 from fedplan.wire import messages
 from fedplan.wire.config import explain

@@ -17,15 +17,15 @@ from pydantic_core import to_json
 from starlette.datastructures import Headers
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
-from fedplan.grid.callers import Caller
-from fedplan.grid.calls import CALLS, Call, perform
 from fedplan.grid.grid import Grid
-from fedplan.grid.replies import outcome
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
 from fedplan.grid.service.history import history
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
+from fedplan.grid.web.callers import Caller
+from fedplan.grid.web.calls import CALLS, Call, perform
+from fedplan.grid.web.replies import outcome
 from fedplan.wire import messages
 from fedplan.wire.encoding import ZSTD, takes_zstd
 from fedplan.wire.messages import (

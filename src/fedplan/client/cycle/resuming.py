@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-from fedplan.client.checkpoint import PlanTrainerCheckpoint, check_checkpoint
-from fedplan.client.place import Place
+from fedplan.client.cycle.place import Place
+from fedplan.client.training.checkpoint import PlanTrainerCheckpoint, check_checkpoint
 from fedplan.errors import CheckpointError, GridResponseError
 
 _DENIED = 403

@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from fedplan.client.measurements import Measurements
+from fedplan.client.cycle.place import Place
+from fedplan.client.cycle.private import part_from_json, part_to_json
 from fedplan.client.model import SyftModel
-from fedplan.client.place import Place
-from fedplan.client.private import part_from_json, part_to_json
+from fedplan.client.training.measurements import Measurements
 from fedplan.errors import CheckpointError, ConfigError, WireError
 from fedplan.plan import RandomStream
 

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fedplan.errors import InvalidRequestError
-from fedplan.grid.callers import Caller
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.evaluating import evaluate
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
 from fedplan.grid.service.reporting import report, report_bytes
 from fedplan.grid.service.vacating import decline
+from fedplan.grid.web.callers import Caller
 from fedplan.wire.config import explain
 from fedplan.wire.messages import (
     AUTHENTICATE,

@@ -4,8 +4,8 @@ import logging
 from types import TracebackType
 from typing import Self
 
-from fedplan.client.api import GridApi
-from fedplan.client.blocking import run_blocking
+from fedplan.client.loops.blocking import run_blocking
+from fedplan.client.transport.api import GridApi
 
 
 def wants(verbose: bool, log: bool | None, allow_plain_text: bool | None) -> tuple[bool, bool]:

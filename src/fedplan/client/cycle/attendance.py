@@ -4,15 +4,15 @@ import asyncio
 import logging
 from typing import Any, Literal
 
-from fedplan.client.api import GridApi
-from fedplan.client.blocking import blocking_twin
-from fedplan.client.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.cycle.joining import Joining, download, rejection
+from fedplan.client.cycle.place import Place, given_back
+from fedplan.client.cycle.private import PrivateState
+from fedplan.client.cycle.resuming import cycle_may_be_over, place_of
 from fedplan.client.events import Accepted, Events, Observed, Rejected
-from fedplan.client.joining import Joining, download, rejection
+from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
-from fedplan.client.place import Place, given_back
-from fedplan.client.private import PrivateState
-from fedplan.client.resuming import cycle_may_be_over, place_of
+from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.transport.api import GridApi
 from fedplan.errors import FedplanError, JobStateError
 from fedplan.plan import Limits, Plan
 from fedplan.plan.roles import private_tensors

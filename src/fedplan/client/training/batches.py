@@ -15,8 +15,8 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from fedplan.client.batch_layout import Path, locate_in_batch
 from fedplan.client.counts import positive_integer
+from fedplan.client.training.batch_layout import Path, locate_in_batch
 from fedplan.data import DataLoader
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import CheckpointError, ConfigError, DataError

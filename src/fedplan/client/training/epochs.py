@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fedplan.client.batches import BatchSource, LoaderState
+from fedplan.client.training.batches import BatchSource, LoaderState
 
 
 class Epochs:

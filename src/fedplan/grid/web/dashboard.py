@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from fedplan.errors import AuthenticationError
-from fedplan.grid.callers import Caller
 from fedplan.grid.grid import Grid
-from fedplan.grid.http import answered
 from fedplan.grid.service.status import status
+from fedplan.grid.web.callers import Caller
+from fedplan.grid.web.http import answered
 from fedplan.wire.messages import ModelStatus, PlanStatus, StatusReply
 
 router = APIRouter()

@@ -11,11 +11,11 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
-from fedplan.client.answers import MAX_OBJECT_BYTES, grid_message, read_json, shown
-from fedplan.client.http import CONNECT_SECONDS
-from fedplan.client.per_loop import PerLoop
-from fedplan.client.transport import GridAnswer, GridRequest, Transport
-from fedplan.client.url import GridUrl
+from fedplan.client.loops.per_loop import PerLoop
+from fedplan.client.transport.answers import MAX_OBJECT_BYTES, grid_message, read_json, shown
+from fedplan.client.transport.exchange import GridAnswer, GridRequest, Transport
+from fedplan.client.transport.http import CONNECT_SECONDS
+from fedplan.client.transport.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError
 from fedplan.version import __version__
 

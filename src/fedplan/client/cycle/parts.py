@@ -1,8 +1,8 @@
 """A cycle's model in two parts: what training changes, and what is frozen, which the grid sends once."""
 
-from fedplan.client.api import GridApi
+from fedplan.client.cycle.place import Place
 from fedplan.client.model import SyftModel
-from fedplan.client.place import Place
+from fedplan.client.transport.api import GridApi
 from fedplan.errors import GridResponseError
 from fedplan.plan import to_torch
 from fedplan.wire import State

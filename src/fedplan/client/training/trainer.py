@@ -8,12 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fedplan.client.background import BackgroundRun
-from fedplan.client.batches import BatchSource
-from fedplan.client.checkpoint import PlanTrainerCheckpoint, RandomState, check_checkpoint
 from fedplan.client.counts import positive_integer
-from fedplan.client.device import Device, usable_device
-from fedplan.client.epochs import Epochs
+from fedplan.client.cycle.place import Place, check_cycle
 from fedplan.client.events import (
     TRAINING_EVENTS,
     BatchEnd,
@@ -27,12 +23,16 @@ from fedplan.client.events import (
     TrainingStart,
     TrainingStop,
 )
+from fedplan.client.loops.background import BackgroundRun
 from fedplan.client.model import SyftModel
-from fedplan.client.place import Place, check_cycle
-from fedplan.client.plain import plain_config
-from fedplan.client.specs import complete_inputs, complete_outputs
-from fedplan.client.step import TrainingStep, copied
-from fedplan.client.training import check_epoch, open_source
+from fedplan.client.owner.plain import plain_config
+from fedplan.client.training.batches import BatchSource
+from fedplan.client.training.checkpoint import PlanTrainerCheckpoint, RandomState, check_checkpoint
+from fedplan.client.training.device import Device, usable_device
+from fedplan.client.training.epochs import Epochs
+from fedplan.client.training.specs import complete_inputs, complete_outputs
+from fedplan.client.training.step import TrainingStep, copied
+from fedplan.client.training.training import check_epoch, open_source
 from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
 from fedplan.plan.roles import private_tensors

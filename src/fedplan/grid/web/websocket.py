@@ -9,10 +9,10 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from fedplan.errors import InvalidRequestError
-from fedplan.grid.callers import Caller
-from fedplan.grid.calls import CALLS, parse, perform
 from fedplan.grid.grid import Grid
-from fedplan.grid.replies import outcome, refusal
+from fedplan.grid.web.callers import Caller
+from fedplan.grid.web.calls import CALLS, parse, perform
+from fedplan.grid.web.replies import outcome, refusal
 from fedplan.wire.messages import SOCKET_PING, Reply, Request, dump
 
 router = APIRouter()

@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import torch
 
-from fedplan.client.batches import BatchSource, Refusal, open_batches
-from fedplan.client.checkpoint import RandomState
 from fedplan.client.counts import positive_integer
-from fedplan.client.device import CPU
-from fedplan.client.epochs import Epochs
 from fedplan.client.model import SyftModel
-from fedplan.client.specs import complete_inputs, complete_outputs
-from fedplan.client.step import TrainingStep
+from fedplan.client.training.batches import BatchSource, Refusal, open_batches
+from fedplan.client.training.checkpoint import RandomState
+from fedplan.client.training.device import CPU
+from fedplan.client.training.epochs import Epochs
+from fedplan.client.training.specs import complete_inputs, complete_outputs
+from fedplan.client.training.step import TrainingStep
 from fedplan.errors import DataError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.requirements import refusal_of_rows

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Self
 
-from fedplan.client.answers import shown
-from fedplan.client.transport import AWAY_SECONDS, passes
+from fedplan.client.transport.answers import shown
+from fedplan.client.transport.exchange import AWAY_SECONDS, passes
 from fedplan.errors import (
     ConfigError,
     CycleFailedError,

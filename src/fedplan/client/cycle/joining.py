@@ -6,13 +6,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from fedplan.client.api import GridApi
+from fedplan.client.cycle.parts import whole_model
+from fedplan.client.cycle.place import Place
 from fedplan.client.events import Rejected
 from fedplan.client.model import SyftModel
-from fedplan.client.parts import whole_model
-from fedplan.client.place import Place
-from fedplan.client.speed import ConnectionSpeed
-from fedplan.client.transport import passes
+from fedplan.client.transport.api import GridApi
+from fedplan.client.transport.exchange import passes
+from fedplan.client.transport.speed import ConnectionSpeed
 from fedplan.errors import CycleRejectedError, GridResponseError
 from fedplan.plan import Limits, Plan
 from fedplan.wire import schema

@@ -6,19 +6,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fedplan.client.answers import shown
-from fedplan.client.api import GridApi, message_of
-from fedplan.client.blocking import blocking_twin
-from fedplan.client.connection import GridConnection, show_log, wants
 from fedplan.client.counts import positive_integer, positive_seconds
-from fedplan.client.history import History
-from fedplan.client.hosting import check_plan, named_messages, plans_of, state_of, variants_of
+from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
-from fedplan.client.plain import plain_config
+from fedplan.client.owner.history import History
+from fedplan.client.owner.hosting import check_plan, named_messages, plans_of, state_of, variants_of
+from fedplan.client.owner.plain import plain_config
+from fedplan.client.owner.waiting import wait_for
 from fedplan.client.syft import ANSWER_SECONDS
-from fedplan.client.transport import DEFAULT_RETRY, Retry
-from fedplan.client.url import GridUrl
-from fedplan.client.waiting import wait_for
+from fedplan.client.transport.answers import shown
+from fedplan.client.transport.api import GridApi, message_of
+from fedplan.client.transport.connection import GridConnection, show_log, wants
+from fedplan.client.transport.exchange import DEFAULT_RETRY, Retry
+from fedplan.client.transport.url import GridUrl
 from fedplan.errors import ConfigError, GridResponseError
 from fedplan.federation.schedule import config_at
 from fedplan.plan import Plan, to_torch

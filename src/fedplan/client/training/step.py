@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedplan.client.batch_layout import Path, take
-from fedplan.client.batches import BatchSource
-from fedplan.client.checkpoint import RandomState
-from fedplan.client.device import CPU, put
-from fedplan.client.measurements import Measurements
+from fedplan.client.training.batch_layout import Path, take
+from fedplan.client.training.batches import BatchSource
+from fedplan.client.training.checkpoint import RandomState
+from fedplan.client.training.device import CPU, put
+from fedplan.client.training.measurements import Measurements
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, DataError, ModelMismatchError
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
