@@ -36,7 +36,7 @@ PUBLIC = {"wire", "data", "plan", "federation", "client"}
 SERVER = {"grid", "simulate", "cli"}
 TERMINAL = {"client", "simulate", "cli"}
 ONLY_IN = {
-    "torch": {"plan", "federation", "client", "data", "simulate"},
+    "torch": {"plan", "federation", "client", "data", "simulate", "cli"},
     "alembic": SERVER,
     "asyncpg": SERVER,
     "cryptography": SERVER,
