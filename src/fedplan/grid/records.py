@@ -238,6 +238,11 @@ class Cycle:
         """Whether it has ended."""
         return self.phase in (Phase.DONE, Phase.FAILED)
 
+    @property
+    def ends_training(self) -> bool:
+        """Of a model's latest cycle: whether the model is trained no more. Else another would be open."""
+        return self.is_over or self.task is Task.EVALUATION
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:

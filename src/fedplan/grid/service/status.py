@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from fedplan.errors import NotFoundError
-from fedplan.federation import Stage, Task, round_of
+from fedplan.federation import Stage, round_of
 from fedplan.grid.callers import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
@@ -40,11 +40,10 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
     cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
     failed = seen.failed.get(process.id)
-    finished = cycle.is_over or cycle.task is Task.EVALUATION  # else one of training would be open
     return ModelStatus(
         name=process.name,
         version=process.version,
-        phase="finished" if finished else "training",
+        phase="finished" if cycle.ends_training else "training",
         num_cycles=config.num_cycles,
         stop=None if config.stop is None else f"{config.stop.mode} {config.stop.metric}",
         cycle=_cycle(round.stage_of(cycle), cycle),
