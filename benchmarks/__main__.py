@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from benchmarks import (
+    asynchronous,
     closing,
     codec,
     grid_calls,
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "codec": codec.run,
     "grid": grid_calls.run,
     "closing": closing.run,
+    "asynchronous": asynchronous.run,
     "sums": sums.run,
     "growth": growth.run,
     "reports": reports.run,
@@ -72,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help="those to run")
     parser.add_argument("--all", action="store_true", help="run every benchmark")
-    parser.add_argument("--smoke", action="store_true", help="run them, every one by default, as shortly as possible")
+    parser.add_argument("--smoke", action="store_true", help="run them, by default all, as shortly as can be")
     parser.add_argument("--device", default="cpu", help="where the tensors are; cpu by default")
     return parser
 

@@ -29,7 +29,8 @@ from fedplan.wire.scalars import Buffer
 logger = logging.getLogger(__name__)
 
 _PATIENCE = 8.0  # seconds to wait for one's turn; clients give up after ten
-_LOOKS = 80
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.01, 0.25
+"""Seconds between two looks whether the next cycle is open."""
 
 _QUICK_BYTES = 4 * 1024 * 1024
 _QUICK_TENSORS = 100
@@ -90,7 +91,6 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     if place.task_in(given) is Task.EVALUATION:
         await _take_measurement(grid, keys, strategy, place, given, diff)
         return
-    into, staleness = await _destination(grid, strategy, place, given)
     start = await grid.known.checkpoint(given.checkpoint_id)
     reach = await grid.known.reach(start)
     quick = len(diff) <= _QUICK_BYTES and len(process.layout) <= _QUICK_TENSORS
@@ -100,8 +100,18 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         examined = await asyncio.to_thread(examine, diff, process, strategy)
     if not is_within(reach, examined.reach, process.changing_layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), examined.update.tensors)
-    update = dataclasses.replace(examined.update, staleness=staleness)
-    await _keep(grid, keys, strategy, place, into.id, examined.data, update)
+    while True:
+        into, staleness = await _destination(grid, strategy, place, given)
+        update = dataclasses.replace(examined.update, staleness=staleness)
+        try:
+            await _keep(grid, keys, strategy, place, into.id, examined.data, update)
+        except ReportConflictError:
+            if strategy.staleness is None:
+                raise
+        else:
+            break
+        async with grid.store.reading() as db:  # the cycle was full by then: there is a next one
+            place, given = await find_place(db, keys.worker_id, keys.request_key)
     await grid.tallies.settle(into.id)
 
 
@@ -125,20 +135,31 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
         return given, 0
     if place.reported or strategy.staleness is None:
         raise _conflict(place)
-    for _ in range(_LOOKS):
-        async with grid.store.reading() as db:
-            latest = await participation.latest_cycle(db, given.process_id)
-        if latest.phase is not Phase.CLOSING:
-            break
-        await asyncio.sleep(_PATIENCE / _LOOKS)
-    else:
-        raise OverloadedError("the next cycle has not opened yet; send the report again in a few seconds")
+    latest = await _after_closing(grid, given.process_id)
     old = await grid.known.checkpoint(given.checkpoint_id)
     new = await grid.known.checkpoint(latest.checkpoint_id)
     staleness = new.number - old.number
     if latest.phase is not Phase.OPEN or staleness > strategy.staleness:
         raise _conflict(place)
     return latest, staleness
+
+
+async def _after_closing(grid: Grid, process_id: int) -> Cycle:
+    """The model's latest cycle, once none is closing.
+
+    Raises:
+        OverloadedError: that takes long.
+    """
+    pause, patience = _SHORTEST_LOOK, _PATIENCE
+    while patience > 0:
+        async with grid.store.reading() as db:
+            latest = await participation.latest_cycle(db, process_id)
+        if latest.phase is not Phase.CLOSING:
+            return latest
+        await asyncio.sleep(pause)
+        patience -= pause
+        pause = min(2 * pause, _LONGEST_LOOK)
+    raise OverloadedError("the next cycle has not opened yet; send the report again in a few seconds")
 
 
 async def _keep(
