@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks.line import Line, Options
 from fedplan import SyftModel, model_parameters, partition_iid, training_plan
-from fedplan.client.compression import DiffCompressor
+from fedplan.client.training.compression import DiffCompressor
 from fedplan.plan import to_torch
 from fedplan.wire import State
 from fedplan.wire.compression import FORMATS, decompress

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fedplan.client import ModelCentricFLClient, Syft, SyftModel, participate, participate_async
-from fedplan.client.http import HttpTransport
-from fedplan.client.transport import GridAnswer, GridRequest
+from fedplan.client.transport.exchange import GridAnswer, GridRequest
+from fedplan.client.transport.http import HttpTransport
 from fedplan.errors import CycleRejectedError, GridResponseError, PlanLimitError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec, model_parameters

@@ -8,7 +8,7 @@ from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, 
 from fedplan.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from fedplan.client.history import History
+    from fedplan.client.owner.history import History
     from fedplan.wire.messages import HistoryRow
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -145,7 +145,7 @@ def _print_plans(models: "Sequence[ModelStatus]") -> None:
 
 def _print_notes(models: "Sequence[ModelStatus]") -> None:
     """Who cannot take part in which models, and what went wrong in them: each note once."""
-    from fedplan.client.answers import shown
+    from fedplan.client.transport.answers import shown
 
     notes: dict[str, list[str]] = {}
     for model in models:
@@ -188,7 +188,7 @@ def _row(model: "ModelStatus") -> list[str]:
 
 def _closing(cycle: "CycleStatus") -> str:
     """What ends the cycle."""
-    from fedplan.client.waiting import closing
+    from fedplan.client.owner.waiting import closing
 
     if cycle.closed_at is not None:
         return f"closed {cycle.closed_at.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -3,7 +3,6 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fedplan.client.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.events import (
     Accepted,
     BatchEnd,
@@ -15,16 +14,17 @@ from fedplan.client.events import (
     TrainingStart,
     TrainingStop,
 )
-from fedplan.client.history import History
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
+from fedplan.client.owner.history import History
 from fedplan.client.participate import Participation, participate, participate_async
 from fedplan.client.syft import Syft
-from fedplan.client.trainer import PlanTrainer
-from fedplan.client.transport import Retry
+from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.training.trainer import PlanTrainer
+from fedplan.client.transport.exchange import Retry
 
 if TYPE_CHECKING:
-    from fedplan.client.owner import ModelCentricFLClient
+    from fedplan.client.owner.client import ModelCentricFLClient
 
 __all__ = [
     "Accepted",
@@ -51,7 +51,7 @@ __all__ = [
 
 
 # The model owner's client translates Plans, which takes PyTorch's tracer; workers need neither.
-_ON_FIRST_USE = {"ModelCentricFLClient": "fedplan.client.owner"}
+_ON_FIRST_USE = {"ModelCentricFLClient": "fedplan.client.owner.client"}
 
 
 def __getattr__(name: str) -> Any:

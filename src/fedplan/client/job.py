@@ -6,15 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedplan.client.api import GridApi
-from fedplan.client.attendance import Attendance
-from fedplan.client.blocking import blocking_twin, run_blocking
-from fedplan.client.checkpoint import PlanTrainerCheckpoint
-from fedplan.client.device import Device
+from fedplan.client.cycle.attendance import Attendance
+from fedplan.client.cycle.private import PrivateState
 from fedplan.client.events import Handler
+from fedplan.client.loops.blocking import blocking_twin, run_blocking
 from fedplan.client.model import SyftModel
-from fedplan.client.private import PrivateState
-from fedplan.client.trainer import PlanTrainer
+from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
+from fedplan.client.training.device import Device
+from fedplan.client.training.trainer import PlanTrainer
+from fedplan.client.transport.api import GridApi
 from fedplan.errors import JobStateError, WireError
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.run.check import DEFAULT_LIMITS

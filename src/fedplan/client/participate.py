@@ -10,19 +10,19 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedplan.client.batches import check_data
-from fedplan.client.blocking import blocking_twin
-from fedplan.client.compression import DiffCompressor, negotiate
-from fedplan.client.consent import Accept, check_accept, obtain_consent
 from fedplan.client.counts import positive_integer
-from fedplan.client.device import Device, usable_device
+from fedplan.client.cycle.consent import Accept, check_accept, obtain_consent
+from fedplan.client.cycle.place import given_back
 from fedplan.client.events import BatchEnd, Handler
 from fedplan.client.job import Job
+from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
-from fedplan.client.place import given_back
 from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
-from fedplan.client.transport import AWAY_SECONDS, passes
+from fedplan.client.training.batches import check_data
+from fedplan.client.training.compression import DiffCompressor, negotiate
+from fedplan.client.training.device import Device, usable_device
+from fedplan.client.transport.exchange import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
 from fedplan.plan import Limits, PlanInputSpec, PlanOutputSpec, RandomStream
 from fedplan.plan.run.check import DEFAULT_LIMITS

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedplan.client.events import BatchEnd
-from fedplan.client.trainer import PlanTrainer
+from fedplan.client.training.trainer import PlanTrainer
 
 
 class TrainingProgress:

@@ -3,12 +3,12 @@
 import os
 from typing import Any
 
-from fedplan.client.api import GridApi
-from fedplan.client.connection import GridConnection, show_log, wants
+from fedplan.client.cycle.private import PrivateState, Whose, subject_of
 from fedplan.client.job import Job
-from fedplan.client.private import PrivateState, Whose, subject_of
-from fedplan.client.transport import DEFAULT_RETRY, Retry
-from fedplan.client.url import GridUrl
+from fedplan.client.transport.api import GridApi
+from fedplan.client.transport.connection import GridConnection, show_log, wants
+from fedplan.client.transport.exchange import DEFAULT_RETRY, Retry
+from fedplan.client.transport.url import GridUrl
 from fedplan.plan import Limits
 from fedplan.plan.run.check import DEFAULT_LIMITS
 

@@ -16,18 +16,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.errors import ConfigError
-from fedplan.grid import dashboard, http, operation, websocket
 from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
-from fedplan.grid.intake import Intake
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
-from fedplan.grid.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.web import dashboard, http, operation, websocket
+from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 

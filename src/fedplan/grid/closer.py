@@ -10,11 +10,11 @@ from typing import TypeVar
 from fedplan.errors import ConfigError
 from fedplan.grid.averaging.average import catch_up
 from fedplan.grid.grid import Grid
-from fedplan.grid.replies import log_failure
 from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.service.vacating import Lapses
 from fedplan.grid.store import rounds
+from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from fedplan.errors import AuthenticationError
 from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
-from fedplan.grid.intake import Intake
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.web.intake import Intake
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from fedplan.grid.app import create_app
-from fedplan.grid.protocol import BoundedHttp
 from fedplan.grid.settings import Settings
+from fedplan.grid.web.protocol import BoundedHttp
 
 _GRACE_SECONDS = 10
 

@@ -13,7 +13,7 @@ from fedplan.cli.demo.digits import Part, Samples
 from fedplan.cli.demo.network import CLIENT_CONFIG
 from fedplan.cli.demo.processes import Process, Processes
 from fedplan.client import ModelCentricFLClient
-from fedplan.client.waiting import outlook
+from fedplan.client.owner.waiting import outlook
 from fedplan.errors import FedplanError, GridConnectionError
 from fedplan.plan import Plan
 from fedplan.wire.messages import ModelStatus

@@ -3,8 +3,8 @@
 import logging
 
 from fedplan.grid.grid import Grid
-from fedplan.grid.replies import log_failure
 from fedplan.grid.store import rounds
+from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 from fedplan.errors import AccessDeniedError, NotFoundError
 from fedplan.grid.blobs.storage import Stream
+from fedplan.grid.blobs.whole import joined
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, Phase, Process
 from fedplan.grid.service.access import find_place
-from fedplan.grid.whole import joined
 from fedplan.wire.encoding import ZSTD
 from fedplan.wire.messages import DownloadRequest, ModelRequest, PlanRequest, ProtocolRequest
 

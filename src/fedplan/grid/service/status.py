@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from fedplan.errors import ConfigError, NotFoundError
 from fedplan.federation import Stage, round_of
-from fedplan.grid.callers import KINDS, obstacles
+from fedplan.grid.clients import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
 from fedplan.grid.store.overview import Overview, overview

@@ -1,0 +1,1 @@
+"""Coroutines for callers of all kinds: event loops, threads, notebooks."""

@@ -1,0 +1,1 @@
+"""The model owner's side: hosting, waiting, history."""

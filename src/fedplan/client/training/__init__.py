@@ -1,0 +1,1 @@
+"""How a worker trains with a Plan: batches, steps, checkpoints, and the report's form."""

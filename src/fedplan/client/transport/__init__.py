@@ -1,0 +1,1 @@
+"""How a client reaches a grid: the calls, over HTTP and WebSocket."""

@@ -1,0 +1,334 @@
+"""The calls that a grid answers, typed. How they travel is the transport's business."""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any, Self, TypeVar
+
+import pybase64
+import pydantic
+
+from fedplan.client.counts import positive_seconds
+from fedplan.client.events import Rejected
+from fedplan.client.transport.answers import grid_message
+from fedplan.client.transport.exchange import (
+    GridAnswer,
+    GridRequest,
+    Retry,
+    RetryingTransport,
+    Transport,
+    passes,
+)
+from fedplan.client.transport.http import HttpTransport
+from fedplan.client.transport.speed import ConnectionSpeed, measure_speed
+from fedplan.client.transport.url import GridUrl
+from fedplan.client.transport.websocket import WebSocketTransport
+from fedplan.errors import ConfigError, GridResponseError
+from fedplan.wire import messages
+from fedplan.wire.config import explain
+from fedplan.wire.messages import (
+    AuthenticateReply,
+    AuthenticateRequest,
+    CycleAccepted,
+    CycleRequest,
+    EvaluateReply,
+    HistoryReply,
+    HostTrainingRequest,
+    Part,
+    ReportKeys,
+    ReportRequest,
+    StatusReply,
+)
+
+_log = logging.getLogger("fedplan.client")
+_R = TypeVar("_R", bound=pydantic.BaseModel)
+
+_M = TypeVar("_M", bound=messages.Request)
+
+_NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
+"""HTTP statuses of servers that do not know a form of body; None: an error with the status 200."""
+
+
+class GridApi:
+    """One grid's calls. Every call raises GridConnectionError, GridTimeoutError or GridResponseError."""
+
+    def __init__(self, transport: Transport, downloads: HttpTransport) -> None:
+        """Calls over these transports.
+
+        Args:
+            transport: carries all calls.
+            downloads: its HTTP client does the speed test.
+        """
+        self._transport = transport
+        self._downloads = downloads
+        self._takes_binary = True
+        self._kept: dict[tuple[str, Hashable], GridAnswer] = {}
+        """What is the same in every cycle: Plans and Protocols by call and id, frozen tensors by model."""
+
+    @classmethod
+    def connect(
+        cls,
+        url: GridUrl,
+        *,
+        timeout: float,
+        retry: Retry,
+        token: str | None = None,
+        app: Any = None,
+        websocket: bool = True,
+    ) -> Self:
+        """Calls over what the URL asks for; nothing is opened yet.
+
+        Args:
+            url: the grid.
+            timeout: seconds to wait for an answer.
+            retry: how failed calls are repeated.
+            token: sent with each HTTP request as `Authorization: Bearer`.
+            app: an ASGI app to call in this process, whatever the URL.
+            websocket: False to use HTTP although the URL is ws:// or wss://.
+
+        Raises:
+            ConfigError: the timeout is no time, or the token nothing that a header can hold.
+        """
+        timeout = positive_seconds(timeout, "timeout")
+        if token is not None:
+            _check_token(token)
+        http = HttpTransport(url, timeout=timeout, token=token, app=app)
+        transport: Transport = http
+        if websocket and url.prefers_websocket and app is None:
+            transport = WebSocketTransport(url, http, timeout=timeout)
+        return cls(RetryingTransport(transport, retry), http)
+
+    async def authenticate(self, name: str, version: str, auth_token: str | None) -> AuthenticateReply:
+        """Becomes a worker for a model."""
+        request = message_of(
+            AuthenticateRequest, model_name=name, model_version=version, auth_token=auth_token
+        )
+        data = await self._post(messages.AUTHENTICATE, request, idempotent=True)
+        return _read(AuthenticateReply, data, messages.AUTHENTICATE)
+
+    async def measure_speed(self, worker_id: str) -> ConnectionSpeed:
+        """Measures the connection to the grid."""
+        return await measure_speed(self._downloads.client, worker_id)
+
+    async def request_cycle(
+        self,
+        worker_id: str,
+        name: str,
+        version: str,
+        speed: ConnectionSpeed | None,
+        *,
+        evaluates: bool = False,
+    ) -> CycleAccepted | Rejected:
+        """Asks to join the model's cycle.
+
+        Args:
+            worker_id: what the grid calls the worker.
+            name: of the model.
+            version: its version.
+            speed: None when no speed test was asked for.
+            evaluates: whether the worker takes a place in which it only measures the model.
+        """
+        request = message_of(
+            CycleRequest,
+            worker_id=worker_id,
+            model=name,
+            version=version,
+            tell_cycle=True,
+            summary=True,
+            evaluates=evaluates or None,
+            **({} if speed is None else dataclasses.asdict(speed)),
+        )
+        data = await self._post(messages.CYCLE_REQUEST, request)
+        if data.get("status") == "accepted":
+            return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
+        if data.get("status") == "rejected":
+            return Rejected(parse_timeout(data.get("timeout")))
+        raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
+
+    async def get_model(
+        self, worker_id: str, request_key: str, model_id: int, part: Part | None = None
+    ) -> bytes:
+        """Downloads the cycle's model, a State, or the part that is asked for; see `ModelRequest`."""
+        query: dict[str, str | int] = {} if part is None else {"part": part}
+        return await self._get(
+            messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id, **query
+        )
+
+    async def get_frozen(self, worker_id: str, request_key: str, model_id: int, whose: Hashable) -> bytes:
+        """Downloads the frozen part of the cycle's model, unless it is here from an earlier cycle of a model.
+
+        Args:
+            worker_id: what the grid calls the worker.
+            request_key: of its place.
+            model_id: the checkpoint from which the cycle starts.
+            whose: tells the model from others.
+        """
+        return await self._get_again(
+            messages.GET_MODEL,
+            whose,
+            worker_id=worker_id,
+            request_key=request_key,
+            model_id=model_id,
+            part="frozen",
+        )
+
+    async def get_plan(self, worker_id: str, request_key: str, plan_id: int) -> bytes:
+        """Downloads a Plan as a list of operations, unless it is here from an earlier cycle."""
+        return await self._get_again(
+            messages.GET_PLAN,
+            plan_id,
+            worker_id=worker_id,
+            request_key=request_key,
+            plan_id=plan_id,
+            receive_operations_as=messages.PLAN_VARIANTS[0],
+        )
+
+    async def get_protocol(self, worker_id: str, request_key: str, protocol_id: int) -> bytes:
+        """Downloads a Protocol."""
+        return await self._get_again(
+            messages.GET_PROTOCOL,
+            protocol_id,
+            worker_id=worker_id,
+            request_key=request_key,
+            protocol_id=protocol_id,
+        )
+
+    async def report(self, worker_id: str, request_key: str, diff: bytes) -> None:
+        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused.
+
+        It goes as these bytes over HTTP, which is the least work for both sides. A grid that does not know
+        this form (PyGrid) says that the message is wrong; it gets base64 in JSON, then and from then on.
+        """
+        if self._takes_binary:
+            keys = ReportKeys(worker_id=worker_id, request_key=request_key).model_dump()
+            try:
+                await self._send(GridRequest(messages.REPORT, keys, body=diff))
+                return
+            except GridResponseError as error:
+                if error.status not in _NOT_KNOWN or messages.BINARY in error.accepts:
+                    raise
+                self._takes_binary = False
+        text = pybase64.b64encode_as_string(diff)
+        request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
+        await self._post(messages.REPORT, request)
+
+    async def decline(self, worker_id: str, request_key: str, reason: str | None) -> None:
+        """Gives a place in a cycle back. It lapses by itself where the grid knows no such call."""
+        request = messages.DeclineRequest(worker_id=worker_id, request_key=request_key, reason=reason)
+        try:
+            await self._post(messages.DECLINE, request, idempotent=True)
+        except GridResponseError as error:
+            if passes(error):
+                raise
+            _log.debug("the place in the cycle is not given back, and lapses: %s", error)
+
+    async def host_training(self, request: HostTrainingRequest) -> None:
+        """Hosts a model with its Plans."""
+        await self._post(messages.HOST_TRAINING, request)
+
+    async def retrieve_model(self, name: str, version: str, checkpoint: int | str) -> bytes:
+        """Downloads a checkpoint of a hosted model, a State."""
+        return await self._get(messages.RETRIEVE_MODEL, name=name, version=version, checkpoint=checkpoint)
+
+    async def status(self, name: str | None) -> StatusReply:
+        """Asks how the hosted models are doing; `name` picks those of one name."""
+        query = {} if name is None else {"name": name}
+        data = await self._send(GridRequest(messages.STATUS, query, verb="GET", idempotent=True))
+        return _read(StatusReply, data, messages.STATUS)
+
+    async def history(self, name: str, version: str) -> HistoryReply:
+        """Asks what came of a model's cycles."""
+        query = {"name": name, "version": str(version)}
+        data = await self._send(GridRequest(messages.HISTORY, query, verb="GET", idempotent=True))
+        return _read(HistoryReply, data, messages.HISTORY)
+
+    async def evaluate(self, name: str, version: str) -> EvaluateReply:
+        """Asks for an evaluation of a model's newest checkpoint."""
+        request = message_of(messages.EvaluateRequest, name=name, version=str(version))
+        data = await self._post(messages.EVALUATE, request, idempotent=True)
+        return _read(EvaluateReply, data, messages.EVALUATE)
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop."""
+        await self._transport.aclose()
+
+    async def _post(
+        self, endpoint: str, message: messages.Request, *, idempotent: bool = False
+    ) -> Mapping[str, Any]:
+        data = message.model_dump(exclude_none=True)
+        return await self._send(GridRequest(endpoint, data, idempotent=idempotent))
+
+    async def _send(self, request: GridRequest) -> Mapping[str, Any]:
+        reply = (await self._transport.send(request)).data
+        if isinstance(reply.get("data"), dict):  # a PyGrid node sends an envelope over HTTP too
+            reply = reply["data"]
+        error = grid_message(reply)
+        if error is not None:  # some nodes send it with the status 200
+            raise GridResponseError(f"the grid refused {request.endpoint}: {error}")
+        return reply
+
+    async def _get(self, endpoint: str, **query: str | int) -> bytes:
+        answer = await self._transport.send(_download(endpoint, query))
+        return answer.content or b""
+
+    async def _get_again(self, endpoint: str, id: Hashable, **query: str | int) -> bytes:
+        """Downloads what may be here already."""
+        kept = self._kept.get((endpoint, id), GridAnswer())
+        answer = await self._transport.send(_download(endpoint, query, kept.tag))
+        if answer.content is None:
+            answer = kept
+        elif answer.tag is not None:
+            self._kept[endpoint, id] = answer
+        return answer.content or b""
+
+
+def message_of(kind: type[_M], **fields: Any) -> _M:
+    """A message to the grid.
+
+    Raises:
+        ConfigError: what the user gave cannot stand in it; says which, and why.
+    """
+    try:
+        return kind(**fields)
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, kind)) from None
+
+
+def _check_token(token: object) -> None:
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or token != token.strip():
+        raise ConfigError(
+            "the token must be a text of printable ASCII characters without spaces around it, for it travels "
+            "in a header. One that was read from a file may end with a line break: strip() it"
+        )
+
+
+def _download(endpoint: str, query: Mapping[str, Any], kept: str | None = None) -> GridRequest:
+    return GridRequest(endpoint, query, verb="GET", answer="bytes", idempotent=True, kept=kept)
+
+
+def _read(kind: type[_R], data: object, endpoint: str) -> _R:
+    try:
+        return kind.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise GridResponseError(
+            f"the grid's answer to {endpoint} is not understood: {explain(error, kind)}"
+        ) from None
+
+
+_DURATION = re.compile(r"(?:(-?\d+) days?, )?(?:(\d+):(\d+):)?(\d+(?:\.\d+)?)")
+
+
+def parse_timeout(value: object) -> float | None:
+    """Seconds from a rejection's `timeout`: a number, or a text such as "0:00:07.5" from a PyGrid node.
+
+    Raises:
+        GridResponseError: it is neither.
+    """
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(str(value)) if isinstance(value, str | int | float) else None
+    if match is None:
+        raise GridResponseError("the timeout of the grid's rejection is not a time")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return max(0.0, 86400 * days + 3600 * hours + 60 * minutes + seconds)

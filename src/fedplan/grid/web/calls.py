@@ -1,0 +1,140 @@
+"""The calls that exist both over HTTP POST and over WebSocket: one table, two thin transports."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fedplan.errors import InvalidRequestError
+from fedplan.grid.grid import Grid
+from fedplan.grid.service.evaluating import evaluate
+from fedplan.grid.service.hosting import host_training
+from fedplan.grid.service.joining import authenticate, request_cycle
+from fedplan.grid.service.reporting import report, report_bytes
+from fedplan.grid.service.vacating import decline
+from fedplan.grid.web.callers import Caller
+from fedplan.wire.config import explain
+from fedplan.wire.messages import (
+    AUTHENTICATE,
+    CYCLE_REQUEST,
+    DECLINE,
+    EVALUATE,
+    HOST_TRAINING,
+    REPORT,
+    AuthenticateRequest,
+    CycleRequest,
+    DeclineRequest,
+    EvaluateRequest,
+    HostTrainingRequest,
+    Reply,
+    ReportKeys,
+    ReportRequest,
+    Request,
+)
+
+_R = TypeVar("_R", bound=BaseModel)
+
+_SMALL = 1024 * 1024  # bytes; a large token is some kilobytes
+
+_MOST_VALUES = 100_000
+"""Values in a message. The large ones of this protocol are large by their texts; a message of very many small
+values is made to fill the memory, in which each takes a hundred times its bytes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the protocol.
+
+    Attributes:
+        request: what its message holds.
+        run: the use case.
+        owner_only: whether it needs the grid's owner token.
+        most_bytes: the largest message, where it is less than the grid's setting.
+        of_client: whether the use case is told which client asks.
+        bytes_request: for a call whose message may also be a body of bytes, what the query holds then.
+        run_bytes: the use case for that.
+    """
+
+    request: type[Request]
+    run: Callable[..., Awaitable[Reply]]
+    owner_only: bool = False
+    most_bytes: int | None = None
+    of_client: bool = False
+    bytes_request: type[Request] | None = None
+    run_bytes: Callable[..., Awaitable[Reply]] | None = None
+
+
+CALLS: dict[str, Call] = {
+    AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
+    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_client=True),
+    REPORT: Call(ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes),
+    DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
+    HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
+    EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, owner_only=True),
+}
+"""By message type, which is also the path."""
+
+
+async def perform(
+    grid: Grid,
+    call: Call,
+    message: bytes | bytearray | dict[str, Any],
+    caller: Caller,
+    *,
+    keys: Request | None = None,
+) -> Reply:
+    """Answers one message.
+
+    Args:
+        grid: the grid.
+        call: which call.
+        message: the request as JSON, or parsed; with `keys`, the body of bytes.
+        caller: who sends it.
+        keys: what came beside a body of bytes.
+
+    Raises:
+        InvalidRequestError: the message is not what the call needs.
+        AuthenticationError: the call is the owner's, and the token is not.
+        GridError: whatever the use case raises.
+    """
+    if call.owner_only:
+        grid.require_owner(caller.token)
+    if keys is not None and call.run_bytes is not None:
+        return await call.run_bytes(grid, keys, message)
+    request = parse(call.request, message)
+    del message  # it may be large, and the call may take a while
+    return await (call.run(grid, request, caller.client) if call.of_client else call.run(grid, request))
+
+
+def parse(kind: type[_R], message: bytes | bytearray | str | dict[str, Any]) -> _R:
+    """A message, checked.
+
+    Raises:
+        InvalidRequestError: it is not JSON, or lacks something; the message never repeats what was sent.
+    """
+    try:
+        if isinstance(message, dict):
+            return kind.model_validate(message)
+        _check_number_of_values(message)
+        return kind.model_validate_json(message)
+    except ValidationError as error:
+        raise InvalidRequestError(f"the message is not valid: {explain(error, kind)}") from None
+
+
+def _check_number_of_values(message: bytes | bytearray | str) -> None:
+    """Counts what can stand before a value, also where it stands in a text: it must be fast, not exact.
+
+    `find` goes through a text of megabytes ten times as fast as `count`, where what it looks for is rare.
+    """
+    marks: Any = (b",", b":", b"[") if not isinstance(message, str) else (",", ":", "[")
+    left = _MOST_VALUES
+    for mark in marks:
+        at = message.find(mark)
+        while at >= 0:
+            left -= 1
+            if left < 0:
+                raise InvalidRequestError(
+                    f"the message holds more than {_MOST_VALUES} values; no message needs so many"
+                )
+            at = message.find(mark, at + 1)

@@ -1,0 +1,35 @@
+"""What operators' tools ask a grid process: is it well, and what has it done."""
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import text
+
+from fedplan.grid.gauges import gauges
+from fedplan.grid.grid import Grid
+from fedplan.grid.store.overview import last_summaries, overview
+from fedplan.grid.web.callers import Caller
+from fedplan.grid.web.http import answered
+
+router = APIRouter()
+
+
+@router.get("/healthz", response_model=None)
+@answered("healthz")
+async def healthz(request: Request) -> Response:
+    """200 when the process answers and its database does too."""
+    grid: Grid = request.app.state.grid
+    async with grid.store.reading() as db:
+        await db.scalar(text("SELECT 1"))
+    return Response('{"status":"ok"}', media_type="application/json")
+
+
+@router.get("/metrics", response_model=None)
+@answered("metrics")
+async def metrics(request: Request) -> Response:
+    """The counters, in Prometheus's text format; for the owner of the grid also how each model is doing."""
+    grid: Grid = request.app.state.grid
+    counted = grid.metrics.exposition()
+    if grid.is_owner(Caller.of(request.headers).token):
+        async with grid.store.reading() as db:
+            seen, summaries = await overview(db, None), await last_summaries(db)
+        counted += gauges(seen, summaries)
+    return Response(counted, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,97 @@
+"""The WebSocket transport: envelopes in, envelopes out, on the same table of calls as HTTP."""
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic import Field
+from pydantic_core import to_json
+
+from fedplan.errors import InvalidRequestError
+from fedplan.grid.grid import Grid
+from fedplan.grid.web.callers import Caller
+from fedplan.grid.web.calls import CALLS, parse, perform
+from fedplan.grid.web.replies import outcome, refusal
+from fedplan.wire.messages import SOCKET_PING, Reply, Request, dump
+
+router = APIRouter()
+
+
+@router.websocket("/")
+async def converse(socket: WebSocket) -> None:
+    """Answers the messages of one connection, one after the other. Nothing of a worker is tied to it."""
+    grid: Grid = socket.app.state.grid
+    if not _is_welcome(grid.settings.cors_origins, socket.headers):
+        await socket.close()  # before it is accepted: 403
+        return
+    caller = Caller.of(socket.headers)
+    await socket.accept()
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            await socket.send_text(
+                await answer(grid, message.get("text") or message.get("bytes") or b"", caller)
+            )
+    except WebSocketDisconnect:
+        return  # the worker went while it was being answered; it may go on over another connection
+
+
+def _is_welcome(allowed: Collection[str], headers: Mapping[str, str]) -> bool:
+    """Whether the page that opens a socket may use the grid; browsers leave it to the server to look.
+
+    PySyft names the grid itself as the origin; other clients name none.
+    """
+    origin = headers.get("origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return True
+    return origin.partition("://")[2] == headers.get("host")
+
+
+class Frame(Request):
+    """A message as it comes: read so leniently that every fault in it can be answered by type and id."""
+
+    type: Annotated[str, Field(max_length=200)]
+    data: Any = None
+    request_id: Any = None
+
+
+async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
+    """The answer to one message: same `type`, same `request_id` when one came, and `data`."""
+    started = time.perf_counter()
+    result: Reply | tuple[int, Reply]
+    try:
+        frame = parse(Frame, raw)
+    except InvalidRequestError as error:
+        frame = Frame(type="error")
+        result = refusal(error)
+    else:
+        result = await outcome(_reply(grid, frame, len(raw), caller))
+    status, reply = result if isinstance(result, tuple) else (200, result)
+    label = frame.type if frame.type in CALLS else "other"
+    grid.metrics.requests.labels(label, "ws", str(status)).inc()
+    grid.metrics.seconds.labels(label).observe(time.perf_counter() - started)
+    return _seal(frame, reply)
+
+
+async def _reply(grid: Grid, frame: Frame, size: int, caller: Caller) -> Reply:
+    if frame.type == SOCKET_PING:
+        return Reply()
+    call = CALLS.get(frame.type)
+    if call is None:
+        known = ", ".join([*CALLS, SOCKET_PING])
+        raise InvalidRequestError(f"there is no message type '{frame.type}'; there are {known}")
+    if not isinstance(frame.data, dict):
+        raise InvalidRequestError("'data' is not an object")
+    with grid.intake.share() as take:
+        take(size)
+        return await perform(grid, call, frame.data, caller)
+
+
+def _seal(frame: Frame, reply: Reply) -> str:
+    sealed: dict[str, Any] = {"type": frame.type, "data": dump(reply)}
+    if "request_id" in frame.model_fields_set:
+        sealed["request_id"] = frame.request_id
+    return to_json(sealed, inf_nan_mode="null").decode()  # a request_id may be NaN, which is not JSON
