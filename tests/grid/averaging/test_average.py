@@ -221,7 +221,8 @@ class TestFedBuff:
             await report(await peer.join(), 0.0)
         await peer.until_checkpoint(2)
         await report(slow, 1.0)
-        assert (await slow.report(1)).status_code == 409
+        assert (await slow.report(1)).status_code == 200  # its answer may have been lost
+        assert (await slow.report(2)).status_code == 409
         assert (await peer.status())["cycle"]["reported"] == 1
 
     async def test_counts_late_reports_the_same_after_a_restart(self, open_grid):

@@ -194,8 +194,11 @@ class GridApi:
             protocol_id=protocol_id,
         )
 
-    async def report(self, worker_id: str, request_key: str, diff: bytes) -> None:
-        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused.
+    async def report(self, worker_id: str, request_key: str, diff: bytes, *, again: bool = False) -> None:
+        """Hands in a diff, a State's bytes.
+
+        It is sent once, unless `again` says that the grid takes the same report again, without counting it
+        twice, when the answer was lost. Others refuse a second one.
 
         It goes as these bytes over HTTP, which is the least work for both sides. A grid that does not know
         this form (PyGrid) says that the message is wrong; it gets base64 in JSON, then and from then on.
@@ -203,7 +206,7 @@ class GridApi:
         if self._takes_binary:
             keys = ReportKeys(worker_id=worker_id, request_key=request_key).model_dump()
             try:
-                await self._send(GridRequest(messages.REPORT, keys, body=diff))
+                await self._send(GridRequest(messages.REPORT, keys, body=diff, idempotent=again))
                 return
             except GridResponseError as error:
                 if error.status not in _NOT_KNOWN or messages.BINARY in error.accepts:
@@ -211,7 +214,7 @@ class GridApi:
                 self._takes_binary = False
         text = pybase64.b64encode_as_string(diff)
         request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
-        await self._post(messages.REPORT, request)
+        await self._post(messages.REPORT, request, idempotent=again)
 
     async def decline(self, worker_id: str, request_key: str, reason: str | None) -> None:
         """Gives a place in a cycle back. It lapses by itself where the grid knows no such call."""

@@ -15,7 +15,7 @@ from fedplan.federation.admission import (
     waits_until,
 )
 from fedplan.federation.schedule import config_at
-from fedplan.grid.auth import Worker, key_digest, new_request_key
+from fedplan.grid.auth import Worker, key_digest
 from fedplan.grid.clients import Client, obstacles, plans_for
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Hosted, Process
@@ -97,7 +97,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
         task = task_for(process.server_config, cycle, asker)
-        request_key = await _take_place(db, cycle, task, place, worker, request.worker_id, now)
+        request_key = await _take_place(grid, db, cycle, task, place, worker, request.worker_id)
         trains = task is Task.TRAINING
         plans = plans_for(hosted.plans, tells=tells) if trains else evaluation
         return CycleAccepted(
@@ -155,11 +155,20 @@ def _tell_withheld(grid: Grid, process: Process, client: Client, why: Sequence[s
 
 
 async def _take_place(
-    db: Db, cycle: Cycle, task: Task, place: Assignment | None, worker: Worker, worker_id: str, now: float
+    grid: Grid,
+    db: Db,
+    cycle: Cycle,
+    task: Task,
+    place: Assignment | None,
+    worker: Worker,
+    worker_id: str,
 ) -> str:
-    """Gives the worker a place, and returns its request key."""
-    request_key = new_request_key()
-    digest = key_digest(request_key)
+    """Gives the worker a place, unless it has one already; returns its request key."""
+    if place is not None and place.grants and not place.released:
+        return grid.worker_ids.request_key(worker_id, cycle.id, place.grants)
+    grants = 1 if place is None else place.grants + 1
+    request_key = grid.worker_ids.request_key(worker_id, cycle.id, grants)
+    digest, now = key_digest(request_key), grid.clock()
     if place is None:
         await participation.add_place(db, cycle, task, worker_id, worker.identity, digest, now)
     else:
