@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from benchmarks import (
+    asynchronous,
     closing,
     codec,
     grid_calls,
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "codec": codec.run,
     "grid": grid_calls.run,
     "closing": closing.run,
+    "asynchronous": asynchronous.run,
     "sums": sums.run,
     "growth": growth.run,
     "reports": reports.run,
@@ -44,7 +46,8 @@ def main() -> int:
     """Runs what the command line asks for; 1 when a target is missed (never in a smoke run)."""
     parser = _parser()
     arguments = parser.parse_args()
-    names = list(BENCHMARKS) if arguments.all or arguments.smoke else arguments.names
+    every = arguments.all or (arguments.smoke and not arguments.names)
+    names = list(BENCHMARKS) if every else arguments.names
     if not names:
         parser.print_help()
         return 0
@@ -71,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help="those to run")
     parser.add_argument("--all", action="store_true", help="run every benchmark")
-    parser.add_argument("--smoke", action="store_true", help="run every benchmark as shortly as possible")
+    parser.add_argument("--smoke", action="store_true", help="run them, by default all, as shortly as can be")
     parser.add_argument("--device", default="cpu", help="where the tensors are; cpu by default")
     return parser
 

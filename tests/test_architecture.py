@@ -36,7 +36,7 @@ PUBLIC = {"wire", "data", "plan", "federation", "client", "simulation"}
 SERVER = {"grid", "cli"}
 TERMINAL = {"client", "simulation", "cli"}
 ONLY_IN = {
-    "torch": {"plan", "federation", "client", "data", "simulation"},
+    "torch": {"plan", "federation", "client", "data", "simulation", "cli"},
     "alembic": SERVER,
     "asyncpg": SERVER,
     "cryptography": SERVER,
@@ -54,7 +54,7 @@ ONLY_IN = {
 }
 """Libraries that may be imported only in these layers."""
 
-OPTIONAL = {"matplotlib", "pandas", "ray", "sklearn"}
+OPTIONAL = {"matplotlib", "mlflow", "pandas", "ray", "sklearn", "tensorboard"}
 """Libraries that not every installation has; they are imported in the function that needs them."""
 
 FORBIDDEN_NAMES = {

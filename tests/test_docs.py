@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
@@ -101,6 +102,18 @@ def test_the_readmes_example_hands_back_the_model_that_the_worker_trained(tmp_pa
     for before, trained, ours in zip(hosted, model.parameters(), found["model"].values(), strict=True):
         torch.testing.assert_close(ours, trained.detach(), rtol=0, atol=1e-5)
         assert (ours - before).abs().max() > 1e-3
+
+
+def test_the_reference_pages_example_of_transforms_prepares_batches() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text()
+    (block,) = [text for text in re.findall(r"  ```python\n(.*?)  ```", page, re.DOTALL) if "Compose" in text]
+    images, labels = torch.rand(6, 2, 3), torch.tensor([3, 1, 4, 1, 5, 9])
+    names = {"images": images, "labels": labels}
+    exec(textwrap.dedent(block), names)
+    first, second = names["loader"]
+    torch.testing.assert_close(first[0], (images[:4].reshape(4, 6) - 0.5) / 0.25)
+    assert second[1].argmax(1).tolist() == [5, 9]
+    assert second[1].shape == (2, 10)
 
 
 def test_the_plans_pages_examples_make_plans() -> None:

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fedplan.cli.demo import chart, digits, network
+from fedplan.cli.demo.display import Display
+from fedplan.cli.demo.federation import Moment
 from fedplan.cli.demo.processes import ONE_THREAD, Processes
-from fedplan.client import SyftModel
 from fedplan.errors import FedplanError
+from fedplan.plan import model_parameters
+from fedplan.plan.variants.make import with_variants
 from tests.cli.conftest import ENVIRONMENT, Invoke
 
 
@@ -27,12 +31,14 @@ def test_the_demo_ends_with_a_table_and_a_picture(
     picture = tmp_path / "picture.png"
     result = fedplan("demo", "--workers", 2, "--cycles", 1, "--out", picture)
     assert result.exit_code == 0, result.output
-    assert "1437 digits over 2 workers" in result.stderr
-    assert "cycle 1 of 1: test accuracy " in result.stderr
+    assert "1437 digits over 2 workers, which keep 360 others" in result.stderr
+    assert "before the training: accuracy " in result.stderr
+    assert "after cycle 1 of 1: accuracy " in result.stderr
     assert "\x1b" not in result.stderr  # plain lines where there is no terminal
     rows = [line.split() for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
-    assert [row[0] for row in rows] == ["1"]
-    federated, central = (float(rows[0][column].rstrip("%")) for column in (1, 2))
+    assert [row[0] for row in rows] == ["0", "1"]
+    (first, same), (federated, central) = ([float(cell.rstrip("%")) for cell in row[1:]] for row in rows)
+    assert first == same < 30  # what the workers measure together is what is measured in one place
     assert federated > 70
     assert central > 95
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -49,7 +55,7 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
         start_new_session=True,  # a group of its own, as a terminal makes one
     ) as demo:
         assert "a grid and 8 workers" in demo.stderr.readline()
-        assert "digits over 8 workers" in demo.stderr.readline()
+        assert "digits over 8 workers, which" in demo.stderr.readline()
         os.killpg(demo.pid, signal.SIGINT)
         assert "Traceback" not in demo.communicate(timeout=30)[1]
     assert demo.returncode != 0
@@ -105,43 +111,71 @@ def test_a_process_that_will_not_stop_is_killed(tmp_path: Path) -> None:
         grid.check(alive=True)
 
 
+# What is shown
+
+
+def moment(cycle: int, reports: int, *accuracies: float) -> Moment:
+    return Moment(cycle, reports, accuracies, f"cycle {cycle} needs more")
+
+
+def test_who_waits_long_is_told_for_what(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with Display(workers=2, cycles=3, clock=lambda: now[0]) as display:
+        for now[0] in (1.0, 15.0, 21.0):
+            display.show(moment(1, 1, 0.1))
+        assert "waiting" not in capsys.readouterr().err
+        for now[0] in (22.0, 30.0, 43.0):
+            display.show(moment(1, 1, 0.1))
+        assert capsys.readouterr().err == "waiting: cycle 1 needs more\n" * 2
+        display.show(moment(2, 0, 0.1, 0.8))
+        assert "after cycle 1 of 3: accuracy 80.0%" in capsys.readouterr().err
+        assert display.accuracies == [0.1, 0.8]
+
+
 # Data and model
 
 
-def test_the_test_set_is_always_the_same_and_has_every_digit() -> None:
-    train, test = digits.load()
-    again, _ = digits.load()
-    assert (len(train), len(test)) == (1437, 360)
-    np.testing.assert_array_equal(train.images, again.images)
-    assert np.bincount(test.digits).min() >= 34
-
-
 @pytest.mark.parametrize("iid", [True, False])
-def test_every_sample_goes_to_one_worker(iid: bool) -> None:
-    train, _ = digits.load()
-    parts = digits.deal(train, 8, iid=iid, seed=3)
-    assert sum(map(len, parts)) == len(train)
-    kinds = [len(np.unique(part.digits)) for part in parts]
-    assert min(kinds) == 10 if iid else max(kinds) <= 4
+def test_every_sample_is_with_one_worker_who_keeps_a_fifth_of_its_own_for_evaluation(iid: bool) -> None:
+    samples = digits.load()
+    parts = digits.deal(samples, 8, iid=iid, seed=3)
+    whole = [sample for part in parts for sample in (part.training, part.evaluation)]
+    assert sum(map(len, whole)) == len(samples) == 1797
+    assert sorted(map(tuple, np.concatenate([part.images for part in whole]))) == sorted(
+        map(tuple, samples.images)
+    )
+    for part in parts:
+        assert len(part.evaluation) == pytest.approx(len(part.training) / 4, abs=1)
+        kinds = len(np.unique(part.training.digits))
+        assert kinds == 10 if iid else kinds <= 4
 
 
 def test_the_first_model_depends_on_the_seed_alone() -> None:
-    one, same, other = (network.initial_model(seed).serialize() for seed in (0, 0, 1))
-    assert one == same
-    assert one != other
+    models = [network.initial_model(seed) for seed in (0, 0, 1)]
+    one, same, other = (torch.cat([p.flatten() for p in model.parameters()]) for model in models)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_the_plans_are_for_all_clients_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    model = network.initial_model(0)
+    plan = network.make_plans(model, digits.load())[network.TRAINING_PLAN]
+    with caplog.at_level("WARNING"):
+        assert with_variants(plan, model_parameters(model)).variants.names() == ["torchscript", "tfjs"]
+    assert caplog.text == ""
 
 
 def test_the_central_training_has_a_figure_for_each_cycle_and_learns() -> None:
-    train, held_out = digits.load()
+    (part,) = digits.deal(digits.load(), 1, iid=True, seed=0)
     model = network.initial_model(0)
-    test = network.Test(model, held_out)
-    accuracies = network.train_centrally(network.training_plan(model, train), model, train, 2, test)
-    assert len(accuracies) == 2
+    plan = network.make_plans(model, part.training)[network.TRAINING_PLAN]
+    accuracies = network.train_centrally(plan, model, part.training, 2, part.evaluation)
+    assert len(accuracies) == 3
+    assert accuracies[0] < 0.3
     assert accuracies[-1] > 0.95
-    assert test.accuracy(SyftModel.parse(model.serialize())) < 0.3
+    assert accuracies[-1] == network.accuracy_on(part.evaluation, model)
 
 
 def test_the_picture_is_a_png() -> None:
-    train, _ = digits.load()
-    parts = digits.deal(train, 3, iid=False, seed=0)
-    assert chart.draw([0.5], [0.9], parts).startswith(b"\x89PNG")
+    parts = digits.deal(digits.load(), 3, iid=False, seed=0)
+    assert chart.draw([0.1, 0.5], [0.1, 0.9], [part.training for part in parts]).startswith(b"\x89PNG")

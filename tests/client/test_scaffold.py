@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fedplan.client import ModelCentricFLClient, participate_async
 from fedplan.grid import Settings, create_app
 from fedplan.plan import StepContext, model_parameters, module_state, training_plan
-from tests.client.private.personal import data_of
+from tests.client.cycle.private.personal import data_of
 from tests.client.small_grid import serve
 
 BATCH, LR, CYCLES = 8, 0.1, 3

@@ -62,10 +62,13 @@ class TestWhomACycleTakes:
         assert why(server, half_full, waiting=8, draw=0.2499) is None
         assert why(server, half_full, waiting=8, draw=0.25) is Refusal.LOT
 
-    def test_no_worker_twice(self):
-        training = Place()
-        assert why({}, place=training) is Refusal.TRAINING
-        assert why({}, place=dataclasses.replace(training, reported=True)) is Refusal.REPORTED
+    def test_a_worker_that_is_in_it_already_and_asks_again(self):
+        """The answer may have been lost. It takes no second place, so it may be full."""
+        assert why({"max_workers": 1}, Cycle(occupied=1), place=Place()) is None
+        assert why({}, Cycle(is_open=False), place=Place()) is Refusal.CLOSING
+
+    def test_no_worker_that_has_reported(self):
+        assert why({}, place=Place(reported=True)) is Refusal.REPORTED
 
     def test_again_a_worker_that_lost_its_place_to_time(self):
         assert why({}, place=Place(released=True)) is None
@@ -111,7 +114,7 @@ class TestWhenARejectedWorkerMayAskAgain:
         assert ask(server, Cycle(number=3), last_cycle=2).timeout is None
 
     def test_when_time_ends_the_cycle_if_only_time_can(self):
-        place = Place()
+        place = Place(reported=True)
         assert ask({"cycle_length": 60}, Cycle(deadline=NOW + 33.2), place=place).timeout == 34
 
     def test_soon_if_reports_can_end_the_cycle_too(self):
@@ -127,7 +130,7 @@ class TestWhenARejectedWorkerMayAskAgain:
         assert rejection.waits
         assert waits_until(rejection, NOW) > NOW + 5
 
-    @pytest.mark.parametrize("reason", [Refusal.TRAINING, Refusal.RESTING, Refusal.TOO_SLOW])
+    @pytest.mark.parametrize("reason", [Refusal.REPORTED, Refusal.RESTING, Refusal.TOO_SLOW])
     def test_it_does_not_count_as_waiting_when_it_could_not_be_taken(self, reason):
         assert not Rejection(reason, 5).waits
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedplan.errors import AuthenticationError, ConfigError, OverloadedError
-from fedplan.grid.auth import TokenChecker, WorkerIds, check_authentication, key_digest, new_request_key
+from fedplan.grid.auth import TokenChecker, WorkerIds, check_authentication, key_digest
 from fedplan.wire.config import AuthenticationConfig
 
 SECRET = "a secret of at least sixty-four bytes, so that it does for HS512 too"
@@ -67,12 +67,17 @@ class TestWorkerIds:
                     IDS.read(changed)
 
 
-def test_request_keys_are_long_random_texts_of_which_only_a_digest_is_kept():
-    keys = {new_request_key() for _ in range(100)}
-    assert len(keys) == 100
-    assert all(len(key) >= 43 for key in keys)
-    assert key_digest("a") != key_digest("b")
-    assert key_digest("a") == key_digest("a")
+def test_request_keys_are_long_texts_of_which_only_a_digest_is_kept():
+    ids = WorkerIds(b"s" * 32)
+    worker = ids.issue(1, None)
+    keys = {ids.request_key(worker, cycle, grant) for cycle in range(10) for grant in range(10)}
+    assert len(keys | {ids.request_key(ids.issue(1, None), 0, 0)}) == 101
+    assert all(len(key) == 43 for key in keys)
+    assert ids.request_key(worker, 3, 1) in keys  # the same for who asks again
+    assert WorkerIds(b"t" * 32).request_key(worker, 3, 1) not in keys
+    digests = {key_digest(key) for key in keys}
+    assert len(digests) == 100
+    assert all(len(digest) == 64 for digest in digests)
 
 
 class TestAnAuthenticationConfiguration:

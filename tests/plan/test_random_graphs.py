@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedplan.plan import Plan, RepeatedPlan, trace
 from fedplan.plan.run.interpreter import interpret
+from tests.long import LONG
 
 Values = list[torch.Tensor]
 
@@ -94,7 +95,10 @@ def check_repeated(plan: Plan, x: torch.Tensor, w: torch.Tensor) -> None:
 
 
 relaxed = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=40 if LONG else 20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
 )
 
 

@@ -150,6 +150,8 @@ def _print_notes(models: "Sequence[ModelStatus]") -> None:
     notes: dict[str, list[str]] = {}
     for model in models:
         said = [f"no {withheld}" for withheld in model.withheld]
+        if model.fault is not None:
+            said.append(f"it stands still: {model.fault}")
         if model.last_failure is not None:
             said.append(f"a cycle failed: {model.last_failure}")
         for note in said:

@@ -27,6 +27,15 @@ def worker(
             "first two arrays are taken.",
         ),
     ],
+    evaluation_data: Annotated[
+        Path | None,
+        read_option(
+            "--evaluation-data",
+            "E.npz",
+            "Samples to measure the model with, in the same form, if its owner wants it measured; by default "
+            "those of --data.",
+        ),
+    ] = None,
     batches: Annotated[
         int | None,
         typer.Option(
@@ -107,6 +116,7 @@ def worker(
     if review:
         check_terminal()
     x, y = read_arrays(data)
+    evaluation = (None, None) if evaluation_data is None else read_arrays(evaluation_data)
     order = np.random.default_rng(seed or 0).permutation(len(x))
     done = participate(
         url,
@@ -115,6 +125,8 @@ def worker(
         x[order],
         y[order],
         auth_token=token,
+        evaluation_data=evaluation[0],
+        evaluation_target=evaluation[1],
         accept=Review("training_plan") if review else None,
         cycles=cycles,
         wait=True,

@@ -118,7 +118,7 @@ class Job(Attendance):
         taken = False
         try:
             report = with_summary(bytes(diff), self._told(summary)) if place.summary else bytes(diff)
-            await self._grid.report(place.worker_id, place.request_key, report)
+            await self._grid.report(place.worker_id, place.request_key, report, again=place.summary)
             taken = self._reported = True
         finally:
             self._private.settle(taken)

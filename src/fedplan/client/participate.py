@@ -25,7 +25,9 @@ from fedplan.client.training.device import Device, usable_device
 from fedplan.client.transport.exchange import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
 from fedplan.plan import Limits, PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan.roles import tensor_roles
 from fedplan.plan.run.check import DEFAULT_LIMITS
+from fedplan.plan.signature import Role
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
@@ -282,7 +284,9 @@ class _Reports:
         if self._compressor is None:
             await job.report(await job.model.create_serialized_diff_from_model(trained))
         else:
-            await job.report(self._compressor.compress(job.model.diff(trained)))
+            roles = tensor_roles(job.plans.values(), len(job.model.params))
+            averaged = [place for place, role in enumerate(roles) if role is Role.AVERAGED]
+            await job.report(self._compressor.compress(job.model.diff(trained), averaged))
             self._compressor.sent()
 
 

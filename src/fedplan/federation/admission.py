@@ -1,6 +1,7 @@
 """Admission: whom a cycle takes, as a pure function of plain records, the time and a lot.
 
-`max_workers` is the number of places. A worker has one place, and at most one report, in a cycle. With
+`max_workers` is the number of places. A worker has one place, and at most one report, in a cycle; one that
+asks again has the place that it has, for the answer to its first request may have been lost. With
 `min_workers` nobody is taken until so many workers have asked (those who asked a short while ago count, see
 `waits_until`); then the cycle takes whoever asks. `pool_selection` "iterate" gives the places in the order of
 asking. "random" draws lots when more workers are waiting than places are free: each is taken with the chance
@@ -45,7 +46,6 @@ class Refusal(enum.StrEnum):
     UNABLE = "the client cannot train the model"
     FINISHED = "the model's training is finished"
     CLOSING = "the cycle is closing"
-    TRAINING = "the worker is in the cycle already"
     REPORTED = "the worker has reported in this cycle"
     RESTING = "the worker took part too recently"
     TOO_SLOW = "the worker's connection is too slow, or was not measured"
@@ -168,7 +168,7 @@ def _obstacle(
     if asker.place is not None and asker.place.reported:
         return Refusal.REPORTED
     if asker.place is not None and not asker.place.released:
-        return Refusal.TRAINING
+        return None
     if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
         return Refusal.RESTING
     if not _is_fast_enough(config, asker):

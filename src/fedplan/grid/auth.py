@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 # Bytes of a worker id; a multiple of three in all, so that its base64 needs no padding.
 _NONCE, _PROCESS, _IDENTITY, _MAC = 14, 8, 16, 16
 
+_KEY = 32  # bytes of a request key
+
 _SAFE_SECRET_BYTES = 32  # RFC 7518, section 3.2
 
 # Fixed here: a token must never choose how it is checked.
@@ -85,17 +87,26 @@ class WorkerIds:
         identity = body[_NONCE + _PROCESS :].hex()
         return Worker(int.from_bytes(body[_NONCE : _NONCE + _PROCESS], "big"), identity)
 
+    def request_key(self, worker_id: str, cycle_id: int, grant: int) -> str:
+        """The request key of a place in a cycle: 256 bits that only this grid can know.
+
+        It is the same whenever the worker asks again, since the answer may have been lost.
+
+        Args:
+            worker_id: the worker.
+            cycle_id: the cycle.
+            grant: how often the place was given to the worker; a key does not come back with its place.
+        """
+        place = cycle_id.to_bytes(_PROCESS, "big") + grant.to_bytes(_PROCESS, "big") + worker_id.encode()
+        code = hashlib.blake2b(place, key=self._secret, person=b"request key").digest()[:_KEY]
+        return _text(code).rstrip("=")
+
     def _code(self, purpose: bytes, data: bytes) -> bytes:
         return hashlib.blake2b(data, key=self._secret, digest_size=_MAC, person=purpose).digest()
 
 
 def _text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode()
-
-
-def new_request_key() -> str:
-    """A request key: 256 random bits."""
-    return secrets.token_urlsafe(32)
 
 
 def key_digest(request_key: str) -> str:

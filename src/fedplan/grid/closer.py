@@ -7,6 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import TypeVar
 
+from fedplan.errors import ConfigError
 from fedplan.grid.averaging.average import catch_up
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.closing import attend
@@ -33,6 +34,7 @@ class Closer:
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing: set[int] = set()
         self._lapses = Lapses(grid)
+        self._told: set[int] = set()  # FL processes of which the log has said that they cannot be run here
 
     async def run(self) -> None:
         """Works until it is cancelled; then lets what it has begun come to its end."""
@@ -53,10 +55,11 @@ class Closer:
         async with self._grid.store.reading() as db:
             due = await rounds.due(db, now)
             deadline = await rounds.next_deadline(db, now)
-            running = await rounds.running(db)
+            unfinished = await rounds.running(db)
             ended = await rounds.ended(db, self._grid.tallies.cycles())
         self._grid.tallies.forget(ended)
-        for cycle_id in set(due) - self._closing:
+        running = [cycle for cycle in unfinished if await self._is_known(cycle.process_id)]
+        for cycle_id in set(due) & {cycle.id for cycle in running} - self._closing:
             self._closing.add(cycle_id)
             self._begin(self._close(cycle_id))
         for cycle in running:
@@ -66,6 +69,18 @@ class Closer:
         poll = self._grid.settings.poll_seconds
         waits = [time - now for time in (deadline, lapse) if time is not None]
         return min(poll, max(min(waits, default=poll), _SHORTEST_NAP))
+
+    async def _is_known(self, process_id: int) -> bool:
+        """Whether this grid can run the cycles of a model; one with other plugins may have hosted it."""
+        process = (await self._grid.known.hosted(process_id)).process
+        try:
+            self._grid.known.strategy(process)
+        except ConfigError as error:
+            if process_id not in self._told:
+                self._told.add(process_id)
+                logger.error("'%s' version '%s' stands still: %s", process.name, process.version, error)
+            return False
+        return True
 
     async def _close(self, cycle_id: int) -> None:
         try:

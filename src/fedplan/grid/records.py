@@ -238,6 +238,11 @@ class Cycle:
         """Whether it has ended."""
         return self.phase in (Phase.DONE, Phase.FAILED)
 
+    @property
+    def ends_training(self) -> bool:
+        """Of a model's latest cycle: whether the model is trained no more. Else another would be open."""
+        return self.is_over or self.task is Task.EVALUATION
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
@@ -263,6 +268,8 @@ class Assignment:
         reported: whether its diff has come.
         released: whether its place was given up, because the cycle's time passed without its report.
         aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
+        grants: how often it was given to the worker; 0 when its key is one that was drawn at random.
+        digest: of the report that came, its `report_digest`; None before, and of reports of older grids.
     """
 
     id: int
@@ -271,6 +278,8 @@ class Assignment:
     reported: bool = False
     released: bool = False
     aside: bool = False
+    grants: int = 0
+    digest: str | None = None
 
     def task_in(self, cycle: Cycle) -> Task:
         """What the worker does in its cycle."""

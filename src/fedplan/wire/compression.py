@@ -40,7 +40,11 @@ Shape = tuple[int, ...]
 
 
 def compress(
-    diff: Sequence[WireTensor], format: str, fraction: float = TOP_FRACTION, places: Places = None
+    diff: Sequence[WireTensor],
+    format: str,
+    fraction: float = TOP_FRACTION,
+    places: Places = None,
+    exact: Collection[int] = (),
 ) -> State:
     """A diff in a smaller form.
 
@@ -52,9 +56,12 @@ def compress(
         format: one of `FORMATS`.
         fraction: for ``topk``, the share of elements that is sent.
         places: of a diff that holds a part of the model, which of its tensors they are.
+        exact: tensors of the diff, by their numbers in it, that stay as they are.
     """
     state = State.of(diff, places)
-    changed = [(i, t.array) for i, t in enumerate(diff) if t.dtype == "float32" and t.array.size]
+    changed = [
+        (i, t.array) for i, t in enumerate(diff) if t.dtype == "float32" and t.array.size and i not in exact
+    ]
     if not all(bool(np.isfinite(values).all()) for _, values in changed):
         return state
     chosen = (

@@ -12,6 +12,7 @@ from fedplan.federation import UNIFORM, Contribution, Sums, Update, Weighting
 from fedplan.plan import Role
 from fedplan.wire import MetricMean, Summary, WireTensor
 from tests.federation.made import LAYOUT, random_diffs, random_updates, wire
+from tests.long import LONG
 
 ROLES = (Role.TRAINED,) * 3
 BY_SAMPLES = Weighting(by_samples=True)
@@ -148,7 +149,7 @@ def test_a_factor_does_not_hide_what_is_too_large_beside_the_trained_tensors():
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=1000 if LONG else 200, deadline=None)
 def test_neither_order_nor_grouping_nor_storing_changes_a_bit(seed, count, replicas, data):
     untold = data.draw(st.sets(st.integers(0, count - 1)))
     updates = random_updates(count, seed=seed, untold=untold)

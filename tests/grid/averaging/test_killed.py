@@ -22,10 +22,10 @@ from fedplan import ControlVariates, model_parameters, training_plan
 from fedplan.plan import Role, from_torch
 from fedplan.wire import State, Summary, WireTensor, with_summary
 from tests.grid.models import base64_of, hosting
+from tests.long import LONG
 
 CYCLES, WORKERS = 4, 3
 NEVER: frozenset[tuple[int, int]] = frozenset()
-LONG = "FEDPLAN_LONG" in os.environ
 KILLS = frozenset({(1, 0), (1, 2), (2, 1), (3, 2), (4, 0), (4, 2)} if LONG else {(2, 2), (3, 1)})
 """(cycle, report) after whose acknowledgement the grid is killed; after a cycle's last one it is closing."""
 

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from fedplan import ModelCentricFLClient, participate, training_plan
+from fedplan.errors import GridResponseError
 from fedplan.federation import (
     Measure,
     ServerState,
@@ -57,7 +58,8 @@ register_measure(Measure("largest", lambda update, _: max(float(abs(t.array).max
 SERVE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import tests.grid.averaging.test_plugins
+if sys.argv[4] == "with plugins":
+    import tests.grid.averaging.test_plugins
 from fedplan.grid import Settings
 from fedplan.grid.serve import serve
 serve(Settings(data_dir=sys.argv[2], poll_seconds=0.05, retry_seconds=0.5), "127.0.0.1", int(sys.argv[3]))
@@ -66,9 +68,9 @@ ROOT = Path(__file__).parents[3]
 
 
 @contextlib.contextmanager
-def grid(folder, port):
+def grid(folder, port, plugins="with plugins"):
     """A grid that is killed at the end of the block, without warning."""
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(ROOT), str(folder), str(port)])
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(ROOT), str(folder), str(port), plugins])
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
@@ -119,3 +121,29 @@ def test_a_strategy_and_a_metric_of_ones_own_outlive_the_grid(tmp_path, port):
         largest = max(float(gradient.abs().max()) for gradient in gradients)
         assert rows[cycle].metrics["largest"].value == pytest.approx(largest, rel=1e-5)
         assert rows[cycle].metrics["training_loss"].value == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_where_a_strategy_is_not_known_its_models_stand_still_and_the_others_go_on(tmp_path, port):
+    x, y = torch.randn(8, 3), torch.arange(8) % 2
+    plans = {"training_plan": training_plan(net(), nn.functional.cross_entropy, example=(x, y))}
+
+    def host(owner, name, **server):
+        client = {"name": name, "version": "1.0", "batch_size": 8, "lr": 1.0}
+        owner.host_federated_training(net(), plans, client, {"min_workers": 1, "cycle_length": 1, **server})
+
+    with grid(tmp_path, port) as url, ModelCentricFLClient(url) as owner:
+        host(owner, "own", strategy="slowing")
+        host(owner, "plain")
+    with grid(tmp_path, port, "without plugins") as url, ModelCentricFLClient(url) as owner:
+        participate(url, "plain", "1.0", x, y)
+        owner.wait("plain", "1.0", checkpoint=2, timeout=30)
+        with pytest.raises(GridResponseError, match="slowing"):
+            participate(url, "own", "1.0", x, y)
+        own, plain = owner.status().models
+        assert "slowing" in own.fault
+        assert (own.cycle.number, own.checkpoints[0].number) == (1, 1)
+        assert plain.fault is None
+    with grid(tmp_path, port) as url, ModelCentricFLClient(url) as owner:
+        assert owner.status("own").models[0].fault is None
+        participate(url, "own", "1.0", x, y, wait=30.0)
+        owner.wait("own", "1.0", checkpoint=2, timeout=30)

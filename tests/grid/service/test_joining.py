@@ -2,8 +2,11 @@ import asyncio
 
 import jwt
 import pytest
+from sqlalchemy import text
 
+from fedplan.grid.auth import key_digest
 from tests.grid.models import base64_of, diff, training_plan
+from tests.grid.peers import Worker
 
 SECRET = "a secret of at least thirty-two bytes"
 
@@ -131,13 +134,27 @@ class TestACycleRequest:
         worker_id = await peer.authenticate("m", auth_token=token())
         assert (await peer.ask(worker_id, "open"))["status"] == "accepted"
 
-    async def test_of_a_worker_in_the_cycle_is_rejected_with_the_time_left(self, peer):
+    async def test_of_a_worker_in_the_cycle_is_answered_as_before(self, peer):
         await peer.host(server={"cycle_length": 100})
         worker = await peer.join()
+        assert await peer.ask(worker.worker_id) == worker.accepted  # which may have been lost
+        assert (await peer.status())["cycle"]["accepted"] == 1
+        assert (await worker.report()).status_code == 200
         answer = await peer.ask(worker.worker_id)
         assert answer["status"] == "rejected"
         assert answer["timeout"] in (99, 100)
-        assert (await worker.report()).status_code == 200  # its request key is still good
+
+    async def test_of_a_worker_that_an_older_grid_took_gets_a_new_key(self, peer):
+        await peer.host(server={"max_workers": 1})
+        worker = await peer.join()
+        async with peer.app.state.grid.store.writing() as db:
+            drawn = {"digest": key_digest("drawn at random")}
+            await db.execute(text("UPDATE assignments SET grants = 0, key_digest = :digest"), drawn)
+        again = await peer.ask(worker.worker_id)
+        old = Worker(peer, worker.worker_id, {**again, "request_key": "drawn at random"})
+        assert (await old.report()).status_code == 403
+        assert (await Worker(peer, worker.worker_id, again).report()).status_code == 200
+        assert (await peer.status())["cycle"]["accepted"] == 1
 
     @pytest.mark.parametrize(
         ("speeds", "status"),

@@ -14,7 +14,7 @@ from tests.plan.layers.survey import TABLES
 
 TEXT = PAGE.read_text()
 WRITTEN = rows_of(TEXT)
-EVERY = 1 if "FEDPLAN_LAYERS_MINUTES" in os.environ else 60
+EVERY = 1 if "FEDPLAN_LAYERS_MINUTES" in os.environ else 120
 """Which rows are tried again: some of them in a short run, all in a long one."""
 SAMPLE = [(heading, name) for heading, (_, names, _) in TABLES.items() for name in names[::EVERY]]
 

@@ -1,6 +1,7 @@
 """Recurrent layers in Plans: traced, checked, run, unrolled."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -18,7 +19,12 @@ from fedplan.plan.recurrence.substitution import with_fast_recurrences
 from fedplan.plan.run.check import Limits, measure
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.unrolled import unrolled
+from tests.long import some
 from tests.plan.recurrence.cases import KINDS, LAYERS, Case
+
+of_each_kind = pytest.mark.parametrize(
+    ("kind", "packed"), some(itertools.product(KINDS, [False, True]), every=3)
+)
 
 
 class Characters(nn.Module):
@@ -83,20 +89,19 @@ def repeated(plan: Plan, model: nn.Module, data: int) -> RepeatedPlan:
 
 
 class TestTrainingPlans:
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("lengths", [False, True], ids=["whole", "packed"])
+    @of_each_kind
     def test_a_step_is_one_operation_for_a_layer_and_equals_the_step_by_hand(
-        self, kind: str, lengths: bool
+        self, kind: str, packed: bool
     ) -> None:
-        model = Lengths(kind) if lengths else Characters(kind)
-        make: Any = ending if lengths else texts
+        model = Lengths(kind) if packed else Characters(kind)
+        make: Any = ending if packed else texts
         made = training_plan(model, F.cross_entropy, example=make(4))
         names = [node.op for node in made.graph.nodes if node.op.startswith("fedplan.")]
         assert names == [f"fedplan.{kind}.default"] * 2 + [f"fedplan.{kind}_backward.default"] * 2
         plan = Plan.parse(made.serialize())
         for rows in (4, 7, 1):
             inputs, target = make(rows)
-            inputs = inputs if lengths else [inputs]
+            inputs = inputs if packed else [inputs]
             loss, trained = by_hand(model, inputs, target)
             arguments = [*inputs, target, torch.tensor([0.1]), *model_parameters(model)]
             for outputs in (plan(*arguments), repeated(plan, model, len(inputs))([*inputs, target])):
@@ -239,17 +244,16 @@ class TestFastFunctionsTakeTheirPlace:
 
 
 class TestUnrolled:
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("lengths", [False, True], ids=["whole", "packed"])
-    def test_a_step_by_step_graph_computes_the_same(self, kind: str, lengths: bool) -> None:
-        model = Lengths(kind) if lengths else Characters(kind)
-        make: Any = ending if lengths else texts
+    @of_each_kind
+    def test_a_step_by_step_graph_computes_the_same(self, kind: str, packed: bool) -> None:
+        model = Lengths(kind) if packed else Characters(kind)
+        make: Any = ending if packed else texts
         plan = training_plan(model, F.cross_entropy, example=make(4))
         flat = unrolled(plan.graph, plan.inputs)
         assert {node.op.split(".")[0] for node in flat.nodes} <= {"aten", "sym"}
         for rows in (4, 3):
             inputs, target = make(rows)
-            data = inputs if lengths else [inputs]
+            data = inputs if packed else [inputs]
             arguments = [*data, target, torch.tensor([0.1]), *model_parameters(model)]
             pairs = zip(interpret(flat, arguments), interpret(plan.graph, arguments), strict=True)
             for mine, theirs in pairs:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fedplan.errors import TraceError
 from fedplan.plan import Plan, RandomStream, trace
+from tests.long import some
 from tests.plan.same_numbers import SameNumbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # eager PyTorch's, under vmap
@@ -157,7 +158,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", some(MODELS, 3))
 def test_gradients_of_each_sample(name: str) -> None:
     make, data = MODELS[name]
     torch.manual_seed(0)

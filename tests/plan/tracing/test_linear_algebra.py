@@ -7,6 +7,7 @@ import torch
 
 from fedplan.errors import PlanExecutionError, UnsupportedOpError
 from fedplan.plan import trace
+from tests.long import some
 from tests.plan.tracing.agreement import check_function, gradient_of
 
 Function = Callable[[torch.Tensor, torch.Tensor], object]
@@ -57,7 +58,7 @@ BATCHED: dict[str, Function] = {
 }
 
 
-@pytest.mark.parametrize("name", BATCHED)
+@pytest.mark.parametrize("name", some(BATCHED))
 def test_of_each_matrix_of_a_batch(name: str) -> None:
     torch.manual_seed(0)
     weight = torch.rand(4, 4) + 0.5

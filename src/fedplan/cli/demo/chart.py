@@ -14,7 +14,7 @@ def draw(federated: Sequence[float], central: Sequence[float], parts: Sequence[S
     """The picture as a PNG.
 
     Args:
-        federated: test accuracy after each cycle.
+        federated: accuracy before the training, and after each cycle.
         central: the same of the model that was trained in one place.
         parts: the workers' samples.
     """
@@ -22,12 +22,12 @@ def draw(federated: Sequence[float], central: Sequence[float], parts: Sequence[S
     FigureCanvasAgg(figure)  # draws without a display
     curves, map_of_parts = figure.subplots(1, 2, width_ratios=(3, 2))
 
-    cycles = range(1, len(federated) + 1)
+    cycles = range(len(federated))
     curves.plot(
         cycles, federated, marker="o", markersize=4, label=f"{len(parts)} workers, data stays with them"
     )
     curves.plot(cycles, central, linestyle="--", label="all data in one place")
-    curves.set(xlabel="cycle", ylabel="test accuracy", title="Handwritten digits", ylim=(None, 1.0))
+    curves.set(xlabel="cycle", ylabel="accuracy", title="Handwritten digits", ylim=(None, 1.0))
     curves.yaxis.set_major_formatter("{x:.0%}")
     curves.xaxis.get_major_locator().set_params(integer=True)
     curves.grid(alpha=0.3)

@@ -29,9 +29,9 @@ def demo(
     """Watch workers train one model together, each on data that it keeps.
 
     Starts a grid and eight workers, each a process of its own, all on this machine. The data are the 1,797
-    handwritten digits that come with scikit-learn; each worker has a few of the ten digits only. After each
-    cycle the grid's new model is fetched and tested. At the end there is a table and a picture, next to the
-    same model trained in one place. It takes about a minute.
+    handwritten digits that come with scikit-learn; each worker has a few of the ten digits only. It trains on
+    four fifths of them, and measures each new model on the others. At the end there is what the workers have
+    measured, as a table and a picture, next to the same model trained in one place. It takes about a minute.
     """
     from fedplan.cli.demo.processes import ONE_THREAD, Processes
 

@@ -1,17 +1,17 @@
 """The demo's data: 1,797 handwritten digits of 8×8 pixels, which scikit-learn brings along."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # scikit-learn has no types
-from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
 
 from fedplan.data import partition_iid, partition_shards
 
-_TEST = 360
-_SPLIT_SEED = 0  # the test set is the same in each run, whatever the seed of the run
+_HELD_OUT = 5
+"""Of so many samples in a row a worker keeps one for evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +28,44 @@ class Samples:
         return len(self.digits)
 
 
-def load() -> tuple[Samples, Samples]:
-    """The training and the test samples: 1,437 and 360, with the same share of each digit."""
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one worker has.
+
+    Attributes:
+        training: samples that it trains on.
+        evaluation: other samples, on which it measures the model.
+    """
+
+    training: Samples
+    evaluation: Samples
+
+
+def load() -> Samples:
+    """All samples."""
     images, digits = load_digits(return_X_y=True)
     scaled = (images / 4 - 1).astype(np.float32)  # from 0 … 16 to −1 … 3: the mean comes close to 0
-    everything = Samples(scaled, digits.astype(np.int64))
-    train, test = train_test_split(
-        np.arange(len(everything)), test_size=_TEST, random_state=_SPLIT_SEED, stratify=digits
-    )
-    return everything[train], everything[test]
+    return Samples(scaled, digits.astype(np.int64))
 
 
-def deal(samples: Samples, workers: int, *, iid: bool, seed: int) -> list[Samples]:
+def deal(samples: Samples, workers: int, *, iid: bool, seed: int) -> list[Part]:
     """The workers' parts: of all digits alike, or, non-IID, of a few digits each."""
     if iid:
-        parts = partition_iid(len(samples), workers, seed=seed)
+        rows = partition_iid(len(samples), workers, seed=seed)
     else:
-        parts = partition_shards(samples.digits, workers, seed=seed)
-    return [samples[part] for part in parts]
+        rows = partition_shards(samples.digits, workers, seed=seed)
+    random = np.random.default_rng(seed)
+    return [_part(samples[random.permutation(mine)]) for mine in rows]
+
+
+def _part(samples: Samples) -> Part:
+    kept = np.arange(len(samples)) % _HELD_OUT == 0
+    return Part(samples[~kept], samples[kept])
+
+
+def together(parts: Sequence[Samples], *, seed: int) -> Samples:
+    """The samples of all, shuffled."""
+    images, digits = (
+        np.concatenate(arrays) for arrays in zip(*((part.images, part.digits) for part in parts), strict=True)
+    )
+    return Samples(images, digits)[np.random.default_rng(seed).permutation(len(digits))]

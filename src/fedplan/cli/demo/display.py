@@ -1,22 +1,33 @@
 """What the demo shows: progress while it runs, and a table at the end."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from fedplan.cli.demo.federation import Moment
 from fedplan.cli.terminal import print_table
+
+_QUIET_SECONDS = 20.0
+"""When nothing has happened for so long, it says what is waited for."""
 
 
 class Display:
-    """Live progress in a terminal; elsewhere a line for each cycle. Goes to stderr."""
+    """Live progress in a terminal; elsewhere a line for each cycle. Goes to stderr.
 
-    def __init__(self, workers: int, cycles: int) -> None:
-        """For so many workers and cycles."""
+    Attributes:
+        accuracies: of the model before the training, and after each cycle that was shown.
+    """
+
+    def __init__(self, workers: int, cycles: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """For so many workers and cycles; the clock is in seconds."""
+        self.accuracies: list[float] = []
         self._cycles = cycles
         self._workers = workers
-        self._accuracies: list[float] = []
+        self._clock = clock
+        self._seen, self._since = (0, 0), clock()
         self._console = Console(stderr=True)
         self._live = Progress(
             TextColumn("{task.description}"),
@@ -41,25 +52,37 @@ class Display:
         """Prints a line that stays."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def accuracy(self, value: float) -> None:
-        """A cycle ended; this is the new model's accuracy on the test set."""
-        self._accuracies.append(value)
-        done = len(self._accuracies)
-        if not self._console.is_terminal:
-            self.say(f"cycle {done} of {self._cycles}: test accuracy {value:.1%}")
-        self._live.update(self._done, completed=done, note=f"test accuracy {value:.1%}")
+    def show(self, moment: Moment) -> None:
+        """Shows how far the workers are, and what they have measured since the last time."""
+        for value in moment.accuracies[len(self.accuracies) :]:
+            self._accuracy(value)
+        now = (moment.cycle, moment.reports)
+        if now != self._seen:
+            self._seen, self._since = now, self._clock()
+        elif self._clock() - self._since > _QUIET_SECONDS:
+            self._since = self._clock()
+            self.say(f"waiting: {moment.waits_for}")
+        training = moment.cycle <= self._cycles
+        name = f"cycle {moment.cycle} of {self._cycles}" if training else "evaluation"
+        self._live.update(self._done, description=name)
+        self._live.update(
+            self._reports, completed=moment.reports, note=f"{moment.reports} of {self._workers}"
+        )
 
-    def cycle(self, number: int, reports: int) -> None:
-        """So many workers have reported in the cycle that is under way."""
-        self._live.update(self._done, description=f"cycle {number} of {self._cycles}")
-        self._live.update(self._reports, completed=reports, note=f"{reports} of {self._workers}")
+    def _accuracy(self, value: float) -> None:
+        done = len(self.accuracies)
+        self.accuracies.append(value)
+        if not self._console.is_terminal:
+            when = f"after cycle {done} of {self._cycles}" if done else "before the training"
+            self.say(f"{when}: accuracy {value:.1%}")
+        self._live.update(self._done, completed=done, note=f"accuracy {value:.1%}")
 
 
 def print_accuracies(federated: Sequence[float], central: Sequence[float]) -> None:
     """The table at the end, to stdout."""
     rows = [
         (str(cycle), f"{ours:.1%}", f"{theirs:.1%}")
-        for cycle, (ours, theirs) in enumerate(zip(federated, central, strict=True), 1)
+        for cycle, (ours, theirs) in enumerate(zip(federated, central, strict=True))
     ]
     columns = ("cycle", "federated", "central")
     print_table(columns, rows, numbers=columns)

@@ -1,116 +1,62 @@
-"""The demo's model: two layers, and the step that trains them, written as plain functions of tensors."""
+"""The demo's model, its Plans, and the same training in one place."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 from fedplan.cli.demo.digits import Samples
 from fedplan.client import EpochEnd, PlanTrainer, SyftModel
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, trace
-from fedplan.wire import State, WireTensor
+from fedplan.plan import Plan, accuracy, evaluation_plan, model_parameters, training_plan
+from fedplan.wire.messages import EVALUATION_PLAN
 
-_PIXELS, _HIDDEN, _DIGITS = 64, 256, 10
+TRAINING_PLAN = "training_plan"
 
 BATCH_SIZE = 16
 EPOCHS = 3
 """Epochs that a worker trains in a cycle."""
-LEARNING_RATE = 0.3
 
-CLIENT_CONFIG = {"batch_size": BATCH_SIZE, "lr": LEARNING_RATE, "max_epochs": EPOCHS}
-
-
-def initial_model(seed: int) -> State:
-    """Random weights and zero biases."""
-    random = np.random.default_rng(seed)
-
-    def weights(outputs: int, inputs: int, gain: float) -> NDArray[Any]:
-        limit = gain * np.sqrt(3 / inputs)
-        return random.uniform(-limit, limit, (outputs, inputs)).astype(np.float32)
-
-    arrays = (
-        weights(_HIDDEN, _PIXELS, gain=np.sqrt(2)),
-        np.zeros(_HIDDEN, np.float32),
-        weights(_DIGITS, _HIDDEN, gain=1.0),
-        np.zeros(_DIGITS, np.float32),
-    )
-    return State.of(WireTensor(array, "float32") for array in arrays)
+CLIENT_CONFIG = {"batch_size": BATCH_SIZE, "lr": 0.3, "max_epochs": EPOCHS}
 
 
-def scores(x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
-    """The network: (batch, 64) → (batch, 10)."""
-    hidden = (x @ w1.T + b1).tanh()
-    return hidden @ w2.T + b2
+def initial_model(seed: int) -> nn.Module:
+    """The network before training: (batch, 64) → (batch, 10)."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 10))
 
 
-def training_step(x: Any, y: Any, lr: Any, *model: Any) -> tuple[Any, ...]:
-    """One step of gradient descent: loss, accuracy and the new model.
-
-    This is ordinary PyTorch. It runs once, here, to be traced; what workers get is the list of operations.
-    """
-    parameters = [parameter.detach().requires_grad_() for parameter in model]
-    output = scores(x, *parameters)
-    loss = -output.log_softmax(1).gather(1, y[:, None]).mean()
-    loss.backward()
-    accuracy = (output.argmax(1) == y).float().mean()
-    return loss, accuracy, *(parameter - lr * parameter.grad for parameter in parameters)
+def make_plans(model: nn.Module, samples: Samples) -> Mapping[str, Plan]:
+    """What workers run: one Plan that trains the model, one that measures it."""
+    batch = samples[:BATCH_SIZE]
+    example, metrics = (batch.images, batch.digits), {"accuracy": accuracy}
+    return {
+        TRAINING_PLAN: training_plan(model, F.cross_entropy, example=example, metrics=metrics),
+        EVALUATION_PLAN: evaluation_plan(model, F.cross_entropy, example=example, metrics=metrics),
+    }
 
 
-def training_plan(model: State, samples: Samples) -> Plan:
-    """`training_step` as a Plan that says what its inputs and outputs are."""
-    arrays = [tensor.array for tensor in model.tensors]
-    given, made = PlanInputSpec, PlanOutputSpec
-    return trace(
-        training_step,
-        samples.images[:BATCH_SIZE],
-        samples.digits[:BATCH_SIZE],
-        np.array([LEARNING_RATE], np.float32),
-        *arrays,
-        name="training_plan",
-        inputs=[
-            given(given.TYPE_DATA),
-            given(given.TYPE_TARGET),
-            given(given.TYPE_CLIENT_CONFIG_PARAM, "lr"),
-            *(given(given.TYPE_MODEL_PARAM, index=i) for i in range(len(arrays))),
-        ],
-        outputs=[
-            made(made.TYPE_LOSS),
-            made(made.TYPE_METRIC, "accuracy"),
-            *(made(made.TYPE_MODEL_PARAM, index=i) for i in range(len(arrays))),
-        ],
-    )
+def accuracy_on(samples: Samples, model: nn.Module) -> float:
+    """Share of the samples that the model reads rightly, in [0, 1]."""
+    with torch.no_grad():
+        return float(accuracy(model(torch.from_numpy(samples.images)), torch.from_numpy(samples.digits)))
 
 
-class Test:
-    """Measures models on samples that no worker has."""
-
-    def __init__(self, model: State, samples: Samples) -> None:
-        """A test for models of this one's shapes."""
-        self._samples = samples
-        arrays = [tensor.array for tensor in model.tensors]
-        self._plan = trace(scores, samples.images, *arrays, pin_batch=True)
-
-    def accuracy(self, model: SyftModel) -> float:
-        """Share of the samples that the model reads rightly, in [0, 1]."""
-        (output,) = self._plan(self._samples.images, *model.params)
-        right = output.argmax(1).numpy() == self._samples.digits
-        return float(right.mean())
-
-
-def train_centrally(plan: Plan, model: State, samples: Samples, cycles: int, test: Test) -> Sequence[float]:
-    """Trains the same model with the same Plan on all samples in one place.
+def train_centrally(
+    plan: Plan, model: nn.Module, samples: Samples, cycles: int, test: Samples
+) -> Sequence[float]:
+    """Trains the model with the same Plan on all samples in one place. The module itself changes.
 
     The budget is that of the workers together: as many epochs, of batches of the same size.
 
     Returns:
-        Test accuracy after as many epochs as each cycle has.
+        Accuracy on the test samples before the training, and after as many epochs as each cycle has.
     """
-    accuracies: list[float] = []
+    accuracies = [accuracy_on(test, model)]
     trainer = PlanTrainer(
         plan=plan,
-        model=SyftModel.parse(model.serialize()),
+        model=SyftModel(model_parameters(model)),
         data=samples.images,
         target=samples.digits,
         epochs=EPOCHS * cycles,
@@ -121,7 +67,8 @@ def train_centrally(plan: Plan, model: State, samples: Samples, cycles: int, tes
     @trainer.on("epoch_end")
     def measure(event: EpochEnd) -> None:
         if (event.epoch + 1) % EPOCHS == 0:
-            accuracies.append(test.accuracy(trainer.current_model))
+            trainer.current_model.load_into(model)
+            accuracies.append(accuracy_on(test, model))
 
     asyncio.run(trainer.start())
     return accuracies

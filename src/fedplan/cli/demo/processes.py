@@ -13,7 +13,7 @@ from fedplan.errors import FedplanError
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """For the environment, before torch is imported: on such small matrices threads only wait for each other."""
 
-_START_SECONDS = 60.0
+_START_SECONDS = 600.0
 _STOP_SECONDS = 5.0
 
 

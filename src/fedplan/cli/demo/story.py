@@ -32,28 +32,29 @@ def tell(grid: Process, processes: Processes, wishes: Wishes) -> None:
         wishes: how.
 
     Raises:
-        FedplanError: a process failed, or nothing happens any more.
+        FedplanError: a process failed.
     """
-    train, for_test = digits.load()
-    parts = digits.deal(train, wishes.workers, iid=wishes.iid, seed=wishes.seed)
+    parts = digits.deal(digits.load(), wishes.workers, iid=wishes.iid, seed=wishes.seed)
+    training = digits.together([part.training for part in parts], seed=wishes.seed)
+    evaluation = digits.together([part.evaluation for part in parts], seed=wishes.seed)
     model = network.initial_model(wishes.seed)
-    plan = network.training_plan(model, train)
-    test = network.Test(model, for_test)
+    plans = network.make_plans(model, training)
 
-    federated: list[float] = []
     federation = Federation(grid, processes)
     with Display(wishes.workers, wishes.cycles) as display:
-        display.say(f"{len(train)} digits over {wishes.workers} workers, {len(for_test)} others for the test")
-        for moment in federation.run(model, plan, parts, cycles=wishes.cycles, seed=wishes.seed):
-            for checkpoint in moment.checkpoints:
-                federated.append(test.accuracy(checkpoint))
-                display.accuracy(federated[-1])
-            display.cycle(moment.cycle, moment.reports)
-    central = network.train_centrally(plan, model, train, wishes.cycles, test)
+        display.say(
+            f"{len(training)} digits over {wishes.workers} workers, which keep {len(evaluation)} others to "
+            "measure the model with"
+        )
+        for moment in federation.run(model, plans, parts, cycles=wishes.cycles, seed=wishes.seed):
+            display.show(moment)
+    plan = plans[network.TRAINING_PLAN]
+    central = network.train_centrally(plan, model, training, wishes.cycles, evaluation)
 
-    write_whole(wishes.out, chart.draw(federated, central, parts))
+    federated = display.accuracies
+    write_whole(wishes.out, chart.draw(federated, central, [part.training for part in parts]))
     print_accuracies(federated, central)
     typer.echo(
-        f"Of the test digits {federated[-1]:.1%} are read rightly; trained in one place: {central[-1]:.1%}.\n"
-        f"The picture is {wishes.out}"
+        f"Of the digits that the workers kept, {federated[-1]:.1%} are read rightly; by the model that was "
+        f"trained in one place {central[-1]:.1%}.\nThe picture is {wishes.out}"
     )

@@ -25,7 +25,8 @@ async def whole_model(grid: GridApi, place: Place, downloaded: bytes) -> SyftMod
     changing = State.parse(downloaded)
     if changing.places is None:
         return SyftModel.of(changing)
-    frozen = State.parse(await grid.get_frozen(place))
+    whose = (place.model, place.version)
+    frozen = State.parse(await grid.get_frozen(place.worker_id, place.request_key, place.model_id, whose))
     places = [*changing.places, *(frozen.places or ())]
     tensors = [*changing.tensors, *frozen.tensors]
     if sorted(places) != list(range(len(tensors))):

@@ -30,12 +30,19 @@ CLEAN_UP_SECONDS = 5.0
 class _Background:
     """The thread and its loop; started by the first blocking call."""
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(
-            target=self.loop.run_forever, name="fedplan blocking calls", daemon=True
-        )
+        started = threading.Event()
+
+        def run() -> None:
+            self.loop = asyncio.new_event_loop()  # here, where no Ctrl-C can come in between
+            started.set()
+            self.loop.run_forever()
+
+        self.thread = threading.Thread(target=run, name="fedplan blocking calls", daemon=True)
         self.thread.start()
+        started.wait()
 
 
 _background: _Background | None = None

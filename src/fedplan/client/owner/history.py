@@ -3,9 +3,11 @@
 import csv
 import importlib
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fedplan.client.owner.trackers import log_mlflow, write_tensorboard
 from fedplan.errors import ConfigError
 from fedplan.wire.messages import HistoryReply, HistoryRow
 
@@ -87,6 +89,35 @@ class History(Sequence[HistoryRow]):
         """
         columns = [*self.columns, *self.metrics]
         return data_frame(self.to_dicts(), columns).set_index("cycle")
+
+    def to_tensorboard(self, folder: str | os.PathLike[str]) -> None:
+        """Writes event files for TensorBoard: each metric, reports, samples and workers over the cycles.
+
+        Args:
+            folder: where they go; ``tensorboard --logdir`` reads it.
+
+        Raises:
+            ConfigError: TensorBoard is not installed (the extra `tensorboard`).
+        """
+        write_tensorboard(self._rows, folder)
+
+    def to_mlflow(
+        self, experiment: str, *, run_name: str | None = None, tracking_uri: str | None = None
+    ) -> str:
+        """Logs the same to MLflow, as one run.
+
+        Args:
+            experiment: the experiment that the run belongs to; it is made if it is not there.
+            run_name: the run's name; MLflow finds one by default.
+            tracking_uri: MLflow's server or database; MLflow's own setting by default.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            ConfigError: MLflow is not installed (the extra `mlflow`).
+        """
+        return log_mlflow(self._rows, experiment, run_name, tracking_uri)
 
     def _shown(self, row: HistoryRow) -> str:
         metrics = ", ".join(f"{name} {metric.value:.4g}" for name, metric in row.metrics.items())

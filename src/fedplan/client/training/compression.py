@@ -1,6 +1,6 @@
 """Reports in fewer bytes, without losing what did not fit in: it goes into the next report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,11 +49,13 @@ class DiffCompressor:
         self.kept = list(kept)
         self._next: list[Tensor] = []
 
-    def compress(self, diff: SyftModel) -> bytes:
+    def compress(self, diff: SyftModel, exact: Collection[int] = ()) -> bytes:
         """A diff, with what earlier ones lost, as the bytes that `Job.report` takes.
 
         Args:
             diff: original − trained, of the same model each time.
+            exact: tensors of the model that are sent as they are, by their places: running statistics, of
+                which a variance could become negative where it is rounded.
 
         Raises:
             ModelMismatchError: see `SyftModel.changes`.
@@ -61,7 +63,9 @@ class DiffCompressor:
         changes = diff.changes()
         if [kept.shape for kept in self.kept] == [change.shape for change in changes]:
             changes = [change + kept for change, kept in zip(changes, self.kept, strict=True)]
-        state = compress([from_torch(t) for t in changes], self.format, self._fraction, diff.changing)
+        places = range(len(changes)) if diff.changing is None else diff.changing
+        whole = [number for number, place in enumerate(places) if place in exact]
+        state = compress([from_torch(t) for t in changes], self.format, self._fraction, diff.changing, whole)
         arrived = decompress(state, [tuple(change.shape) for change in changes], [self.format])
         lost = [change - to_torch(part) for change, part in zip(changes, arrived, strict=True)]
         self._next = [torch.nan_to_num(part, 0.0, 0.0, 0.0) for part in lost]  # an exploded diff is no debt

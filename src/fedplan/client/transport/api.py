@@ -10,7 +10,6 @@ import pybase64
 import pydantic
 
 from fedplan.client.counts import positive_seconds
-from fedplan.client.cycle.place import Place
 from fedplan.client.events import Rejected
 from fedplan.client.transport.answers import grid_message
 from fedplan.client.transport.exchange import (
@@ -156,14 +155,21 @@ class GridApi:
             messages.GET_MODEL, worker_id=worker_id, request_key=request_key, model_id=model_id, **query
         )
 
-    async def get_frozen(self, place: Place) -> bytes:
-        """Downloads the frozen part of the cycle's model, unless it is here from an earlier cycle."""
+    async def get_frozen(self, worker_id: str, request_key: str, model_id: int, whose: Hashable) -> bytes:
+        """Downloads the frozen part of the cycle's model, unless it is here from an earlier cycle of a model.
+
+        Args:
+            worker_id: what the grid calls the worker.
+            request_key: of its place.
+            model_id: the checkpoint from which the cycle starts.
+            whose: tells the model from others.
+        """
         return await self._get_again(
             messages.GET_MODEL,
-            (place.model, place.version),
-            worker_id=place.worker_id,
-            request_key=place.request_key,
-            model_id=place.model_id,
+            whose,
+            worker_id=worker_id,
+            request_key=request_key,
+            model_id=model_id,
             part="frozen",
         )
 
@@ -188,8 +194,11 @@ class GridApi:
             protocol_id=protocol_id,
         )
 
-    async def report(self, worker_id: str, request_key: str, diff: bytes) -> None:
-        """Hands in a diff, a State's bytes. It is sent once: a second one would be refused.
+    async def report(self, worker_id: str, request_key: str, diff: bytes, *, again: bool = False) -> None:
+        """Hands in a diff, a State's bytes.
+
+        It is sent once, unless `again` says that the grid takes the same report again, without counting it
+        twice, when the answer was lost. Others refuse a second one.
 
         It goes as these bytes over HTTP, which is the least work for both sides. A grid that does not know
         this form (PyGrid) says that the message is wrong; it gets base64 in JSON, then and from then on.
@@ -197,7 +206,7 @@ class GridApi:
         if self._takes_binary:
             keys = ReportKeys(worker_id=worker_id, request_key=request_key).model_dump()
             try:
-                await self._send(GridRequest(messages.REPORT, keys, body=diff))
+                await self._send(GridRequest(messages.REPORT, keys, body=diff, idempotent=again))
                 return
             except GridResponseError as error:
                 if error.status not in _NOT_KNOWN or messages.BINARY in error.accepts:
@@ -205,7 +214,7 @@ class GridApi:
                 self._takes_binary = False
         text = pybase64.b64encode_as_string(diff)
         request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
-        await self._post(messages.REPORT, request)
+        await self._post(messages.REPORT, request, idempotent=again)
 
     async def decline(self, worker_id: str, request_key: str, reason: str | None) -> None:
         """Gives a place in a cycle back. It lapses by itself where the grid knows no such call."""

@@ -10,7 +10,13 @@ from typing import Any
 import httpx
 
 from fedplan.client.loops.per_loop import PerLoop
-from fedplan.client.transport.answers import MAX_OBJECT_BYTES, grid_message, parse_object, read_json, shown
+from fedplan.client.transport.answers import (
+    MAX_OBJECT_BYTES,
+    grid_message,
+    parse_object,
+    read_json,
+    shown,
+)
 from fedplan.client.transport.exchange import GridAnswer, GridRequest
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import (

@@ -1,6 +1,7 @@
 """How a report is checked, before anything is kept of it."""
 
 import dataclasses
+import hashlib
 from collections.abc import Collection, Sequence
 
 import pybase64
@@ -41,13 +42,24 @@ class Examined:
 
     Attributes:
         data: what is kept of it.
+        digest: see `report_digest`.
         update: what is in it.
         reach: how far the values of its tensors reach.
     """
 
     data: Buffer
+    digest: str
     update: Update
     reach: Reach
+
+
+def report_digest(sent: Buffer | str) -> str:
+    """Tells a report from others, in whatever form it came: base64 and binary of one State are the same.
+
+    Raises:
+        DiffRefusedError: it is not base64.
+    """
+    return hashlib.sha256(_decoded(sent) if isinstance(sent, str) else sent).hexdigest()
 
 
 def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examined:
@@ -62,9 +74,10 @@ def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examine
         DiffRefusedError: see `read_diff`; or the report does not tell what the strategy needs.
     """
     formats = process.server_config.report_formats
-    data, tensors, summary = read_diff(sent, process.layout, formats, process.changing)
+    whole = _whole(sent, process.layout)
+    data, tensors, summary = read_diff(whole, process.layout, formats, process.changing)
     check_told(strategy, summary)
-    return Examined(data, Update(tensors, summary), reach_of(tensors))
+    return Examined(data, report_digest(whole), Update(tensors, summary), reach_of(tensors))
 
 
 def examine_measurement(sent: Buffer | str) -> Buffer:
@@ -104,8 +117,7 @@ def read_diff(
         DiffRefusedError: it is not base64, not a State, too large, or does not fit the model; a tensor that
             is frozen differs.
     """
-    _check_size(len(diff) // (2 if isinstance(diff, str) else 1), layout)  # white space counts too
-    data = _decoded(diff) if isinstance(diff, str) else diff
+    data = _whole(diff, layout)
     try:
         state, summary = read_report(data, _VALUES + _VALUES_OF_TENSOR * len(layout))
         whole = _is_whole(state.places, len(layout), changing)
@@ -121,6 +133,12 @@ def read_diff(
     if whole and changing is not None:
         return (*_reduced(state, summary, tensors, layout, changing), summary)
     return data, tensors, summary
+
+
+def _whole(diff: Buffer | str, layout: Layout) -> Buffer:
+    """A report's bytes, unless there are far too many."""
+    _check_size(len(diff) // (2 if isinstance(diff, str) else 1), layout)  # white space counts too
+    return _decoded(diff) if isinstance(diff, str) else diff
 
 
 def _check_size(size: int, layout: Layout) -> None:

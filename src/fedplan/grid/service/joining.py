@@ -15,12 +15,12 @@ from fedplan.federation.admission import (
     waits_until,
 )
 from fedplan.federation.schedule import config_at
-from fedplan.grid.auth import Worker, key_digest, new_request_key
+from fedplan.grid.auth import Worker, key_digest
+from fedplan.grid.clients import Client, obstacles, plans_for
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Hosted, Process
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
-from fedplan.grid.web.callers import Caller, obstacles, plans_for
 from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.messages import (
     EVALUATION_PLAN,
@@ -50,7 +50,7 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     )
 
 
-async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> CycleAccepted | CycleRejected:
+async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> CycleAccepted | CycleRejected:
     """Takes a worker into the model's cycle, or tells it when to ask again. See `admission`.
 
     Raises:
@@ -60,13 +60,13 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
     worker = grid.worker_ids.read(request.worker_id)
     hosted = await _asked_for(grid, worker, request)
     process = hosted.process
-    caller = caller.loading(request.receive_operations_as)
+    client = client.loading(request.receive_operations_as)
     tells = bool(request.summary)
     strategy = grid.known.strategy(process)
-    why_not = obstacles(process, hosted.plans, strategy, caller.variant, caller.kind, tells=tells)
+    why_not = obstacles(process, hosted.plans, strategy, client.variant, client.kind, tells=tells)
     evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
     if why_not:
-        _tell_withheld(grid, process, caller, why_not)
+        _tell_withheld(grid, process, client, why_not)
     now = grid.clock()
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
@@ -78,8 +78,8 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             waiting=waiting,
             able=not why_not,
             evaluates=bool(request.evaluates and tells and process.evaluates),
-            download=caller.mbits(request.download),
-            upload=caller.mbits(request.upload),
+            download=client.mbits(request.download),
+            upload=client.mbits(request.upload),
         )
         rejection = admission(
             process.server_config,
@@ -97,7 +97,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, caller: Caller) -> Cy
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
         task = task_for(process.server_config, cycle, asker)
-        request_key = await _take_place(db, cycle, task, place, worker, request.worker_id, now)
+        request_key = await _take_place(grid, db, cycle, task, place, worker, request.worker_id)
         trains = task is Task.TRAINING
         plans = plans_for(hosted.plans, tells=tells) if trains else evaluation
         return CycleAccepted(
@@ -143,25 +143,32 @@ async def _looked_up(
     return last, 1 + waiting
 
 
-def _tell_withheld(grid: Grid, process: Process, caller: Caller, why: Sequence[str]) -> None:
+def _tell_withheld(grid: Grid, process: Process, client: Client, why: Sequence[str]) -> None:
     """Counts a client that cannot train a model; the log says it once for a model and a kind of client."""
-    client = caller.kind.name if caller.kind else "another client"
-    grid.metrics.withheld.labels(client).inc()
-    if (process.id, client) in grid.withheld:
+    name = client.kind.name if client.kind else "another client"
+    grid.metrics.withheld.labels(name).inc()
+    if (process.id, name) in grid.withheld:
         return
-    grid.withheld.add((process.id, client))
+    grid.withheld.add((process.id, name))
     reasons = "; ".join(why)
-    logger.warning(
-        "'%s' version '%s' is withheld from %s: %s", process.name, process.version, client, reasons
-    )
+    logger.warning("'%s' version '%s' is withheld from %s: %s", process.name, process.version, name, reasons)
 
 
 async def _take_place(
-    db: Db, cycle: Cycle, task: Task, place: Assignment | None, worker: Worker, worker_id: str, now: float
+    grid: Grid,
+    db: Db,
+    cycle: Cycle,
+    task: Task,
+    place: Assignment | None,
+    worker: Worker,
+    worker_id: str,
 ) -> str:
-    """Gives the worker a place, and returns its request key."""
-    request_key = new_request_key()
-    digest = key_digest(request_key)
+    """Gives the worker a place, unless it has one already; returns its request key."""
+    if place is not None and place.grants and not place.released:
+        return grid.worker_ids.request_key(worker_id, cycle.id, place.grants)
+    grants = 1 if place is None else place.grants + 1
+    request_key = grid.worker_ids.request_key(worker_id, cycle.id, grants)
+    digest, now = key_digest(request_key), grid.clock()
     if place is None:
         await participation.add_place(db, cycle, task, worker_id, worker.identity, digest, now)
     else:

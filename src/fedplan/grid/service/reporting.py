@@ -19,7 +19,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Report
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of
-from fedplan.grid.service.examining import examine, examine_measurement
+from fedplan.grid.service.examining import examine, examine_measurement, report_digest
 from fedplan.grid.store import participation, rounds
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
@@ -28,7 +28,8 @@ from fedplan.wire.scalars import Buffer
 logger = logging.getLogger(__name__)
 
 _PATIENCE = 8.0  # seconds to wait for one's turn; clients give up after ten
-_LOOKS = 80
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.01, 0.25
+"""Seconds between two looks whether the next cycle is open."""
 
 _QUICK_BYTES = 4 * 1024 * 1024
 _QUICK_TENSORS = 100
@@ -39,11 +40,12 @@ while others want it too. The bounds below hold for a diff that is made to be sl
 async def report(grid: Grid, request: ReportRequest) -> Success:
     """Takes a worker's diff into its cycle.
 
-    A diff that is refused does not use up the request key: the worker may send a good one.
+    A diff that is refused does not use up the request key: the worker may send a good one. One that was taken
+    may come again, for its answer may have been lost: it is not counted twice.
 
     Raises:
         AccessDeniedError: the request key was not given to this worker.
-        ReportConflictError: the worker has reported already, or its cycle is over.
+        ReportConflictError: the worker has reported something else already, or its cycle is over.
         DiffRefusedError: the diff is not base64 of a State that fits the model.
         OverloadedError: more reports came than the grid can take.
     """
@@ -84,12 +86,13 @@ async def _turn(grid: Grid) -> AsyncIterator[None]:
 async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     async with grid.store.reading() as db:
         place, given = await find_place(db, keys.worker_id, keys.request_key)
+    if place.reported and await _is_the_same(place, diff):
+        return
     process = (await grid.known.hosted(given.process_id)).process
     strategy = grid.known.strategy(process)
     if place.task_in(given) is Task.EVALUATION:
         await _take_measurement(grid, keys, strategy, place, given, diff)
         return
-    into, staleness = await _destination(grid, strategy, place, given)
     start = await grid.known.checkpoint(given.checkpoint_id)
     reach = await grid.known.reach(start)
     quick = len(diff) <= _QUICK_BYTES and len(process.layout) <= _QUICK_TENSORS
@@ -99,9 +102,30 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         examined = await asyncio.to_thread(examine, diff, process, strategy)
     if not is_within(reach, examined.reach, process.changing_layout):  # hardly ever
         await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), examined.update.tensors)
-    update = dataclasses.replace(examined.update, staleness=staleness)
-    await _keep(grid, keys, strategy, place, into.id, examined.data, update)
+    while True:
+        into, staleness = await _destination(grid, strategy, place, given)
+        update = dataclasses.replace(examined.update, staleness=staleness)
+        try:
+            await _keep(grid, keys, strategy, place, into.id, examined.data, examined.digest, update)
+        except ReportConflictError:
+            async with (
+                grid.store.writing() as db
+            ):  # which sees what is about to be committed, and waits for it
+                place, given = await find_place(db, keys.worker_id, keys.request_key)
+            if place.digest == examined.digest:  # it came twice at once
+                return
+            if place.reported or strategy.staleness is None:
+                raise
+        else:
+            break
     await grid.tallies.settle(into.id)
+
+
+async def _is_the_same(place: Assignment, sent: Buffer | str) -> bool:
+    """Whether a worker that has reported sends the same again."""
+    if place.digest is None:
+        return False
+    return place.digest == await asyncio.to_thread(report_digest, sent)
 
 
 async def _take_measurement(
@@ -110,7 +134,7 @@ async def _take_measurement(
     """Takes what a worker measured that does not train."""
     if place.reported or not given.is_open:
         raise _conflict(place)
-    await _keep(grid, keys, strategy, place, given.id, examine_measurement(sent))
+    await _keep(grid, keys, strategy, place, given.id, examine_measurement(sent), report_digest(sent))
 
 
 async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given: Cycle) -> tuple[Cycle, int]:
@@ -124,20 +148,31 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
         return given, 0
     if place.reported or strategy.staleness is None:
         raise _conflict(place)
-    for _ in range(_LOOKS):
-        async with grid.store.reading() as db:
-            latest = await participation.latest_cycle(db, given.process_id)
-        if latest.phase is not Phase.CLOSING:
-            break
-        await asyncio.sleep(_PATIENCE / _LOOKS)
-    else:
-        raise OverloadedError("the next cycle has not opened yet; send the report again in a few seconds")
+    latest = await _after_closing(grid, given.process_id)
     old = await grid.known.checkpoint(given.checkpoint_id)
     new = await grid.known.checkpoint(latest.checkpoint_id)
     staleness = new.number - old.number
     if latest.phase is not Phase.OPEN or staleness > strategy.staleness:
         raise _conflict(place)
     return latest, staleness
+
+
+async def _after_closing(grid: Grid, process_id: int) -> Cycle:
+    """The model's latest cycle, once none is closing.
+
+    Raises:
+        OverloadedError: that takes long.
+    """
+    pause, patience = _SHORTEST_LOOK, _PATIENCE
+    while patience > 0:
+        async with grid.store.reading() as db:
+            latest = await participation.latest_cycle(db, process_id)
+        if latest.phase is not Phase.CLOSING:
+            return latest
+        await asyncio.sleep(pause)
+        patience -= pause
+        pause = min(2 * pause, _LONGEST_LOOK)
+    raise OverloadedError("the next cycle has not opened yet; send the report again in a few seconds")
 
 
 async def _keep(
@@ -147,12 +182,13 @@ async def _keep(
     place: Assignment,
     into: int,
     data: Buffer,
+    digest: str,
     update: Update | None = None,
 ) -> None:
     """Stores a report, and adds it to a cycle: to its sum too, if it holds an update."""
     try:
         blob = await grid.blobs.add(group_of(grid, into), data)
-        await _count(grid, keys, strategy, place, into, blob, update)
+        await _count(grid, keys, strategy, place, into, blob, digest, update)
     except (FileNotFoundError, ReportConflictError) as error:
         ended = await _forget_late(grid, into)
         if ended and isinstance(error, FileNotFoundError):  # deleted, while it was written, with the others
@@ -167,12 +203,14 @@ async def _count(
     place: Assignment,
     into: int,
     blob: str,
+    digest: str,
     update: Update | None,
 ) -> None:
     """Adds the report to a cycle, and lets the cycle close when it has all it needs."""
     now = grid.clock()
     async with grid.store.writing() as db:
-        cycle = await participation.add_report(db, place, key_digest(keys.request_key), blob, now, into=into)
+        key = key_digest(keys.request_key)
+        cycle = await participation.add_report(db, place, key, blob, digest, now, into=into)
         if cycle is None:  # something changed since the place was found
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
             raise _conflict(place)

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from fedplan.errors import NotFoundError
-from fedplan.federation import Stage, Task, round_of
+from fedplan.errors import ConfigError, NotFoundError
+from fedplan.federation import Stage, round_of
+from fedplan.grid.clients import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
 from fedplan.grid.store.overview import Overview, overview
-from fedplan.grid.web.callers import KINDS, obstacles
 from fedplan.wire.messages import (
     PLAN_VARIANTS,
     CheckpointStatus,
@@ -18,6 +18,9 @@ from fedplan.wire.messages import (
     VariantStatus,
     WithheldStatus,
 )
+
+_UNKNOWN = Stage("reports", needed=1)
+"""Of a model whose strategy this grid does not know."""
 
 
 async def status(grid: Grid, name: str | None) -> StatusReply:
@@ -35,30 +38,34 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
 
 def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
     config = process.server_config
-    strategy = grid.known.strategy(process)
-    round = round_of(strategy)
+    try:
+        strategy, fault = grid.known.strategy(process), None
+        stage = round_of(strategy).stage_of(seen.cycles[process.id])
+    except ConfigError as error:
+        strategy, fault, stage = None, str(error), _UNKNOWN
     cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
     failed = seen.failed.get(process.id)
-    finished = cycle.is_over or cycle.task is Task.EVALUATION  # else one of training would be open
     return ModelStatus(
         name=process.name,
         version=process.version,
-        phase="finished" if finished else "training",
+        phase="finished" if cycle.ends_training else "training",
         num_cycles=config.num_cycles,
         stop=None if config.stop is None else f"{config.stop.mode} {config.stop.metric}",
-        cycle=_cycle(round.stage_of(cycle), cycle),
+        cycle=_cycle(stage, cycle),
         checkpoints=[
             CheckpointStatus(number=checkpoint.number, created_at=moment(checkpoint.created_at))
             for checkpoint in seen.checkpoints[process.id]
         ],
         last_failure=None if failed is None else failed.failure,
         failed_cycle=None if failed is None else failed.number,
+        fault=fault,
         plans=[_plan(name, hosted) for name, hosted in plans.items()],
         withheld=[
             WithheldStatus(client=kind.name, why=list(why))
             for kind in KINDS
-            if (why := obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells))
+            if strategy is not None
+            and (why := obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells))
         ],
     )
 

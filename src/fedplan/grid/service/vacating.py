@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from fedplan.errors import ConfigError, ReportConflictError
+from fedplan.errors import ReportConflictError
 from fedplan.federation import gone_since, round_of
 from fedplan.grid.auth import key_digest
 from fedplan.grid.grid import Grid
@@ -14,9 +14,6 @@ from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import DeclineRequest, Success
 
 logger = logging.getLogger(__name__)
-
-_RETRY_SECONDS = 60.0
-"""After how long a cycle is looked at again whose strategy this grid does not know."""
 
 
 async def decline(grid: Grid, request: DeclineRequest) -> Success:
@@ -69,11 +66,7 @@ class Lapses:
         self._next = {id: self._next.get(id, now) for id in cycles}
         for id, time in self._next.items():
             if time <= now:
-                try:
-                    self._next[id] = await self._look(cycles[id], now)
-                except ConfigError as error:
-                    logger.warning("a cycle's places cannot lapse: %s", error)
-                    self._next[id] = now + _RETRY_SECONDS
+                self._next[id] = await self._look(cycles[id], now)
         return min(self._next.values(), default=None)
 
     async def _look(self, running: Running, now: float) -> float:

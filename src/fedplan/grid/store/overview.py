@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, ScalarSelect, Select, Table, and_, func, select
 
-from fedplan.grid.records import Checkpoint, Cycle, HostedPlan, Phase, Process
+from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, HostedPlan, Phase, Process
 from fedplan.grid.store import catalogue
 from fedplan.grid.store.catalogue import read_checkpoint, read_process
 from fedplan.grid.store.connection import Db
@@ -64,6 +64,13 @@ async def overview(db: Db, name: str | None) -> Overview:
         {row["process_id"]: read_cycle(row) for row in failures},
         await catalogue.hosted_plans(db, *_named(name)),
     )
+
+
+async def last_summaries(db: Db) -> Mapping[int, CycleSummary]:
+    """By the process's id, what came of its latest cycle that ended without a failure."""
+    done = cycles.c.number == _greatest(cycles, phase=Phase.DONE)
+    found = [read_cycle(row) for row in await _of_each(db, cycles, done, None)]
+    return {cycle.process_id: cycle.summary for cycle in found if cycle.summary is not None}
 
 
 def _only(query: Select[Any], name: str | None) -> Select[Any]:

@@ -32,6 +32,8 @@ _PLACE_OF_KEY = (
         assignments.c.reported_at,
         assignments.c.released,
         assignments.c.aside,
+        assignments.c.grants,
+        assignments.c.digest,
         *cycles.c,
     )
     .join(cycles, cycles.c.id == assignments.c.cycle_id)
@@ -41,7 +43,10 @@ _PLACE_OF_KEY = (
 _ADD_PLACE = assignments.insert().values(
     {
         name: bindparam(name)
-        for name in ("cycle_id", "worker_id", "identity", "key_digest", "accepted_at", "released", "aside")
+        for name in (
+            *("cycle_id", "worker_id", "identity", "key_digest"),
+            *("accepted_at", "released", "aside", "grants"),
+        )
     }
 )
 _OCCUPY = update(cycles).where(cycles.c.id == bindparam("which")).values(occupied=cycles.c.occupied + 1)
@@ -70,7 +75,12 @@ _ADD_DIFF = (
         assignments.c.key_digest == bindparam("digest"),
         assignments.c.reported_at.is_(None),
     )
-    .values(reported_at=bindparam("now"), diff=bindparam("blob"), counted_in=bindparam("counted"))
+    .values(
+        reported_at=bindparam("now"),
+        diff=bindparam("blob"),
+        counted_in=bindparam("counted"),
+        digest=bindparam("told"),
+    )
     .returning(assignments.c.released)
 )
 
@@ -137,21 +147,23 @@ async def add_place(
         "accepted_at": now,
         "released": False,
         "aside": aside,
+        "grants": 1,
     }
     await db.execute(_ADD_PLACE, values)
     await db.execute(_SET_ASIDE if aside else _OCCUPY, {"which": cycle.id})
 
 
 async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, now: float) -> None:
-    """Gives a worker that had to give up its place one again, with a new key."""
+    """Gives a worker its place anew, with a new key."""
     renewed = update(assignments).where(assignments.c.id == place.id)
-    await db.execute(renewed.values(key_digest=key_digest, accepted_at=now, released=False))
-    if not place.aside:
+    values = {"key_digest": key_digest, "accepted_at": now, "released": False, "grants": place.grants + 1}
+    await db.execute(renewed.values(values))
+    if place.released and not place.aside:
         await db.execute(_OCCUPY, {"which": cycle.id})
 
 
 async def add_report(
-    db: Db, place: Assignment, key_digest: str, blob: str, now: float, *, into: int
+    db: Db, place: Assignment, key_digest: str, blob: str, digest: str, now: float, *, into: int
 ) -> Cycle | None:
     """Stores a worker's report, and returns the cycle that it goes into, as it is with the report.
 
@@ -163,6 +175,7 @@ async def add_report(
     if row is None:
         return None
     values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob, "counted": into}
+    values["told"] = digest
     released: bool | None = await db.scalar(_ADD_DIFF, values)
     if released is None:
         return None
@@ -294,4 +307,6 @@ def _assignment(row: RowMapping, id: int, cycle_id: int) -> Assignment:
         reported=row["reported_at"] is not None,
         released=row["released"],
         aside=row["aside"],
+        grants=row["grants"],
+        digest=row["digest"],
     )

@@ -142,6 +142,8 @@ assignments = Table(
     Column("diff", String(80)),  # the longest key has 79: see `service.diffs`
     Column("counted_in", BigInteger),
     Column("aside", Boolean, nullable=False, server_default=false()),
+    Column("grants", Integer, nullable=False, server_default="0"),
+    Column("digest", String(64)),
     UniqueConstraint("cycle_id", "worker_id"),
     UniqueConstraint("key_digest"),
     Index(None, "identity", "cycle_id"),
@@ -150,7 +152,7 @@ assignments = Table(
 """Places in cycles. The request key itself is not stored, only its digest.
 
 `counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one.
-`aside`: see `records.Assignment`."""
+`aside`, `grants` and `digest`: see `records.Assignment`."""
 
 waiting = Table(
     "waiting",

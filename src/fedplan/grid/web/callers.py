@@ -1,11 +1,11 @@
-"""Who asks: which client sends a message, what it can train, and in what it counts its speed.
+"""Who asks: what a connection tells of the client that sends a message.
 
 A client downloads and loads every Plan of a cycle as soon as it is in, and does not say before as what it
 will ask for them. So it is recognised, by the User-Agent of the request or of the WebSocket's handshake; one
 that sends `receive_operations_as` with its cycle request has said it. Nothing is withheld from a client that
 is not recognised.
 
-How sure the rows of `KINDS` are:
+How sure the rows of the table are:
 
 - fedplan: certain; its client sends this over HTTP and WebSocket.
 - KotlinSyft: read in its source and in OkHttp's (4.3), which names itself in requests and handshakes when
@@ -22,43 +22,18 @@ and the handshakes of its library name nobody. They hold an Origin, so an Origin
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Self
 
-from fedplan.federation import Strategy
-from fedplan.grid.records import HostedPlan, Process
-from fedplan.wire.messages import EVALUATION_PLAN
+from fedplan.grid.clients import FEDPLAN, KOTLIN_SYFT, SWIFT_SYFT, SYFT_JS, Client
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Kind:
-    """A client that is known.
-
-    Attributes:
-        name: what it is called.
-        user_agent: how its User-Agent begins, as a pattern.
-        variant: the variant of Plans that it loads.
-        config: what a client_config must hold; it cannot read one without.
-        mbit: how many Mbit/s its unit of speed is.
-        tells: whether it can tell a summary of its training.
-    """
-
-    name: str
-    user_agent: str
-    variant: str
-    config: tuple[str, ...] = ()
-    mbit: float = 1.0
-    tells: bool = False
-
-
-KINDS = (
-    Kind("fedplan", r"fedplan/", "list", tells=True),
-    Kind("KotlinSyft", r"okhttp/", "torchscript", ("batch_size", "max_updates"), mbit=1 / 128),  # KB/s
-    Kind(
-        "SwiftSyft", r"\S+ CFNetwork/", "torchscript", ("batch_size", "lr", "max_updates"), mbit=8.0
-    ),  # MB/s
-    Kind("syft.js", r"Mozilla/|node$|node-fetch/", "tfjs"),
-)
+_USER_AGENTS = {
+    r"fedplan/": FEDPLAN,
+    r"okhttp/": KOTLIN_SYFT,
+    r"\S+ CFNetwork/": SWIFT_SYFT,
+    r"Mozilla/|node$|node-fetch/": SYFT_JS,
+}
+"""How a kind's User-Agent begins, as a pattern."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,12 +43,10 @@ class Caller:
     Attributes:
         token: the bearer token.
         user_agent: what the client calls itself.
-        said: the variant of Plans that it says it loads.
     """
 
     token: str | None = None
     user_agent: str = ""
-    said: str | None = None
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
@@ -82,62 +55,8 @@ class Caller:
         bearer = token.strip() or None if scheme.lower() == "bearer" else None
         return cls(bearer, headers.get("user-agent", ""))
 
-    def loading(self, variant: str | None) -> Self:
-        """The caller, which says what it loads, if it does."""
-        return dataclasses.replace(self, said=variant)
-
     @property
-    def kind(self) -> Kind | None:
-        """The client that it is, if that is known; one that loads something else is another."""
-        found = next((kind for kind in KINDS if re.match(kind.user_agent, self.user_agent)), None)
-        return None if found and self.said not in {None, found.variant} else found
-
-    @property
-    def variant(self) -> str | None:
-        """The variant of Plans that it loads, if that is known."""
-        return self.said or (self.kind.variant if self.kind else None)
-
-    def mbits(self, speed: float | None) -> float | None:
-        """A speed that it tells, in Mbit/s."""
-        return speed if speed is None or self.kind is None else speed * self.kind.mbit
-
-
-def plans_for(plans: Mapping[str, HostedPlan], *, tells: bool) -> Mapping[str, HostedPlan]:
-    """The Plans that a client is given: the evaluation Plan only if it can tell what it measured."""
-    return {name: plan for name, plan in plans.items() if tells or name != EVALUATION_PLAN}
-
-
-def obstacles(
-    process: Process,
-    plans: Mapping[str, HostedPlan],
-    strategy: Strategy,
-    variant: str | None,
-    kind: Kind | None,
-    *,
-    tells: bool,
-) -> Sequence[str]:
-    """Why a client cannot train a model; nothing when it can, or when nothing is known of it.
-
-    Args:
-        process: the model.
-        plans: its Plans, by name.
-        strategy: how its reports are averaged.
-        variant: the variant of Plans that the client loads.
-        kind: which client it is.
-        tells: whether it can tell a summary of its training.
-    """
-    without = {
-        name: plan.missing.get(variant)
-        for name, plan in plans_for(plans, tells=tells).items()
-        if variant is not None and variant not in plan.variants
-    }
-    unset = [key for key in (kind.config if kind else ()) if process.client_config.get(key) is None]
-    untold = () if tells else sorted(strategy.needs)
-    return [
-        *(
-            f"the Plan '{name}' is not hosted as {variant}" + (f": {why}" if why else "")
-            for name, why in without.items()
-        ),
-        *(f"the client_config has no {key}" for key in unset),
-        *(f"the strategy {strategy.name} needs the {need}, which it cannot tell" for need in untold),
-    ]
+    def client(self) -> Client:
+        """The client that it is, if that is known."""
+        found = (kind for pattern, kind in _USER_AGENTS.items() if re.match(pattern, self.user_agent))
+        return Client(next(found, None))

@@ -51,23 +51,24 @@ class Call:
         run: the use case.
         owner_only: whether it needs the grid's owner token.
         most_bytes: the largest message, where it is less than the grid's setting.
-        of_caller: whether the use case is told who asks.
-        binary: for a call whose message may also be a body of bytes: what the query holds then, and the use
-            case.
+        of_client: whether the use case is told which client asks.
+        bytes_request: for a call whose message may also be a body of bytes, what the query holds then.
+        run_bytes: the use case for that.
     """
 
     request: type[Request]
     run: Callable[..., Awaitable[Reply]]
     owner_only: bool = False
     most_bytes: int | None = None
-    of_caller: bool = False
-    binary: tuple[type[Request], Callable[..., Awaitable[Reply]]] | None = None
+    of_client: bool = False
+    bytes_request: type[Request] | None = None
+    run_bytes: Callable[..., Awaitable[Reply]] | None = None
 
 
 CALLS: dict[str, Call] = {
     AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
-    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_caller=True),
-    REPORT: Call(ReportRequest, report, binary=(ReportKeys, report_bytes)),
+    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_client=True),
+    REPORT: Call(ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes),
     DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
     EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, owner_only=True),
@@ -76,15 +77,21 @@ CALLS: dict[str, Call] = {
 
 
 async def perform(
-    grid: Grid, call: Call, message: bytes | bytearray | dict[str, Any], caller: Caller
+    grid: Grid,
+    call: Call,
+    message: bytes | bytearray | dict[str, Any],
+    caller: Caller,
+    *,
+    keys: Request | None = None,
 ) -> Reply:
     """Answers one message.
 
     Args:
         grid: the grid.
         call: which call.
-        message: the request as JSON, or parsed.
+        message: the request as JSON, or parsed; with `keys`, the body of bytes.
         caller: who sends it.
+        keys: what came beside a body of bytes.
 
     Raises:
         InvalidRequestError: the message is not what the call needs.
@@ -93,9 +100,11 @@ async def perform(
     """
     if call.owner_only:
         grid.require_owner(caller.token)
+    if keys is not None and call.run_bytes is not None:
+        return await call.run_bytes(grid, keys, message)
     request = parse(call.request, message)
     del message  # it may be large, and the call may take a while
-    return await (call.run(grid, request, caller) if call.of_caller else call.run(grid, request))
+    return await (call.run(grid, request, caller.client) if call.of_client else call.run(grid, request))
 
 
 def parse(kind: type[_R], message: bytes | bytearray | str | dict[str, Any]) -> _R:

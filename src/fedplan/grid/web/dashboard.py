@@ -81,6 +81,8 @@ def _row(model: ModelStatus) -> str:
     row = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
     notes = [("note", f"Plan {plan.name}: {_variants(plan)}") for plan in model.plans]
     notes += [("failure", f"no {withheld}") for withheld in model.withheld]
+    if model.fault:
+        notes.append(("failure", f"it stands still: {model.fault}"))
     if model.last_failure:
         notes.append(("failure", f"last failure: {model.last_failure}"))
     below = "".join(

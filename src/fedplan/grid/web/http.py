@@ -123,12 +123,11 @@ def _add_call(type: str, call: Call) -> None:
         grid: Grid = request.app.state.grid
         limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
         with grid.intake.share() as take:
-            if call.binary is not None and request.headers.get("content-type") == BINARY:
-                keys, run = call.binary
-                asked = parse_query(keys, request)
-                return await run(grid, asked, await read_body(request, limit, take))
-            caller = Caller.of(request.headers)
-            return await perform(grid, call, await read_body(request, limit, take), caller)
+            keys = None
+            if call.bytes_request is not None and request.headers.get("content-type") == BINARY:
+                keys = parse_query(call.bytes_request, request)
+            body = await read_body(request, limit, take)
+            return await perform(grid, call, body, Caller.of(request.headers), keys=keys)
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
     calls.add_api_route(

@@ -3,7 +3,10 @@
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
 
+from fedplan.grid.gauges import gauges
 from fedplan.grid.grid import Grid
+from fedplan.grid.store.overview import last_summaries, overview
+from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.http import answered
 
 router = APIRouter()
@@ -22,6 +25,11 @@ async def healthz(request: Request) -> Response:
 @router.get("/metrics", response_model=None)
 @answered("metrics")
 async def metrics(request: Request) -> Response:
-    """The counters, in Prometheus's text format."""
+    """The counters, in Prometheus's text format; for the owner of the grid also how each model is doing."""
     grid: Grid = request.app.state.grid
-    return Response(grid.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    counted = grid.metrics.exposition()
+    if grid.is_owner(Caller.of(request.headers).token):
+        async with grid.store.reading() as db:
+            seen, summaries = await overview(db, None), await last_summaries(db)
+        counted += gauges(seen, summaries)
+    return Response(counted, media_type="text/plain; version=0.0.4; charset=utf-8")

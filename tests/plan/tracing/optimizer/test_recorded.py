@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from fedplan.plan import Plan, model_parameters, training_plan
 from fedplan.plan.tracing.optimizer import update
+from tests.long import some
 from tests.plan.tracing.optimizer.test_update import batch, compare, settings, zeros
 
 
@@ -30,7 +31,7 @@ def made(make: Any) -> Plan:
     return training_plan(Deep(), F.cross_entropy, example=batch(), optimizer=make)
 
 
-@pytest.mark.parametrize("make", [*settings()])
+@pytest.mark.parametrize("make", some(settings()))
 def test_the_plan_has_the_same_operations_and_results(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update, "_WORTH_IT", 1000)
     direct = made(make)

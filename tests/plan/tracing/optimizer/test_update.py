@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from fedplan.errors import TraceError
 from fedplan.plan import Plan, PlanInputSpec, model_parameters, training_plan
 from fedplan.plan.ops import DTYPES
+from tests.long import some
 
 REFUSED = {"LBFGS": "takes a closure", "SparseAdam": "does not support dense gradients"}
 
@@ -89,7 +90,7 @@ def compare(
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("make", [*settings()])
+@pytest.mark.parametrize("make", some(settings(), 3))
 def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_from_the_client_config(make: Any) -> None:
     start = model()
     plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make)

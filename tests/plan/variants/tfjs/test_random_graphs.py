@@ -8,6 +8,7 @@ from fedplan.plan import trace
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.tfjs.interpreter import execute
 from fedplan.plan.variants.tfjs.translate import translate
+from tests.long import LONG
 from tests.plan.test_random_graphs import BINARY, COLUMNS, UNARY, Program, Values
 
 SAYABLE = [name for name in (*UNARY, *BINARY) if name != "gather"]
@@ -17,7 +18,12 @@ programs = st.lists(
 ).map(lambda steps: Program(tuple(steps)))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(
+    max_examples=15 if LONG else 8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+)
 @given(programs, st.integers(1, 6), st.booleans())
 def test_a_random_function_is_the_same_in_tfjs(program: Program, rows: int, gradient: bool) -> None:
     def slope(x: torch.Tensor, w: torch.Tensor) -> Values:

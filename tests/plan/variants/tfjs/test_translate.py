@@ -12,12 +12,13 @@ from fedplan.plan import model_parameters, trace, training_plan
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.tfjs.interpreter import execute, run
 from fedplan.plan.variants.tfjs.vocabulary import FUNCTIONS, METHODS
+from tests.long import some
 from tests.plan.families import FAMILIES
 from tests.plan.tracing.test_training import optimizer_state, traced
 from tests.plan.variants.tfjs.agreement import agrees, close, role_of
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", some(FAMILIES))
 def test_a_training_step_is_the_same_in_tfjs_at_any_batch_size(name: str) -> None:
     family = FAMILIES[name]
     model, plan = traced(name)

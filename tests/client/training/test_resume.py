@@ -13,7 +13,7 @@ from fedplan.client import PlanTrainer, PlanTrainerCheckpoint
 from fedplan.errors import CheckpointError
 from tests.client.training_cases import BATCH, SOURCES, make_data, make_plan, make_source, make_trainer
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 STOPS = ((0, 0), (1, 3), (2, 6))  # before the first batch; in the middle; after an epoch's last batch
 EPOCHS = 3
 

@@ -9,8 +9,9 @@ from fedplan.client.transport.exchange import Retry
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import GridConnectionError
 from fedplan.federation import strategy_of
+from fedplan.grid.clients import KINDS, obstacles, plans_for
 from fedplan.grid.records import HostedPlan, Process, Variant
-from fedplan.grid.web.callers import KINDS, Caller, obstacles, plans_for
+from fedplan.grid.web.callers import Caller
 from fedplan.wire.config import parse_server_config
 
 CHROMIUM = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0"
@@ -38,25 +39,25 @@ WEB_VIEW = "Mozilla/5.0 (iPhone; CPU iPhone OS 14_4 like Mac OS X) AppleWebKit/6
     ],
 )
 def test_a_client_is_known_by_its_user_agent(user_agent, name):
-    kind = Caller.of({"user-agent": user_agent}).kind
+    kind = Caller.of({"user-agent": user_agent}).client.kind
     assert (kind and kind.name) == name
 
 
 def test_an_origin_alone_makes_no_browser():
     """PySyft's WebSocket has one too."""
-    assert Caller.of({"origin": "http://127.0.0.1:5000"}).kind is None
+    assert Caller.of({"origin": "http://127.0.0.1:5000"}).client.kind is None
 
 
 def test_speeds_are_counted_in_mbit():
     speeds = {
-        kind.name: Caller(user_agent=example).mbits(1.0)
+        kind.name: Caller(user_agent=example).client.mbits(1.0)
         for kind, example in zip(KINDS, EXAMPLES, strict=True)
     }
     assert speeds == {"fedplan": 1, "KotlinSyft": 1 / 128, "SwiftSyft": 8, "syft.js": 1}
-    phone = Caller(user_agent="okhttp/4.3.1")
+    phone = Caller(user_agent="okhttp/4.3.1").client
     assert phone.mbits(None) is None
     assert phone.mbits(-1.0) < 0
-    assert Caller().mbits(3.0) == 3.0
+    assert Caller().client.mbits(3.0) == 3.0
 
 
 EXAMPLES = ("fedplan/0.1.0", "okhttp/4.3.1", "a/1 CFNetwork/1 Darwin/1", CHROMIUM)
@@ -177,4 +178,4 @@ async def test_our_own_client_says_who_it_is_over_both_transports(scheme):
     await api.aclose()
     server.close()
     headers = dict(line.lower().split(": ", 1) for line in heads[0].splitlines()[1:] if line)
-    assert Caller.of(headers).kind.name == "fedplan"
+    assert Caller.of(headers).client.kind.name == "fedplan"

@@ -15,7 +15,7 @@ from fedplan.client import ModelCentricFLClient, participate_async
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, to_torch
 from fedplan.wire import State
-from tests.client.private.personal import CONFIG, PRIVATE, Personal, data_of
+from tests.client.cycle.private.personal import CONFIG, PRIVATE, Personal, data_of
 from tests.client.small_grid import serve
 
 

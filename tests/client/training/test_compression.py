@@ -1,12 +1,16 @@
 """What a smaller report loses goes into the next one."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
-from fedplan.client import SyftModel
+from fedplan.client import ModelCentricFLClient, SyftModel, participate_async
 from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.errors import ConfigError
-from fedplan.plan import to_torch
+from fedplan.grid import Settings, create_app
+from fedplan.plan import to_torch, training_plan
 from fedplan.wire import State
 from fedplan.wire.compression import FORMATS, decompress
 
@@ -102,3 +106,33 @@ def test_an_exploded_diff_leaves_nothing_behind(format: str) -> None:
     torch.testing.assert_close(
         arrived(compressor.compress(healthy), healthy)[0], healthy.params[0], rtol=0.02, atol=0.02
     )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_running_statistics_stay_as_they_are(format: str) -> None:
+    torch.manual_seed(0)
+    whole = SyftModel([torch.randn(50), torch.randn(50) / 3, torch.randn(50)])
+    made = arrived(DiffCompressor(format, fraction=0.1).compress(whole, exact=[1]), whole)
+    assert torch.equal(made[1], whole.params[1])
+    assert not torch.equal(made[0], whole.params[0])
+    assert not torch.equal(made[2], whole.params[2])
+
+
+async def test_a_variance_is_never_negative_whatever_the_form_of_the_report(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    spread = torch.logspace(-8, 4, 12)  # variances so unequal that eight bits would lose the small ones
+    images, labels = torch.randn(16, 12) * spread.sqrt(), torch.arange(16) % 2
+    model = nn.Sequential(nn.BatchNorm1d(12, momentum=1.0), nn.Linear(12, 2))
+    plan = training_plan(model, nn.functional.cross_entropy, example=(images, labels))
+    config = {"name": "m", "version": "1", "batch_size": 16, "lr": 0.1}
+    app = create_app(Settings(data_dir=tmp_path, poll_seconds=0.05))
+    async with app.router.lifespan_context(app), ModelCentricFLClient("http://grid", app=app) as owner:
+        server = {"max_diffs": 1, "num_cycles": 1, "report_formats": ["int8"]}
+        await owner.host_federated_training_async(model, {"training_plan": plan}, config, server)
+        await participate_async("http://grid", "m", "1", images, labels, app=app)
+        await owner.wait_async("m", "1", finished=True, timeout=30)
+        trained = await owner.retrieve_model_async("m", "1")
+    trained.load_into(model)
+    variance = model[0].running_var
+    assert (variance >= 0).all()
+    torch.testing.assert_close(variance, images.var(0), rtol=1e-4, atol=1e-6)

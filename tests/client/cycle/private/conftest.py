@@ -4,8 +4,8 @@ from collections.abc import Iterator
 import pytest
 
 from fedplan.plan import Plan
-from tests.client.private.personal import make_plan
-from tests.client.private.personal_grid import Gate, grid_behind_a_gate
+from tests.client.cycle.private.personal import make_plan
+from tests.client.cycle.private.personal_grid import Gate, grid_behind_a_gate
 
 
 @pytest.fixture

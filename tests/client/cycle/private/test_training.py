@@ -24,8 +24,8 @@ from fedplan.client import (
 from fedplan.errors import CheckpointError, GridResponseError, PlanInputError
 from fedplan.plan import Plan, from_torch, model_parameters, training_plan
 from fedplan.wire import State
-from tests.client.private.personal import CONFIG, PRIVATE, Personal, by_hand, data_of
-from tests.client.private.personal_grid import (
+from tests.client.cycle.private.personal import CONFIG, PRIVATE, Personal, by_hand, data_of
+from tests.client.cycle.private.personal_grid import (
     assert_kept,
     checkpoint,
     host,

@@ -246,12 +246,14 @@ class TestDiffs:
     async def test_of_one_worker_sent_at_once_are_counted_once(self, peer):
         await peer.host(server={"max_diffs": 2})
         worker = await peer.join()
-        replies = await asyncio.gather(*(worker.report(1) for _ in range(50)))
-        assert sorted(reply.status_code for reply in replies) == [200] + [409] * 49
+        replies = await asyncio.gather(*(worker.report(value) for value in range(50)))
+        codes = [reply.status_code for reply in replies]
+        assert sorted(codes) == [200] + [409] * 49
         assert (await peer.status())["cycle"]["reported"] == 1
+        taken = codes.index(200)
         await (await peer.join()).report(3)
         await peer.until_checkpoint(2)
-        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
+        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - (taken + 3) / 2)
 
 
 def no_plan():

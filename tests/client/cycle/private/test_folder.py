@@ -23,8 +23,8 @@ from fedplan.client.cycle.private import subject_of
 from fedplan.errors import GridResponseError, PrivateStateError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, training_plan
-from tests.client.private.personal import CONFIG, PRIVATE, Personal, by_hand, data_of, trained
-from tests.client.private.personal_grid import (
+from tests.client.cycle.private.personal import CONFIG, PRIVATE, Personal, by_hand, data_of, trained
+from tests.client.cycle.private.personal_grid import (
     Gate,
     assert_kept,
     checkpoint,
@@ -33,7 +33,7 @@ from tests.client.private.personal_grid import (
     train,
 )
 
-ROOT = pathlib.Path(__file__).parents[3]
+ROOT = pathlib.Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("taken", [False, True], ids=["before", "after"])
@@ -60,7 +60,7 @@ async def test_a_worker_that_is_killed_around_its_report_goes_on_from_the_cycle_
         gate.after_report = kill
     else:
         gate.before_report = kill
-    command = [sys.executable, "-m", "tests.client.private.personal", url, folder, "1"]
+    command = [sys.executable, "-m", "tests.client.cycle.private.personal", url, folder, "1"]
     worker.append(subprocess.Popen(command, cwd=ROOT))
     assert await asyncio.to_thread(worker[0].wait, 60) == -signal.SIGKILL
     gate.before_report = gate.after_report = lambda: None

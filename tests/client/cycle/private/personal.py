@@ -1,6 +1,6 @@
 """A model with a private head and a private batch norm; run as a program, a worker that trains it:
 
-`python -m tests.client.private.personal URL FOLDER CYCLES`
+`python -m tests.client.cycle.private.personal URL FOLDER CYCLES`
 """
 
 import sys

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedplan.errors import WireError
-from fedplan.grid import whole
+from fedplan.grid.blobs import whole
 from fedplan.wire import State, WireTensor, schema
 
 

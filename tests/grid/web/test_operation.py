@@ -1,6 +1,8 @@
 import asyncio
 import re
 
+import pytest
+
 from fedplan.grid.metrics import Metrics
 
 
@@ -31,6 +33,38 @@ async def test_requests_reports_and_cycles_are_counted(peer):
         while await value(peer, 'fedplan_cycles_total{outcome="done"}') != 1:
             await asyncio.sleep(0.01)
     assert await value(peer, "fedplan_closing_seconds_count") == 1
+
+
+async def test_each_model_has_gauges(peer):
+    await peer.host("a model", server={"max_diffs": 1, "num_cycles": 1})
+    await peer.host("open", server={"max_diffs": 3, "metrics": ["update_norm"]})
+    await (await peer.join("a model")).report(1)
+    workers = [await peer.join("open") for _ in range(3)]
+    await peer.until_checkpoint(2, "a model")
+    await workers[0].report(1)
+    for name, cycle, checkpoint, joined, reports, finished in (
+        ("a model", 1, 2, 1, 1, 1),
+        ("open", 1, 1, 3, 1, 0),
+    ):
+        labels = f'{{model="{name}",version="1.0"}}'
+        assert await value(peer, f"fedplan_model_cycle{labels}") == cycle
+        assert await value(peer, f"fedplan_model_checkpoint{labels}") == checkpoint
+        assert await value(peer, f"fedplan_model_cycle_workers{labels}") == joined
+        assert await value(peer, f"fedplan_model_cycle_reports{labels}") == reports
+        assert await value(peer, f"fedplan_model_finished{labels}") == finished
+    for worker in workers[1:]:
+        await worker.report(1)
+    await peer.until_checkpoint(2, "open")
+    norm = await value(peer, 'fedplan_model_metric{metric="update_norm",model="open",version="1.0"}')
+    assert norm == pytest.approx(8**0.5)
+
+
+async def test_gauges_are_for_the_owner(open_grid):
+    async with open_grid(owner_token="secret") as peer:
+        assert "fedplan_model" not in (await peer.http.get("/metrics")).text
+        peer.http.headers["authorization"] = "Bearer secret"
+        await peer.host()
+        assert await value(peer, 'fedplan_model_cycle{model="m",version="1.0"}') == 1
 
 
 async def test_metrics_are_prometheus_text(peer):

@@ -1,0 +1,189 @@
+"""Messages of model owners: hosting, checkpoints, how models are doing and what came of their cycles."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fedplan.wire.messages.message import Reply, Request, StorableText, Text
+
+MOST_NAMES = 100
+"""How many Plans, and how many Protocols, a model is hosted with at most."""
+
+
+class HostTrainingRequest(Request):
+    """A model to host. Binaries are hex of protobuf: a State, Plans, Protocols."""
+
+    model: str
+    plans: dict[str, str] = Field(min_length=1, max_length=MOST_NAMES)
+    protocols: dict[str, str] = Field(default_factory=dict, max_length=MOST_NAMES)
+    averaging_plan: str | None = None
+    client_config: dict[str, Any]
+    server_config: dict[str, Any]
+
+
+class RetrieveRequest(Request):
+    """Asks for a checkpoint of a model: its number, 1 being the model as hosted, or `latest` or `best`."""
+
+    name: StorableText
+    version: StorableText | None = None
+    checkpoint: str = "latest"
+
+
+class CycleStatus(Reply):
+    """One cycle, as its model's owner sees it."""
+
+    number: int
+    """1 is the model's first cycle."""
+    task: Literal["training", "evaluation"] = "training"
+    """`evaluation`: its workers only measure the model, and it makes no checkpoint."""
+    phase: Literal["open", "closing", "done", "failed"]
+    """`closing`: no more reports are taken, the average is being made. `failed`: see `failure`."""
+    accepted: int
+    """Workers that are in the cycle: those that still train and those that have reported."""
+    reported: int
+    """Reports received."""
+    needed: int
+    """Reports without which the cycle is not averaged."""
+    limit: int | None = None
+    """Reports that close the cycle at once; absent when only time, or the last worker, closes it."""
+    opened_at: datetime
+    closes_at: datetime | None = None
+    """When time closes the cycle; absent without a cycle_length, and once it is closed."""
+    closed_at: datetime | None = None
+    failure: str | None = None
+    """Why the cycle made no checkpoint."""
+
+
+class CheckpointStatus(Reply):
+    """One stored version of a model's parameters."""
+
+    number: int
+    """1 is the model as it was hosted."""
+    created_at: datetime
+
+
+class VariantStatus(Reply):
+    """One form in which a Plan is served."""
+
+    variant: str
+    """`list`, `torchscript` or `tfjs`."""
+    error: float | None = None
+    """Greatest error against the op list, relative where numbers exceed 1; absent when unknown."""
+
+
+class PlanStatus(Reply):
+    """A hosted Plan."""
+
+    name: str
+    variants: list[VariantStatus]
+
+
+class WithheldStatus(Reply):
+    """A kind of client that is rejected, since it cannot train the model."""
+
+    client: str
+    """Such as `KotlinSyft`."""
+    why: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.client}: {'; '.join(self.why)}"
+
+
+class ModelStatus(Reply):
+    """One FL process: a hosted model name and version."""
+
+    name: Text
+    version: Text
+    phase: Literal["training", "finished"]
+    """`finished`: its num_cycles are done; it is trained no more. It may still be measured; see `cycle`."""
+    num_cycles: int | None = None
+    """Absent when no number of cycles ends the training."""
+    stop: str | None = None
+    """What may end the training before; absent when nothing does."""
+    cycle: CycleStatus
+    """The cycle that is open or closing; of a finished model the last one."""
+    checkpoints: list[CheckpointStatus]
+    """Newest first, the newest 100; `latest` is the first of them."""
+    last_failure: str | None = None
+    """Why the latest failed cycle, whichever that was, made no checkpoint."""
+    failed_cycle: int | None = None
+    """Number of that cycle."""
+    fault: str | None = None
+    """Why this grid cannot run its cycles, if it cannot; another replica may."""
+    plans: list[PlanStatus] = Field(default_factory=list)
+    """What workers download and run."""
+    withheld: list[WithheldStatus] = Field(default_factory=list)
+    """Clients that cannot take part."""
+
+
+class StatusReply(Reply):
+    """The answer to status: the models that the grid hosts, by name and version."""
+
+    models: list[ModelStatus]
+
+
+class MetricStatus(Reply):
+    """A metric of a cycle."""
+
+    value: float
+    """Its mean over the samples of all workers that told it."""
+    weight: float
+    """Over how many samples."""
+    workers: int
+    """How many workers told it."""
+
+
+class HistoryRow(Reply):
+    """A cycle that has ended."""
+
+    cycle: int
+    """Its number; 1 is the model's first cycle."""
+    task: Literal["training", "evaluation"] = "training"
+    """`evaluation`: its workers only measured the checkpoint."""
+    checkpoint: int
+    """The checkpoint that its workers started from, and that their evaluation measured."""
+    phase: Literal["done", "failed"]
+    opened_at: datetime
+    closed_at: datetime
+    workers: int
+    """Workers that were in it."""
+    reports: int
+    """Reports that were averaged."""
+    samples: float
+    """Samples that the workers told of."""
+    metrics: dict[str, MetricStatus]
+    """What workers measured of the checkpoint, by name; what they measured while they trained begins with
+    `training_`. What the grid measured of the reports is there too."""
+    failure: str | None = None
+    """Why it made no checkpoint."""
+
+
+class HistoryReply(Reply):
+    """The answer to history: the cycles of a model that have ended, the oldest first."""
+
+    rows: list[HistoryRow]
+
+
+class HistoryRequest(Request):
+    """Asks for what came of a model's cycles."""
+
+    name: StorableText
+    version: StorableText | None = None
+
+
+class EvaluateRequest(Request):
+    """Asks for an evaluation of the newest checkpoint of a model whose training is finished."""
+
+    name: StorableText
+    version: StorableText | None = None
+
+
+class EvaluateReply(Reply):
+    """The evaluation that is open now."""
+
+    status: Literal["success"] = "success"
+    cycle: int
+    """The number of its cycle, under which its metrics are in the history."""
+    checkpoint: int
+    """The checkpoint that workers measure."""
