@@ -17,6 +17,7 @@ from benchmarks import (
     recurrence,
     reports,
     robust,
+    simulate,
     startup,
     step,
     sums,
@@ -38,6 +39,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "reports": reports.run,
     "robust": robust.run,
     "random": randomness.run,
+    "simulate": simulate.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 

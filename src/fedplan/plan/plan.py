@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
@@ -18,8 +19,13 @@ from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.variants.variants import Variants
 
-_EXECUTORS = 16
-"""Sets of shapes for which a Plan keeps an executor: whole batches, the last one, and some to spare."""
+_EXECUTORS = (16, 256)
+"""Sets of shapes for which a Plan keeps an executor. The least number is for whole batches, the last one, and
+some to spare; the most, of few operations, for each size that the last batches of a simulation's clients may
+have."""
+
+_KEPT_NODES = 50_000
+"""Operations in all executors that a Plan keeps beyond the least number of them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -193,14 +199,23 @@ class Plan:
         return 1
 
     @functools.cached_property
-    def _executors(self) -> dict[Hashable, Executor]:
-        return {}
+    def _executors(self) -> OrderedDict[Hashable, Executor]:
+        return OrderedDict()
+
+    @property
+    def _most_executors(self) -> int:
+        least, most = _EXECUTORS
+        return max(least, min(most, _KEPT_NODES // max(1, len(self.graph.nodes))))
 
     def executor(
         self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
     ) -> Executor | None:
         """What runs the Plan on arguments like these, if `first_run` has made it."""
-        return self._executors.get(_key(tensors, repetition))
+        key = _key(tensors, repetition)
+        found = self._executors.get(key)
+        if found is not None:
+            self._executors.move_to_end(key)
+        return found
 
     def first_run(
         self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
@@ -223,8 +238,8 @@ class Plan:
         shapes = [(tuple(t.shape), dtype_name(t.dtype)) for t in tensors]
         outputs, values = first_run(self.graph, tensors, measure(self.graph, shapes, self.limits))
         run = compile_graph(self.graph, values, tensors, repetition)
-        if len(self._executors) >= _EXECUTORS:
-            self._executors.pop(next(iter(self._executors)))
+        if len(self._executors) >= self._most_executors:
+            self._executors.popitem(last=False)  # the one that was used longest ago
         self._executors[_key(tensors, repetition)] = run
         return outputs, run
 

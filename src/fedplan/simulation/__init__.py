@@ -6,7 +6,7 @@ from fedplan.simulation.chance import client_seed
 from fedplan.simulation.history import SimulatedHistory, SimulatedRow
 from fedplan.simulation.result import Simulation
 from fedplan.simulation.run import simulate
-from fedplan.simulation.sweep import Sweep, SweepRun, sweep
+from fedplan.simulation.sweeping import Sweep, SweepRun, sweep
 
 __all__ = [
     "Availability",

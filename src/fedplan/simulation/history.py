@@ -1,6 +1,6 @@
 """What came of the cycles of a simulation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fedplan.client.owner.history import History
 from fedplan.wire.messages import HistoryReply, HistoryRow
@@ -33,3 +33,6 @@ class SimulatedHistory(History):
     def __init__(self, rows: Sequence[SimulatedRow]) -> None:
         """The history of these cycles."""
         super().__init__(HistoryReply(rows=list(rows)))
+
+    def __iter__(self) -> Iterator[SimulatedRow]:
+        return (row for row in super().__iter__() if isinstance(row, SimulatedRow))

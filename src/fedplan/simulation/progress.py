@@ -1,5 +1,6 @@
 """What is under way: a progress bar, or a function that is told of each piece as it comes."""
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -34,7 +35,7 @@ def shown(
             yield piece
         return
     console = Console(stderr=True)
-    is_seen = console.is_terminal or "ipykernel" in sys.modules if show is None else show
+    is_seen = console.is_terminal or _is_in_notebook() if show is None else show
     bars = Progress(
         TextColumn(what),
         BarColumn(),
@@ -49,6 +50,11 @@ def shown(
         for piece in pieces:
             bars.update(bar, advance=1, note=note(piece))
             yield piece
+
+
+def _is_in_notebook() -> bool:
+    """Whether this is a notebook that can show a bar."""
+    return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
 
 
 def note_of(row: SimulatedRow) -> str:

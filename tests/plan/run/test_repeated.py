@@ -228,3 +228,31 @@ def test_a_rate_that_is_not_fixed_may_change() -> None:
         _, *parameters = plan(x, y, rate, *parameters)
         for ours, theirs in zip(outputs[1:], parameters, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_executors_are_kept_for_as_many_shapes_as_clients_last_batches_may_have() -> None:
+    _, plan = traced("MLP")
+    plan = dataclasses.replace(plan)  # one that has run nothing yet
+    seen: list[object] = []
+    for rows in (*range(1, 65), *range(1, 65)):
+        tensors = plan.arguments([*vectors(rows), RATE, *model_parameters(mlp())])
+        seen.append(plan.executor(tensors))
+        if seen[-1] is None:
+            plan.first_run(tensors)
+    assert seen[:64] == [None] * 64
+    assert None not in seen[64:]
+
+
+def test_of_many_shapes_those_are_forgotten_that_ran_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedplan.plan.plan._EXECUTORS", (3, 3))
+    _, plan = traced("MLP")
+    plan = dataclasses.replace(plan)
+
+    def known(rows: int) -> bool:
+        tensors = plan.arguments([*vectors(rows), RATE, *model_parameters(mlp())])
+        found = plan.executor(tensors) is not None
+        if not found:
+            plan.first_run(tensors)
+        return found
+
+    assert [known(rows) for rows in (1, 2, 3, 1, 4, 1, 2)] == [False, False, False, True, False, True, False]
