@@ -29,6 +29,7 @@ from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.population import population_of
 from fedplan.simulation.states import ClientState
 from fedplan.simulation.work import Experiment, Work
+from tests.long import some
 from tests.simulation.cases import CONFIG, clients, data_of, model_of, plans_of, same_bits, simulate
 from tests.simulation.killed import CASES, run
 
@@ -45,7 +46,7 @@ def told(result: fedplan.Simulation) -> list[dict[str, Any]]:
 
 class TestSeveralProcesses:
     @pytest.mark.parametrize("case", CASES)
-    @pytest.mark.parametrize("workers", [1, 3])
+    @pytest.mark.parametrize("workers", some([3, 1]))
     def test_give_the_bits_of_one(self, case: str, workers: int) -> None:
         result = run(case, engine="processes", workers=workers)
         alone = run(case, engine="sequential")

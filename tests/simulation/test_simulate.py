@@ -154,7 +154,7 @@ class TestTheRounds:
 
 class TestTheResult:
     def test_shows_itself(self) -> None:
-        result = simulate(rounds=2)
+        result = simulate(rounds=2, engine="sequential")
         assert repr(result).startswith("<Simulation of 'm' 1.0: 2 cycles, training_accuracy")
         assert "engine sequential" in repr(result)
         page = result._repr_html_()

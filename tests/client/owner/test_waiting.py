@@ -12,7 +12,7 @@ import torch
 from starlette.responses import Response
 
 from fedplan.client import ModelCentricFLClient, Syft, SyftModel, participate
-from fedplan.client.owner.client import waiting
+from fedplan.client.owner import waiting
 from fedplan.errors import ConfigError, CycleFailedError, GridResponseError, WaitTimeoutError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, model_parameters

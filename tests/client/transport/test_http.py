@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from fedplan.client.transport.exchange import GridAnswer, GridRequest, http
+from fedplan.client.transport import http
+from fedplan.client.transport.exchange import GridAnswer, GridRequest
 from fedplan.client.transport.http import HttpTransport
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import (
