@@ -67,6 +67,7 @@ def test_every_key_of_a_server_config_is_read():
         "best": {"metric": "accuracy", "mode": "max"},
         "stop": {"metric": "loss", "mode": "min", "patience": 3},
         "evaluation": {"fraction": 0.25, "reports": 9, "length": 60},
+        "public": True,
         "report_formats": ["topk", "int8"],
         "authentication": {"secret": SECRET},
     }

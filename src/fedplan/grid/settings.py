@@ -25,8 +25,8 @@ class Settings(BaseSettings):
     )
     owner_token: SecretStr | None = Field(
         default=None,
-        description="Token that host-training, status and the dashboard ask for. Default: anybody may use "
-        "them.",
+        description="Token that host-training, status, retrieve-model and the dashboard ask for. Default: "
+        "anybody may use them.",
     )
     max_message_bytes: int = Field(
         default=256 * 1024 * 1024,

@@ -165,6 +165,8 @@ class ServerConfig(BaseModel):
     """When the training ends before its last cycle."""
     evaluation: EvaluationConfig | None = None
     """Needs an evaluation Plan. Also without this, the last checkpoint is measured after the last cycle."""
+    public: bool = False
+    """Whether everybody may have its checkpoints, also on a grid with an owner token."""
     report_formats: list[Literal["float16", "int8", "topk"]] = Field(default_factory=list)
     """In what workers may report besides float32, the preferred form first."""
     authentication: AuthenticationConfig | None = None

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.grid.models import MODEL, state
+from tests.grid.models import MODEL, arrays, hosting, state
 
 
 @pytest.fixture
@@ -50,3 +50,24 @@ async def test_a_name_is_needed(trained):
     reply = await retrieve(trained)
     assert reply.status_code == 400
     assert reply.json() == {"error": "missing or wrong in the query: name"}
+
+
+async def test_where_there_is_an_owner_token_checkpoints_are_for_who_shows_it_unless_they_are_public(
+    open_grid,
+):
+    query = {"name": "m", "checkpoint": "1"}
+    async with open_grid(owner_token="secret") as peer:
+        owner = {"authorization": "Bearer secret"}
+        for name, server in (("m", {}), ("p", {"public": True})):
+            reply = await peer.http.post(
+                "/model-centric/host-training", json=hosting(name, server=server), headers=owner
+            )
+            assert reply.status_code == 200, reply.text
+        refused = await peer.http.get("/model-centric/retrieve-model", params=query)
+        assert refused.status_code == 401
+        assert "the checkpoints of 'm' are for the grid's owner" in refused.json()["error"]
+        worker = await peer.join()
+        assert (await worker.get("get-model", model_id=worker.accepted["model_id"])).status_code == 200
+        for params, headers in ((query, owner), ({**query, "name": "p"}, {})):
+            reply = await peer.http.get("/model-centric/retrieve-model", params=params, headers=headers)
+            assert arrays(reply.content)[1].tolist() == [0, 0]

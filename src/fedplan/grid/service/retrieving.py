@@ -1,6 +1,6 @@
 """How a model's owner gets a checkpoint."""
 
-from fedplan.errors import NotFoundError
+from fedplan.errors import AuthenticationError, NotFoundError
 from fedplan.federation.goals import best_of
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Process
@@ -10,13 +10,19 @@ from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import RetrieveRequest
 
 
-async def retrieve_model(grid: Grid, request: RetrieveRequest) -> Source:
+async def retrieve_model(grid: Grid, request: RetrieveRequest, *, is_owner: bool) -> Source:
     """A checkpoint of a model; without a version, of the one hosted last.
 
     Raises:
         NotFoundError: there is no such model or checkpoint.
+        AuthenticationError: the model is not public, and who asks is not the grid's owner.
     """
     process = await grid.known.find(request.name, request.version)
+    if not (is_owner or process.server_config.public):
+        raise AuthenticationError(
+            f"the checkpoints of '{process.name}' are for the grid's owner: send the owner token, or host a "
+            'model with "public": true in its server_config for everybody to have them'
+        )
     async with grid.store.reading() as db:
         number: int | None = None
         if request.checkpoint == "best":

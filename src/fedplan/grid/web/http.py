@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import math
 import os
@@ -233,26 +234,41 @@ async def each_piece(request: Request, limit: float, keep: Callable[[bytes], obj
     raise MessageTooLargeError(f"the body is larger than {limit} bytes, the limit of this call")
 
 
-DOWNLOADS: dict[str, tuple[type[messages.Request], Callable[[Grid, Any], Awaitable[Source]]]] = {
-    GET_MODEL: (messages.ModelRequest, downloads.get_model),
-    GET_PLAN: (messages.PlanRequest, downloads.get_plan),
-    GET_PROTOCOL: (messages.ProtocolRequest, downloads.get_protocol),
-    RETRIEVE_MODEL: (messages.RetrieveRequest, retrieve_model),
+@dataclasses.dataclass(frozen=True, slots=True)
+class Download:
+    """One download of the protocol.
+
+    Attributes:
+        query: what its query holds.
+        run: the use case, which finds the source.
+        of_owner: whether the use case is told whether the grid's owner asks.
+    """
+
+    query: type[messages.Request]
+    run: Callable[..., Awaitable[Source]]
+    of_owner: bool = False
+
+
+DOWNLOADS: dict[str, Download] = {
+    GET_MODEL: Download(messages.ModelRequest, downloads.get_model),
+    GET_PLAN: Download(messages.PlanRequest, downloads.get_plan),
+    GET_PROTOCOL: Download(messages.ProtocolRequest, downloads.get_protocol),
+    RETRIEVE_MODEL: Download(messages.RetrieveRequest, retrieve_model, of_owner=True),
 }
-"""By message type, which is also the path: what the query holds, and the use case, which finds the source."""
+"""By message type, which is also the path."""
 
 
-def _add_download(
-    type: str, query: type[messages.Request], run: Callable[[Grid, Any], Awaitable[Source]]
-) -> None:
+def _add_download(type: str, download: Download) -> None:
     """Serves a download of the table under its type as the path."""
 
     @answered(type)
     async def handler(request: Request) -> Response:
         grid: Grid = request.app.state.grid
-        return await _send(grid, await run(grid, parse_query(query, request)), request.headers)
+        query = parse_query(download.query, request)
+        asker = {"is_owner": grid.is_owner(Caller.of(request.headers).token)} if download.of_owner else {}
+        return await _send(grid, await download.run(grid, query, **asker), request.headers)
 
-    schema = query.model_json_schema()
+    schema = download.query.model_json_schema()
     parameters = [
         {"name": name, "in": "query", "required": name in schema["required"], "schema": described}
         for name, described in schema["properties"].items()
@@ -262,14 +278,14 @@ def _add_download(
         handler,
         methods=["GET"],
         name=type,
-        description=run.__doc__,
+        description=download.run.__doc__,
         response_model=None,
         openapi_extra={"parameters": parameters},
     )
 
 
-for _type, (_query, _run) in DOWNLOADS.items():
-    _add_download(_type, _query, _run)
+for _type, _download in DOWNLOADS.items():
+    _add_download(_type, _download)
 
 
 @router.get(f"/{STATUS}", response_model=None)
