@@ -41,6 +41,7 @@ def test_an_empty_server_config_has_no_limit_but_that_a_worker_is_gone_after_a_d
         "iterative_plan": False,
         "weighting": "samples",
         "metrics": [],
+        "public": False,
         "report_formats": [],
     }
 
