@@ -3,7 +3,7 @@
 import torch
 
 from fedplan.plan.recurrence import reference
-from fedplan.plan.recurrence.products import both, outer, outer_hidden, rows, rows_back, sums, tanh
+from fedplan.plan.recurrence.products import adder, both, outer, outer_hidden, rows, rows_back, sums, tanh
 from fedplan.plan.recurrence.stepping import Padding, own
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -49,10 +49,10 @@ def _forward(
     reverse: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     y = rows(padding.filled(x), w_ih, bias)
-    ys, recurrent = y.unbind(0), w_hh.t()
+    ys, recurrent, add = y.unbind(0), w_hh.mT, adder(x)
     h = h0
     for t in reference.steps(x, reverse):
-        out = ys[t].addmm_(h, recurrent)
+        out = add(ys[t], h, recurrent)
         if is_tanh:
             tanh(out, out)
         else:
