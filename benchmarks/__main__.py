@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from benchmarks import (
+    clients,
     closing,
     codec,
     grid_calls,
@@ -25,6 +26,7 @@ from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
+    "clients": clients.run,
     "recurrence": recurrence.run,
     "tracing": tracing.run,
     "startup": startup.run,

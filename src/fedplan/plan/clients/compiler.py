@@ -10,10 +10,14 @@ from fedplan.plan.clients.lifting import lift
 from fedplan.plan.clients.rules import rule
 from fedplan.plan.ir.graph import Graph
 from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
+from fedplan.plan.run.channels_last import with_layout
 from fedplan.plan.run.compiler import Executor, Repetition, assembled, specialised
 from fedplan.plan.run.fusion import EXACT, FUSED
 from fedplan.plan.run.patterns import rewrite
 from fedplan.plan.run.specialise import folded
+
+_PICTURES = ("input", "grad_output")
+"""Of grouped convolutions, on a CPU, two to ten times as fast with a pixel's channels side by side."""
 
 
 def compile_for_clients(
@@ -54,4 +58,5 @@ def lifted_graph(
     graph, known = lift(graph, known, {graph.inputs[place] for place in apart}, rule)
     rules = (*TOGETHER, *ON_CPU) if inputs[0].device.type == "cpu" else TOGETHER
     graph = rewrite(prune(apply(graph, SIMPLIFY)), known, rules)
-    return prune(folded(apply(graph, SIMPLIFY), known, inputs[0].device)), known
+    graph = prune(folded(apply(graph, SIMPLIFY), known, inputs[0].device))
+    return (with_layout(graph, known, _PICTURES) if inputs[0].device.type == "cpu" else graph), known

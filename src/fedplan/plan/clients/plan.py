@@ -11,7 +11,7 @@ from fedplan.errors import PlanInputError
 from fedplan.plan.clients.compiler import compile_for_clients
 from fedplan.plan.ops import dtype_name
 from fedplan.plan.plan import Plan
-from fedplan.plan.run.check import first_run, measure
+from fedplan.plan.run.check import ShapeAndDType, first_run, measure
 from fedplan.plan.run.compiler import Executor, Repetition
 from fedplan.plan.signature import PlanInput, Role
 from fedplan.plan.spec import PlanInputSpec
@@ -30,6 +30,10 @@ _OWN = frozenset(
 
 _EXECUTORS = 64
 """Sets of shapes for which an executor is kept: the last batches of clients have many sizes."""
+
+
+AT_ONCE_BYTES = 16 * 2**20
+"""Half of a level 3 cache of today. From a quarter to twice as much, times of a step differ by some 10 %."""
 
 
 def over_clients(plan: Plan) -> "ClientsPlan":
@@ -103,6 +107,22 @@ class ClientsPlan:
         ]
         check_counts([(tensors[place], self.plan.inputs[place]) for place in apart])
         return tensors
+
+    def at_once(self, shapes: Sequence[ShapeAndDType], memory: int = AT_ONCE_BYTES) -> int:
+        """How many clients to run at once, so that what one step works on stays in the processor's cache.
+
+        Args:
+            shapes: shape and dtype of each argument of one client, as for `Plan.check`.
+            memory: bytes for all clients together: of the cache, or of a device.
+
+        Returns:
+            At least 1.
+
+        Raises:
+            PlanInputError: the shapes do not fit the inputs.
+            PlanLimitError: one client's run would use more than the Plan's limits.
+        """
+        return max(1, memory // max(self.plan.check(shapes, self.plan.limits).peak_bytes, 1))
 
     @functools.cached_property
     def _executors(self) -> dict[Hashable, Executor]:

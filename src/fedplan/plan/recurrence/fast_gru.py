@@ -3,7 +3,7 @@
 import torch
 
 from fedplan.plan.recurrence import reference
-from fedplan.plan.recurrence.products import adder, outer, outer_hidden, rows, rows_back, sums, tanh
+from fedplan.plan.recurrence.products import adder, outer, outer_hidden, rows, rows_back, sums, tanh, together
 from fedplan.plan.recurrence.stepping import Padding, own, states_before, stretches
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -95,13 +95,14 @@ def gru_backward(
                 dh.add_(gradients[t])
             all_parts[t].mul_(dh_of_all)
             add(dh.mul_(keep[t - begin]), to_hidden[t], weight)
-    to_inputs = d[..., units:]
-    of_weight = outer_hidden(d[..., : 3 * units], y, h0, padding.going, reverse)
-    of_bias = sums(d)
+    flat = together(d)
+    to_inputs = flat[..., units:]
+    of_weight = outer_hidden(flat[..., : 3 * units], y, h0, padding.going, reverse)
+    of_bias = sums(flat)
     return (
-        rows_back(to_inputs, w_ih),
+        rows_back(to_inputs, w_ih, x),
         dh,
-        outer(to_inputs, padding.filled(x)),
+        outer(to_inputs, together(padding.filled(x))),
         of_weight.roll(-units, -2),  # r, z, n again
         of_bias[..., units:].clone(),
         of_bias[..., : 3 * units].roll(-units, -1),

@@ -7,7 +7,17 @@ and the factors of the gradients.
 import torch
 
 from fedplan.plan.recurrence import reference
-from fedplan.plan.recurrence.products import adder, both, outer, outer_hidden, rows, rows_back, sums, tanh
+from fedplan.plan.recurrence.products import (
+    adder,
+    both,
+    outer,
+    outer_hidden,
+    rows,
+    rows_back,
+    sums,
+    tanh,
+    together,
+)
 from fedplan.plan.recurrence.stepping import Padding, own, states_before, stretches
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -101,12 +111,13 @@ def lstm_backward(
             d_ifg[t].mul_(dc_of_three)
             dc.mul_(forget[t - begin])
             padding.back_(dh, all_d[t], w_hh, t)
+    flat = together(d)
     return (
-        rows_back(d, w_ih),
+        rows_back(flat, w_ih, x),
         dh,
         dc,
-        outer(d, padding.filled(x)),
-        outer_hidden(d, y, h0, padding.going, reverse),
-        sums(d),
+        outer(flat, together(padding.filled(x))),
+        outer_hidden(flat, y, h0, padding.going, reverse),
+        sums(flat),
         x.new_empty(*w_hh.shape[:-2], 0, units),
     )

@@ -23,14 +23,19 @@ _FEW = 1536
 """Elements up to which PyTorch's own tanh is quicker than four operations."""
 
 
+def together(value: torch.Tensor) -> torch.Tensor:
+    """(T, B, N) as (T · B, N): all steps one below the other."""
+    return value.flatten(0, 1) if value.dim() == 3 else value.transpose(0, 1).flatten(1, 2)
+
+
 def rows(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """(T, B, I) by (G, I), plus (G): (T, B, G), contiguous, in memory of its own."""
-    return _by_time(_linear(_flat(x), weight, bias), x)
+    return _by_time(_linear(together(x), weight, bias), x)
 
 
-def rows_back(d: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """(T, B, G) by (G, I): (T, B, I)."""
-    return _by_time(_linear(_flat(d), weight.mT, None), d)
+def rows_back(d: torch.Tensor, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """(T · B, G) by (G, I): (T, B, I), for the T and B of `x`."""
+    return _by_time(_linear(d, weight.mT, None), x)
 
 
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -42,11 +47,6 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
     return torch.nn.functional.linear(x, weight, bias)
-
-
-def _flat(value: torch.Tensor) -> torch.Tensor:
-    """(T, B, N) as (T · B, N)."""
-    return value.flatten(0, 1) if value.dim() == 3 else value.transpose(0, 1).flatten(1, 2)
 
 
 def _by_time(flat: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -71,32 +71,39 @@ def both(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor |
 
 
 def outer(d: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """The sum over steps and sequences of the products of (T, B, G) and (T, B, I): (G, I), contiguous."""
-    left, right = _flat(d), _flat(x)
-    if left.dim() == 3:
-        return left.mT.bmm(right)
-    if right.shape[1] <= _NARROW:
-        return right.t().mm(left).t().contiguous()
-    return left.t().mm(right)
+    """The product of (T · B, G), transposed, and (T · B, I): (G, I), contiguous."""
+    if d.dim() == 3:
+        return d.mT.bmm(x)
+    if x.shape[1] <= _NARROW:
+        return x.t().mm(d).t().contiguous()
+    return d.t().mm(x)
 
 
 def outer_hidden(
     d: torch.Tensor, y: torch.Tensor, h0: torch.Tensor, going: torch.Tensor | None, reverse: bool
 ) -> torch.Tensor:
-    """The same for the hidden state before each step, given the one after each: the gradient of w_hh."""
-    if going is not None:
-        return outer(d, previous(y, h0, going, reverse))
+    """The same for the hidden state before each step, given the one after each: the gradient of w_hh.
+
+    Args:
+        d: (T · B, G).
+        y: (T, B, P).
+        h0: (B, P).
+        going: which sequences have which step; None for all.
+        reverse: the first that was computed is step T - 1.
+    """
+    if going is not None or d.dim() == 3:
+        return outer(d, together(previous(y, h0, going, reverse)))
+    count = len(h0)
     if reverse:
-        return adder(d)(outer(d[:-1], y[1:]), d[-1].mT, h0)
-    return adder(d)(outer(d[1:], y[:-1]), d[0].mT, h0)
+        return outer(d[:-count], together(y[1:])).addmm_(d[-count:].t(), h0)
+    return outer(d[count:], together(y[:-1])).addmm_(d[:count].t(), h0)
 
 
 def sums(d: torch.Tensor) -> torch.Tensor:
-    """The sum over steps and sequences of (T, B, G): (G)."""
-    flat = _flat(d)
-    if flat.dim() == 3:
-        return flat.sum(1)
-    return flat.new_ones(1, flat.shape[0]).mm(flat).view(flat.shape[1])
+    """The sum of the rows of (T · B, G): (G)."""
+    if d.dim() == 3:
+        return d.sum(1)
+    return d.new_ones(1, d.shape[0]).mm(d).view(d.shape[1])
 
 
 def tanh(value: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from fedplan.errors import PlanExecutionError
 from fedplan.plan.ir.arguments import bind
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
-from fedplan.plan.ops import Op, Trait, row
+from fedplan.plan.ops import Op, Trait, overload, row
 from fedplan.plan.ops.executor import has_onednn
 from fedplan.plan.recurrence.substitution import with_fast_recurrences
 from fedplan.plan.run.aliasing import Aliasing
@@ -211,8 +211,18 @@ class _Program:
 
 def _in_place(op: Op) -> Callable[..., Any]:
     """What writes an operation's result over its first argument."""
-    function: Callable[..., Any] = getattr(torch.Tensor, f"{op.packet}_")
-    return function
+    function: Callable[..., Any] | None = getattr(torch.Tensor, f"{op.packet}_", None)
+    return function or _gradient_in_place(op)
+
+
+def _gradient_in_place(op: Op) -> Callable[..., Any]:
+    """The same for the gradient of an activation; its first argument is the gradient of what comes after."""
+    into = overload(f"aten.{op.packet}.grad_input")
+
+    def call(gradient: torch.Tensor, *rest: Any) -> Any:
+        return into(gradient, *rest, grad_input=gradient)
+
+    return call
 
 
 def _quickest(op: Op) -> Callable[..., Any]:
