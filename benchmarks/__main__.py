@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import (
     asynchronous,
+    clients,
     closing,
     codec,
     grid_calls,
@@ -27,6 +28,7 @@ from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
+    "clients": clients.run,
     "recurrence": recurrence.run,
     "tracing": tracing.run,
     "startup": startup.run,

@@ -151,6 +151,38 @@ def test_what_is_carried_never_shares_memory(name: str) -> None:
         assert x.data_ptr() not in {tensor.data_ptr() for tensor in ours}
 
 
+OVER_A_VIEW: dict[str, Two] = {
+    "its tensor is not read again": lambda x, a, b: [(x @ a).t().relu() @ b],
+    "its tensor is read later": lambda x, a, b: [(y := x @ a).t().relu() + y],
+    "its tensor is returned": lambda x, a, b: [(y := x @ a).t().tanh(), y],
+    "another part is read later": lambda x, a, b: [(y := x @ a)[:2].exp().sum(), y[2:].exp()],
+    "a part of it": lambda x, a, b: [(x @ a)[:, 1].exp() @ b],
+    "it repeats elements": lambda x, a, b: [(x @ a).sum(1, True).expand(3, 3).exp() @ b],
+    "it repeats elements behind another view": lambda x, a, b: [
+        (x @ a).sum(0).expand(3, 3).reshape(9).exp() @ b.reshape(9)
+    ],
+    "of an argument": lambda x, a, b: [x.t().exp(), x],
+    "of what was given up": lambda x, a, b: [a.t().exp() + x, b + x],
+    "twice the same": lambda x, a, b: [(y := (x @ a).t()) + y],
+    "two views of one": lambda x, a, b: [(y := x @ a).t() + y],
+}
+
+
+@pytest.mark.parametrize("name", OVER_A_VIEW)
+def test_what_is_written_over_through_a_view_is_not_read_again(name: str) -> None:
+    plan = trace(OVER_A_VIEW[name], *(torch.randn(3, 3) for _ in range(3)))
+    x, a, b = (torch.randn(3, 3) for _ in range(3))
+    expected = interpret(plan.graph, [x, a, b])
+    kept = x.clone()
+    for _ in range(2):
+        torch.testing.assert_close(plan(x, a, b), expected, rtol=0, atol=0)
+        run = RepeatedPlan(plan, [None, a.clone(), b.clone()], varying=[0], carried={}, fixed=[])
+        torch.testing.assert_close(run([x]), expected, rtol=1e-6, atol=1e-6)
+        assert torch.equal(x, kept)
+    given_up = RepeatedPlan(plan, [None, a.clone(), b.clone()], varying=[0], carried={1: 0}, fixed=[])
+    torch.testing.assert_close(given_up([x]), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_a_run_that_fails_leaves_what_is_carried_as_it_was() -> None:
     def step(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> list[torch.Tensor]:
         new = w - 0.1 * x.t() @ x  # ready before the labels are looked at

@@ -14,7 +14,7 @@ from fedplan.plan.ops.op import Kind, Trait, op, overload
 _ARGUMENTS = "{log_probs}, {targets}, {input_lengths}, {target_lengths}"
 
 
-def _loss(
+def loss(
     scores: torch.Tensor,
     targets: torch.Tensor,
     lengths: torch.Tensor,
@@ -60,7 +60,7 @@ def _shapes(scores: torch.Tensor, targets: torch.Tensor, *_: Any, **__: Any) -> 
     return scores.new_empty([rows]), scores.new_empty([rows, steps, 2 * targets.shape[-1] + 1])
 
 
-def _backward(gradient: torch.Tensor, scores: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+def loss_backward(gradient: torch.Tensor, scores: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
     """Of the scores; the loss itself has looked at the targets and lengths."""
     made: torch.Tensor = (
         torch.empty_like(scores)
@@ -83,7 +83,7 @@ ROWS = (
         Kind.REDUCTION,
         "_ctc_loss.Tensor",
         Trait.CHECKS_VALUES,
-        kernel=_loss,
+        kernel=loss,
         shapes=_shapes,
         torchscript=f"@ctc_loss({_ARGUMENTS}, {{blank}}, {{zero_infinity}})",
     ),
@@ -95,7 +95,7 @@ ROWS = (
         witness=Witness(
             "aten._ctc_loss.Tensor", same=((1, 0), (2, 1), (3, 2), (4, 3), (7, 4)), result=(6, 1)
         ),
-        kernel=_backward,
+        kernel=loss_backward,
         shapes=lambda gradient, scores, *_, **__: torch.empty_like(scores),
         torchscript=(
             f"@ctc_loss_backward({{grad}}, {_ARGUMENTS}, {{neg_log_likelihood}}, {{log_alpha}}, {{blank}}, "

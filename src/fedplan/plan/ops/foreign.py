@@ -34,7 +34,8 @@ ROWS = (
     *_rows(Kind.NORMALISATION, "group_norm.default layer_norm.default"),
     # executors fuse into it, and write over what they own
     op(Kind.MATMUL, "addmv.default", FOREIGN | Trait.IN_PLACE | Trait.DIRECT, torchscript=None),
-    *_rows(Kind.MATMUL, "addr.default baddbmm.default ger.default mv.default"),
+    op(Kind.MATMUL, "baddbmm.default", FOREIGN | Trait.IN_PLACE | Trait.DIRECT, torchscript=None),
+    *_rows(Kind.MATMUL, "addr.default ger.default mv.default"),
     *_rows(
         Kind.CONVOLUTION,
         "conv1d.default conv3d.default conv_transpose1d.default conv_transpose2d.input "

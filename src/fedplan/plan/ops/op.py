@@ -53,7 +53,8 @@ class Trait(enum.Flag):
     FOREIGN = enum.auto()
     """Core ATen says it with other rows; only Plans made elsewhere hold it."""
     IN_PLACE = enum.auto()
-    """PyTorch can write its result over its first argument: its name with a ``_`` does that."""
+    """PyTorch can write its result over its first argument: its name with a ``_`` does that, or its form with
+    ``grad_input`` where it is a gradient."""
     DIRECT = enum.auto()
     """The function of that name in `torch`, or in `torch.nn.functional`, takes the same arguments and is
     quicker to call."""

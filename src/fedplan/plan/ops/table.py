@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from fedplan.errors import UnsupportedOpError
 from fedplan.plan.ops import (
     alignments,
+    clients,
     executor,
     foreign,
     indexing,
@@ -51,7 +52,7 @@ OPS: Mapping[str, Op] = _by_name(
 )
 """Every operation that a Plan may hold, by name."""
 
-EXECUTOR_OPS: Mapping[str, Op] = _by_name(executor.ROWS, recurrent.EXECUTOR_ROWS)
+EXECUTOR_OPS: Mapping[str, Op] = _by_name(executor.ROWS, recurrent.EXECUTOR_ROWS, clients.ROWS)
 """Operations that an executor may put in place of others. No Plan can hold them."""
 
 

@@ -7,7 +7,17 @@ and the factors of the gradients.
 import torch
 
 from fedplan.plan.recurrence import reference
-from fedplan.plan.recurrence.products import both, outer, outer_hidden, rows, rows_back, sums, tanh
+from fedplan.plan.recurrence.products import (
+    adder,
+    both,
+    outer,
+    outer_hidden,
+    rows,
+    rows_back,
+    sums,
+    tanh,
+    together,
+)
 from fedplan.plan.recurrence.stepping import Padding, own, states_before, stretches
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -31,15 +41,15 @@ def lstm(
         return reference.lstm(x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths, reverse)
     padding = Padding(x, lengths)
     gates = rows(padding.filled(x), w_ih, both(b_ih, b_hh))  # (T, B, 4H)
-    (steps, count), units = x.shape[:2], c0.shape[1]
-    y, cells = x.new_empty(steps, count, units), x.new_empty(steps, count, units)
-    i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, 2))
-    i_and_f = gates[:, :, : 2 * units].unbind(0)
+    units, add = c0.shape[-1], adder(x)
+    y, cells = x.new_empty(*x.shape[:-1], units), x.new_empty(*x.shape[:-1], units)
+    i, f, g, o = (gate.unbind(0) for gate in gates.chunk(4, -1))
+    i_and_f = gates[..., : 2 * units].unbind(0)
     all_gates, ys, memory = gates.unbind(0), y.unbind(0), cells.unbind(0)
-    through, recurrent = x.new_empty(count, units), w_hh.t()
+    through, recurrent = x.new_empty(c0.shape), w_hh.mT
     h, c = h0, c0
     for t in reference.steps(x, reverse):
-        all_gates[t].addmm_(h, recurrent)
+        add(all_gates[t], h, recurrent)
         i_and_f[t].sigmoid_()
         o[t].sigmoid_()
         tanh(g[t], g[t])
@@ -74,20 +84,22 @@ def lstm_backward(
             grad_y, grad_h_n, grad_c_n, x, h0, c0, w_ih, w_hh, y, gates, cells, w_hr, lengths, reverse
         )
     padding = Padding(x, lengths)
-    (steps, count), units = x.shape[:2], c0.shape[1]
-    d = x.new_empty(steps, count, 4 * units)  # first factors, then gradients of the gates
-    parts = d.view(steps, count, 4, units)
-    d_ifg, d_o, all_d = parts[:, :, :3].unbind(0), parts[:, :, 3].unbind(0), d.unbind(0)
+    units = c0.shape[-1]
+    d = x.new_empty(*x.shape[:-1], 4 * units)  # first factors, then gradients of the gates
+    parts = d.view(*x.shape[:-1], 4, units)
+    d_ifg, d_o, all_d = parts[..., :3, :].unbind(0), parts[..., 3, :].unbind(0), d.unbind(0)
     gradients = None if grad_y is None else padding.filled(grad_y).unbind(0)
     dh, dc = own(grad_h_n, h0), own(grad_c_n, c0)
-    dc_of_three = dc.unsqueeze(1)  # for three gates at once
-    for begin, end in stretches(steps, count * 4 * units, reverse):
-        i, f, g, o = gates[begin:end].chunk(4, 2)
+    dc_of_three = dc.unsqueeze(-2)  # for three gates at once
+    for begin, end in stretches(len(d), d[0].numel(), reverse):
+        i, f, g, o = gates[begin:end].chunk(4, -1)
         through = tanh(cells[begin:end], torch.empty_like(f, memory_format=torch.contiguous_format))
-        _sigmoid_backward(g, i, grad_input=parts[begin:end, :, 0])
-        _sigmoid_backward(states_before(cells, c0, begin, end, reverse), f, grad_input=parts[begin:end, :, 1])
-        _tanh_backward(i, g, grad_input=parts[begin:end, :, 2])
-        _sigmoid_backward(through, o, grad_input=parts[begin:end, :, 3])
+        _sigmoid_backward(g, i, grad_input=parts[begin:end, ..., 0, :])
+        _sigmoid_backward(
+            states_before(cells, c0, begin, end, reverse), f, grad_input=parts[begin:end, ..., 1, :]
+        )
+        _tanh_backward(i, g, grad_input=parts[begin:end, ..., 2, :])
+        _sigmoid_backward(through, o, grad_input=parts[begin:end, ..., 3, :])
         padding.fill_(d[begin:end], begin)
         slope = padding.fill_(_tanh_backward(o, through, grad_input=through), begin).unbind(0)
         forget = padding.filled(f, begin, fill=1).unbind(0)
@@ -99,12 +111,13 @@ def lstm_backward(
             d_ifg[t].mul_(dc_of_three)
             dc.mul_(forget[t - begin])
             padding.back_(dh, all_d[t], w_hh, t)
+    flat = together(d)
     return (
-        rows_back(d, w_ih),
+        rows_back(flat, w_ih, x),
         dh,
         dc,
-        outer(d, padding.filled(x)),
-        outer_hidden(d, y, h0, padding.going, reverse),
-        sums(d),
-        x.new_empty(0, units),
+        outer(flat, together(padding.filled(x))),
+        outer_hidden(flat, y, h0, padding.going, reverse),
+        sums(flat),
+        x.new_empty(*w_hh.shape[:-2], 0, units),
     )

@@ -3,7 +3,17 @@
 import torch
 
 from fedplan.plan.recurrence import reference
-from fedplan.plan.recurrence.products import both, outer, outer_hidden, rows, rows_back, sums, tanh
+from fedplan.plan.recurrence.products import (
+    adder,
+    both,
+    outer,
+    outer_hidden,
+    rows,
+    rows_back,
+    sums,
+    tanh,
+    together,
+)
 from fedplan.plan.recurrence.stepping import Padding, own
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -49,10 +59,10 @@ def _forward(
     reverse: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     y = rows(padding.filled(x), w_ih, bias)
-    ys, recurrent = y.unbind(0), w_hh.t()
+    ys, recurrent, add = y.unbind(0), w_hh.mT, adder(x)
     h = h0
     for t in reference.steps(x, reverse):
-        out = ys[t].addmm_(h, recurrent)
+        out = add(ys[t], h, recurrent)
         if is_tanh:
             tanh(out, out)
         else:
@@ -118,5 +128,11 @@ def _backward(
             _threshold_backward(dh, ys[t], 0, grad_input=inner[t])
         padding.fill_(d[t : t + 1], t)
         padding.back_(dh, inner[t], w_hh, t)
-    of_weight = outer_hidden(d, y, h0, padding.going, reverse)
-    return rows_back(d, w_ih), dh, outer(d, padding.filled(x)), of_weight, sums(d)
+    flat = together(d)
+    return (
+        rows_back(flat, w_ih, x),
+        dh,
+        outer(flat, together(padding.filled(x))),
+        outer_hidden(flat, y, h0, padding.going, reverse),
+        sums(flat),
+    )

@@ -131,6 +131,11 @@ def named(recurrence: Recurrence, args: Sequence[Any]) -> dict[str, Any]:
     return {**dict.fromkeys(recurrence.names), **dict(zip(recurrence.names, args, strict=False))}
 
 
+def is_sequence(name: str) -> bool:
+    """Whether the argument or result of this name has a value for each time step."""
+    return _SHAPES.get(name.removeprefix("grad_"), "").startswith("T")
+
+
 def refusal(recurrence: Recurrence, args: Sequence[Any]) -> str | None:
     """Why an operation may not be called with these arguments; None when it may.
 

@@ -54,12 +54,13 @@ class Padding:
     """Steps that a sequence does not have, because it is shorter than the others.
 
     Attributes:
-        going: (T, B, 1), whether a sequence has a step; None when all have all.
+        going: (T, B, 1), or (T, clients, B, 1), whether a sequence has a step; None when all have all.
         steps: `going` step by step; empty when all have all.
     """
 
     def __init__(self, x: torch.Tensor, lengths: torch.Tensor | None) -> None:
-        self.going = running(x, lengths)
+        going = None if lengths is None else running(x, lengths.flatten())
+        self.going = going if going is None or lengths is None else going.view(len(x), *lengths.shape, 1)
         self.steps = () if self.going is None else self.going.unbind(0)
 
     def filled(self, value: torch.Tensor, begin: int = 0, fill: float = 0) -> torch.Tensor:
@@ -83,6 +84,6 @@ class Padding:
         """Takes the gradient of the hidden state back over step t, where `d` is that of the gates."""
         if self.steps:
             kept = dh.masked_fill(self.steps[t], 0)
-            torch.addmm(kept, d, weight, out=dh)
+            (torch.addmm if dh.dim() == 2 else torch.baddbmm)(kept, d, weight, out=dh)
         else:
-            torch.mm(d, weight, out=dh)
+            (torch.mm if dh.dim() == 2 else torch.bmm)(d, weight, out=dh)

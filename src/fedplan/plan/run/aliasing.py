@@ -6,6 +6,9 @@ from typing import Any
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ops import Kind, Trait, row
 
+_REPEATING = ("aten.expand.default", "aten.expand_as.default", "aten.unfold.default")
+"""Views in which an element may stand in several places."""
+
 
 class Aliasing:
     """Values that may share memory form a group: a tensor and all views of it, whether they copy or not."""
@@ -24,10 +27,10 @@ class Aliasing:
             if row(node.op).kind is Kind.VIEW:
                 into = self.group(next(node.refs()))
                 self._group.update(dict.fromkeys(node.results, into))
+        self._repeats = {self.group(next(n.refs())) for n in graph.nodes if n.op in _REPEATING}
         self._last: dict[int, int] = {}
         for position, node in enumerate(graph.nodes):
             self._last.update((self.group(number), position) for number in (*node.refs(), *node.results))
-        self._views = set(self._group)
         self._given_up = set(given_up)
         self._foreign = {self.group(number) for number in graph.defined() - self._given_up}
         self._returned = [self.group(number) for number in graph.outputs]
@@ -45,14 +48,17 @@ class Aliasing:
         that a run that fails leaves it as it was.
         """
         first = node.args[0] if node.args else None
-        if not isinstance(first, Ref) or Trait.IN_PLACE not in row(node.op).traits or first.id in self._views:
-            return False
-        if first.id in self._given_up and position < self._safe:
+        if not isinstance(first, Ref) or Trait.IN_PLACE not in row(node.op).traits:
             return False
         group = self.group(first.id)
+        if group in self._given_up and position < self._safe:
+            return False
+        if first.id != group and group in {*self._given_up, *self._repeats}:
+            return False
         alone = [self.group(number) for number in node.refs()].count(group) == 1
         if not alone or group in self._foreign or group in self._returned or self._last[group] > position:
             return False
+        # a view of some elements has other strides than a result in memory of its own
         before, after = self._values[first.id], self._values[node.results[0]]
         return bool(
             before.shape == after.shape and before.dtype == after.dtype and before.stride() == after.stride()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Collection
 from typing import Any
 
 from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
@@ -21,30 +22,34 @@ def channels_last(graph: Graph, values: dict[int, Any]) -> Graph:
         graph: a graph of known shapes.
         values: every value by its number; new ones are added.
     """
-    if all(node.op != _POOL for node in graph.nodes):
-        return graph
+    return with_layout(graph, values, ("input",)) if any(node.op == _POOL for node in graph.nodes) else graph
+
+
+def with_layout(graph: Graph, values: dict[int, Any], names: Collection[str]) -> Graph:
+    """The graph with some pictures that go into convolutions and their gradients in that layout.
+
+    Args:
+        graph: a graph of known shapes.
+        values: every value by its number; new ones are added.
+        names: of the arguments that get it.
+    """
     fresh = itertools.count(max(values, default=0) + 1)
-    laid: dict[int, int] = {}
+    laid: dict[int, Ref] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        place = _picture(node)
-        picture = None if place is None else node.args[place]
-        if isinstance(picture, Ref) and place is not None and values[picture.id].dim() == 4:
+        args: list[Arg] = list(node.args)
+        for place, picture in enumerate(node.args):
+            if not isinstance(picture, Ref) or not _is_picture(node, place, names, values[picture.id]):
+                continue
             if picture.id not in laid:
-                laid[picture.id] = number = next(fresh)
-                values[number] = values[picture.id]
-                nodes.append(Node(CHANNELS_LAST, (picture,), (number,), node.source))
-            args: list[Arg] = list(node.args)
-            args[place] = Ref(laid[picture.id])
-            nodes.append(dataclasses.replace(node, args=tuple(args)))
-        else:
-            nodes.append(node)
+                laid[picture.id] = Ref(next(fresh))
+                values[laid[picture.id].id] = values[picture.id]
+                nodes.append(Node(CHANNELS_LAST, (picture,), (laid[picture.id].id,), node.source))
+            args[place] = laid[picture.id]
+        nodes.append(dataclasses.replace(node, args=tuple(args)))
     return dataclasses.replace(graph, nodes=tuple(nodes))
 
 
-def _picture(node: Node) -> int | None:
-    """Which argument of a convolution, or of its gradient, is the picture."""
+def _is_picture(node: Node, place: int, names: Collection[str], value: Any) -> bool:
     op = row(node.op)
-    if op.kind is not Kind.CONVOLUTION:
-        return None
-    return next(place for place, argument in enumerate(op.arguments) if argument.name == "input")
+    return op.kind is Kind.CONVOLUTION and op.arguments[place].name in names and value.dim() == 4

@@ -18,14 +18,14 @@ from fedplan.errors import PlanExecutionError
 from fedplan.plan.ir.arguments import bind
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
-from fedplan.plan.ops import Op, Trait, row
+from fedplan.plan.ops import Op, Trait, overload, row
 from fedplan.plan.ops.executor import has_onednn
 from fedplan.plan.recurrence.substitution import with_fast_recurrences
 from fedplan.plan.run.aliasing import Aliasing
 from fedplan.plan.run.channels_last import channels_last
 from fedplan.plan.run.fusion import EXACT, ON_CPU, ONEDNN, ROUNDING
 from fedplan.plan.run.interpreter import KERNEL_ERRORS, describe
-from fedplan.plan.run.patterns import rewrite
+from fedplan.plan.run.patterns import PatternRule, rewrite
 from fedplan.plan.run.specialise import folded, with_fixed_inputs, with_known_sizes
 
 Executor = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
@@ -67,19 +67,54 @@ def compile_graph(
     """
     device = inputs[0].device if inputs else torch.device("cpu")
     known = dict(values)
-    graph = with_known_sizes(graph, known)
-    if repetition is not None:
-        fixed = {graph.inputs[place]: inputs[place] for place, _ in repetition.fixed}
-        graph = with_fixed_inputs(graph, known, fixed)
-    graph = folded(graph, known, device)
-    graph = rewrite(graph, known, EXACT if repetition is None else (*EXACT, *ROUNDING))
+    rules = EXACT if repetition is None else (*EXACT, *ROUNDING)
+    graph = specialised(graph, known, inputs, repetition, rules)
     if repetition is not None and device.type == "cpu":
         graph = channels_last(graph, known)
         graph = rewrite(graph, known, (*ON_CPU, *ONEDNN) if has_onednn() else ON_CPU)
     graph = prune(folded(apply(graph, SIMPLIFY), known, device))
     if repetition is not None:
         graph = with_fast_recurrences(graph, known, device.type == "cpu")
-    return _Program(graph, known, device, repetition or Repetition()).build(inference=repetition is not None)
+    return assembled(graph, known, device, repetition)
+
+
+def specialised(
+    graph: Graph,
+    values: dict[int, Any],
+    inputs: Sequence[torch.Tensor],
+    repetition: Repetition | None,
+    rules: Sequence[PatternRule],
+) -> Graph:
+    """The graph for these shapes, without what is known before it runs, after rules.
+
+    Args:
+        graph: a verified graph.
+        values: what the check found for every value; those of new operations are added.
+        inputs: arguments, of which those that `repetition` fixes are compiled in.
+        repetition: what the caller grants.
+        rules: patterns and what to put in their place.
+    """
+    device = inputs[0].device if inputs else torch.device("cpu")
+    graph = with_known_sizes(graph, values)
+    if repetition is not None:
+        fixed = {graph.inputs[place]: inputs[place] for place, _ in repetition.fixed}
+        graph = with_fixed_inputs(graph, values, fixed)
+    return rewrite(folded(graph, values, device), values, rules)
+
+
+def assembled(
+    graph: Graph, values: Mapping[int, Any], device: torch.device, repetition: Repetition | None
+) -> Executor:
+    """The executor of a graph as it is.
+
+    Args:
+        graph: operations that Plans or executors may hold.
+        values: every value by its number.
+        device: where it runs.
+        repetition: what the caller grants.
+    """
+    program = _Program(graph, values, device, repetition or Repetition())
+    return program.build(inference=repetition is not None)
 
 
 class _Program:
@@ -152,7 +187,10 @@ class _Program:
 
     def _scalar(self, node: Node, value: float) -> str:
         """A number where a tensor is wanted: a tensor made once, not in each run, where that is the same."""
-        dtypes = {self.values[number].dtype for number in (*node.refs(), *node.results)}
+        tensors = [
+            v for v in map(self.values.get, (*node.refs(), *node.results)) if isinstance(v, torch.Tensor)
+        ]
+        dtypes = {tensor.dtype for tensor in tensors}
         if len(dtypes) > 1 or not dtypes <= _FLOATS or abs(value) > _EXACT_INTEGER:
             return self._text(value)
         name = f"c{len(self.names)}"
@@ -173,8 +211,18 @@ class _Program:
 
 def _in_place(op: Op) -> Callable[..., Any]:
     """What writes an operation's result over its first argument."""
-    function: Callable[..., Any] = getattr(torch.Tensor, f"{op.packet}_")
-    return function
+    function: Callable[..., Any] | None = getattr(torch.Tensor, f"{op.packet}_", None)
+    return function or _gradient_in_place(op)
+
+
+def _gradient_in_place(op: Op) -> Callable[..., Any]:
+    """The same for the gradient of an activation; its first argument is the gradient of what comes after."""
+    into = overload(f"aten.{op.packet}.grad_input")
+
+    def call(gradient: torch.Tensor, *rest: Any) -> Any:
+        return into(gradient, *rest, grad_input=gradient)
+
+    return call
 
 
 def _quickest(op: Op) -> Callable[..., Any]:

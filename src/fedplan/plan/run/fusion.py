@@ -170,7 +170,7 @@ def _one(_: Match) -> float:
     return 1
 
 
-ROUNDING: Sequence[PatternRule] = (
+FUSED: Sequence[PatternRule] = (
     # an update that is a product with a known rate: torch's SGD, and the ways of writing it by hand
     (call("addcmul.default", _W, _PRODUCT, _RATE, _FACTOR), _product_added(_both)),
     (call("addcmul.default", _W, _X, _RATE, _FACTOR), _scaled_added(_both)),
@@ -180,10 +180,12 @@ ROUNDING: Sequence[PatternRule] = (
     # sums that end in a product
     (call("add.Tensor", _W, _PRODUCT, _RATE), _product_added(_rate)),
     (call("add.Tensor", _PRODUCT, _W), _product_added(_one)),
-    (call("add.Tensor", _W, _SUMS, _RATE), _sums_added),
     (call("add.Tensor", call("linear.default", _X, _W, _A), call("linear.default", _Y, _V, _B)), _two_layers),
 )
 """Fewer roundings: only where the caller asked for the update to be fused."""
+
+ROUNDING: Sequence[PatternRule] = (*FUSED, (call("add.Tensor", _W, _SUMS, _RATE), _sums_added))
+"""The same for one client; many clients' sums are sums, and no product with ones."""
 
 ON_CPU: Sequence[PatternRule] = (
     (call("_log_softmax.default", _X, 1, False), _log_softmax),

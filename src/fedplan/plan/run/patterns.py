@@ -56,9 +56,15 @@ def call(op: str, *args: Any) -> Call:
 class Match:
     """What a pattern has found."""
 
-    def __init__(self, values: Mapping[int, Any]) -> None:
+    def __init__(self, values: Mapping[int, Any], made: int) -> None:
         self.found: dict[str, Any] = {}
         self._values = values
+        self._made = made
+
+    @property
+    def made(self) -> tuple[int, ...]:
+        """Shape of what the pattern makes."""
+        return tuple(self._values[self._made].shape)
 
     def __getitem__(self, name: str) -> Any:
         return self.found[name]
@@ -137,7 +143,7 @@ class _Pass:
 
     def _apply(self, node: Node) -> Call | Ref | None:
         for pattern, replacement in self.rules.get(node.op, ()):
-            match = Match(self.values)
+            match = Match(self.values, node.results[0])
             if self._matches_node(pattern, node, match):
                 answer = replacement(match)
                 if answer is not None:

@@ -1,0 +1,183 @@
+"""Training many clients side by side: a Plan that runs again and again on what it returned."""
+
+import itertools
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fedplan.errors import PlanExecutionError, PlanInputError
+from fedplan.plan.clients.plan import ClientsPlan, check_counts, stacked
+from fedplan.plan.run.compiler import Executor, Repetition
+
+Among = slice | torch.Tensor | None
+"""Which clients: a range of them, their numbers (int64), or None for all."""
+
+
+class ClientsTraining:
+    """What `RepeatedPlan` is for one client: parameters and optimizer state are updated where they stand.
+
+    ::
+
+        run = ClientsTraining(over_clients(plan), arguments, varying=[0, 1], carried={3: 1, 4: 2}, fixed=[2])
+        for x, y in batches:  # (clients, rows, …) each
+            outputs = run([x, y])
+
+    Clients whose batches have another number of rows run among themselves: ``run([x, y], among=numbers)``.
+    Nothing is padded, since a mean, and a batch norm's statistics, are over the rows that there are.
+    """
+
+    def __init__(
+        self,
+        clients: ClientsPlan,
+        arguments: Sequence[Any],
+        *,
+        varying: Sequence[int],
+        carried: Mapping[int, int],
+        fixed: Sequence[int] = (),
+        apart: Sequence[int] | None = None,
+    ) -> None:
+        """Takes the arguments over.
+
+        Args:
+            clients: what to run.
+            arguments: one an input; those that are apart have a first axis of clients. Those that are
+                carried belong to this object from now on: they are written over, and nobody else may have
+                their memory. Those that vary may be anything.
+            varying: inputs that get another value in each run.
+            carried: input → the output that takes its place; these are apart.
+            fixed: shared inputs that keep their value; those of one floating-point number are compiled in.
+            apart: inputs of which each client has its own; what the Plan says by default.
+
+        Raises:
+            PlanInputError: the arguments do not fit the inputs, or what is fixed is apart.
+        """
+        self._clients = clients
+        self._apart = tuple(sorted({*(clients.apart if apart is None else apart), *carried}))
+        inputs = clients.plan.inputs
+        if set(self._apart) & set(fixed):
+            raise PlanInputError("an input of which each client has its own cannot be compiled in as fixed")
+        self._varying = [(place, inputs[place], place in self._apart) for place in varying]
+        self._carried = tuple((output, place) for place, output in carried.items())
+        self._fixed = tuple(fixed)
+        self._own = [place for place in self._apart if place not in varying]
+        self._arguments: list[Any] = [
+            value
+            if place in varying
+            else stacked(value, inputs[place])
+            if place in self._apart
+            else inputs[place].tensor(value)
+            for place, value in enumerate(arguments)
+        ]
+        self.count = check_counts([(self._arguments[place], inputs[place]) for place in self._own])
+        """How many clients there are."""
+        self._runs: dict[Hashable, Executor] = {}
+
+    def carried(self) -> dict[int, torch.Tensor]:
+        """What goes from run to run, by the place of its input: (clients, …). The next run writes over it."""
+        return {place: self._arguments[place] for _, place in self._carried}
+
+    def __call__(self, values: Sequence[Any], among: Among = None) -> list[torch.Tensor]:
+        """One run.
+
+        Args:
+            values: one for each input that varies, in their order; those that are apart have a first axis of
+                the clients that run.
+            among: which clients run; all by default. A range is quicker than numbers.
+
+        Returns:
+            The outputs for these clients, in order. Those that are carried belong to this object: copy what
+            is to be kept.
+
+        Raises:
+            PlanInputError: the arguments do not fit the inputs, or are of another number of clients.
+            PlanLimitError: one client's run would use more than the Plan's limits.
+            PlanExecutionError: an operation failed, or cannot be computed for many clients at once; what is
+                carried is as it was before.
+        """
+        arguments = list(self._arguments)
+        if among is not None:
+            for place in self._own:
+                arguments[place] = _some(arguments[place], among)
+        count = len(arguments[self._own[0]])
+        key: list[Hashable] = []
+        for (place, item, apart), value in zip(self._varying, values, strict=True):
+            tensor = stacked(value, item) if apart else item.tensor(value)
+            if apart and len(tensor) != count:
+                raise PlanInputError(
+                    f"the argument '{item.name}' is of {len(tensor)} clients, and {count} run"
+                )
+            arguments[place] = tensor
+            key += (tensor.shape[apart:], tensor.dtype, tensor.device)
+        seen = tuple(key)
+        run = self._runs.get(seen)
+        if run is None:
+            run = self._runs[seen] = self._executor(arguments)
+        outputs = run(arguments)
+        self._keep(arguments, outputs, among)
+        return outputs
+
+    def _executor(self, arguments: Sequence[torch.Tensor]) -> Executor:
+        numbers = [
+            (place, arguments[place].item())
+            for place in self._fixed
+            if arguments[place].numel() == 1 and arguments[place].is_floating_point()
+        ]
+        return self._clients.executor(arguments, self._apart, Repetition(tuple(numbers), self._carried))
+
+    def _keep(self, arguments: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], among: Among) -> None:
+        """Puts what is carried into its place for the next run."""
+        for output, place in self._carried:
+            before, after = arguments[place], outputs[output]
+            if before.shape != after.shape or before.dtype != after.dtype:
+                item = self._clients.plan.inputs[place]
+                raise PlanExecutionError(
+                    f"'{item.name}' came back as {tuple(after.shape)} {after.dtype}, and was "
+                    f"{tuple(before.shape)} {before.dtype}: compute such clients one after the other"
+                )
+            if among is None:
+                self._arguments[place] = after
+            elif isinstance(among, torch.Tensor):
+                self._arguments[place].index_copy_(0, among, after)
+            elif after.data_ptr() != before.data_ptr():
+                before.copy_(after)
+
+    def step(self, batches: Sequence[Sequence[torch.Tensor] | None]) -> list[list[torch.Tensor] | None]:
+        """One run for each client that has a batch, whatever the batches' sizes: those alike run together.
+
+        Args:
+            batches: for each client the values of the inputs that vary, without an axis of clients; None for
+                a client that has no batch left.
+
+        Returns:
+            For each client its outputs, without those that are carried; None where there was no batch.
+        """
+        groups: dict[Hashable, list[int]] = {}
+        for number, batch in enumerate(batches):
+            if batch is not None:
+                groups.setdefault(tuple((value.shape, value.dtype) for value in batch), []).append(number)
+        kept = {output for output, _ in self._carried}
+        found: list[list[torch.Tensor] | None] = [None] * len(batches)
+        for numbers in groups.values():
+            members = [batch for batch in map(batches.__getitem__, numbers) if batch is not None]
+            values = [
+                torch.stack(parts) if apart else parts[0]
+                for (_, _, apart), parts in zip(self._varying, zip(*members, strict=True), strict=True)
+            ]
+            outputs = self(values, _shortly(numbers, self.count, values[0].device))
+            for place, number in enumerate(numbers):
+                found[number] = [value[place] for k, value in enumerate(outputs) if k not in kept]
+        return found
+
+
+def _some(tensor: torch.Tensor, among: slice | torch.Tensor) -> torch.Tensor:
+    return tensor[among] if isinstance(among, slice) else tensor.index_select(0, among)
+
+
+def _shortly(numbers: Sequence[int], count: int, device: torch.device) -> Among:
+    """Ascending numbers of clients, as a range where they are one."""
+    if len(numbers) == count:
+        return None
+    if all(b - a == 1 for a, b in itertools.pairwise(numbers)):
+        return slice(numbers[0], numbers[-1] + 1)
+    return torch.tensor(numbers, device=device)
