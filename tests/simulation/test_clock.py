@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import fedplan
 from fedplan import Availability
@@ -128,6 +130,15 @@ class TestACycle:
         assert max(cycle.places.values()) > 1
         assert len({place.client for place in come}) == 10
 
+    def test_does_not_ask_a_client_that_is_slow_while_it_is_still_at_it(self) -> None:
+        for server in ({"place_timeout": 10.0}, {"cycle_length": 10.0}):
+            clock = clock_of(Availability(seconds=100, spread=0.5), population=12, min_diffs=10, **server)
+            cycle, come = play(clock)
+            assert len(come) == cycle.reported >= 10
+            assert len({place.client for place in come}) == len(come)
+            assert max(cycle.places.values()) == 1
+            assert cycle.gone == 0
+
     def test_begins_when_the_one_before_has_ended(self) -> None:
         clock = clock_of(Availability(seconds=60))
         assert [play(clock, number)[0].opened for number in (1, 2, 3)] == [0.0, 60.0, 120.0]
@@ -199,3 +210,65 @@ class TestTheHistory:
     def test_of_a_run_with_delays_has_the_checkpoints_of_one_without(self) -> None:
         slow = fedplan.Availability(seconds=60, spread=1.0)
         assert same_bits(simulate(rounds=3, availability=slow).model, simulate(rounds=3).model)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    availability=st.builds(
+        Availability,
+        dropout=st.sampled_from([0.0, 0.3, 0.8]),
+        seconds=st.sampled_from([0.0, 1.0, 60.0]),
+        spread=st.sampled_from([0.0, 1.0]),
+        jitter=st.sampled_from([0.0, 0.5]),
+    ),
+    server=st.sampled_from(
+        [
+            {},
+            {"min_diffs": 3, "max_diffs": 5},
+            {"min_diffs": 3},
+            {"min_diffs": 2, "cycle_length": 30.0},
+            {"max_diffs": 4, "cycle_length": 500.0},
+            {"min_diffs": 3, "place_timeout": 20.0},
+            {"do_not_reuse_workers_until_cycle": 2, "max_workers": 7},
+            {"strategy": {"name": "fedbuff", "k": 3, "staleness": 2}},
+            {"strategy": {"name": "fedbuff", "k": 3}, "place_timeout": 30.0},
+        ]
+    ),
+    population=st.integers(16, 40),
+    cohort=st.integers(5, 7),
+    seed=st.integers(0, 1000),
+    refusals=st.sets(st.integers(1, 60)),
+)
+def test_whatever_happens_the_rules_of_a_cycle_hold(
+    availability: Availability,
+    server: dict[str, Any],
+    population: int,
+    cohort: int,
+    seed: int,
+    refusals: set[int],
+) -> None:
+    if "do_not_reuse_workers_until_cycle" in server:  # otherwise it may be that nobody is left
+        assume(availability.dropout == 0 and len(refusals) < 3)
+    clock = clock_of(availability, population=population, cohort=cohort, seed=seed, **server)
+    stage = round_of(strategy(**server)).reporting
+    for number in range(1, 5):
+        started = clock.now
+        cycle = clock.open(number, Task.TRAINING, number)
+        taken: list[Attendance] = []
+        while come := clock.reports(cycle):
+            for place in come:
+                if place.number in refusals:
+                    clock.refuse(cycle, place)
+                else:
+                    taken.append(place)
+        at_it = [place.client for place in clock.waiting]
+        clock.close(cycle)
+        assert len(taken) == cycle.reported >= max(1, stage.needed)
+        assert stage.limit is None or cycle.reported <= stage.limit
+        assert cycle.occupied >= cycle.reported
+        assert clock.now >= started
+        own = [place.client for place in taken if place.cycle == number]
+        assert len(own) == len(set(own))
+        assert len(at_it) == len(set(at_it))
+        assert not set(own) & set(at_it)
+        assert all(place.reports_at is not None and place.reports_at <= clock.now for place in taken)

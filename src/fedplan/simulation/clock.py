@@ -61,7 +61,7 @@ class Cycle:
         reported: see `Progress`.
         late: reports that came too late for their own cycle, and for this one.
         gone: places that clients lost.
-        busy: clients that have places, or have reported.
+        busy: clients that are at it, or have reported.
         places: how many places each client had so far.
         extensions: how often its deadline was moved.
         turn: how often all clients were asked.
@@ -151,7 +151,7 @@ class Clock:
         deadline = self._round.first_stage(task).deadline(self.now)
         cycle = Cycle(number, task, checkpoint, self.now, deadline)
         cycle.order = self._chance.order(number, 0, self._population)
-        cycle.busy = {place.client for place in self.waiting if not place.released}
+        cycle.busy = {place.client for place in self.waiting}
         self._fill(cycle)
         return cycle
 
@@ -226,10 +226,8 @@ class Clock:
             )
         cycle.deadline = self._round.stage_of(cycle).deadline(self.now)
         for place in self.waiting:
-            if not place.released and place.task is Task.TRAINING:
-                place.released = True
-                cycle.busy.discard(place.client)
-                cycle.gone += place.reports_at is None
+            if place.task is Task.TRAINING:
+                self._take_away(cycle, place)
         self.waiting = [place for place in self.waiting if place.reports_at is not None or not place.released]
         heapq.heapify(self.waiting)
         cycle.occupied = cycle.reported
@@ -237,15 +235,18 @@ class Clock:
 
     def _release(self, cycle: Cycle, place: Attendance) -> None:
         """Takes the place of a client that has been silent for too long; a slow one may still report."""
-        if not place.released:
-            place.released = True
-            cycle.busy.discard(place.client)
-            if place.cycle == cycle.number and self._counts(cycle, place):
-                cycle.occupied -= 1
-            cycle.gone += place.reports_at is None
+        if not place.released and place.cycle == cycle.number and self._counts(cycle, place):
+            cycle.occupied -= 1
+        self._take_away(cycle, place)
         if place.reports_at is not None:
             place.time = place.reports_at
             heapq.heappush(self.waiting, place)
+
+    def _take_away(self, cycle: Cycle, place: Attendance) -> None:
+        if not place.released and place.reports_at is None:
+            cycle.gone += 1
+            cycle.busy.discard(place.client)  # it may ask again; who is slow is still at it, and does not ask
+        place.released = True
 
     def _is_too_late(self, cycle: Cycle, place: Attendance) -> bool:
         late = cycle.checkpoint - place.checkpoint

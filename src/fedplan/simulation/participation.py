@@ -86,13 +86,13 @@ class Participants:
         Raises:
             FedplanError: see `report_of`.
         """
-        with _about(client), self._data(client, state) as (data, target):
+        with _about(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
             step = self.training.run(self._model(state), data, target, self._random(client))
             summary = step.measurements.summary()
             if measured is not None:
                 summary = dataclasses.replace(summary, evaluation=measured.evaluation)
-            return Trained([param.cpu() for param in step.params], summary, getattr(data, "epoch", -1))
+            return Trained([param.cpu() for param in step.params], summary, _epoch_of(data))
 
     def measurement_of(self, client: int) -> tuple[Summary, ClientState]:
         """What a client measures that does not train, and what it remembers afterwards.
@@ -101,11 +101,11 @@ class Participants:
             FedplanError: see `report_of`.
         """
         state = self.work.state_of(client)
-        with _about(client), self._data(client, state) as (data, target):
+        with _about(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
             if measured is None:
                 raise ConfigError("there is no Plan to measure with")
-            return measured, dataclasses.replace(state, epoch=getattr(data, "epoch", -1))
+            return measured, dataclasses.replace(state, epoch=_epoch_of(data))
 
     def report(self, client: int, state: ClientState, trained: Trained) -> Report:
         """What a grid receives of a training, and whether it takes it.
@@ -155,8 +155,18 @@ class Participants:
         return RandomState(RandomStream(seed), self.work.cycle, 0)
 
     @contextlib.contextmanager
-    def _data(self, client: int, state: ClientState) -> Iterator[tuple[Any, Any]]:
-        """A client's data. Within the block torch's generator is the client's own, if the data may draw."""
+    def data(self, client: int, state: ClientState) -> Iterator[tuple[Any, Any]]:
+        """A client's data and targets, as it trains on them.
+
+        Within the block torch's global generator is the client's own, if the data may draw from it.
+
+        Args:
+            client: its number.
+            state: what it remembers.
+
+        Raises:
+            DataError: the data cannot be used.
+        """
         population, chance = self.experiment.population, self.experiment.chance
         with contextlib.ExitStack() as stack:
             seed = stack.enter_context(chance.of_torch(client, self.work.cycle)) if population.made else None
@@ -219,6 +229,11 @@ class Participants:
     def _size_of_floats(self) -> int:
         model = self.work.model
         return _plain_size(part_of(model.params, model.changing), model.changing)
+
+
+def _epoch_of(data: Any) -> int:
+    """See `ClientState`."""
+    return data.epoch if isinstance(data, DataLoader) else -1
 
 
 def _plain_size(tensors: Sequence[Tensor], places: Places) -> int:

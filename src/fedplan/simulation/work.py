@@ -41,7 +41,7 @@ class Experiment:
 def identity_of(experiment: Experiment, cohort: int, availability: Availability) -> dict[str, Any]:
     """What decides the bits of a simulation, by name: with anything else it is another one.
 
-    The engine is not among it, for all that there are give the same bits.
+    The engine is not among it, for all that there are give the same bits; one that does not would have to be.
     """
     return {
         "model, Plans or configurations": experiment.deployment.identity,

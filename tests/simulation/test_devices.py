@@ -1,0 +1,26 @@
+"""Simulations on the CPU and on accelerators: the same rounds, and results that are on the CPU."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.devices import DEVICES
+from tests.simulation.cases import data_of, simulate
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", ["plain", "dropout", "scaffold"])
+def test_a_device_trains_as_the_processor_does(device: str, kind: str) -> None:
+    strategy: dict[str, Any] = (
+        {"strategy": {"name": "scaffold", "population": 10}} if kind == "scaffold" else {}
+    )
+    options: dict[str, Any] = {"kind": kind, "server": strategy, "evaluates": True, "test": data_of(77)}
+    result = simulate(device=device, engine="sequential", **options)
+    expected = simulate(engine="sequential", **options)
+    for ours, theirs in zip(result.model.params, expected.model.params, strict=True):
+        assert ours.device == torch.device("cpu")
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    for name in ("loss", "training_loss", "test_loss"):
+        ours_by_cycle, theirs_by_cycle = (one.history.values(name) for one in (result, expected))
+        assert ours_by_cycle == pytest.approx(theirs_by_cycle, rel=1e-4)
