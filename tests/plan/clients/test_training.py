@@ -228,10 +228,21 @@ def test_arguments_of_different_numbers_of_clients_are_refused() -> None:
     for values in ([x[:1], y], [x, y[:2]], [x[:1], y[:1]]):
         with pytest.raises(PlanInputError, match="clients"):
             run(values)
-    with pytest.raises(PlanInputError, match="first axis of clients"):
+    with pytest.raises(PlanInputError, match="first axis"):
         run([x[:0], y])
     with pytest.raises(PlanInputError, match="shape"):
         run([x[0], y])
+
+
+def test_a_step_of_clients_that_do_not_share_what_is_shared_is_refused() -> None:
+    plan = trace(lambda x, s, w: [w - s * x], torch.randn(3), torch.ones(1), torch.randn(3))
+    run = ClientsTraining(
+        over_clients(plan), [None, None, torch.zeros(2, 3)], varying=[0, 1], carried={2: 0}, apart=[0]
+    )
+    x, one = torch.randn(3), torch.ones(1)
+    run.step([[x, one], [x, one.clone()]])
+    with pytest.raises(PlanInputError, match="apart"):
+        run.step([[x, one], [x, one * 2]])
 
 
 def test_what_each_client_has_cannot_be_compiled_in() -> None:

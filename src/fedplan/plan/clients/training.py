@@ -8,7 +8,9 @@ import torch
 
 from fedplan.errors import PlanExecutionError, PlanInputError
 from fedplan.plan.clients.plan import ClientsPlan, check_counts, stacked
+from fedplan.plan.ops import dtype_name
 from fedplan.plan.run.compiler import Executor, Repetition
+from fedplan.plan.signature import PlanInput
 
 Among = slice | torch.Tensor | None
 """Which clients: a range of them, their numbers (int64), or None for all."""
@@ -45,7 +47,8 @@ class ClientsTraining:
                 carried belong to this object from now on: they are written over, and nobody else may have
                 their memory. Those that vary may be anything.
             varying: inputs that get another value in each run.
-            carried: input → the output that takes its place; these are apart.
+            carried: input → the output that takes its place; these are apart. A frozen tensor, which comes
+                back as it was, is better left out: it is shared then.
             fixed: shared inputs that keep their value; those of one floating-point number are compiled in.
             apart: inputs of which each client has its own; what the Plan says by default.
 
@@ -102,13 +105,17 @@ class ClientsTraining:
         count = len(arguments[self._own[0]])
         key: list[Hashable] = []
         for (place, item, apart), value in zip(self._varying, values, strict=True):
-            tensor = stacked(value, item) if apart else item.tensor(value)
-            if apart and len(tensor) != count:
+            # a tensor that looks like one that was checked before needs no other check
+            plain = type(value) is torch.Tensor and value.is_contiguous() and not value.requires_grad
+            tensor = value if plain else stacked(value, item) if apart else item.tensor(value)
+            shape = tensor.shape
+            if apart and (not shape or shape[0] != count):
                 raise PlanInputError(
-                    f"the argument '{item.name}' is of {len(tensor)} clients, and {count} run"
+                    f"the argument '{item.name}' has the shape {tuple(shape)}, and needs a first axis of the "
+                    f"{count} clients that run"
                 )
             arguments[place] = tensor
-            key += (tensor.shape[apart:], tensor.dtype, tensor.device)
+            key += (shape[1:] if apart else shape, tensor.dtype, tensor.device)
         seen = tuple(key)
         run = self._runs.get(seen)
         if run is None:
@@ -118,6 +125,10 @@ class ClientsTraining:
         return outputs
 
     def _executor(self, arguments: Sequence[torch.Tensor]) -> Executor:
+        """What runs arguments of shapes that were not seen before, which are checked now."""
+        for place, item, apart in self._varying:
+            value = arguments[place]
+            item.check(value.shape[1:] if apart else value.shape, dtype_name(value.dtype))
         numbers = [
             (place, arguments[place].item())
             for place in self._fixed
@@ -161,8 +172,8 @@ class ClientsTraining:
         for numbers in groups.values():
             members = [batch for batch in map(batches.__getitem__, numbers) if batch is not None]
             values = [
-                torch.stack(parts) if apart else parts[0]
-                for (_, _, apart), parts in zip(self._varying, zip(*members, strict=True), strict=True)
+                torch.stack(parts) if apart else _common(item, parts)
+                for (_, item, apart), parts in zip(self._varying, zip(*members, strict=True), strict=True)
             ]
             outputs = self(values, _shortly(numbers, self.count, values[0].device))
             for place, number in enumerate(numbers):
@@ -172,6 +183,16 @@ class ClientsTraining:
 
 def _some(tensor: torch.Tensor, among: slice | torch.Tensor) -> torch.Tensor:
     return tensor[among] if isinstance(among, slice) else tensor.index_select(0, among)
+
+
+def _common(item: PlanInput, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The value that all these clients share."""
+    if any(not torch.equal(part, parts[0]) for part in parts[1:]):
+        raise PlanInputError(
+            f"clients that run together share the argument '{item.name}', and were given different ones: "
+            "name it in `apart`"
+        )
+    return parts[0]
 
 
 def _shortly(numbers: Sequence[int], count: int, device: torch.device) -> Among:

@@ -56,8 +56,8 @@ class Trait(enum.Flag):
     """PyTorch can write its result over its first argument: its name with a ``_`` does that, or its form with
     ``grad_input`` where it is a gradient."""
     DIRECT = enum.auto()
-    """The function of that name in `torch`, or in `torch.nn.functional`, takes the same arguments and is
-    quicker to call."""
+    """The function of that name in `torch`, in `torch.nn.functional`, or in `torch.Tensor`, takes the same
+    arguments and is quicker to call."""
     LIST = enum.auto()
     """It returns a list, also when that has one element."""
     CHECKS_VALUES = enum.auto()

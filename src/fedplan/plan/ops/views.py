@@ -14,7 +14,7 @@ COMPOSITE, FOREIGN, DIRECT, LIST = Trait.COMPOSITE, Trait.FOREIGN, Trait.DIRECT,
 ROWS = (
     _view("chunk.default", COMPOSITE | LIST, count=guards.chunks),
     _view("diagonal.default"),
-    _view("expand.default"),
+    _view("expand.default", DIRECT),
     _view("flatten.using_ints", COMPOSITE),
     _view("permute.default", DIRECT),
     _view("reshape.default", DIRECT, pysyft="view", traced_as="view.default _unsafe_view.default"),

@@ -228,7 +228,10 @@ def _gradient_in_place(op: Op) -> Callable[..., Any]:
 def _quickest(op: Op) -> Callable[..., Any]:
     """What computes an operation with the least time spent on the call."""
     if Trait.DIRECT in op.traits:
-        direct: Callable[..., Any] = getattr(torch, op.packet, None) or getattr(functional, op.packet)
+        places = (torch, functional, torch.Tensor)
+        direct: Callable[..., Any] = next(
+            getattr(place, op.packet) for place in places if hasattr(place, op.packet)
+        )
         return direct
     call = op.call
     return getattr(call, "_op", call)  # an OpOverload's C function
