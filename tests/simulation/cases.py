@@ -33,9 +33,11 @@ def net(dropout: float = 0.0) -> nn.Module:
 
 
 def model_of(kind: str = "plain") -> nn.Module:
-    """A model: plain, with dropout, or for SCAFFOLD."""
+    """A model: plain, with dropout, with a batch norm, or for SCAFFOLD."""
     if kind == "scaffold":
         return fedplan.ControlVariates(net())
+    if kind == "norm":
+        return nn.Sequential(nn.BatchNorm1d(FEATURES), net())
     return net(0.4 if kind == "dropout" else 0.0)
 
 

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "dropout": ("dropout", {}, False),
     "evaluation": ("plain", {}, True),
     "float16": ("plain", {"report_formats": ["float16"]}, False),
-    "int8": ("plain", {"report_formats": ["int8"]}, False),
+    "int8": ("norm", {"report_formats": ["int8"]}, False),
     "topk": ("plain", {"report_formats": ["topk"]}, False),
 }
 

@@ -25,9 +25,8 @@ from fedplan.client.training.device import Device, usable_device
 from fedplan.client.transport.exchange import AWAY_SECONDS, passes
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
 from fedplan.plan import Limits, PlanInputSpec, PlanOutputSpec, RandomStream
-from fedplan.plan.roles import tensor_roles
+from fedplan.plan.roles import averaged_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
-from fedplan.plan.signature import Role
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
@@ -284,8 +283,7 @@ class _Reports:
         if self._compressor is None:
             await job.report(await job.model.create_serialized_diff_from_model(trained))
         else:
-            roles = tensor_roles(job.plans.values(), len(job.model.params))
-            averaged = [place for place, role in enumerate(roles) if role is Role.AVERAGED]
+            averaged = averaged_tensors(job.plans.values(), len(job.model.params))
             await job.report(self._compressor.compress(job.model.diff(trained), averaged))
             self._compressor.sent()
 

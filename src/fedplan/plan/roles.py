@@ -55,6 +55,17 @@ def tensor_roles(plans: Iterable[Plan], tensors: int) -> tuple[Role, ...]:
     return tuple(found.get(index, Role.TRAINED) for index in range(tensors))
 
 
+def averaged_tensors(plans: Iterable[Plan], tensors: int) -> tuple[int, ...]:
+    """The running statistics of a model, by their places in ascending order.
+
+    Args:
+        plans: those that workers run.
+        tensors: how many tensors the model has.
+    """
+    roles = tensor_roles(plans, tensors)
+    return tuple(place for place, role in enumerate(roles) if role is Role.AVERAGED)
+
+
 def private_tensors(plans: Iterable[Plan]) -> tuple[int, ...]:
     """The tensors of a model that each worker keeps for itself, by their places in ascending order."""
     return tuple(sorted({index for plan in plans for index, role in _roles(plan) if role is Role.PRIVATE}))

@@ -20,6 +20,7 @@ from fedplan.federation import Update, is_within, part_of, reach_of
 from fedplan.federation.refusals import check_fit, check_result, check_told
 from fedplan.federation.stored import read_stored
 from fedplan.plan import RandomStream, from_torch
+from fedplan.plan.roles import averaged_tensors
 from fedplan.simulation.behaviour import Behaviour, Noise
 from fedplan.simulation.chance import Purpose
 from fedplan.simulation.population import is_dataset
@@ -215,7 +216,7 @@ class Participants:
         if self.format is None:
             return None, ()
         compressor = DiffCompressor(self.format, kept=state.lost)
-        data = compressor.compress(diff)
+        data = compressor.compress(diff, self._averaged)
         compressor.sent()
         return data, compressor.kept
 
@@ -224,6 +225,11 @@ class Participants:
         if all(tensor.is_floating_point() for tensor in diff.params):
             return self._size_of_floats
         return _plain_size(diff.changes(), diff.changing)
+
+    @functools.cached_property
+    def _averaged(self) -> tuple[int, ...]:
+        """The model's running statistics, which no format makes smaller."""
+        return averaged_tensors(self.experiment.deployment.plans.values(), len(self.work.model.params))
 
     @functools.cached_property
     def _size_of_floats(self) -> int:
