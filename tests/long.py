@@ -8,7 +8,7 @@ import pytest
 
 T = TypeVar("T")
 
-LONG = "FEDPLAN_LONG" in os.environ
+LONG = bool({"FEDPLAN_LONG", "FEDPLAN_LAYERS_MINUTES"} & set(os.environ))
 
 only_in_the_long_form = pytest.mark.skipif(not LONG, reason="only with FEDPLAN_LONG=1")
 

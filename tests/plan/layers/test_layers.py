@@ -21,7 +21,6 @@ from torch import nn
 
 from fedplan.errors import FedplanError
 from fedplan.plan import training_plan
-from tests.long import some
 from tests.plan.layers.agreement import UnfitError, agreement
 from tests.plan.layers.faults import MENDED, plain
 from tests.plan.layers.layer import RECURRENT, Layer
@@ -75,7 +74,7 @@ def check(subject: Layer | Loss, tally: Counter[str]) -> None:
 
 
 @pytest.mark.timeout(max(300, MINUTES * 60))
-@pytest.mark.parametrize("name", LAYERS if MINUTES else some(LAYERS))
+@pytest.mark.parametrize("name", LAYERS)
 def test_a_plan_of_a_layer_equals_eager_or_is_refused(name: str, tally: Counter[str]) -> None:
     check(LAYERS[name], tally)
 
