@@ -10,6 +10,7 @@ from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ir.rewrite import prune, simplify
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import EXECUTOR_OPS, Kind, Trait, lookup, overload
+from fedplan.plan.run.compiler import _in_place, _quickest
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
 from fedplan.wire import WireTensor
@@ -49,9 +50,18 @@ class TestOpTable:
     @pytest.mark.parametrize("op", [*OPS.values(), *EXECUTOR_OPS.values()], ids=lambda op: op.name)
     def test_the_compiler_finds_the_quicker_forms_that_a_row_names(self, op) -> None:
         if Trait.IN_PLACE in op.traits:
-            assert callable(getattr(torch.Tensor, f"{op.packet}_"))
+            assert callable(_in_place(op))
         if Trait.DIRECT in op.traits:
-            assert callable(getattr(torch, op.packet, None) or getattr(torch.nn.functional, op.packet))
+            assert _quickest(op).__name__ == op.packet
+
+    @pytest.mark.parametrize("name", ["sigmoid_backward", "tanh_backward", "threshold_backward"])
+    def test_the_gradient_of_an_activation_is_written_over_the_gradient_behind_it(self, name: str) -> None:
+        op = OPS[f"aten.{name}.default"]
+        arguments = [torch.randn(3, 4), torch.rand(3, 4), *([0] if name == "threshold_backward" else [])]
+        expected = op.call(*arguments)
+        made = _in_place(op)(*arguments)
+        assert made.data_ptr() == arguments[0].data_ptr()
+        assert torch.equal(made, expected)
 
     def test_what_only_executors_use_is_no_row_of_the_table(self) -> None:
         assert not EXECUTOR_OPS.keys() & OPS.keys()
