@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 
 import pytest
 import torch
@@ -18,3 +19,9 @@ def _loggers_as_a_program_finds_them() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(logging.NOTSET)
         logger.disabled = False
+
+
+def pytest_configure() -> None:
+    """A shell's background ignores Ctrl-C, and so would the processes that tests start and press it in."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
