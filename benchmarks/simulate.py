@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -169,12 +170,20 @@ def large_population(kind: str, turns: int, few: int, many: int) -> list[Line]:
         theirs += rounds(few, turn)
     if calls != 2 * turns * 4 * 10:
         raise RuntimeError(f"the data of a client was made {calls} times, not once for each in a cohort")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     what = f"{kind}, 10 of {many:,} clients"
     return [
         Comparison(ours, theirs).line(f"a round of {what} beside 10 of {few:,}", 1.15),
-        at_most(f"most memory of the process, {what}", 2000, peak, "MB"),
+        at_most(f"most memory of the process, {what}", 2000, most_memory(), "MB"),
     ]
+
+
+def most_memory() -> float:
+    """The most megabytes that this process has held so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage tells on Linux begins with the memory of whoever started the process
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 @contextlib.contextmanager
