@@ -237,11 +237,14 @@ def _lines(case: Case, options: Options) -> Iterator[Line]:
     clock = time.process_time if options.device == "cpu" else time.perf_counter
     units, what = sides.steps, f"{case.what} ({sides.at_once} at once)"
 
-    def against(other: Callable[[], None], rounds: int, words: str, target: float) -> Line:
-        measured = interleave(sides.by_plan, other, rounds=options.rounds(rounds), units=units, clock=clock)
-        return measured.line(f"clients: {what}, against {words}", target)
+    def against(ours: Callable[[], None], other: Callable[[], None], words: str, target: float) -> Line:
+        measured = interleave(ours, other, rounds=options.rounds(15), units=units, clock=clock)
+        return measured.line(f"clients: {what}, {words}", target)
 
-    yield against(sides.by_hand, 9, "eager", case.target)
-    yield against(sides.one_by_one, 9, "the Plan one by one", math.inf)
+    yield against(sides.by_plan, sides.by_hand, "against eager", case.target)
+    yield against(sides.by_plan, sides.one_by_one, "against the Plan one by one", math.inf)
     if case.floor is not None:
-        yield against(Floor(sides), 25, "the floor", case.floor)
+        floor = Floor(sides)
+        yield against(sides.by_plan, floor, "against the floor", case.floor)
+        below = 0.8 if math.isfinite(case.floor) else math.inf
+        yield against(floor, sides.by_hand, "the floor against eager", below)

@@ -234,6 +234,13 @@ def test_arguments_of_different_numbers_of_clients_are_refused() -> None:
         run([x[0], y])
 
 
+def test_a_client_that_is_named_twice_is_refused() -> None:
+    model, plan = traced("MLP")
+    run = training(plan, model)
+    with pytest.raises(PlanInputError, match="twice"):
+        run(stacked(4, 2), torch.tensor([1, 1]))
+
+
 def test_a_step_of_clients_that_do_not_share_what_is_shared_is_refused() -> None:
     plan = trace(lambda x, s, w: [w - s * x], torch.randn(3), torch.ones(1), torch.randn(3))
     run = ClientsTraining(

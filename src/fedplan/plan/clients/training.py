@@ -13,7 +13,7 @@ from fedplan.plan.run.compiler import Executor, Repetition
 from fedplan.plan.signature import PlanInput
 
 Among = slice | torch.Tensor | None
-"""Which clients: a range of them, their numbers (int64), or None for all."""
+"""Which clients: a range of them, their numbers (int64, each once), or None for all."""
 
 
 class ClientsTraining:
@@ -100,6 +100,7 @@ class ClientsTraining:
         """
         arguments = list(self._arguments)
         if among is not None:
+            _check_once(among)
             for place in self._own:
                 arguments[place] = _some(arguments[place], among)
         count = len(arguments[self._own[0]])
@@ -179,6 +180,14 @@ class ClientsTraining:
             for place, number in enumerate(numbers):
                 found[number] = [value[place] for k, value in enumerate(outputs) if k not in kept]
         return found
+
+
+def _check_once(among: slice | torch.Tensor) -> None:
+    """Raises PlanInputError when a client is named twice: only one of its two updates would stay."""
+    if isinstance(among, torch.Tensor) and len(set(among.tolist())) != len(among):
+        raise PlanInputError(
+            "a client trains once in a run, and is named twice: let it take its steps in turn"
+        )
 
 
 def _some(tensor: torch.Tensor, among: slice | torch.Tensor) -> torch.Tensor:

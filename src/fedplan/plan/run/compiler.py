@@ -217,7 +217,7 @@ def _in_place(op: Op) -> Callable[..., Any]:
 
 def _gradient_in_place(op: Op) -> Callable[..., Any]:
     """The same for the gradient of an activation; its first argument is the gradient of what comes after."""
-    into = overload(f"aten.{op.packet}.grad_input")
+    into = overload(f"aten.{op.packet}.grad_input")._op
 
     def call(gradient: torch.Tensor, *rest: Any) -> Any:
         return into(gradient, *rest, grad_input=gradient)
