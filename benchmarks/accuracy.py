@@ -2,12 +2,11 @@
 
     python -m benchmarks.accuracy FOLDER [--rounds 20] [--part uneven|attacked|all] [--only NAME]
 
-FOLDER holds the four files of MNIST. Twenty workers train a small network for one epoch a round, with the
-very Plans, updates and strategies of a grid, driven in memory. Nothing here is timed.
+FOLDER holds the four files of MNIST. Twenty workers train a small network for one epoch a round, by
+`fedplan.simulate`. Nothing here is timed.
 """
 
 import argparse
-import asyncio
 import dataclasses
 import gzip
 import statistics
@@ -19,20 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
-from fedplan import (
-    ControlVariates,
-    PlanTrainer,
-    SyftModel,
-    model_parameters,
-    training_plan,
-)
-from fedplan.federation import ServerState, Setting, Strategy, Update, next_model, strategy_of, with_trained
-from fedplan.federation.robust import MatrixReports
-from fedplan.plan import Plan, from_torch, to_torch
-from fedplan.plan.roles import changing_tensors, private_tensors, tensor_roles
-from fedplan.wire import Summary, WireTensor
-from fedplan.wire.config import parse_server_config
+import fedplan
+from fedplan import ControlVariates, training_plan
+from fedplan.simulation import SignFlip
 
 WORKERS, BATCH, LR = 20, 32, 0.05
 ATTACKERS = 4
@@ -89,84 +79,6 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-class Federation:
-    """Twenty workers and a strategy, in memory."""
-
-    def __init__(
-        self,
-        shares: Sequence[tuple[Tensor, Tensor]],
-        server: dict[str, Any],
-        *,
-        proximal: float | None = None,
-    ) -> None:
-        scaffold = "scaffold" in str(server.get("strategy"))
-        self.net: nn.Module = ControlVariates(network()) if scaffold else network()
-        example = (torch.zeros(BATCH, 784), torch.zeros(BATCH, dtype=torch.int64))
-        self.plan: Plan = training_plan(self.net, F.cross_entropy, example=example, proximal=proximal)
-        tensors = model_parameters(self.net)
-        layout = tuple((tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors)
-        changing = changing_tensors([self.plan], len(tensors))
-        roles = tensor_roles([self.plan], len(tensors))
-        self.places = tuple(range(len(tensors))) if changing is None else changing
-        held = tuple(roles[place] for place in self.places)
-        config = parse_server_config(server)
-        setting = Setting(config, {"lr": LR}, layout, changing, held)
-        self.strategy: Strategy = strategy_of(setting)
-        self.model = [t.detach().clone() for t in tensors]
-        self.private = private_tensors([self.plan])
-        self.own = [[self.model[place].clone() for place in self.private] for _ in shares]
-        self.shares = shares
-        self.state = ServerState()
-
-    async def train(self, worker: int, cycle: int) -> Update:
-        """One epoch of one worker."""
-        received = list(self.model)
-        for place, tensor in zip(self.private, self.own[worker], strict=True):
-            received[place] = tensor
-        x, y = self.shares[worker]
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1000 * cycle + worker))
-        trainer = PlanTrainer(
-            plan=self.plan,
-            model=SyftModel(received),
-            data=x[order],
-            target=y[order],
-            batch_size=BATCH,
-            client_config={"lr": LR},
-        )
-        await trainer.start()
-        after = trainer.current_model.params
-        self.own[worker] = [after[place] for place in self.private]
-        return Update([from_torch(received[p] - after[p]) for p in self.places], trainer.summary)
-
-    async def round(self, cycle: int, liars: Sequence[int] = ()) -> None:
-        """One cycle of all workers; liars send −10 × their diff."""
-        sums, rows = self.strategy.nothing(), []
-        for worker in range(len(self.shares)):
-            update = await self.train(worker, cycle)
-            if worker in liars:
-                wrong = [WireTensor(np.float32(-10) * t.array, t.dtype) for t in update.tensors]
-                update = Update(wrong, Summary(samples=update.summary.samples))
-            self.strategy.add(sums, update)
-            if self.strategy.combine is not None:
-                trained = [update.tensors[place].array.ravel() for place in self.strategy.setting.trained]
-                rows.append(np.concatenate(trained))
-        average = sums.average()
-        if self.strategy.combine is not None:
-            vector = self.strategy.combine(MatrixReports(np.stack(rows)), self.state)
-            average = with_trained(average, self.strategy.setting, vector)
-        before = [from_torch(self.model[place]) for place in self.places]
-        changed, self.state = next_model(self.strategy, before, average, self.state)
-        for place, tensor in zip(self.places, changed, strict=True):
-            self.model[place] = to_torch(tensor).clone()
-
-    def accuracy(self, data: tuple[Tensor, Tensor]) -> float:
-        """Of the model, in percent."""
-        with torch.no_grad():
-            for own, value in zip(model_parameters(self.net), self.model, strict=True):
-                own.copy_(value)
-            return 100 * float((self.net(data[0]).argmax(1) == data[1]).float().mean())
-
-
 def shares_of(data: Data, alpha: float, seed: int) -> list[tuple[Tensor, Tensor]]:
     """The training data over the workers: the images of each digit by a Dirichlet distribution of its own.
 
@@ -185,15 +97,34 @@ def shares_of(data: Data, alpha: float, seed: int) -> list[tuple[Tensor, Tensor]
             return [(x[part], y[part]) for part in map(torch.tensor, parts)]
 
 
-def reached(data: Data, federation: Federation, rounds: int, liars: Sequence[int] = ()) -> float:
-    """The accuracy after so many rounds."""
-
-    async def train() -> None:
-        for cycle in range(1, rounds + 1):
-            await federation.round(cycle, liars)
-
-    asyncio.run(train())
-    return federation.accuracy(data.test)
+def reached(
+    data: Data,
+    shares: Sequence[tuple[Tensor, Tensor]],
+    server: Mapping[str, Any],
+    rounds: int,
+    *,
+    proximal: float | None = None,
+    liars: Sequence[int] = (),
+) -> float:
+    """The accuracy on the test data after so many rounds, in percent; liars send −10 × their diff."""
+    net: nn.Module = network()
+    if "scaffold" in str(server.get("strategy")):
+        net = ControlVariates(net)
+    example = (torch.zeros(BATCH, 784), torch.zeros(BATCH, dtype=torch.int64))
+    plan = training_plan(net, F.cross_entropy, example=example, proximal=proximal)
+    result = fedplan.simulate(
+        net,
+        {"training_plan": plan},
+        [TensorDataset(*share) for share in shares],
+        {"name": "accuracy", "version": "1", "batch_size": BATCH, "lr": LR},
+        {"num_cycles": rounds, **server},
+        engine="sequential",
+        behaviour=SignFlip(scale=10, clients=frozenset(liars)) if liars else None,
+        progress=False,
+    )
+    result.model.load_into(net)
+    with torch.no_grad():
+        return 100 * float((net(data.test[0]).argmax(1) == data.test[1]).float().mean())
 
 
 def uneven(data: Data, rounds: int, only: str | None) -> None:
@@ -206,10 +137,7 @@ def uneven(data: Data, rounds: int, only: str | None) -> None:
         if only not in (None, name):
             continue
         proximal = 0.1 if "FedProx" in name else None
-        print(
-            f"| {name} | {reached(data, Federation(shares, server, proximal=proximal), rounds):.1f} % |",
-            flush=True,
-        )
+        print(f"| {name} | {reached(data, shares, server, rounds, proximal=proximal):.1f} % |", flush=True)
 
 
 def attacked(data: Data, rounds: int, alpha: float, seeds: Sequence[int], only: str | None) -> None:
@@ -220,23 +148,20 @@ def attacked(data: Data, rounds: int, alpha: float, seeds: Sequence[int], only: 
         if only not in (None, name):
             continue
         cells = []
-        for bucketing, liars in ((None, True), (2, True), (None, False)):
+        for bucketing, lie in ((None, True), (2, True), (None, False)):
             if bucketing and (name == "FedAvg" or name in ("Krum", "Multi-Krum", "Bulyan")):
                 cells.append("–")  # ten buckets are too few for f = 4
                 continue
+            config: dict[str, Any] = {"weighting": "uniform", **server}
+            if bucketing:
+                strategy = server["strategy"]
+                own = {"name": strategy} if isinstance(strategy, str) else strategy
+                config["strategy"] = {**own, "bucketing": bucketing}
             found = []
             for seed in seeds:
-                config = server
-                if bucketing:
-                    strategy = server["strategy"]
-                    own = {"name": strategy} if isinstance(strategy, str) else strategy
-                    config = {"strategy": {**own, "bucketing": bucketing}}
-                chosen = (
-                    np.random.default_rng(seed).permutation(WORKERS)[:ATTACKERS].tolist() if liars else []
-                )
-                federation = Federation(shares_of(data, alpha, seed), {"weighting": "uniform", **config})
-                with np.errstate(over="ignore"):
-                    found.append(reached(data, federation, rounds, chosen))
+                chosen = np.random.default_rng(seed).permutation(WORKERS)[:ATTACKERS].tolist() if lie else []
+                shares = shares_of(data, alpha, seed)
+                found.append(reached(data, shares, config, rounds, liars=chosen))
             cells.append(
                 " / ".join(f"{accuracy:.1f}" for accuracy in found) + f" (mean {statistics.mean(found):.1f})"
             )
