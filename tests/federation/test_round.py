@@ -105,6 +105,12 @@ class TestTheEvaluationAfterTheLastCycle:
         assert self.ROUND.after(Cycle(number=3, task=Task.EVALUATION)) is None
         assert round_with(num_cycles=2).after(Cycle(number=2)) is None
 
+    def test_follows_at_once_when_the_training_has_reached_its_goal(self):
+        assert self.ROUND.after(Cycle(number=1), goal_reached=True) is Task.EVALUATION
+        assert round_with(num_cycles=2).after(Cycle(number=1), goal_reached=True) is None
+        measured = Cycle(number=2, task=Task.EVALUATION)
+        assert self.ROUND.after(measured, goal_reached=True) is None
+
     @pytest.mark.parametrize(
         ("keys", "limit", "length"),
         [

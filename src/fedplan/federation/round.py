@@ -130,27 +130,33 @@ class Round:
 
     def stage_of(self, cycle: Progress) -> Stage:
         """The stage in which the reports of a cycle come."""
-        if cycle.task is Task.EVALUATION and self.evaluation is not None:
-            return self.evaluation
-        return self.reporting
+        return self._stages_of(cycle.task)[-1]
 
-    def after(self, cycle: Progress) -> Task | None:
-        """What the cycle is for that follows one; None when none follows."""
+    def after(self, cycle: Progress, *, goal_reached: bool = False) -> Task | None:
+        """What the cycle is for that follows one; None when none follows.
+
+        Args:
+            cycle: the one that ends.
+            goal_reached: whether the training has come to what its owner wants; see `goals.is_reached`.
+        """
         if cycle.task is Task.EVALUATION:
             return None
-        if self.takes_place(cycle.number + 1):
+        if self.takes_place(cycle.number + 1) and not goal_reached:
             return Task.TRAINING
         return None if self.evaluation is None else Task.EVALUATION
 
     def first_stage(self, task: Task) -> Stage:
         """The stage with which a cycle begins."""
-        if task is Task.EVALUATION and self.evaluation is not None:
-            return self.evaluation
-        return self.stages[0]
+        return self._stages_of(task)[0]
 
     def takes_place(self, number: int) -> bool:
         """Whether the model has a cycle of training of this number."""
         return self.cycles is None or number <= self.cycles
+
+    def _stages_of(self, task: Task) -> tuple[Stage, ...]:
+        if task is Task.EVALUATION and self.evaluation is not None:
+            return (self.evaluation,)
+        return self.stages
 
 
 def round_of(strategy: Strategy) -> Round:

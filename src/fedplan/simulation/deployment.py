@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fedplan.client.model import SyftModel
-from fedplan.client.owner.hosting import check_plan as check_is_plan
-from fedplan.client.owner.hosting import plans_of, state_of
+from fedplan.client.owner.hosting import check_is_plan, plans_of, state_of
 from fedplan.client.owner.plain import plain_config
 from fedplan.errors import ConfigError
 from fedplan.federation import Strategy, Tensors, part_of
@@ -19,7 +18,6 @@ from fedplan.federation.schedule import config_at
 from fedplan.plan import Plan, to_torch
 from fedplan.plan.roles import private_tensors
 from fedplan.wire import State
-from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import EVALUATION_PLAN
 
@@ -69,9 +67,7 @@ class Deployment:
 
     def config_at(self, cycle: int) -> dict[str, Any]:
         """What clients of a cycle are told."""
-        formats = self.server_config.report_formats
-        told = config_at(self.client_config, cycle)
-        return {**told, FORMATS_KEY: list(formats)} if formats else told
+        return self.strategy.setting.told_at(cycle)
 
     def whole(self, changing: Tensors) -> SyftModel:
         """The model that clients receive.

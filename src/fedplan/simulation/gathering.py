@@ -3,13 +3,11 @@
 import contextlib
 import dataclasses
 from collections.abc import Mapping
-from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
 from fedplan.federation import (
     Average,
-    Metrics,
     ServerState,
     Strategy,
     Sums,
@@ -19,7 +17,7 @@ from fedplan.federation import (
     with_trained,
 )
 from fedplan.federation.scratch import Scratch
-from fedplan.federation.sums import add_metrics, metrics_of
+from fedplan.federation.sums import Measurements, add_metrics, told_metrics
 from fedplan.wire import Summary
 from fedplan.wire.messages import MetricStatus
 
@@ -56,9 +54,7 @@ class Gathered:
         self._sums = strategy.nothing()
         self._scratch = None if strategy.combine is None else Scratch(None, strategy.setting)
         self._diffs: list[Tensors] = []
-        self._measured: Metrics = {}
-        self._measurements = 0
-        self._samples = Fraction(0)
+        self._measured = Measurements(strategy.setting.weighting)
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -94,14 +90,12 @@ class Gathered:
 
     def measure(self, summary: Summary) -> None:
         """Adds what a client measured that did not train."""
-        told = metrics_of(summary.evaluation, self._strategy.setting.weighting)
-        self._measured = add_metrics(self._measured, told)
-        self._measurements += 1
-        self._samples += Fraction(summary.samples or 0)
+        self._measured.add(summary)
 
     def measured(self) -> Outcome:
         """What came of a cycle in which clients only measured the model."""
-        return Outcome(self._measurements, float(self._samples), _told(self._measured))
+        found = self._measured
+        return Outcome(found.reports, float(found.samples), told_metrics(found.metrics))
 
     def average(self, before: ServerState) -> tuple[Outcome, Average]:
         """What came of a cycle of training, and what the strategy makes of its reports.
@@ -118,13 +112,5 @@ class Gathered:
             average = with_trained(average, self._strategy.setting, vector)
         elif self._strategy.fold is not None:
             average = with_folded(average, self._strategy.fold(iter(self._diffs)))
-        metrics = add_metrics(self._sums.metrics, self._measured)
-        return Outcome(average.reports, average.samples, _told(metrics)), average
-
-
-def _told(metrics: Metrics) -> dict[str, MetricStatus]:
-    """Metrics as a history has them."""
-    return {
-        name: MetricStatus(value=metric.mean.value, weight=metric.mean.weight, workers=metric.workers)
-        for name, metric in metrics.items()
-    }
+        metrics = add_metrics(self._sums.metrics, self._measured.metrics)
+        return Outcome(average.reports, average.samples, told_metrics(metrics)), average

@@ -111,13 +111,16 @@ class Rounds:
         if not rows:
             return Task.TRAINING
         last = Cycle(rows[-1].cycle, Task(rows[-1].task), rows[-1].checkpoint, self._clock.now, None)
-        task = self._round.after(last)
-        stop = self._experiment.deployment.server_config.stop
-        if task is Task.TRAINING and stop is not None:
-            known = {r.checkpoint: r.metrics[stop.metric].value for r in rows if stop.metric in r.metrics}
-            if is_reached(stop, known):
-                task = None if self._round.evaluation is None else Task.EVALUATION
+        task = self._round.after(last, goal_reached=self._is_goal_reached())
         return None if task is Task.TRAINING and last.number >= rounds else task
+
+    def _is_goal_reached(self) -> bool:
+        """Whether the training has come to what its owner wants, by the metrics of all cycles so far."""
+        stop = self._experiment.deployment.server_config.stop
+        if stop is None:
+            return False
+        told = ((row.checkpoint, row.metrics.get(stop.metric)) for row in self.progress.rows)
+        return is_reached(stop, {number: metric.value for number, metric in told if metric is not None})
 
     def _cycle(self, task: Task, is_last: bool) -> Progress:
         """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half."""

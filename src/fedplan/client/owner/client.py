@@ -10,7 +10,7 @@ from fedplan.client.counts import positive_integer, positive_seconds
 from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
 from fedplan.client.owner.history import History
-from fedplan.client.owner.hosting import check_plan, named_messages, plans_of, state_of, variants_of
+from fedplan.client.owner.hosting import check_is_plan, named_messages, plans_of, state_of, variants_of
 from fedplan.client.owner.plain import plain_config
 from fedplan.client.owner.waiting import wait_for
 from fedplan.client.syft import ANSWER_SECONDS
@@ -20,9 +20,9 @@ from fedplan.client.transport.connection import GridConnection, show_log, wants
 from fedplan.client.transport.exchange import DEFAULT_RETRY, Retry
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import ConfigError, GridResponseError
+from fedplan.federation.hosting import check_plan
 from fedplan.federation.schedule import config_at
 from fedplan.plan import Plan, to_torch
-from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import check_evaluation, check_private
 from fedplan.plan.variants.make import with_variants
 from fedplan.wire import State, schema
@@ -134,12 +134,11 @@ class ModelCentricFLClient(GridConnection):
         state, plans = state_of(model), plans_of(client_plans)
         protocols = named_messages(client_protocols, schema.Protocol, "client_protocols")
         if server_averaging_plan is not None:
-            check_plan(server_averaging_plan, "server_averaging_plan")
+            check_is_plan(server_averaging_plan, "server_averaging_plan")
         wanted = variants_of(variants)
+        layout = tuple((tensor.shape, tensor.dtype) for tensor in state.tensors)
         for plan in plans.values():
-            check_specs(plan, len(state.tensors))
-            plan.check_model([(tensor.shape, tensor.dtype) for tensor in state.tensors])
-            check_client_config(plan, first)
+            check_plan(plan, layout, first)
         check_private(plans)
         check_evaluation(plans, EVALUATION_PLAN)
         parameters = [to_torch(tensor) for tensor in state.tensors]

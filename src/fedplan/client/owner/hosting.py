@@ -95,7 +95,7 @@ def named_messages(given: Any, kind: type[_T], what: str) -> dict[str, _T]:
     return _named(given or {}, kind, what, f"{kind.__name__}.decode(…) reads its bytes", least=0)
 
 
-def check_plan(plan: Any, what: str) -> None:
+def check_is_plan(plan: Any, what: str) -> None:
     """Raises ConfigError when this is no Plan."""
     if not isinstance(plan, Plan):
         raise ConfigError(f"{what} is a {type(plan).__name__}, and no Plan; Plan.parse(…) reads its bytes")

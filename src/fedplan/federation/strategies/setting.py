@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from fedplan.federation.schedule import config_at
 from fedplan.federation.tensors import Float64s, Layout, Tensors, part_of, to_float64
 from fedplan.federation.update import Weighting
 from fedplan.plan.signature import Role
+from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.config import ServerConfig
 from fedplan.wire.state import Places
 
@@ -46,6 +48,12 @@ class Setting:
     def trained(self) -> tuple[int, ...]:
         """The trained tensors, by their places among those that change."""
         return self.places(Role.TRAINED)
+
+    def told_at(self, cycle: int) -> dict[str, Any]:
+        """What workers are told in a cycle: its numbers, and in what forms the model takes their reports."""
+        told = config_at(self.client, cycle)
+        formats = self.server.report_formats
+        return {**told, FORMATS_KEY: list(formats)} if formats else told
 
     @property
     def weighting(self) -> Weighting:

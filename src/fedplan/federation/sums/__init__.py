@@ -1,15 +1,24 @@
 """Sums of updates whose bits depend on which updates are in them, and on nothing else."""
 
-from fedplan.federation.sums.metrics import Metrics, MetricSum, add_metrics, metrics_of
+from fedplan.federation.sums.metrics import (
+    Measurements,
+    Metrics,
+    MetricSum,
+    add_metrics,
+    metrics_of,
+    told_metrics,
+)
 from fedplan.federation.sums.sums import BYTES_PER_ELEMENT, TRAINING, Average, Sums
 
 __all__ = [
     "BYTES_PER_ELEMENT",
     "TRAINING",
     "Average",
+    "Measurements",
     "MetricSum",
     "Metrics",
     "Sums",
     "add_metrics",
     "metrics_of",
+    "told_metrics",
 ]

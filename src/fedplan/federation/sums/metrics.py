@@ -6,7 +6,8 @@ from fractions import Fraction
 from typing import Any, Self
 
 from fedplan.federation.update import Weighting
-from fedplan.wire import MetricMean
+from fedplan.wire import MetricMean, Summary
+from fedplan.wire.messages import MetricStatus
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,3 +63,34 @@ def add_metrics(one: Metrics, other: Metrics) -> Metrics:
     return {
         name: one.get(name, MetricSum()) + other.get(name, MetricSum()) for name in sorted({*one, *other})
     }
+
+
+def told_metrics(metrics: Metrics) -> dict[str, MetricStatus]:
+    """The means of all workers, as a history tells them."""
+    return {
+        name: MetricStatus(value=metric.mean.value, weight=metric.mean.weight, workers=metric.workers)
+        for name, metric in metrics.items()
+    }
+
+
+@dataclasses.dataclass(slots=True)
+class Measurements:
+    """What workers measured who did not train, added up.
+
+    Attributes:
+        weighting: how much one of them counts.
+        reports: how many there are.
+        samples: of which they told.
+        metrics: by name.
+    """
+
+    weighting: Weighting
+    reports: int = 0
+    samples: Fraction = Fraction(0)
+    metrics: Metrics = dataclasses.field(default_factory=dict)
+
+    def add(self, summary: Summary) -> None:
+        """Adds what one worker told."""
+        self.reports += 1
+        self.samples += Fraction(summary.samples or 0)
+        self.metrics = add_metrics(self.metrics, metrics_of(summary.evaluation, self.weighting))

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from typing import Any
 
 from fedplan.federation import (
@@ -22,7 +21,7 @@ from fedplan.federation import (
 )
 from fedplan.federation.scratch import Scratch
 from fedplan.federation.stored import read_stored
-from fedplan.federation.sums import add_metrics, metrics_of
+from fedplan.federation.sums import Measurements, add_metrics
 from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, CycleSummary, Phase, Process, Report, Running
@@ -106,13 +105,11 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
     """
     async with grid.store.reading() as db:
         received = await participation.reports(db, cycle_id, aside=aside)
-    metrics: Metrics = {}
-    samples = Fraction(0)
+    found = Measurements(process.setting.weighting)
     for report in received:
         _, told = read_report(await grid.blobs.get(report.blob))
-        metrics = add_metrics(metrics, metrics_of(told.evaluation, process.setting.weighting))
-        samples += Fraction(told.samples or 0)
-    return CycleSummary(len(received), float(samples), metrics)
+        found.add(told)
+    return CycleSummary(found.reports, float(found.samples), found.metrics)
 
 
 class _Reading:

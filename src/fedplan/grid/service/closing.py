@@ -157,15 +157,16 @@ async def _open_next(
         checkpoint_id = await catalogue.add_checkpoint(
             db, cycle.process_id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
         )
-    task = round.after(cycle)
-    stop = process.server_config.stop
-    if (
-        task is Task.TRAINING
-        and stop is not None
-        and is_reached(stop, await rounds.metric_by_checkpoint(db, process.id, stop.metric))
-    ):
-        logger.info("the training of '%s' ends: its goal for %s is reached", process.name, stop.metric)
-        task = None if round.evaluation is None else Task.EVALUATION
+    task = round.after(cycle, goal_reached=await _is_goal_reached(db, process))
     if task is not None:
         deadline = round.first_stage(task).deadline(now)
         await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, now, deadline, task)
+
+
+async def _is_goal_reached(db: Db, process: Process) -> bool:
+    """Whether the training has come to what its owner wants, by the metrics of all cycles that have ended."""
+    stop = process.server_config.stop
+    if stop is None or not is_reached(stop, await rounds.metric_by_checkpoint(db, process.id, stop.metric)):
+        return False
+    logger.info("the training of '%s' ends: its goal for %s is reached", process.name, stop.metric)
+    return True

@@ -1,10 +1,11 @@
 """What came of a model's cycles: the owner's view of the past."""
 
+from fedplan.federation.sums import told_metrics
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, CycleSummary, Phase
 from fedplan.grid.service.status import moment
 from fedplan.grid.store import rounds
-from fedplan.wire.messages import HistoryReply, HistoryRequest, HistoryRow, MetricStatus
+from fedplan.wire.messages import HistoryReply, HistoryRequest, HistoryRow
 
 _NOTHING = CycleSummary(0, 0.0, {})
 
@@ -33,9 +34,6 @@ def _row(cycle: Cycle, checkpoint: int) -> HistoryRow:
         workers=cycle.occupied + cycle.evaluators,
         reports=summary.reports,
         samples=summary.samples,
-        metrics={
-            name: MetricStatus(value=metric.mean.value, weight=metric.mean.weight, workers=metric.workers)
-            for name, metric in summary.metrics.items()
-        },
+        metrics=told_metrics(summary.metrics),
         failure=cycle.failure,
     )

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from fedplan.errors import AuthenticationError
 from fedplan.federation import Task, round_of
@@ -14,14 +13,12 @@ from fedplan.federation.admission import (
     task_for,
     waits_until,
 )
-from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import Worker, key_digest
 from fedplan.grid.clients import Client, obstacles, plans_for
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Hosted, Process
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
-from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.messages import (
     EVALUATION_PLAN,
     AuthenticateReply,
@@ -106,7 +103,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             request_key=request_key,
             plans={name: plan.id for name, plan in plans.items()},
             protocols={name: protocol.id for name, protocol in hosted.protocols.items()} if trains else {},
-            client_config=_client_config(process, cycle.number),
+            client_config=process.setting.told_at(cycle.number),
             model_id=cycle.checkpoint_id,
             cycle=cycle.number if request.tell_cycle else None,
             summary=True if tells else None,
@@ -174,9 +171,3 @@ async def _take_place(
     else:
         await participation.renew_place(db, cycle, place, digest, now)
     return request_key
-
-
-def _client_config(process: Process, cycle: int) -> dict[str, Any]:
-    """What the model's owner tells workers in a cycle, and in what the model takes their reports."""
-    formats = process.server_config.report_formats
-    return {**config_at(process.client_config, cycle), **({FORMATS_KEY: list(formats)} if formats else {})}
