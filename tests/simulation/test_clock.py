@@ -13,7 +13,7 @@ from fedplan.errors import ConfigError
 from fedplan.federation import Strategy, Task, round_of, strategy_of
 from fedplan.plan import RandomStream
 from fedplan.simulation.chance import Chance
-from fedplan.simulation.clock import Attendance, Clock, Cycle
+from fedplan.simulation.clock import Clock, Cycle, HeldPlace
 from tests.federation.made import setting
 from tests.simulation.cases import same_bits, simulate
 
@@ -31,10 +31,10 @@ def clock_of(
     return Clock(made, round_of(made), Chance(RandomStream(seed)), availability, population, cohort)
 
 
-def play(clock: Clock, number: int = 1, checkpoint: int | None = None) -> tuple[Cycle, list[Attendance]]:
+def play(clock: Clock, number: int = 1, checkpoint: int | None = None) -> tuple[Cycle, list[HeldPlace]]:
     """A cycle whose reports are all taken."""
     cycle = clock.open(number, Task.TRAINING, checkpoint or number)
-    come: list[Attendance] = []
+    come: list[HeldPlace] = []
     while more := clock.reports(cycle):
         come += more
     clock.close(cycle)
@@ -254,7 +254,7 @@ def test_whatever_happens_the_rules_of_a_cycle_hold(
     for number in range(1, 5):
         started = clock.now
         cycle = clock.open(number, Task.TRAINING, number)
-        taken: list[Attendance] = []
+        taken: list[HeldPlace] = []
         while come := clock.reports(cycle):
             for place in come:
                 if place.number in refusals:

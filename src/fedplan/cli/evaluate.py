@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, Verbose, Version
+from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, Verbose, Version, WaitTimeout
 from fedplan.cli.terminal import print_json
 
 
@@ -15,12 +15,7 @@ def evaluate(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the evaluation ends, and print what was measured.")
     ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", metavar="S", min=0, help="With --wait: most seconds to wait; without end by default."
-        ),
-    ] = None,
+    timeout: WaitTimeout = None,
     as_json: AsJson = False,
     token: OwnerToken = None,
     verbose: Verbose = False,

@@ -32,6 +32,12 @@ Url = Annotated[
 ]
 Model = Annotated[str, typer.Option("--model", metavar="NAME", help="Name of the hosted model.")]
 Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="Version of the hosted model.")]
+WaitTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="S", min=0, help="With --wait: most seconds to wait; without end by default."
+    ),
+]
 OwnerToken = Annotated[
     str | None,
     typer.Option(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedplan.cli.options import AllowPlainText, AsJson, OwnerToken, Url, Verbose
+from fedplan.cli.options import AllowPlainText, AsJson, OwnerToken, Url, Verbose, WaitTimeout
 from fedplan.cli.terminal import print_json, print_table
 from fedplan.errors import ConfigError
 
@@ -45,12 +45,7 @@ def status(
     evaluated: Annotated[
         bool, typer.Option("--evaluated", help="With --wait: until the last checkpoint is measured too.")
     ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", metavar="S", min=0, help="With --wait: most seconds to wait; without end by default."
-        ),
-    ] = None,
+    timeout: WaitTimeout = None,
     as_json: AsJson = False,
     token: OwnerToken = None,
     verbose: Verbose = False,

@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedplan.client.cycle.attendance import Attendance
-from fedplan.client.cycle.private import PrivateState
 from fedplan.client.events import Handler
 from fedplan.client.loops.blocking import blocking_twin, run_blocking
 from fedplan.client.model import SyftModel
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.training.device import Device
 from fedplan.client.training.trainer import PlanTrainer
-from fedplan.client.transport.api import GridApi
 from fedplan.errors import JobStateError, WireError
-from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec
-from fedplan.plan.run.check import DEFAULT_LIMITS
+from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.messages import EVALUATION_PLAN
 
@@ -48,31 +45,10 @@ class Job(Attendance):
             grid that does not tell it.
     """
 
-    def __init__(
-        self,
-        worker: object,
-        grid: GridApi,
-        model_name: str,
-        model_version: str,
-        auth_token: str | None = None,
-        *,
-        private: PrivateState,
-        limits: Limits = DEFAULT_LIMITS,
-        evaluates: bool = False,
-    ) -> None:
-        """See `Syft.new_job`."""
-        super().__init__(
-            worker,
-            grid,
-            model_name,
-            model_version,
-            auth_token,
-            private=private,
-            limits=limits,
-            evaluates=evaluates,
-        )
-        self._training: PlanTrainer | None = None  # the cycle's last one
-        self._evaluation = Summary()  # of the cycle's model
+    _training: PlanTrainer | None
+    """The cycle's last one."""
+    _evaluation: Summary
+    """Of the cycle's model."""
 
     def _leave(self) -> None:
         super()._leave()

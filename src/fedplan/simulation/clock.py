@@ -20,7 +20,7 @@ _MOST_EXTENSIONS = 1000
 
 
 @dataclasses.dataclass(order=True, slots=True)
-class Attendance:
+class HeldPlace:
     """A client's place in a cycle.
 
     Attributes:
@@ -115,7 +115,7 @@ class Clock:
         cohort: int,
     ) -> None:
         self.now = 0.0
-        self.waiting: list[Attendance] = []
+        self.waiting: list[HeldPlace] = []
         self.given = 0
         self.last_cycles: dict[int, int] = {}
         self._config = strategy.setting.server
@@ -140,7 +140,7 @@ class Clock:
         """Goes to the time at which `to_json` was called."""
         self.now, self.given = float(told["now"]), int(told["given"])
         self.last_cycles = dict(told["last_cycles"])
-        self.waiting = [Attendance(**{**place, "task": Task(place["task"])}) for place in told["waiting"]]
+        self.waiting = [HeldPlace(**{**place, "task": Task(place["task"])}) for place in told["waiting"]]
 
     def open(self, number: int, task: Task, checkpoint: int) -> Cycle:
         """Opens a cycle, and gives its places away."""
@@ -155,7 +155,7 @@ class Clock:
         self._fill(cycle)
         return cycle
 
-    def reports(self, cycle: Cycle) -> list[Attendance]:
+    def reports(self, cycle: Cycle) -> list[HeldPlace]:
         """The next reports that come, up to the one with which the cycle may close if all of them are taken.
 
         They count in the cycle's progress already; `refuse` takes one back. The list is empty when the cycle
@@ -164,7 +164,7 @@ class Clock:
         Raises:
             ConfigError: the cycle can never close.
         """
-        come: list[Attendance] = []
+        come: list[HeldPlace] = []
         stage = self._round.stage_of(cycle)
         while not stage.is_complete(cycle, self.now):
             place = self._next(cycle)
@@ -182,9 +182,9 @@ class Clock:
                 self._fill(cycle)
         return sorted(come, key=lambda place: place.number)
 
-    def refuse(self, cycle: Cycle, place: Attendance) -> None:
+    def refuse(self, cycle: Cycle, place: HeldPlace) -> None:
         """Takes back a report that was refused: its client leaves the cycle, and another may come."""
-        if place.task is Task.TRAINING or cycle.task is Task.EVALUATION:
+        if self._counts(cycle, place):
             cycle.reported -= 1
             cycle.occupied -= 1
         self._fill(cycle)
@@ -197,7 +197,7 @@ class Clock:
             cycle.gone += sum(place.reports_at is None and not place.released for place in self.waiting)
             self.waiting.clear()
 
-    def _next(self, cycle: Cycle) -> Attendance | None:
+    def _next(self, cycle: Cycle) -> HeldPlace | None:
         """The next place to which something happens; None when it was the cycle's deadline that passed."""
         first = self.waiting[0].time if self.waiting else None
         if cycle.deadline is not None and (first is None or cycle.deadline < first):
@@ -233,7 +233,7 @@ class Clock:
         cycle.occupied = cycle.reported
         self._fill(cycle)
 
-    def _release(self, cycle: Cycle, place: Attendance) -> None:
+    def _release(self, cycle: Cycle, place: HeldPlace) -> None:
         """Takes the place of a client that has been silent for too long; a slow one may still report."""
         if not place.released and place.cycle == cycle.number and self._counts(cycle, place):
             cycle.occupied -= 1
@@ -242,21 +242,21 @@ class Clock:
             place.time = place.reports_at
             heapq.heappush(self.waiting, place)
 
-    def _take_away(self, cycle: Cycle, place: Attendance) -> None:
+    def _take_away(self, cycle: Cycle, place: HeldPlace) -> None:
         if not place.released and place.reports_at is None:
             cycle.gone += 1
             cycle.busy.discard(place.client)  # it may ask again; who is slow is still at it, and does not ask
         place.released = True
 
-    def _is_too_late(self, cycle: Cycle, place: Attendance) -> bool:
+    def _is_too_late(self, cycle: Cycle, place: HeldPlace) -> bool:
         late = cycle.checkpoint - place.checkpoint
         return place.cycle != cycle.number and late > (self._staleness or 0)
 
-    def _counts(self, cycle: Cycle, place: Attendance) -> bool:
+    def _counts(self, cycle: Cycle, place: HeldPlace) -> bool:
         """Whether a place is one of those that the cycle waits for."""
         return place.task is Task.TRAINING or cycle.task is Task.EVALUATION
 
-    def _count(self, cycle: Cycle, place: Attendance) -> None:
+    def _count(self, cycle: Cycle, place: HeldPlace) -> None:
         if not self._counts(cycle, place):
             return
         cycle.reported += 1
@@ -303,7 +303,7 @@ class Clock:
         lapses_at = self.now + self._config.place_timeout
         time = lapses_at if reports_at is None else min(reports_at, lapses_at)
         self.given += 1
-        place = Attendance(time, self.given, client, cycle.number, cycle.checkpoint, task, reports_at)
+        place = HeldPlace(time, self.given, client, cycle.number, cycle.checkpoint, task, reports_at)
         heapq.heappush(self.waiting, place)
         cycle.busy.add(client)
         if self._counts(cycle, place):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedplan.client.model import SyftModel
 from fedplan.client.owner.hosting import check_is_plan, plans_of, state_of
-from fedplan.client.owner.plain import plain_config
+from fedplan.client.plain import plain_config
 from fedplan.errors import ConfigError
 from fedplan.federation import Strategy, Tensors, part_of
 from fedplan.federation.hosting import about, check_name, check_plan, checked_model, strategy_to_host

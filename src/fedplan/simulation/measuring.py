@@ -16,7 +16,7 @@ from fedplan.plan import Plan, PlanInputSpec, RandomStream
 from fedplan.simulation.deployment import Deployment
 from fedplan.wire.messages import EVALUATION_PLAN, MetricStatus
 
-Measure = Callable[[SyftModel, int], Mapping[str, MetricStatus]]
+Tester = Callable[[SyftModel, int], Mapping[str, MetricStatus]]
 """(the model, number of the round) → its metrics by name."""
 
 TEST = "test_"
@@ -26,7 +26,7 @@ _ROWS = 1000
 """Samples that are measured at once, where the Plan takes any number."""
 
 
-def measure_of(test: Any, deployment: Deployment, seed: int, device: torch.device) -> Measure | None:
+def measure_of(test: Any, deployment: Deployment, seed: int, device: torch.device) -> Tester | None:
     """What measures the model after a round.
 
     Args:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
 from fedplan.federation import Round, ServerState, Strategy, Task, Tensors, next_model, round_of
 from fedplan.federation.goals import is_reached
-from fedplan.simulation.clock import Attendance, Clock, Cycle
+from fedplan.simulation.clock import Clock, Cycle, HeldPlace
 from fedplan.simulation.engines.engine import Engine
 from fedplan.simulation.gathering import Gathered, Outcome
 from fedplan.simulation.history import SimulatedRow
-from fedplan.simulation.measuring import Measure
+from fedplan.simulation.measuring import Tester
 from fedplan.simulation.states import ClientStates
 from fedplan.simulation.work import Experiment, Work
 
@@ -79,7 +79,7 @@ class Rounds:
         clock: Clock,
         engine: Engine,
         states: ClientStates,
-        measure: Measure | None,
+        measure: Tester | None,
         every: int,
         progress: Progress | None = None,
     ) -> None:
@@ -173,9 +173,7 @@ class Rounds:
                         self._clock.refuse(cycle, places[sent.client])
         return received
 
-    def _works(
-        self, come: Sequence[Attendance], cycle: Cycle
-    ) -> Iterator[tuple[Work, dict[int, Attendance]]]:
+    def _works(self, come: Sequence[HeldPlace], cycle: Cycle) -> Iterator[tuple[Work, dict[int, HeldPlace]]]:
         """The reports that come, by the cycle and the model of their clients; the oldest first."""
         order = sorted(come, key=_began)
         for (began, checkpoint, task), places in itertools.groupby(order, _began):
@@ -207,5 +205,5 @@ class Rounds:
         return outcome, Progress(number, models | {number: changed}, remembered)
 
 
-def _began(place: Attendance) -> tuple[int, int, str]:
+def _began(place: HeldPlace) -> tuple[int, int, str]:
     return place.cycle, place.checkpoint, place.task.value

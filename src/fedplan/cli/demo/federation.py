@@ -13,13 +13,13 @@ from fedplan.cli.demo.digits import Part, Samples
 from fedplan.cli.demo.network import CLIENT_CONFIG
 from fedplan.cli.demo.processes import Process, Processes
 from fedplan.client import ModelCentricFLClient
-from fedplan.client.owner.waiting import outlook
+from fedplan.client.owner.waiting import Goal, outlook
 from fedplan.errors import FedplanError, GridConnectionError
 from fedplan.plan import Plan
-from fedplan.wire.messages import ModelStatus
 
 _NAME, _VERSION = "digits", "1.0.0"
 _POLL_SECONDS = 0.2
+_MEASURED = Goal(checkpoint=None, evaluated=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Federation:
                 raise FedplanError(f"a cycle failed: {model.last_failure}")
             measured = [row.metrics["accuracy"].value for row in history if "accuracy" in row.metrics]
             yield Moment(model.cycle.number, model.cycle.reported, measured, outlook(model))
-            if _is_over(model):
+            if _MEASURED.reached(model):
                 return
             time.sleep(_POLL_SECONDS)
 
@@ -112,11 +112,6 @@ class Federation:
 def _write(path: Path, samples: Samples) -> str:
     np.savez(path, x=samples.images, y=samples.digits)
     return str(path)
-
-
-def _is_over(model: ModelStatus) -> bool:
-    """Whether the last checkpoint has been measured too."""
-    return model.phase == "finished" and model.cycle.closed_at is not None
 
 
 def _every_worker_each_cycle(workers: int, cycles: int) -> dict[str, Any]:

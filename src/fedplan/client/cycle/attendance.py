@@ -25,6 +25,13 @@ _log = logging.getLogger("fedplan.client")
 class Attendance(Observed):
     """The part of a `Job` that is in a cycle, or is not. See there for its attributes."""
 
+    plans: dict[str, Plan]
+    protocols: dict[str, schema.Protocol]
+    _model: SyftModel | None
+    _place: Place | None
+    _reported: bool
+    """In this place."""
+
     def __init__(
         self,
         worker: object,
@@ -42,18 +49,14 @@ class Attendance(Observed):
         self.model_name = model_name
         self.model_version = model_version
         self.cycle: int | None = None
-        self.plans: dict[str, Plan] = {}
-        self.protocols: dict[str, schema.Protocol] = {}
         self.client_config: dict[str, Any] = {}
         self._grid = grid
         self._joining = Joining(grid, model_name, model_version, auth_token, evaluates=evaluates)
         self._limits = limits
         self._private = private
-        self._model: SyftModel | None = None
-        self._place: Place | None = None
-        self._reported = False  # in this place
         self._cycles = 0  # that it was accepted into
         self._events = Events("accepted", "rejected", "error")
+        self._leave()
 
     @property
     def worker_id(self) -> str | None:
@@ -143,6 +146,7 @@ class Attendance(Observed):
         self._cycles += 1
 
     def _leave(self) -> None:
+        """The job is in no cycle."""
         self._place, self._reported, self._model, self.plans, self.protocols = None, False, None, {}, {}
 
     async def resume(self, checkpoint: PlanTrainerCheckpoint) -> None:

@@ -11,8 +11,8 @@ from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
 from fedplan.client.owner.history import History
 from fedplan.client.owner.hosting import check_is_plan, named_messages, plans_of, state_of, variants_of
-from fedplan.client.owner.plain import plain_config
 from fedplan.client.owner.waiting import wait_for
+from fedplan.client.plain import plain_config
 from fedplan.client.syft import ANSWER_SECONDS
 from fedplan.client.transport.answers import shown
 from fedplan.client.transport.api import GridApi, message_of

@@ -25,7 +25,7 @@ from fedplan.client.events import (
 )
 from fedplan.client.loops.background import BackgroundRun
 from fedplan.client.model import SyftModel
-from fedplan.client.owner.plain import plain_config
+from fedplan.client.plain import plain_config
 from fedplan.client.training.batches import BatchSource
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint, RandomState, check_checkpoint
 from fedplan.client.training.device import Device, usable_device

@@ -6,11 +6,7 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
-from fedplan.errors import (
-    GridError,
-    OverloadedError,
-    ReportConflictError,
-)
+from fedplan.errors import GridError, OverloadedError, ReportConflictError
 from fedplan.federation import Strategy, Task, Tensors, Update, is_within, round_of
 from fedplan.federation.refusals import check_result
 from fedplan.grid.auth import key_digest
@@ -108,9 +104,8 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
         try:
             await _keep(grid, keys, strategy, place, into.id, examined.data, examined.digest, update)
         except ReportConflictError:
-            async with (
-                grid.store.writing() as db
-            ):  # which sees what is about to be committed, and waits for it
+            # a writing transaction sees what is about to be committed, and waits for it
+            async with grid.store.writing() as db:
                 place, given = await find_place(db, keys.worker_id, keys.request_key)
             if place.digest == examined.digest:  # it came twice at once
                 return
@@ -134,7 +129,8 @@ async def _take_measurement(
     """Takes what a worker measured that does not train."""
     if place.reported or not given.is_open:
         raise _conflict(place)
-    await _keep(grid, keys, strategy, place, given.id, examine_measurement(sent), report_digest(sent))
+    data = examine_measurement(sent)
+    await _keep(grid, keys, strategy, place, given.id, data, report_digest(data))
 
 
 async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given: Cycle) -> tuple[Cycle, int]:
