@@ -117,7 +117,7 @@ def reached(
         {"training_plan": plan},
         [TensorDataset(*share) for share in shares],
         {"name": "accuracy", "version": "1", "batch_size": BATCH, "lr": LR},
-        {"num_cycles": rounds, **server},
+        {"num_cycles": rounds, "min_diffs": WORKERS, "max_diffs": WORKERS, **server},
         engine="sequential",
         behaviour=SignFlip(scale=10, clients=frozenset(liars)) if liars else None,
         progress=False,
