@@ -3,8 +3,17 @@
 from fedplan.data.batch import collate
 from fedplan.data.dataset import Dataset, TensorDataset
 from fedplan.data.loader import DataLoader
-from fedplan.data.partition import partition_dirichlet, partition_iid, partition_shards
+from fedplan.data.partition import (
+    partition_by_key,
+    partition_classes,
+    partition_dirichlet,
+    partition_iid,
+    partition_quantity,
+    partition_shards,
+    plot_partition,
+)
 from fedplan.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from fedplan.data.synthetic import Synthetic
 from fedplan.data.transform import Compose, Normalize, OneHot, ToTensor, Transform
 
 __all__ = [
@@ -17,11 +26,16 @@ __all__ = [
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
+    "Synthetic",
     "TensorDataset",
     "ToTensor",
     "Transform",
     "collate",
+    "partition_by_key",
+    "partition_classes",
     "partition_dirichlet",
     "partition_iid",
+    "partition_quantity",
     "partition_shards",
+    "plot_partition",
 ]
