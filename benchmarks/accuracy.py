@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import fedplan
-from fedplan import ControlVariates, training_plan
+from fedplan import ControlVariates, partition_dirichlet, training_plan
 from fedplan.simulation import SignFlip
 
 WORKERS, BATCH, LR = 20, 32, 0.05
@@ -80,21 +80,10 @@ def network() -> nn.Module:
 
 
 def shares_of(data: Data, alpha: float, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """The training data over the workers: the images of each digit by a Dirichlet distribution of its own.
-
-    So workers have unequal numbers of images too, each at least a batch.
-    """
+    """The training data over the workers, in unequal numbers too; each has at least a batch."""
     x, y = data.train
-    generator = np.random.default_rng(seed)
-    while True:
-        parts: list[list[int]] = [[] for _ in range(WORKERS)]
-        for digit in range(10):
-            places = generator.permutation(np.flatnonzero(y.numpy() == digit))
-            ends = (np.cumsum(generator.dirichlet([alpha] * WORKERS)) * len(places)).astype(int)
-            for part, some in zip(parts, np.split(places, ends[:-1]), strict=True):
-                part.extend(some.tolist())
-        if min(map(len, parts)) >= BATCH:
-            return [(x[part], y[part]) for part in map(torch.tensor, parts)]
+    parts = partition_dirichlet(y, WORKERS, alpha=alpha, balanced=False, least=BATCH, seed=seed)
+    return [(x[part], y[part]) for part in map(torch.from_numpy, parts)]
 
 
 def reached(

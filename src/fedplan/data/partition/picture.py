@@ -49,6 +49,7 @@ def plot_partition(parts: Sequence[Indices], labels: ArrayLike) -> Any:
         below += counts[:, label]
     axes.set_xlabel("part")
     axes.set_ylabel("samples")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(-0.5, len(parts) - 0.5)
     if names.size <= _MOST_NAMES:
         axes.legend(title="label", bbox_to_anchor=(1, 1), loc="upper left")
