@@ -115,6 +115,22 @@ def test_fednova_normalises_by_steps():
     assert not lacking(made, Summary(steps=3))
 
 
+def test_fednova_counts_how_often_momentum_repeats_a_gradient():
+    def gradients(steps):
+        """SGD with momentum over gradients of one: how far it moves with a learning rate of one."""
+        moved = velocity = 0.0
+        for _ in range(steps):
+            velocity = 0.9 * velocity + 1.0
+            moved += velocity
+        return moved
+
+    def rule(x, d, w, updates):
+        a, p = np.array([gradients(u.summary.steps) for u in updates]), w / w.sum()
+        return x - (p @ a) * (p / a) @ d
+
+    check(*cycles(strategy("fednova", momentum=0.9)), rule)
+
+
 def test_qfedavg():
     def rule(x, d, w, updates):
         q, lipschitz = 0.2, 1 / 0.1

@@ -1,7 +1,9 @@
 """FedNova: averages of updates that took different numbers of steps."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies.averaging import scaled
@@ -19,20 +21,25 @@ class FedNovaConfig(StrategyConfig):
     name: Literal["fednova"] = "fednova"
     lr: Positive = 1.0
     """The server's learning rate."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The momentum ρ of the workers' SGD."""
 
 
 def fednova(config: FedNovaConfig, setting: Setting) -> Strategy:
-    """FedNova (Wang et al. 2020) for workers that train with plain SGD.
+    """FedNova (Wang et al. 2020) for workers that train with SGD.
 
-    Each diff is divided by its number of steps τᵢ; the average is multiplied by the mean of τᵢ, so that a
-    worker with many steps does not pull the model towards its own optimum.
+    Each diff is divided by ‖aᵢ‖₁, and the average is multiplied by the mean of these, so that a worker with many
+    steps does not pull the model towards its own optimum. ‖aᵢ‖₁ says how often a diff holds a gradient: the
+    number of steps τᵢ; with a momentum ρ, (τᵢ − ρ (1 − ρ^τᵢ) / (1 − ρ)) / (1 − ρ).
     """
+    momentum = config.momentum
 
     def prepare(update: Update) -> Contribution:
         steps = float(update.summary.steps or math.nan)  # a report that does not tell them is refused
-        return Contribution(1.0 / steps, {"steps": steps})
+        length = (steps - momentum * (1 - momentum**steps) / (1 - momentum)) / (1 - momentum)
+        return Contribution(1.0 / length, {"length": length})
 
     def step(_model: Tensors, average: Average, state: ServerState) -> tuple[Change, ServerState]:
-        return scaled(average, setting, config.lr * average.numbers["steps"]), state
+        return scaled(average, setting, config.lr * average.numbers["length"]), state
 
     return Strategy("fednova", setting, step, prepare, needs=frozenset({Told.STEPS}))
