@@ -28,9 +28,9 @@ class FedNovaConfig(StrategyConfig):
 def fednova(config: FedNovaConfig, setting: Setting) -> Strategy:
     """FedNova (Wang et al. 2020) for workers that train with SGD.
 
-    Each diff is divided by ‖aᵢ‖₁, and the average is multiplied by the mean of these, so that a worker with many
-    steps does not pull the model towards its own optimum. ‖aᵢ‖₁ says how often a diff holds a gradient: the
-    number of steps τᵢ; with a momentum ρ, (τᵢ − ρ (1 − ρ^τᵢ) / (1 − ρ)) / (1 − ρ).
+    Each diff is divided by ‖aᵢ‖₁, and the average is multiplied by the mean of these, so that a worker with
+    many steps does not pull the model towards its own optimum. ‖aᵢ‖₁ says how often a diff holds a gradient:
+    the number of steps τᵢ; with a momentum ρ, (τᵢ − ρ (1 − ρ^τᵢ) / (1 − ρ)) / (1 − ρ).
     """
     momentum = config.momentum
 
