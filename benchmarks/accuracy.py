@@ -8,7 +8,6 @@ FOLDER holds the four files of MNIST. Twenty workers train a small network for o
 
 import argparse
 import dataclasses
-import gzip
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import fedplan
+from benchmarks.images import Images, read_images
 from fedplan import ControlVariates, partition_dirichlet, training_plan
 from fedplan.simulation import SignFlip
 
@@ -58,19 +58,12 @@ class Data:
 
 def mnist(folder: Path, images: int) -> Data:
     """Reads the four files, and keeps so many images to train on."""
+    train, test = read_images(folder)
+    return Data(_about_zero(train.first(images)), _about_zero(test))
 
-    def read(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8, offset=header)
 
-    def pair(prefix: str) -> tuple[Tensor, Tensor]:
-        images = read(f"{prefix}-images-idx3-ubyte.gz", 16).reshape(-1, 784)
-        labels = read(f"{prefix}-labels-idx1-ubyte.gz", 8)
-        return torch.tensor(images / np.float32(255) - np.float32(0.13)), torch.tensor(
-            labels.astype(np.int64)
-        )
-
-    x, y = pair("train")
-    return Data((x[:images], y[:images]), pair("t10k"))
+def _about_zero(images: Images) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(images.pixels - np.float32(0.13)), torch.from_numpy(images.labels)
 
 
 def network() -> nn.Module:

@@ -1,0 +1,1 @@
+"""Published results, done again by `fedplan.simulate`: `scripts/reproduce` lists them."""
