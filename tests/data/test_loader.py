@@ -213,10 +213,37 @@ def test_whole_batches_equal_batches_of_samples():
     single = DataLoader(TensorDataset(images, labels, transform=ToTensor()), 8, seed=1)
     listed = DataLoader([(images[i], labels[i]) for i in range(30)], 8, seed=1)
     subset = DataLoader(torch.utils.data.Subset(TensorDataset(images, labels), range(30)), 8, seed=1)
+    of_torch = DataLoader(torch.utils.data.TensorDataset(images, labels), 8, seed=1)
 
-    for batches in zip(whole, single, listed, subset, strict=True):
+    for batches in zip(whole, single, listed, subset, of_torch, strict=True):
         for batch in batches[1:]:
             assert all(torch.equal(a, b) for a, b in zip(batches[0], batch, strict=True))
+
+
+def test_a_subclass_of_torchs_tensor_data_set_gives_its_own_samples():
+    class Doubled(torch.utils.data.TensorDataset):
+        def __getitem__(self, index):
+            return tuple(2 * value for value in super().__getitem__(index))
+
+    loader = DataLoader(Doubled(torch.arange(4)), 2, shuffle=False)
+
+    assert [batch[0].tolist() for batch in loader] == [[0, 2], [4, 6]]
+
+
+@pytest.mark.parametrize(("collate", "expected"), [(None, [0, 10]), (sum, 10)])
+def test_a_data_set_that_fetches_many_samples_at_once_is_asked_once_for_a_batch(collate, expected):
+    class Many(Counting):
+        asked = 0
+
+        def __getitems__(self, indices):
+            self.asked += 1
+            return [10 * index for index in indices]
+
+    data = Many()
+    first = next(iter(DataLoader(data, 2, shuffle=False, collate=collate)))
+
+    assert first.tolist() == expected if collate is None else first == expected
+    assert data.asked == 1
 
 
 def test_a_collate_of_ones_own_makes_the_batches():

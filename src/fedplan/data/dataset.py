@@ -99,10 +99,19 @@ class TensorDataset(Dataset):
         if self.transform is not None:
             batch: list[Tensor] = collate([self.get_item(index) for index in indices], indices)
             return batch
-        rows = torch.tensor(indices)
-        return [tensor.index_select(0, rows) for tensor in self.tensors]
+        return rows_of(self.tensors, indices)
 
     @property
     def length(self) -> int:
         """Number of samples."""
         return self.tensors[0].shape[0]
+
+
+def rows_of(tensors: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:
+    """Some rows of each tensor.
+
+    Returns:
+        Tensors of shape (len(indices), …), one for each.
+    """
+    rows = torch.tensor(indices)
+    return [tensor.index_select(0, rows) for tensor in tensors]

@@ -8,6 +8,7 @@ import torch
 import torch.utils.data
 
 from fedplan.data.batch import collate as collate_samples
+from fedplan.data.dataset import rows_of
 from fedplan.data.integer import as_integer
 from fedplan.data.sampler import (
     BatchSampler,
@@ -177,9 +178,18 @@ class _Batches(torch.utils.data.Dataset[Any]):
     collate: Collate | None
 
     def __getitem__(self, indices: list[int]) -> Any:
-        if self.collate is None and hasattr(self.dataset, "get_batch"):
-            return self.dataset.get_batch(indices)
-        samples = [self.dataset[index] for index in indices]
+        dataset = self.dataset
+        if self.collate is None:
+            if hasattr(dataset, "get_batch"):
+                return dataset.get_batch(indices)
+            if type(dataset) is torch.utils.data.TensorDataset:  # a subclass may have other samples
+                return rows_of(dataset.tensors, indices)
+        if hasattr(
+            dataset, "__getitems__"
+        ):  # torch's name for many at once; `datasets` of Hugging Face has it
+            samples = dataset.__getitems__(indices)
+        else:
+            samples = [dataset[index] for index in indices]
         return collate_samples(samples, indices) if self.collate is None else self.collate(samples)
 
 
