@@ -1,0 +1,1 @@
+"""The same task by fedplan and by other simulators: `scripts/bench --peers`."""
