@@ -47,7 +47,7 @@ def fedplan() -> Invoke:
 def fedplan_process(*arguments: object, **environment: str) -> "Iterator[subprocess.Popen[str]]":
     """Runs `fedplan …` in a process of its own, which ends at the end of the `with` block at the latest."""
     with subprocess.Popen(
-        [sys.executable, "-m", "fedplan.cli", *map(str, arguments)],
+        [sys.executable, "-m", "fedplan", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -47,7 +47,7 @@ def test_the_demo_ends_with_a_table_and_a_picture(
 
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "fedplan.cli", "demo", "--out", tmp_path / "picture.png"],
+        [sys.executable, "-m", "fedplan", "demo", "--out", tmp_path / "picture.png"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -79,7 +79,7 @@ def reviewed(personal: tuple[object, ...], answer: bytes | None) -> tuple[int, s
     """Exit code, stdout and what a terminal shows of a worker whose Plan a person reviews; None is Ctrl-C."""
     terminal, end = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "fedplan.cli", "worker", *map(str, personal), "--cycles", "2", "--review"],
+        [sys.executable, "-m", "fedplan", "worker", *map(str, personal), "--cycles", "2", "--review"],
         stdin=end, stdout=subprocess.PIPE, stderr=end, text=True, env=ENVIRONMENT,
     ) as process:  # fmt: skip
         os.close(end)

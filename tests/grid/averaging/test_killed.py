@@ -44,7 +44,7 @@ class Killable:
         command = [
             sys.executable,
             "-m",
-            "fedplan.cli",
+            "fedplan",
             "serve",
             "--port",
             str(self.port),

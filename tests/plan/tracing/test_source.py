@@ -168,6 +168,23 @@ class TestWhoseCodeItIs:
         with pytest.raises(UnsupportedOpError, match=r"\(at <ipython-input-7-abc>:2\)"):
             trace(names["f"], torch.ones(3, 2))  # type: ignore[arg-type]
 
+    def test_a_cell_that_runs_has_the_number_that_the_notebook_shows(self) -> None:
+        cells = (
+            "import torch, fedplan",
+            "def f(x):\n    return torch.unique(x)",
+            "fedplan.trace(f, torch.ones(3))",
+        )
+        code = (
+            "from ipykernel.compiler import XCachingCompiler\n"
+            "from IPython.core.interactiveshell import InteractiveShell\n"
+            "InteractiveShell.compiler_class = XCachingCompiler\n"
+            "shell = InteractiveShell.instance(colors='NoColor')\n"
+            f"for cell in {cells!r}:\n    result = shell.run_cell(cell, store_history=True)\n"
+            "print('found:', result.error_in_exec)\n"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "(at In[2]:2)" in run.stdout.split("found:")[1]
+
 
 def np_file() -> str:
     import numpy

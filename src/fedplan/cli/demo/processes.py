@@ -33,7 +33,7 @@ class Process:
         with self._out.open("wb") as out, self._log.open("wb") as log:
             self._popen = subprocess.Popen(
                 # -P: what lies in the current folder must not be imported
-                [sys.executable, "-P", "-m", "fedplan.cli", *arguments],
+                [sys.executable, "-P", "-m", "fedplan", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,

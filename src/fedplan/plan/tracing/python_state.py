@@ -3,7 +3,6 @@
 import inspect
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,7 +53,7 @@ def _forward(module: nn.Module) -> str:
     code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
     if code is None or not source.is_authors_file(code.co_filename):
         return ""
-    return f" (at {Path(code.co_filename).name}:{code.co_firstlineno} in {type(module).__name__})"
+    return f" (at {source.name_of(code.co_filename)}:{code.co_firstlineno} in {type(module).__name__})"
 
 
 def _told(changes: list[Change], most: int = 5) -> list[Change]:

@@ -58,6 +58,13 @@ def is_tracer(file: str) -> bool:
     return file.startswith(_OURS) and not file.startswith(_DEMO)
 
 
+def name_of(file: str) -> str:
+    """The name of a file; of a notebook's cell ``In[3]``, for its file has only a number."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    named = None if shell is None else shell.compile.format_code_name(file)
+    return Path(file).name if named is None else str(named[1])
+
+
 def here() -> str | None:
     """The place that is running now."""
     return _place(_running(sys._getframe(1)))
@@ -88,7 +95,7 @@ def _place(frames: Iterable[FrameType | tuple[FrameType, int]]) -> str | None:
         if frame.f_code is _CALL:
             modules.append(frame.f_locals["self"])
         elif line is None and is_authors(frame):
-            line = f"{Path(frame.f_code.co_filename).name}:{number}"
+            line = f"{name_of(frame.f_code.co_filename)}:{number}"
     layer = _layer(modules)
     return f"{line} in {layer}" if line and layer else line
 

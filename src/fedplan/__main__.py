@@ -1,0 +1,5 @@
+"""`python -m fedplan` is `fedplan`, also where the command is not on the PATH."""
+
+from fedplan.cli.main import app
+
+app(prog_name="fedplan")

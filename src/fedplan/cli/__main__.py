@@ -1,5 +1,0 @@
-"""`python -m fedplan.cli` is `fedplan`, also where the command is not on the PATH."""
-
-from fedplan.cli.main import app
-
-app(prog_name="fedplan")
