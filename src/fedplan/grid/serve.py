@@ -1,6 +1,7 @@
 """Runs the grid under uvicorn."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 
@@ -9,9 +10,21 @@ from fastapi import FastAPI
 
 from fedplan.grid.app import create_app
 from fedplan.grid.settings import Settings
-from fedplan.grid.web.protocol import BoundedHttp
+from fedplan.grid.web.connections.bounds import BoundedConfig, Bounds, Peers
+from fedplan.grid.web.connections.http import BoundedHttp
+from fedplan.grid.web.connections.websocket import BoundedWebSocket
+
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 10
+
+_OTHER_FILES = 100
+"""Open files that are no connections: the database, blobs, scratch files."""
 
 _SILENCE_SECONDS = 600.0
 """How long a WebSocket may leave a ping unanswered. A worker that trains in its only thread answers none
@@ -49,9 +62,18 @@ def serve(
 
 def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
     """How uvicorn serves a grid."""
-    return uvicorn.Config(
+    most = min(settings.max_connections, _open_files(settings.max_connections) - _OTHER_FILES)
+    bounds = Bounds(
+        Peers(most, settings.max_connections_per_address),
+        settings.head_seconds,
+        settings.stall_seconds,
+        lambda: app.state.grid.intake,
+    )
+    return BoundedConfig(
         app,
+        bounds,
         http=BoundedHttp,
+        ws=BoundedWebSocket,
         ws_max_size=settings.max_message_bytes,
         ws_per_message_deflate=False,  # numbers hardly shrink; a bomb swells a thousandfold
         ws_ping_timeout=_SILENCE_SECONDS,
@@ -60,6 +82,27 @@ def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+
+
+def _open_files(connections: int) -> int:
+    """How many files this process may have open, raised for so many connections if that is allowed."""
+    wanted = connections + _OTHER_FILES
+    if resource is None:
+        return wanted
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        now = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+    if now != resource.RLIM_INFINITY and now < wanted:
+        logger.warning(
+            "this process may open %d files, so it takes %d connections at most and not %d: raise the limit "
+            "(ulimit -n), or lower FEDPLAN_MAX_CONNECTIONS",
+            now,
+            now - _OTHER_FILES,
+            connections,
+        )
+        return now
+    return wanted
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -57,6 +57,26 @@ class Settings(BaseSettings):
     body_pause_seconds: float = Field(
         default=60.0, gt=0, description="After how long without a byte of it a body is given up."
     )
+    head_seconds: float = Field(
+        default=30.0, gt=0, description="How long the head of a request may take to come."
+    )
+    stall_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="After how long a peer that takes nothing of what is sent to it is cut off.",
+    )
+    max_connections: int = Field(
+        default=10_000,
+        ge=1,
+        description="Connections at once; those beyond are turned away. Fewer where the operating system "
+        "allows a process fewer open files.",
+    )
+    max_connections_per_address: int = Field(
+        default=1_000,
+        ge=1,
+        description="Connections at once from one address: that of a proxy, where one stands before the "
+        "grid.",
+    )
     retry_seconds: float = Field(
         default=5.0,
         gt=0,

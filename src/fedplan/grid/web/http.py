@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.grid import Grid
@@ -54,6 +55,22 @@ class DirectRoute(APIRoute):
         return self.endpoint
 
 
+class Pieces(Response):
+    """A response whose body is sent piece by piece, each when the peer has taken the one before.
+
+    Written at once, a large body would be copied for each peer, and held for as long as a slow one takes.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        whole = memoryview(self.body)
+        for at in range(0, len(whole), _SENT_BYTES):
+            piece = whole[at : at + _SENT_BYTES]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
 calls = APIRouter(route_class=DirectRoute)
 """The calls and downloads of the tables."""
 
@@ -71,6 +88,9 @@ _LINGER_SECONDS = 1.0
 
 _LOOSE_BYTES = 4 * 1024 * 1024
 """Of a body, as pieces. For small ones to join these is faster than to let a buffer grow."""
+
+_SENT_BYTES = 256 * 1024
+"""Of a body, at once."""
 
 _BODY_IS_LEFT = (408, 413, 503)
 """Statuses that may be sent before the body has come."""
@@ -344,7 +364,7 @@ async def _send(grid: Grid, source: Source, asked: Headers) -> Response:
     if download.encoding is not None:
         headers["content-encoding"] = download.encoding
     if isinstance(download.content, bytes):
-        return Response(download.content, media_type=BINARY, headers=headers)
+        return Pieces(download.content, media_type=BINARY, headers=headers)
     return _stream(download.size, download.content, headers)
 
 

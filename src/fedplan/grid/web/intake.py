@@ -25,18 +25,50 @@ class Intake:
 
         The function raises OverloadedError when there is no room.
         """
-        size = taken = 0
-
-        def take(more: int) -> None:
-            nonlocal size, taken
-            size += more
-            needed = max(0, size - _FREE_BYTES) - taken
-            if needed > self._left:
-                raise OverloadedError("the grid is receiving as much as it can hold; try again later")
-            self._left -= needed
-            taken += needed
-
+        room = self.room()
         try:
-            yield take
+            yield room.take
         finally:
-            self._left += taken
+            room.give_back()
+
+    def room(self) -> "Room":
+        """Room for one message, of which nothing is taken yet."""
+        return Room(self)
+
+    def claim(self, more: int) -> None:
+        """Takes some bytes.
+
+        Raises:
+            OverloadedError: there is no room.
+        """
+        if more > self._left:
+            raise OverloadedError("the grid is receiving as much as it can hold; try again later")
+        self._left -= more
+
+    def release(self, taken: int) -> None:
+        """Gives some bytes back."""
+        self._left += taken
+
+
+class Room:
+    """Room for one message."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._size = self._taken = 0
+
+    def take(self, more: int) -> None:
+        """Takes some more bytes.
+
+        Raises:
+            OverloadedError: there is no room.
+        """
+        needed = max(0, self._size + more - _FREE_BYTES) - self._taken
+        self._intake.claim(needed)
+        self._size += more
+        self._taken += needed
+
+    def give_back(self) -> None:
+        """The message is not held any more."""
+        self._intake.release(self._taken)
+        self._size = self._taken = 0

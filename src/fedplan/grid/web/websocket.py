@@ -68,7 +68,7 @@ async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
         frame = Frame(type="error")
         result = refusal(error)
     else:
-        result = await outcome(_reply(grid, frame, len(raw), caller))
+        result = await outcome(_reply(grid, frame, caller))
     status, reply = result if isinstance(result, tuple) else (200, result)
     label = frame.type if frame.type in CALLS else "other"
     grid.metrics.requests.labels(label, "ws", str(status)).inc()
@@ -76,7 +76,7 @@ async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
     return _seal(frame, reply)
 
 
-async def _reply(grid: Grid, frame: Frame, size: int, caller: Caller) -> Reply:
+async def _reply(grid: Grid, frame: Frame, caller: Caller) -> Reply:
     if frame.type == SOCKET_PING:
         return Reply()
     call = CALLS.get(frame.type)
@@ -85,9 +85,7 @@ async def _reply(grid: Grid, frame: Frame, size: int, caller: Caller) -> Reply:
         raise InvalidRequestError(f"there is no message type '{frame.type}'; there are {known}")
     if not isinstance(frame.data, dict):
         raise InvalidRequestError("'data' is not an object")
-    with grid.intake.share() as take:
-        take(size)
-        return await perform(grid, call, frame.data, caller)
+    return await perform(grid, call, frame.data, caller)
 
 
 def _seal(frame: Frame, reply: Reply) -> str:

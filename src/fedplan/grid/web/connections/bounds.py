@@ -1,0 +1,110 @@
+"""What bounds the connections of a server, and the timers that hold each to it."""
+
+import asyncio
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from fedplan.grid.web.intake import Intake
+
+
+class Peers:
+    """The connections that are open.
+
+    Args:
+        most: how many there may be.
+        most_of_one: how many of them may come from one address.
+    """
+
+    def __init__(self, most: int, most_of_one: int) -> None:
+        self._most = most
+        self._most_of_one = most_of_one
+        self._addresses: dict[object, str] = {}
+        self._count: Counter[str] = Counter()
+
+    def enter(self, connection: object, address: str) -> bool:
+        """Counts a connection, if there is room for it; says whether there is."""
+        if len(self._addresses) >= self._most or self._count[address] >= self._most_of_one:
+            return False
+        self._addresses[connection] = address
+        self._count[address] += 1
+        return True
+
+    def leave(self, connection: object) -> None:
+        """A connection has ended; nothing happens if it was never counted."""
+        address = self._addresses.pop(connection, None)
+        if address is not None:
+            self._count[address] -= 1
+            if not self._count[address]:
+                del self._count[address]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What bounds the connections of a server.
+
+    Attributes:
+        peers: those that are open.
+        head_seconds: how long a request's head may take to come.
+        stall_seconds: how long a peer may take nothing of what is sent to it.
+        intake: the room for what peers send; there is one as soon as the grid is open.
+    """
+
+    peers: Peers
+    head_seconds: float
+    stall_seconds: float
+    intake: Callable[[], Intake]
+
+
+class BoundedConfig(uvicorn.Config):
+    """uvicorn's configuration, with bounds for the protocols of this package."""
+
+    def __init__(self, app: Any, bounds: Bounds, **options: Any) -> None:
+        """See `uvicorn.Config`."""
+        super().__init__(app, **options)
+        self.bounds = bounds
+
+
+def bounds_of(config: uvicorn.Config) -> Bounds:
+    """The bounds of a server that these protocols serve.
+
+    Raises:
+        TypeError: it has none.
+    """
+    if not isinstance(config, BoundedConfig):
+        raise TypeError("this protocol needs a BoundedConfig")
+    return config.bounds
+
+
+class Deadline:
+    """Does something unless it is told in time that there is no need.
+
+    Args:
+        loop: whose clock it is.
+        seconds: how long it waits.
+        act: what it does.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, act: Callable[[], object]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._act = act
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """The time runs from now on, if it does not run already."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._run_out)
+
+    def end(self) -> None:
+        """There is no need."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _run_out(self) -> None:
+        self._timer = None
+        self._act()
