@@ -28,7 +28,18 @@ LoaderState = Mapping[str, Any]
 """What a source needs to go back into an epoch, as JSON."""
 
 
-class BatchSource(Protocol):
+class Locator(Protocol):
+    """Knows the form of batches."""
+
+    def locate(self, specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
+        """Where the data and targets that these specs mean stand in a batch.
+
+        Raises:
+            DataError: the batch does not hold one of them.
+        """
+
+
+class BatchSource(Locator, Protocol):
     """Batches, epoch after epoch."""
 
     def open(self) -> Iterator[Any]:
@@ -45,13 +56,6 @@ class BatchSource(Protocol):
 
     def count(self) -> int | None:
         """Batches in an epoch; None when that is not known."""
-
-    def locate(self, specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
-        """Where the data and targets that these specs mean stand in a batch.
-
-        Raises:
-            DataError: the batch does not hold one of them.
-        """
 
 
 Wants = Sequence[tuple[PlanInputSpec, PlanInput]]

@@ -35,6 +35,13 @@ class Engine(Protocol):
     def name(self) -> str:
         """As users name it."""
 
+    @property
+    def at_once(self) -> int | None:
+        """How many clients are computed side by side; 0 when each is computed alone, by a worker's own code.
+
+        It decides the last bits of results, so a run keeps it. None until it is decided.
+        """
+
     def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
         """Does all of the work, and says of each client what it sent; of whom first, is the engine's choice.
 

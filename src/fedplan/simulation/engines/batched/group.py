@@ -1,0 +1,167 @@
+"""Clients that do their courses side by side."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedplan.client.training.checkpoint import RandomState
+from fedplan.client.training.measurements import Measurements
+from fedplan.simulation.engines.batched.course import Batch, Course
+from fedplan.simulation.engines.batched.program import Program
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """One client of a group.
+
+    Attributes:
+        model: all tensors of the model as it received it.
+        start: draws its random numbers.
+        course: its batches.
+    """
+
+    model: Sequence[Tensor]
+    start: RandomState
+    course: Course
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Side:
+    """What came of one client's course.
+
+    Attributes:
+        params: the model as it left it: all of its tensors.
+        measurements: what its batches measured.
+    """
+
+    params: Sequence[Tensor]
+    measurements: Measurements
+
+
+def side_by_side(program: Program, members: Sequence[Member]) -> list[Side]:
+    """Runs the courses of some clients.
+
+    Args:
+        program: by which Plan.
+        members: the clients; their courses have the same number of epochs.
+
+    Returns:
+        What came of each, in their order.
+
+    Raises:
+        PlanError: the Plan failed, or cannot be computed for these clients at once.
+    """
+    order = sorted(range(len(members)), key=lambda k: -len(members[k].course.epochs[0]))
+    group = _Group(program, [members[k] for k in order])
+    group.run()
+    found: list[Side | None] = [None] * len(members)
+    for place, side in zip(order, group.sides(), strict=True):
+        found[place] = side
+    return [side for side in found if side is not None]
+
+
+class _Group:
+    """Members, those with the most batches first: so those who still train stand side by side."""
+
+    def __init__(self, program: Program, members: Sequence[Member]) -> None:
+        self._program = program
+        self._members = members
+        self._run = program.begin([member.model for member in members])
+        self._steps: NDArray[np.int64] = np.array([member.start.step for member in members])
+        self._measured = _Measured(len(members))
+
+    def run(self) -> None:
+        """Runs all batches of all epochs."""
+        for epoch in range(len(self._members[0].course.epochs)):
+            self._measured.begin_epoch()
+            courses = [member.course.epochs[epoch] for member in self._members]
+            for numbers, batches in _turns(courses):
+                self._step(numbers, batches)
+
+    def sides(self) -> Iterator[Side]:
+        """What came of each member."""
+        params = self._program.params(self._run, self._members[0].model)
+        for number, measurements in enumerate(self._measured.each()):
+            own = [tensor[number] if apart else tensor for tensor, apart in params]
+            yield Side(own, measurements)
+
+    def _step(self, numbers: Sequence[int], batches: Sequence[Batch]) -> None:
+        """One batch of each of some members."""
+        program, plan, rows = self._program, self._program.training.plan, batches[0].rows
+        starts = [self._members[number].start for number in numbers]
+        steps = self._steps[numbers]
+        drawn = [
+            plan.draw(start.stream, rows, cycle=start.cycle or 0, step=step)
+            for start, step in zip(starts, steps.tolist(), strict=True)
+        ] if program.drawn else []  # fmt: skip
+        outputs = self._run(program.values(batches, drawn, steps), self._run.among(numbers))
+        self._steps[numbers] += 1
+        self._measured.add(numbers, rows, {name: outputs[at] for name, at in program.measured.items()})
+
+
+def _turns(courses: Sequence[Sequence[Batch]]) -> Iterator[tuple[list[int], list[Batch]]]:
+    """Which members run together, and on what, until all have done their batches.
+
+    Who has the most batches left says of what shape the next ones are, and all who have such a batch next run
+    it. So whole batches come before the last, smaller ones, and those run together that are of one size.
+    """
+    done = [0] * len(courses)
+    while True:
+        left = [len(course) - at for course, at in zip(courses, done, strict=True)]
+        most = max(left)
+        if not most:
+            return
+        leader = left.index(most)
+        shape = courses[leader][done[leader]].shape
+        numbers = [
+            number
+            for number, (course, at) in enumerate(zip(courses, done, strict=True))
+            if at < len(course) and course[at].shape == shape
+        ]
+        yield numbers, [courses[number][done[number]] for number in numbers]
+        for number in numbers:
+            done[number] += 1
+
+
+class _Measured:
+    """The `Measurements` of all members: the same sums, in arrays."""
+
+    def __init__(self, count: int) -> None:
+        self._steps = np.zeros(count, np.int64)
+        self._samples = np.zeros(count, np.int64)
+        self._epoch = np.zeros(count, np.int64)
+        self._totals: dict[str, NDArray[np.float64]] = {}
+        self._weights: dict[str, NDArray[np.float64]] = {}
+
+    def begin_epoch(self) -> None:
+        """The next batches are the first ones of an epoch."""
+        self._epoch[:] = 0
+
+    def add(self, numbers: Sequence[int], rows: int, measured: dict[str, Tensor]) -> None:
+        """Takes batches in; what is no single number for each member does not count."""
+        self._steps[numbers] += 1
+        self._epoch[numbers] += rows
+        self._samples = np.maximum(self._samples, self._epoch)
+        for name, values in measured.items():
+            if values.numel() != len(numbers):
+                continue
+            if name not in self._totals:
+                self._totals[name] = np.zeros(len(self._steps))
+                self._weights[name] = np.zeros(len(self._steps))
+            self._totals[name][numbers] += values.reshape(-1).double().cpu().numpy() * rows
+            self._weights[name][numbers] += rows
+
+    def each(self) -> Iterator[Measurements]:
+        """Those of each member."""
+        for number in range(len(self._steps)):
+            told = [name for name, weights in self._weights.items() if weights[number]]
+            yield Measurements(
+                int(self._steps[number]),
+                int(self._samples[number]),
+                int(self._epoch[number]),
+                {name: float(self._totals[name][number]) for name in told},
+                {name: float(self._weights[name][number]) for name in told},
+            )
