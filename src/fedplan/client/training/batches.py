@@ -142,7 +142,8 @@ class TensorBatches:
         refusal: Refusal = lambda _: None,
     ) -> None:
         """See `open_batches`."""
-        self._batch_size = positive_integer(batch_size, "the batch size")
+        self.batch_size = positive_integer(batch_size, "the batch size")
+        """Samples in each batch but the last one."""
         columns = _columns(data, target)
         self._samples = _count_samples(columns)
         self._columns = {
@@ -151,7 +152,7 @@ class TensorBatches:
         for spec, declared in wants:
             self._convert(spec, declared)
             self._fit_size(declared)
-        if self._samples % self._batch_size == 1:
+        if self._samples % self.batch_size == 1:
             self._leave_single_out(refusal(1))
         if self._samples == 0:
             raise DataError(f"the samples make no batch of {batch_size}: there is nothing to train on")
@@ -175,11 +176,11 @@ class TensorBatches:
             columns[key] = columns[key].to(dtype)
 
     def _fit_size(self, declared: PlanInput) -> None:
-        left = self._samples % self._batch_size
-        if left and declared.shape and declared.shape[0] == self._batch_size:
+        left = self._samples % self.batch_size
+        if left and declared.shape and declared.shape[0] == self.batch_size:
             _log.warning(
                 "the Plan takes batches of %d samples only: the last %d of %d are left out",
-                self._batch_size, left, self._samples,
+                self.batch_size, left, self._samples,
             )  # fmt: skip
             self._samples -= left
 
@@ -190,6 +191,10 @@ class TensorBatches:
             held = ", ".join(map(repr, columns)) or "nothing"
             raise DataError(f"the Plan needs {spec.type}[{spec.name or key!r}]; `{spec.type}` holds: {held}")
         return key
+
+    def samples(self, specs: Sequence[PlanInputSpec]) -> list[Tensor]:
+        """The data and targets that these specs mean, of all samples that make batches, in their order."""
+        return [self._columns[spec.type][self._key(spec)][: self._samples] for spec in specs]
 
     def locate(self, specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
         """See `BatchSource.locate`; a batch is a flat tuple of all columns."""
@@ -202,9 +207,9 @@ class TensorBatches:
 
     def reopen(self, state: LoaderState | None, start: int) -> Iterator[Any]:
         """See `BatchSource.reopen`."""
-        first = min(start * self._batch_size, self._samples)
+        first = min(start * self.batch_size, self._samples)
         rest = [
-            torch.split(column[first : self._samples], self._batch_size)
+            torch.split(column[first : self._samples], self.batch_size)
             for columns in self._columns.values()
             for column in columns.values()
         ]
@@ -215,7 +220,7 @@ class TensorBatches:
 
     def count(self) -> int:
         """See `BatchSource.count`."""
-        return -(-self._samples // self._batch_size)
+        return -(-self._samples // self.batch_size)
 
 
 Array = Any

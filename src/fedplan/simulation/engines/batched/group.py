@@ -1,6 +1,7 @@
 """Clients that do their courses side by side."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.measurements import Measurements
-from fedplan.simulation.engines.batched.course import Batch, Course
+from fedplan.plan.clients.training import Among
+from fedplan.simulation.engines.batched.course import Course, Stretch, length_of
 from fedplan.simulation.engines.batched.program import Program
 
 
@@ -54,7 +56,7 @@ def side_by_side(program: Program, members: Sequence[Member]) -> list[Side]:
     Raises:
         PlanError: the Plan failed, or cannot be computed for these clients at once.
     """
-    order = sorted(range(len(members)), key=lambda k: -len(members[k].course.epochs[0]))
+    order = sorted(range(len(members)), key=lambda k: -length_of(members[k].course.epochs[0]))
     group = _Group(program, [members[k] for k in order])
     group.run()
     found: list[Side | None] = [None] * len(members)
@@ -77,53 +79,71 @@ class _Group:
         """Runs all batches of all epochs."""
         for epoch in range(len(self._members[0].course.epochs)):
             self._measured.begin_epoch()
-            courses = [member.course.epochs[epoch] for member in self._members]
-            for numbers, batches in _turns(courses):
-                self._step(numbers, batches)
+            for numbers, parts, count in _turns([member.course.epochs[epoch] for member in self._members]):
+                rows, among = parts[0][0].rows, self._run.among(numbers)
+                stacked = self._program.stacked(parts, count)
+                batches = zip(*stacked, strict=True) if stacked else itertools.repeat((), count)
+                for batch in batches:
+                    self._step(numbers, among, batch, rows)
 
     def sides(self) -> Iterator[Side]:
         """What came of each member."""
-        params = self._program.params(self._run, self._members[0].model)
-        for number, measurements in enumerate(self._measured.each()):
-            own = [tensor[number] if apart else tensor for tensor, apart in params]
+        count = len(self._members)
+        params = [
+            tensor.unbind() if apart else itertools.repeat(tensor, count)
+            for tensor, apart in self._program.params(self._run, self._members[0].model)
+        ]
+        for own, measurements in zip(zip(*params, strict=True), self._measured.each(), strict=True):
             yield Side(own, measurements)
 
-    def _step(self, numbers: Sequence[int], batches: Sequence[Batch]) -> None:
+    def _step(self, numbers: Sequence[int], among: Among, batch: Sequence[Tensor], rows: int) -> None:
         """One batch of each of some members."""
-        program, plan, rows = self._program, self._program.training.plan, batches[0].rows
-        starts = [self._members[number].start for number in numbers]
-        steps = self._steps[numbers]
-        drawn = [
-            plan.draw(start.stream, rows, cycle=start.cycle or 0, step=step)
-            for start, step in zip(starts, steps.tolist(), strict=True)
-        ] if program.drawn else []  # fmt: skip
-        outputs = self._run(program.values(batches, drawn, steps), self._run.among(numbers))
+        program, plan = self._program, self._program.training.plan
+        steps, drawn = self._steps[numbers], list[Sequence[Tensor]]()
+        if program.drawn:
+            for number, step in zip(numbers, steps.tolist(), strict=True):
+                start = self._members[number].start
+                drawn.append(plan.draw(start.stream, rows, cycle=start.cycle or 0, step=step))
+        outputs = self._run(program.values(batch, rows, drawn, steps), among)
         self._steps[numbers] += 1
         self._measured.add(numbers, rows, {name: outputs[at] for name, at in program.measured.items()})
 
 
-def _turns(courses: Sequence[Sequence[Batch]]) -> Iterator[tuple[list[int], list[Batch]]]:
-    """Which members run together, and on what, until all have done their batches.
+_BLOCK_BYTES = 1 << 24
+"""Of data that is laid side by side at once."""
+
+
+def _turns(
+    courses: Sequence[Sequence[Stretch]],
+) -> Iterator[tuple[list[int], list[tuple[Stretch, int]], int]]:
+    """Which members run together, on what (from which batch of a stretch on), and how many batches.
 
     Who has the most batches left says of what shape the next ones are, and all who have such a batch next run
     it. So whole batches come before the last, smaller ones, and those run together that are of one size.
     """
-    done = [0] * len(courses)
-    while True:
-        left = [len(course) - at for course, at in zip(courses, done, strict=True)]
-        most = max(left)
-        if not most:
-            return
+    left = [length_of(course) for course in courses]
+    at, done = (
+        [0] * len(courses),
+        [0] * len(courses),
+    )  # number of the stretch, and batches of it that were run
+    while most := max(left):
         leader = left.index(most)
-        shape = courses[leader][done[leader]].shape
+        shape = courses[leader][at[leader]].shape
         numbers = [
             number
-            for number, (course, at) in enumerate(zip(courses, done, strict=True))
-            if at < len(course) and course[at].shape == shape
+            for number, course in enumerate(courses)
+            if left[number] and course[at[number]].shape == shape
         ]
-        yield numbers, [courses[number][done[number]] for number in numbers]
-        for number in numbers:
-            done[number] += 1
+        parts = [(courses[number][at[number]], done[number]) for number in numbers]
+        size = sum(value[0].nbytes for value in parts[0][0].values) * len(parts)
+        count = min(stretch.count - first for stretch, first in parts)
+        count = min(count, max(1, _BLOCK_BYTES // max(size, 1)))
+        yield numbers, parts, count
+        for number, (stretch, _) in zip(numbers, parts, strict=True):
+            left[number] -= count
+            done[number] += count
+            if done[number] == stretch.count:
+                at[number], done[number] = at[number] + 1, 0
 
 
 class _Measured:

@@ -6,7 +6,7 @@ import time
 from fedplan.client.training.training import Training
 from fedplan.errors import ConfigError
 from fedplan.federation import Task
-from fedplan.simulation.engines.batched.course import Course, course_of
+from fedplan.simulation.engines.batched.course import Course, batches_of, course_of
 from fedplan.simulation.engines.batched.group import Member, Side
 from fedplan.simulation.participation import Participants, about, epoch_of
 from fedplan.simulation.states import ClientState
@@ -68,8 +68,8 @@ def alone(participants: Participants, training: Training, lineup: Lineup, course
     with about(lineup.client):
         start = participants.random(lineup.client)
         step = training.step(participants.model_of(lineup.state), course, course.size, start)
-        for batches in course.epochs:
+        for stretches in course.epochs:
             step.measurements.begin_epoch()
-            for batch in batches:
-                step(batch.values)
+            for batch in batches_of(stretches):
+                step(batch)
         return Side([param.cpu() for param in step.params], step.measurements)

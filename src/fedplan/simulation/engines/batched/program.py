@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedplan.client.training.arguments import as_declared, fixed_value, places_of, zeros_of
@@ -16,7 +18,7 @@ from fedplan.plan.clients.plan import AT_ONCE_BYTES, ClientsPlan
 from fedplan.plan.clients.training import ClientsTraining
 from fedplan.plan.ops import dtype_name
 from fedplan.plan.signature import Role
-from fedplan.simulation.engines.batched.course import Batch
+from fedplan.simulation.engines.batched.course import Stretch
 
 _DEVICE_BYTES = 1 << 30
 """Of an accelerator's memory, for what one step of all clients works on."""
@@ -119,22 +121,42 @@ class Program:
             apart=self._apart,
         )
 
-    def values(self, batches: Sequence[Batch], drawn: Sequence[Sequence[Tensor]], steps: Any) -> list[Tensor]:
+    def stacked(self, parts: Sequence[tuple[Stretch, int]], count: int) -> list[Tensor]:
+        """The data and targets of some batches: (batches, clients, rows, …).
+
+        Args:
+            parts: of each client, a stretch and the number of the first batch of it.
+            count: so many batches.
+        """
+        found = []
+        for number in range(len(self._batch)):
+            values = [
+                stretch.values[number]
+                if count == stretch.count
+                else stretch.values[number][first : first + count]
+                for stretch, first in parts
+            ]
+            found.append(self._put(torch.stack(values, 1)))
+        return found
+
+    def values(
+        self, batch: Sequence[Tensor], rows: int, drawn: Sequence[Sequence[Tensor]], steps: NDArray[np.int64]
+    ) -> list[Tensor]:
         """What some clients' next run takes.
 
         Args:
-            batches: of each client one; they are alike.
+            batch: data and targets: (clients, rows, …).
+            rows: samples in each client's batch.
             drawn: of each client its random numbers; empty if it takes none.
             steps: of each client the number of its step: (clients,).
         """
-        found = [self._put(torch.stack(parts)) for parts in zip(*(b.values for b in batches), strict=True)]
+        found = list(batch)
         for place in self.sizes:
             item = self.training.plan.inputs[place]
-            found.append(self._put(item.tensor(as_declared(batches[0].rows, item))))
+            found.append(self._put(item.tensor(as_declared(rows, item))))
         found += [self._put(torch.stack(parts)) for parts in zip(*drawn, strict=True)]
         if self.numbered:
-            numbers = self._put(torch.as_tensor(steps)).unsqueeze(1)
-            found += [numbers] * len(self.numbered)
+            found += [self._put(torch.as_tensor(steps)).unsqueeze(1)] * len(self.numbered)
         return found
 
     def params(self, run: ClientsTraining, model: Sequence[Tensor]) -> list[tuple[Tensor, bool]]:
@@ -146,16 +168,16 @@ class Program:
             for index, tensor in enumerate(model)
         ]
 
-    def at_once(self, model: Sequence[Tensor], batch: Batch) -> int:
+    def at_once(self, model: Sequence[Tensor], batches: Stretch) -> int:
         """How many clients to run side by side: see `ClientsPlan.at_once`.
 
         Args:
             model: its tensors.
-            batch: such as clients have.
+            batches: such as clients have.
         """
         examples: list[Any] = [self._given.get(place) for place in range(len(self.training.inputs))]
-        for place, value in zip(self._batch, batch.values, strict=True):
-            examples[place] = value
+        for place, value in zip(self._batch, batches.values, strict=True):
+            examples[place] = value[0]
         for place, index in (*self._params.items(), *self._received.items()):
             examples[place] = model[index]
         for place, index in self._state.items():
@@ -165,7 +187,7 @@ class Program:
             if isinstance(example, Tensor):
                 shapes.append((tuple(example.shape), dtype_name(example.dtype)))
             else:
-                extents = tuple(batch.rows if extent is None else extent for extent in item.shape or ())
+                extents = tuple(batches.rows if extent is None else extent for extent in item.shape or ())
                 shapes.append((extents, item.dtype or "float32"))
         on_cpu = self.training.device.type == "cpu"
         return self._clients.at_once(shapes, AT_ONCE_BYTES if on_cpu else _DEVICE_BYTES)

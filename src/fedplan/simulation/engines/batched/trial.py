@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from fedplan.errors import PlanError
 from fedplan.simulation.engines.batched.batched import Batched, Compute, one_by_one
-from fedplan.simulation.engines.batched.course import Course
+from fedplan.simulation.engines.batched.course import length_of
 from fedplan.simulation.engines.batched.lineup import Lineup, lineup_of
 from fedplan.simulation.participation import Participants
 
@@ -68,18 +68,18 @@ def tried(batched: Batched | str, participants: Participants, clients: Iterator[
 def _seconds(compute: Compute, participants: Participants, lineups: Sequence[Lineup]) -> float:
     """About how long the training of one of these clients takes."""
     courses = [lineup.training for lineup in lineups if lineup.training is not None]
-    most = max(len(course.epochs[0]) for course in courses)
+    most = max(length_of(course.epochs[0]) for course in courses)
 
     def run(batches: int) -> float:
         """Seconds for one batch of one client, of so many."""
-        begun = [Course([course.epochs[0][:batches]], course.size) for course in courses]
+        begun = [course.begun(batches) for course in courses]
         started = time.perf_counter()
         compute(participants, participants.training, lineups, begun)
-        return (time.perf_counter() - started) / sum(len(course.epochs[0]) for course in begun)
+        return (time.perf_counter() - started) / sum(length_of(course.epochs[0]) for course in begun)
 
     run(1)  # compiles
     each = run(1)
     several = min(most, int(_SECONDS / (each * len(courses))))
     if several > 1:
         each = run(several)
-    return each * sum(len(batches) for course in courses for batches in course.epochs) / len(courses)
+    return each * sum(length_of(batches) for course in courses for batches in course.epochs) / len(courses)
