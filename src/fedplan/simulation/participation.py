@@ -29,6 +29,7 @@ from fedplan.simulation.states import ClientState
 from fedplan.simulation.work import Report, Work
 from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.state import Places
+from fedplan.wire.summary import summary_size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class Participants:
         )
         if data is None:
             update = Update(tuple(map(from_torch, diff.changes())), trained.summary, self.work.staleness)
-            size = self._plain_size(diff) + len(with_summary(b"", trained.summary))
+            size = self._plain_size(diff) + summary_size(trained.summary)
         else:
             sent = with_summary(data, trained.summary)
             update, size = read_stored(sent, setting.changing_layout, self.work.staleness), len(sent)
@@ -249,7 +250,7 @@ class Participants:
     def _plain_size(self, diff: SyftModel) -> int:
         """Bytes of a plain report without its summary. Those of floats do not depend on their values."""
         if all(tensor.is_floating_point() for tensor in diff.params):
-            return self._size_of_floats
+            return self.size_of_floats
         return _plain_size(diff.changes(), diff.changing)
 
     @functools.cached_property
@@ -258,7 +259,8 @@ class Participants:
         return averaged_tensors(self.experiment.deployment.plans.values(), len(self.work.model.params))
 
     @functools.cached_property
-    def _size_of_floats(self) -> int:
+    def size_of_floats(self) -> int:
+        """Bytes of a plain report of floats, without its summary."""
         model = self.work.model
         return _plain_size(part_of(model.params, model.changing), model.changing)
 

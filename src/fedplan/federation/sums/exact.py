@@ -36,6 +36,12 @@ LARGEST = 2.0 ** (_WIDTH * _TOPS.stop - 1)
 _BLOCK = 1 << 13
 """Elements that are cut at once: they stay in the processor's cache."""
 
+_TOGETHER = 1 << 15
+"""The same of several tensors, where a call of NumPy for each piece of a row would count."""
+
+_ROWS = 1 << 12
+"""So many tensors at most are cut at once."""
+
 
 @dataclasses.dataclass(slots=True)
 class ExactSum:
@@ -85,6 +91,42 @@ class ExactSum:
                 digit[part] += piece
                 rest -= piece
 
+    def add_rows(self, values: NDArray[Any], weights: Float64s, largest: float) -> None:
+        """Adds several tensors, each times its weight: the bits are those of `add` for each.
+
+        Args:
+            values: (tensors, elements), as for `add`.
+            weights: (tensors,).
+            largest: what `check_rows` returned for the two.
+        """
+        if largest == 0.0:
+            return
+        self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
+        for first in range(0, len(values), _ROWS):
+            rows, factors = values[first : first + _ROWS], weights[first : first + _ROWS, None]
+            self._make_room(len(rows))
+            width = max(1, _TOGETHER // len(rows))
+            for start in range(0, values.shape[1], width):
+                part = slice(start, start + width)
+                rest = np.multiply(rows[:, part], factors, dtype=np.float64)
+                piece = np.empty_like(rest)
+                for digit, unit in zip(self.digits, self._units(), strict=True):
+                    _round_to_multiples(rest, unit, out=piece)
+                    digit[part] += piece.sum(0)  # multiples of the unit: they add in any order
+                    rest -= piece
+
+    @staticmethod
+    def check_rows(values: NDArray[Any], weights: Float64s) -> float:
+        """The largest magnitude that `add_rows` would add.
+
+        Raises:
+            AggregationError: it is too large.
+        """
+        if not values.size:
+            return 0.0
+        reach = np.maximum(values.max(1).astype(np.float64), -values.min(1).astype(np.float64))
+        return _checked(float((reach * abs(weights)).max()))
+
     @staticmethod
     def check(values: NDArray[Any], weight: float = 1.0) -> float:
         """The largest magnitude that `add` would add.
@@ -94,10 +136,7 @@ class ExactSum:
         """
         if not values.size:
             return 0.0
-        largest = max(float(values.max()), -float(values.min())) * abs(weight)
-        if not largest < LARGEST:
-            raise AggregationError(f"a weighted value reaches {LARGEST:.0e}, and sums could become infinite")
-        return largest
+        return _checked(max(float(values.max()), -float(values.min())) * abs(weight))
 
     def merge(self, other: "ExactSum") -> None:
         """Adds another sum to this one, and leaves the other with the same value."""
@@ -140,6 +179,12 @@ class ExactSum:
             _carry(self.digits, self._units(), np.rint)
             self.pieces = 1
         self.pieces += pieces
+
+
+def _checked(largest: float) -> float:
+    if not largest < LARGEST:
+        raise AggregationError(f"a weighted value reaches {LARGEST:.0e}, and sums could become infinite")
+    return largest
 
 
 def _round_to_multiples(values: Float64s, unit: float, *, out: Float64s) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from fedplan.federation import Update
+from fedplan.federation import Update, UpdateBlock
 from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.work import Sent, Work
 from fedplan.wire import Summary
@@ -21,6 +21,17 @@ class Inbox(Protocol):
 
     def measure(self, summary: Summary) -> None:
         """Adds what a client measured that does not train."""
+
+
+class BlockInbox(Inbox, Protocol):
+    """What takes several reports at once; `Gathered` is one."""
+
+    def add_block(self, block: UpdateBlock) -> None:
+        """Adds reports of a training, in their order.
+
+        Raises:
+            AggregationError: they have to be added one by one; nothing was added.
+        """
 
 
 class Engine(Protocol):

@@ -11,17 +11,19 @@ from fedplan.federation import Task
 from fedplan.federation.schedule import is_schedule
 from fedplan.plan.clients.plan import ClientsPlan, over_clients
 from fedplan.simulation.engines.batched.course import Course
-from fedplan.simulation.engines.batched.group import Side, side_by_side
+from fedplan.simulation.engines.batched.group import Sides, side_by_side
 from fedplan.simulation.engines.batched.lineup import Lineup, alone, lineup_of, member_of
 from fedplan.simulation.engines.batched.program import Program, refusal
-from fedplan.simulation.engines.engine import Inbox
-from fedplan.simulation.engines.sequential import measure, take
-from fedplan.simulation.participation import Participants, about, evaluated, trained_of
+from fedplan.simulation.engines.batched.reporting import reported
+from fedplan.simulation.engines.engine import BlockInbox
+from fedplan.simulation.engines.sequential import measure
+from fedplan.simulation.participation import Participants, about, evaluated
 from fedplan.simulation.work import Experiment, Sent, Work
+from fedplan.wire import Summary
 
 _log = logging.getLogger("fedplan.simulation")
 
-Compute = Callable[[Participants, Training, Sequence[Lineup], Sequence[Course]], list[Side]]
+Compute = Callable[[Participants, Training, Sequence[Lineup], Sequence[Course]], Sides]
 """Runs the courses of some clients: (…, by which Plan, the clients, a course of each)."""
 
 
@@ -56,7 +58,7 @@ class Batched:
         self._scheduled = frozenset(k for k, v in deployment.client_config.items() if is_schedule(v))
         self._plans: dict[int, ClientsPlan] = {id(p): over_clients(p) for p in deployment.plans.values()}
 
-    def run(self, work: Work, gathered: Inbox) -> Iterator[Sent]:
+    def run(self, work: Work, gathered: BlockInbox) -> Iterator[Sent]:
         """See `Engine`."""
         participants, clients = Participants(work), iter(work.clients)
         while lineups := self.lineups(participants, clients):
@@ -83,7 +85,7 @@ class Batched:
         training: Training,
         lineups: Sequence[Lineup],
         courses: Sequence[Course],
-    ) -> list[Side]:
+    ) -> Sides:
         """Runs courses side by side: see `Compute`.
 
         Raises:
@@ -119,17 +121,17 @@ class Batched:
 
 def one_by_one(
     participants: Participants, training: Training, lineups: Sequence[Lineup], courses: Sequence[Course]
-) -> list[Side]:
+) -> Sides:
     """Runs courses one after the other: see `Compute`.
 
     Raises:
         FedplanError: the Plan failed; says for which client.
     """
-    return [alone(participants, training, *pair) for pair in zip(lineups, courses, strict=True)]
+    return Sides([alone(participants, training, *pair) for pair in zip(lineups, courses, strict=True)])
 
 
 def computed(
-    participants: Participants, lineups: Sequence[Lineup], compute: Compute, gathered: Inbox
+    participants: Participants, lineups: Sequence[Lineup], compute: Compute, gathered: BlockInbox
 ) -> Iterator[Sent]:
     """What some clients send.
 
@@ -139,20 +141,17 @@ def computed(
         compute: runs their courses.
         gathered: takes their reports, in the order of the clients.
     """
-    measured: Sequence[Side | None] = [None] * len(lineups)
+    measured: list[Summary | None] = [None] * len(lineups)
     if participants.evaluation is not None:
         courses = [lineup.evaluation for lineup in lineups if lineup.evaluation is not None]
-        measured = compute(participants, participants.evaluation, lineups, courses)
-    told = [None if side is None else evaluated(side.measurements) for side in measured]
+        sides = compute(participants, participants.evaluation, lineups, courses).each
+        measured = [evaluated(side.measurements) for side in sides]
     if participants.work.task is Task.EVALUATION:
-        for lineup, summary in zip(lineups, told, strict=True):
+        for lineup, summary in zip(lineups, measured, strict=True):
             if summary is not None:
-                yield measure(
-                    lineup.client, summary, dataclasses.replace(lineup.state, epoch=lineup.epoch), gathered
-                )
+                after = dataclasses.replace(lineup.state, epoch=lineup.epoch)
+                yield measure(lineup.client, summary, after, gathered)
         return
     courses = [lineup.training for lineup in lineups if lineup.training is not None]
-    sides = compute(participants, participants.training, lineups, courses)
-    for lineup, side, evaluation in zip(lineups, sides, told, strict=True):
-        trained = trained_of(side.params, side.measurements, evaluation, lineup.epoch)
-        yield take(participants.report(lineup.client, lineup.state, trained), gathered)
+    sides_of = compute(participants, participants.training, lineups, courses)
+    yield from reported(participants, lineups, sides_of, measured, gathered)

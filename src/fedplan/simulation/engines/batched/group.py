@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,7 +44,21 @@ class Side:
     measurements: Measurements
 
 
-def side_by_side(program: Program, members: Sequence[Member]) -> list[Side]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sides:
+    """What came of the courses of some clients.
+
+    Attributes:
+        each: of each client, in their order.
+        stacks: the same tensors of the model for all clients at once, (clients, …); None for one that all of
+            them left as it was. Empty if the clients were not computed side by side.
+    """
+
+    each: Sequence[Side]
+    stacks: Sequence[Tensor | None] = ()
+
+
+def side_by_side(program: Program, members: Sequence[Member]) -> Sides:
     """Runs the courses of some clients.
 
     Args:
@@ -59,10 +74,8 @@ def side_by_side(program: Program, members: Sequence[Member]) -> list[Side]:
     order = sorted(range(len(members)), key=lambda k: -length_of(members[k].course.epochs[0]))
     group = _Group(program, [members[k] for k in order])
     group.run()
-    found: list[Side | None] = [None] * len(members)
-    for place, side in zip(order, group.sides(), strict=True):
-        found[place] = side
-    return [side for side in found if side is not None]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return group.sides(None if back == sorted(order) else torch.tensor(back))
 
 
 class _Group:
@@ -86,15 +99,21 @@ class _Group:
                 for batch in batches:
                     self._step(numbers, among, batch, rows)
 
-    def sides(self) -> Iterator[Side]:
-        """What came of each member."""
-        count = len(self._members)
-        params = [
-            tensor.unbind() if apart else itertools.repeat(tensor, count)
-            for tensor, apart in self._program.params(self._run, self._members[0].model)
+    def sides(self, order: Tensor | None) -> Sides:
+        """What came of the members; in an order, if there is one."""
+        params = self._program.params(self._run, self._members[0].model)
+        stacks = [
+            None if not apart else tensor if order is None else tensor.index_select(0, order)
+            for tensor, apart in params
         ]
-        for own, measurements in zip(zip(*params, strict=True), self._measured.each(), strict=True):
-            yield Side(own, measurements)
+        numbers = range(len(self._members)) if order is None else order.tolist()
+        columns = [
+            itertools.repeat(tensor, len(numbers)) if stack is None else stack.unbind()
+            for (tensor, _), stack in zip(params, stacks, strict=True)
+        ]
+        measured = list(self._measured.each())
+        owns = zip(*columns, strict=True)
+        return Sides([Side(own, measured[at]) for own, at in zip(owns, numbers, strict=True)], stacks)
 
     def _step(self, numbers: Sequence[int], among: Among, batch: Sequence[Tensor], rows: int) -> None:
         """One batch of each of some members."""
