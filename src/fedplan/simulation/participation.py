@@ -17,7 +17,7 @@ from fedplan.client.training.measurements import Measurements
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
-from fedplan.federation import Update, is_within, part_of, reach_of
+from fedplan.federation import Update, is_within, reach_of
 from fedplan.federation.refusals import check_fit, check_result, check_told
 from fedplan.federation.stored import read_stored
 from fedplan.plan import RandomStream, from_torch
@@ -28,7 +28,6 @@ from fedplan.simulation.population import is_dataset
 from fedplan.simulation.states import ClientState
 from fedplan.simulation.work import Report, Work
 from fedplan.wire import State, Summary, with_summary
-from fedplan.wire.state import Places
 from fedplan.wire.summary import summary_size
 
 
@@ -250,28 +249,18 @@ class Participants:
     def _plain_size(self, diff: SyftModel) -> int:
         """Bytes of a plain report without its summary. Those of floats do not depend on their values."""
         if all(tensor.is_floating_point() for tensor in diff.params):
-            return self.size_of_floats
-        return _plain_size(diff.changes(), diff.changing)
+            return self.experiment.deployment.plain_size
+        return len(State.of(map(from_torch, diff.changes()), diff.changing).serialize())
 
     @functools.cached_property
     def _averaged(self) -> tuple[int, ...]:
         """The model's running statistics, which no format makes smaller."""
         return averaged_tensors(self.experiment.deployment.plans.values(), len(self.work.model.params))
 
-    @functools.cached_property
-    def size_of_floats(self) -> int:
-        """Bytes of a plain report of floats, without its summary."""
-        model = self.work.model
-        return _plain_size(part_of(model.params, model.changing), model.changing)
-
 
 def epoch_of(data: Any) -> int:
     """What `ClientState` remembers of data that was gone through."""
     return data.epoch if isinstance(data, DataLoader) else -1
-
-
-def _plain_size(tensors: Sequence[Tensor], places: Places) -> int:
-    return len(State.of(map(from_torch, tensors), places).serialize())
 
 
 @contextlib.contextmanager

@@ -172,7 +172,7 @@ class TensorBatches:
         """Floats stay floats where integers are needed: the Plan will refuse them, rather than lose them."""
         columns, key = self._columns[spec.type], self._key(spec)
         dtype = declared.dtype and getattr(torch, declared.dtype)
-        if dtype and torch.can_cast(columns[key].dtype, dtype):
+        if dtype and columns[key].dtype != dtype and torch.can_cast(columns[key].dtype, dtype):
             columns[key] = columns[key].to(dtype)
 
     def _fit_size(self, declared: PlanInput) -> None:
@@ -236,13 +236,11 @@ def _columns(data: Any, target: Any) -> dict[str, dict[int | str, Array]]:
 
 
 def _count_samples(columns: Mapping[str, Mapping[int | str, Array]]) -> int:
-    counts = {
-        f"{kind}[{key!r}]": len(array) for kind, arrays in columns.items() for key, array in arrays.items()
-    }
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{count} in {name}" for name, count in counts.items())
+    named = [(kind, key, array) for kind, arrays in columns.items() for key, array in arrays.items()]
+    count: int = named[0][2].shape[0]
+    if any(array.shape[0] != count for _, _, array in named):
+        listed = ", ".join(f"{array.shape[0]} in {kind}[{key!r}]" for kind, key, array in named)
         raise DataError(f"data and target differ in the number of samples: {listed}")
-    count = next(iter(counts.values()))
     if count == 0:
         raise DataError("data and target hold no sample: there is nothing to train on")
     return count

@@ -10,7 +10,7 @@ import torch
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.model import SyftModel
-from fedplan.client.training.batches import BatchSource, Locator, Refusal, open_batches
+from fedplan.client.training.batches import BatchSource, Locator, Refusal, Wants, open_batches
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.device import CPU
 from fedplan.client.training.epochs import Epochs
@@ -35,6 +35,7 @@ class Training:
         steps_per_epoch: most batches in an epoch; None for all there are.
         device: where the Plan runs.
         refusal: what the Plan says to a last batch of one sample.
+        wants: what the Plan takes of each batch.
     """
 
     plan: Plan
@@ -46,6 +47,7 @@ class Training:
     steps_per_epoch: int | None
     device: torch.device
     refusal: Refusal
+    wants: Wants
 
     @classmethod
     def of(
@@ -63,9 +65,10 @@ class Training:
         Raises:
             ConfigError: the Plan does not say it, or a number is not a positive integer.
         """
+        inputs = complete_inputs(plan, None)
         return cls(
             plan,
-            complete_inputs(plan, None),
+            inputs,
             complete_outputs(plan, None),
             client_config,
             positive_integer(epochs, "epochs"),
@@ -73,6 +76,7 @@ class Training:
             None if steps_per_epoch is None else positive_integer(steps_per_epoch, "steps_per_epoch"),
             device,
             functools.cache(functools.partial(refusal_of_rows, plan)),
+            _wants(plan, inputs),
         )
 
     def run(self, model: SyftModel, data: Any, target: Any, start: RandomState) -> TrainingStep:
@@ -138,7 +142,7 @@ class Training:
             DataError: the data cannot be used.
             ConfigError: there is no batch size.
         """
-        return open_source(self.plan, self.inputs, data, target, self.size_of(data), self.refusal)
+        return open_batches(data, target, self.size_of(data), self.wants, self.refusal)
 
     def batches(self, source: BatchSource) -> Iterator[Iterator[Any]]:
         """The batches of each epoch, which are to be taken before those of the next one.
@@ -157,7 +161,6 @@ def open_source(
     data: Any,
     target: Any,
     batch_size: int | None,
-    refusal: Refusal | None = None,
 ) -> BatchSource:
     """Where the batches of a training come from.
 
@@ -167,17 +170,19 @@ def open_source(
         data: see `Job.train`.
         target: see `Job.train`.
         batch_size: samples in a batch; not needed with a DataLoader.
-        refusal: what the Plan says to a batch of one sample, if somebody has asked it already.
 
     Raises:
         DataError: data and target cannot be used.
         ConfigError: there is no batch size.
     """
+    refusal = functools.partial(refusal_of_rows, plan)
+    return open_batches(data, target, batch_size, _wants(plan, inputs), refusal)
+
+
+def _wants(plan: Plan, inputs: Sequence[PlanInputSpec]) -> Wants:
     batch_types = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
     declared = zip(inputs, plan.inputs, strict=True)
-    wants = [(spec, item) for spec, item in declared if spec.type in batch_types]
-    refusal = refusal or functools.partial(refusal_of_rows, plan)
-    return open_batches(data, target, batch_size, wants, refusal)
+    return [(spec, item) for spec, item in declared if spec.type in batch_types]
 
 
 def _counted(epoch: int, batches: Iterator[Any]) -> Iterator[Any]:

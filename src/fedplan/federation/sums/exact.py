@@ -151,13 +151,14 @@ class ExactSum:
         """The sum, rounded to float64 (to within two steps): (elements,)."""
         if self.top is None:
             return np.zeros(self.digits.shape[1])
-        digits = self.digits.copy()
-        units = self._units()
-        _carry(digits, units, np.floor)  # one form for all ways to have made the sum
-        _carry(digits, units, np.rint)  # digits that are small against those above: little is lost
-        made: Float64s = digits[-1]
-        for digit in digits[-2::-1]:
-            made += digit
+        units, made = self._units(), np.empty(self.digits.shape[1])
+        for start in range(0, made.size, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            digits = self.digits[:, part].copy()
+            _carry(digits, units, np.floor)  # one form for all ways to have made the sum
+            _carry(digits, units, np.rint)  # digits that are small against those above: little is lost
+            np.add(digits[2], digits[1], out=made[part])
+            made[part] += digits[0]
         return made
 
     def _units(self) -> Sequence[float]:

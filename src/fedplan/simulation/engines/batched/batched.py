@@ -57,6 +57,7 @@ class Batched:
         self._private = deployment.private
         self._scheduled = frozenset(k for k, v in deployment.client_config.items() if is_schedule(v))
         self._plans: dict[int, ClientsPlan] = {id(p): over_clients(p) for p in deployment.plans.values()}
+        self._programs: dict[int, Program] = {}
 
     def run(self, work: Work, gathered: BlockInbox) -> Iterator[Sent]:
         """See `Engine`."""
@@ -91,9 +92,10 @@ class Batched:
         Raises:
             FedplanError: the Plan failed; says for which client, if it fails for one alone.
         """
-        members = [member_of(participants, *pair) for pair in zip(lineups, courses, strict=True)]
+        program, pairs = self._program(participants, training), zip(lineups, courses, strict=True)
+        members = [member_of(participants, *pair, draws=program.draws) for pair in pairs]
         try:
-            return side_by_side(self._program(participants, training), members)
+            return side_by_side(program, members)
         except FedplanError as error:
             sides = one_by_one(participants, training, lineups, courses)  # says whose data it was
             reason = (
@@ -106,8 +108,12 @@ class Batched:
             raise PlanError(f"{reason}. Take engine='sequential', or 'processes'") from error
 
     def _program(self, participants: Participants, training: Training) -> Program:
-        clients = self._plans[id(training.plan)]
-        return Program(clients, training, participants.work.cycle, self._private, self._scheduled)
+        program = self._programs.get(id(training.plan))
+        if program is None or program.training is not training:
+            clients = self._plans[id(training.plan)]
+            program = Program(clients, training, participants.work.cycle, self._private, self._scheduled)
+            self._programs[id(training.plan)] = program
+        return program
 
     def _room(self, participants: Participants, lineup: Lineup) -> int | None:
         """How many clients to compute side by side; None while nobody trains."""

@@ -6,12 +6,11 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from fedplan.client.training.arguments import places_of
 from fedplan.client.training.batch_layout import Path, take
 from fedplan.client.training.batches import BatchSource, TensorBatches
 from fedplan.client.training.training import Training
 from fedplan.errors import DataError
-from fedplan.plan import PlanInput, PlanInputSpec
+from fedplan.plan import PlanInputSpec
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,14 +88,12 @@ def course_of(training: Training, data: Any, target: Any) -> Course:
         ConfigError: there is no batch size.
         PlanInputError: a batch does not fit the Plan.
     """
-    places = places_of(training.inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
-    specs = [training.inputs[place] for place in places]
+    specs = [spec for spec, _ in training.wants]
     source, size = training.open(data, target), training.size_of(data)
     if specs and isinstance(source, TensorBatches):
         cut = _cut(source.samples(specs), source.batch_size, training.steps_per_epoch)
         return Course([cut] * training.epochs, size)
-    items = [training.plan.inputs[place] for place in places]
-    return Course(list(_drawn(training, source, specs, items, size)), size)
+    return Course(list(_drawn(training, source, specs, size)), size)
 
 
 def _cut(samples: Sequence[Tensor], rows: int, most: int | None) -> list[Stretch]:
@@ -113,14 +110,10 @@ def _cut(samples: Sequence[Tensor], rows: int, most: int | None) -> list[Stretch
 
 
 def _drawn(
-    training: Training,
-    source: BatchSource,
-    specs: Sequence[PlanInputSpec],
-    items: Sequence[PlanInput],
-    size: int | None,
+    training: Training, source: BatchSource, specs: Sequence[PlanInputSpec], size: int | None
 ) -> Iterator[list[Stretch]]:
     """The batches of a loader, epoch after epoch."""
-    paths = None
+    paths, items = None, [item for _, item in training.wants]
     for batches in training.batches(source):
         drawn = []
         for batch in batches:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.measurements import Measurements
-from fedplan.plan.clients.training import Among
+from fedplan.errors import PlanError
 from fedplan.simulation.engines.batched.course import Course, Stretch, length_of
 from fedplan.simulation.engines.batched.program import Program
 
@@ -22,13 +22,13 @@ class Member:
 
     Attributes:
         model: all tensors of the model as it received it.
-        start: draws its random numbers.
         course: its batches.
+        start: draws its random numbers; None where the Plan takes none.
     """
 
     model: Sequence[Tensor]
-    start: RandomState
     course: Course
+    start: RandomState | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +85,6 @@ class _Group:
         self._program = program
         self._members = members
         self._run = program.begin([member.model for member in members])
-        self._steps: NDArray[np.int64] = np.array([member.start.step for member in members])
         self._measured = _Measured(len(members))
 
     def run(self) -> None:
@@ -93,11 +92,7 @@ class _Group:
         for epoch in range(len(self._members[0].course.epochs)):
             self._measured.begin_epoch()
             for numbers, parts, count in _turns([member.course.epochs[epoch] for member in self._members]):
-                rows, among = parts[0][0].rows, self._run.among(numbers)
-                stacked = self._program.stacked(parts, count)
-                batches = zip(*stacked, strict=True) if stacked else itertools.repeat((), count)
-                for batch in batches:
-                    self._step(numbers, among, batch, rows)
+                self._turn(numbers, parts, count)
 
     def sides(self, order: Tensor | None) -> Sides:
         """What came of the members; in an order, if there is one."""
@@ -115,20 +110,33 @@ class _Group:
         owns = zip(*columns, strict=True)
         return Sides([Side(own, measured[at]) for own, at in zip(owns, numbers, strict=True)], stacks)
 
-    def _step(self, numbers: Sequence[int], among: Among, batch: Sequence[Tensor], rows: int) -> None:
-        """One batch of each of some members."""
-        program, plan = self._program, self._program.training.plan
-        steps, drawn = self._steps[numbers], list[Sequence[Tensor]]()
-        if program.drawn:
-            for number, step in zip(numbers, steps.tolist(), strict=True):
-                start = self._members[number].start
-                drawn.append(plan.draw(start.stream, rows, cycle=start.cycle or 0, step=step))
-        outputs = self._run(program.values(batch, rows, drawn, steps), among)
-        self._steps[numbers] += 1
-        self._measured.add(numbers, rows, {name: outputs[at] for name, at in program.measured.items()})
+    def _turn(self, numbers: Sequence[int], parts: Sequence[tuple[Stretch, int]], count: int) -> None:
+        """Some batches of each of some members."""
+        program, rows, among = self._program, parts[0][0].rows, self._run.among(numbers)
+        stacked = program.stacked(parts, count)
+        batches = zip(*stacked, strict=True) if stacked else itertools.repeat((), count)
+        steps = self._measured.steps[numbers]
+        measured: dict[str, list[Tensor]] = {name: [] for name in program.measured}
+        for number, batch in enumerate(batches):
+            drawn = self._drawn(numbers, rows, steps + number) if program.draws else []
+            outputs = self._run(program.values(batch, rows, drawn, steps + number), among)
+            for name, at in program.measured.items():
+                measured[name].append(outputs[at])
+                if at == program.loss and outputs[at].numel() != len(numbers):
+                    raise PlanError("its loss is not one number for each client")
+        self._measured.add(numbers, rows, count, measured)
+
+    def _drawn(self, numbers: Sequence[int], rows: int, steps: NDArray[np.int64]) -> list[Sequence[Tensor]]:
+        """Of each member the random numbers of its step."""
+        plan, found = self._program.training.plan, list[Sequence[Tensor]]()
+        for number, step in zip(numbers, steps.tolist(), strict=True):
+            start = self._members[number].start
+            if start is not None:
+                found.append(plan.draw(start.stream, rows, cycle=start.cycle or 0, step=step))
+        return found
 
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 """Of data that is laid side by side at once."""
 
 
@@ -169,7 +177,7 @@ class _Measured:
     """The `Measurements` of all members: the same sums, in arrays."""
 
     def __init__(self, count: int) -> None:
-        self._steps = np.zeros(count, np.int64)
+        self.steps = np.zeros(count, np.int64)
         self._samples = np.zeros(count, np.int64)
         self._epoch = np.zeros(count, np.int64)
         self._totals: dict[str, NDArray[np.float64]] = {}
@@ -179,26 +187,39 @@ class _Measured:
         """The next batches are the first ones of an epoch."""
         self._epoch[:] = 0
 
-    def add(self, numbers: Sequence[int], rows: int, measured: dict[str, Tensor]) -> None:
-        """Takes batches in; what is no single number for each member does not count."""
-        self._steps[numbers] += 1
-        self._epoch[numbers] += rows
+    def add(
+        self, numbers: Sequence[int], rows: int, count: int, measured: Mapping[str, Sequence[Tensor]]
+    ) -> None:
+        """Takes batches in; what is no single number for each member does not count.
+
+        Args:
+            numbers: of the members.
+            rows: samples in a batch.
+            count: so many batches of each.
+            measured: by name, what each of them measured: (members, …).
+        """
+        where = np.asarray(numbers)
+        self.steps[where] += count
+        self._epoch[where] += rows * count
         self._samples = np.maximum(self._samples, self._epoch)
         for name, values in measured.items():
-            if values.numel() != len(numbers):
+            if values[0].numel() != len(where):
                 continue
             if name not in self._totals:
-                self._totals[name] = np.zeros(len(self._steps))
-                self._weights[name] = np.zeros(len(self._steps))
-            self._totals[name][numbers] += values.reshape(-1).double().cpu().numpy() * rows
-            self._weights[name][numbers] += rows
+                self._totals[name] = np.zeros(len(self.steps))
+                self._weights[name] = np.zeros(len(self.steps))
+            totals = self._totals[name][where]
+            for told in torch.stack(list(values)).view(count, -1).double().cpu().numpy():
+                totals += told * rows  # batch after batch, as one client adds them up
+            self._totals[name][where] = totals
+            self._weights[name][where] += rows * count
 
     def each(self) -> Iterator[Measurements]:
         """Those of each member."""
-        for number in range(len(self._steps)):
+        for number in range(len(self.steps)):
             told = [name for name, weights in self._weights.items() if weights[number]]
             yield Measurements(
-                int(self._steps[number]),
+                int(self.steps[number]),
                 int(self._samples[number]),
                 int(self._epoch[number]),
                 {name: float(self._totals[name][number]) for name in told},

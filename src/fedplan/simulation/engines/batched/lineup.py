@@ -53,10 +53,10 @@ def lineup_of(participants: Participants, client: int) -> Lineup:
         return Lineup(client, state, evaluation, training, epoch_of(data), seconds)
 
 
-def member_of(participants: Participants, lineup: Lineup, course: Course) -> Member:
-    """A client as a member of a group."""
+def member_of(participants: Participants, lineup: Lineup, course: Course, *, draws: bool) -> Member:
+    """A client as a member of a group, with a seed if it draws random numbers."""
     model = participants.model_of(lineup.state).params
-    return Member(model, participants.random(lineup.client), course)
+    return Member(model, course, participants.random(lineup.client) if draws else None)
 
 
 def alone(participants: Participants, training: Training, lineup: Lineup, course: Course) -> Side:

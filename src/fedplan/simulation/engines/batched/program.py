@@ -47,10 +47,11 @@ class Program:
 
     Attributes:
         training: the Plan, and what is the same for all clients.
-        drawn: whether the Plan takes random numbers.
+        draws: whether the Plan takes random numbers.
         numbered: places of the inputs that take the number of the step.
         sizes: places of the inputs that take the number of samples in a batch.
         measured: name and output of each number that the Plan measures.
+        loss: the output that is the loss; None when there is none.
 
     Args:
         clients: the Plan for many clients.
@@ -89,12 +90,13 @@ class Program:
             **self._returned(PlanOutputSpec.TYPE_OPTIMIZER_STATE, self._state),
         }
         metrics = [(str(outputs[k].name), k) for k in places_of(outputs, PlanOutputSpec.TYPE_METRIC)]
-        losses = [("loss", k) for k in places_of(outputs, PlanOutputSpec.TYPE_LOSS)[:1]]
-        self.measured: Mapping[str, int] = dict([*metrics, *losses])  # as in `TrainingStep`
+        self.loss = next(iter(places_of(outputs, PlanOutputSpec.TYPE_LOSS)), None)
+        loss = [] if self.loss is None else [("loss", self.loss)]
+        self.measured: Mapping[str, int] = dict([*metrics, *loss])  # as in `TrainingStep`
         self._apart = [place for place in range(len(inputs)) if self._is_apart(place)]
 
     @property
-    def drawn(self) -> bool:
+    def draws(self) -> bool:
         """Whether the Plan takes random numbers."""
         return bool(self._random)
 

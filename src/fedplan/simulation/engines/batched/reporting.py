@@ -43,7 +43,7 @@ def reported(
     ]
     if _are_added(participants, sides, [one.summary for one in trained], gathered):
         for lineup, one in zip(lineups, trained, strict=True):
-            size = participants.size_of_floats + summary_size(one.summary)
+            size = participants.experiment.deployment.plain_size + summary_size(one.summary)
             yield Sent(lineup.client, size, _remembered(participants, one))
         return
     for lineup, one in zip(lineups, trained, strict=True):
