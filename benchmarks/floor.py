@@ -1,8 +1,7 @@
 """Perceptrons of many clients under SGD, written by hand: what no way of computing them can be far below.
 
 There is no autograd, products are those of stacks into tensors that exist already, and the update is inside
-the
-gradient's product.
+the gradient's product.
 """
 
 from collections.abc import Sequence

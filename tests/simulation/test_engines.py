@@ -211,14 +211,14 @@ class TestTheEngineThatChooses:
 
     def test_takes_several_for_what_takes_long(self, caplog: pytest.LogCaptureFixture) -> None:
         def data(client: int) -> Any:
-            time.sleep(0.02)
+            time.sleep(0.1)
             return data_of(client)
 
         with caplog.at_level(logging.INFO, "fedplan.simulation"):
-            result = simulate(clients=data, population=10, rounds=3, workers=2, engine="auto")
+            result = simulate(clients=data, population=6, rounds=2, workers=2, engine="auto")
         assert result.engine == "processes"
         assert "engine: 2 processes, for a cycle takes about" in caplog.text
-        assert same_bits(result.model, simulate(rounds=3).model)
+        assert same_bits(result.model, simulate(clients=clients(6)).model)
 
 
 class TestMemoryThatProcessesShare:

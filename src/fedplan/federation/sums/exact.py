@@ -83,13 +83,8 @@ class ExactSum:
         self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
         self._make_room(1)
         for start in range(0, flat.size, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            rest = np.multiply(flat[part], weight, dtype=np.float64)
-            piece = np.empty_like(rest)
-            for digit, unit in zip(self.digits, self._units(), strict=True):
-                _round_to_multiples(rest, unit, out=piece)
-                digit[part] += piece
-                rest -= piece
+            products = np.multiply(flat[None, start : start + _BLOCK], weight, dtype=np.float64)
+            self._cut(products, slice(start, start + _BLOCK))
 
     def add_rows(self, values: NDArray[Any], weights: Float64s, largest: float) -> None:
         """Adds several tensors, each times its weight: the bits are those of `add` for each.
@@ -107,13 +102,8 @@ class ExactSum:
             self._make_room(len(rows))
             width = max(1, _TOGETHER // len(rows))
             for start in range(0, values.shape[1], width):
-                part = slice(start, start + width)
-                rest = np.multiply(rows[:, part], factors, dtype=np.float64)
-                piece = np.empty_like(rest)
-                for digit, unit in zip(self.digits, self._units(), strict=True):
-                    _round_to_multiples(rest, unit, out=piece)
-                    digit[part] += piece.sum(0)  # multiples of the unit: they add in any order
-                    rest -= piece
+                products = np.multiply(rows[:, start : start + width], factors, dtype=np.float64)
+                self._cut(products, slice(start, start + width))
 
     @staticmethod
     def check_rows(values: NDArray[Any], weights: Float64s) -> float:
@@ -160,6 +150,16 @@ class ExactSum:
             np.add(digits[2], digits[1], out=made[part])
             made[part] += digits[0]
         return made
+
+    def _cut(self, products: Float64s, part: slice) -> None:
+        """Adds the pieces of (tensors, elements) to the digits of these elements; spoils the argument."""
+        piece = np.empty_like(products)
+        for place, unit in enumerate(self._units()):
+            _round_to_multiples(products, unit, out=piece)
+            # multiples of the unit add in any order
+            self.digits[place, part] += piece[0] if len(piece) == 1 else piece.sum(0)
+            if place + 1 < _PLACES:
+                products -= piece
 
     def _units(self) -> Sequence[float]:
         top = self.top or 0
