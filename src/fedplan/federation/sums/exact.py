@@ -198,6 +198,8 @@ def _round_to_multiples(values: Float64s, unit: float, *, out: Float64s) -> None
 def _carry(digits: Float64s, units: Sequence[float], rounded: Any) -> None:
     """Moves what a digit has of the next unit to the place above it; the sum stays what it is."""
     for place in range(_PLACES - 1, 0, -1):
-        above = rounded(digits[place] / units[place - 1]) * units[place - 1]
+        above = digits[place] * (1.0 / units[place - 1])  # a power of two: exact
+        rounded(above, out=above)
+        above *= units[place - 1]
         digits[place] -= above
         digits[place - 1] += above
