@@ -67,6 +67,7 @@ class Case:
         config: more of the client_config.
         options: of `training_plan`.
         simulated: more arguments of `simulate`.
+        metrics: of the evaluation Plan, beside the accuracy.
     """
 
     def __init__(
@@ -77,11 +78,13 @@ class Case:
         config: Mapping[str, Any] | None = None,
         loss: Any = F.cross_entropy,
         simulated: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.make, self.data, self.server = make, data, server or {}
         self.config = {**CONFIG, **(config or {})}
         self.loss, self.options, self.more = loss, options, simulated or {}
+        self.metrics = {"accuracy": fedplan.accuracy, **(metrics or {})}
 
     def model(self) -> nn.Module:
         torch.manual_seed(5)
@@ -91,11 +94,12 @@ class Case:
         found = self.data(0)
         x, y = found if isinstance(found, tuple) else vectors(0)
         example = (x[:BATCH], y[:BATCH])
-        metrics = {"accuracy": fedplan.accuracy}
         training = fedplan.training_plan(
-            self.model(), self.loss, example=example, metrics=metrics, **self.options
+            self.model(), self.loss, example=example, metrics={"accuracy": fedplan.accuracy}, **self.options
         )
-        evaluation = fedplan.evaluation_plan(self.model(), F.cross_entropy, example=example, metrics=metrics)
+        evaluation = fedplan.evaluation_plan(
+            self.model(), F.cross_entropy, example=example, metrics=self.metrics
+        )
         return {"training_plan": training, "evaluation_plan": evaluation}
 
     def simulate(self, engine: str, rounds: int = 1, **more: Any) -> fedplan.Simulation:

@@ -13,6 +13,7 @@ import fedplan
 from fedplan.errors import CheckpointError, ConfigError, DataError, PlanError
 from fedplan.federation import Task
 from fedplan.plan import RandomStream, model_parameters
+from fedplan.plan.clients.rules import rule
 from fedplan.simulation.chance import Chance
 from fedplan.simulation.deployment import deploy
 from fedplan.simulation.engines.batched.batched import Batched
@@ -233,6 +234,38 @@ class TestAPlanThatCannotBeFollowedSideBySide:
         assert "takes it 2 times" in caplog.text
 
 
+class TestAnOperationThatCannotBeComputedForManyClients:
+    """There is none in the op table; so here the rule of one is taken away."""
+
+    @pytest.fixture(autouse=True)
+    def without_rules(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def found(name: str) -> Any:
+            if name in ("aten.tanh.default", "aten.sort.default"):
+                raise RuntimeError(f"nobody knows {name}")
+            return rule(name)
+
+        monkeypatch.setattr("fedplan.plan.clients.compiler.rule", found)
+
+    def test_is_a_reason_to_refuse_the_plan(self) -> None:
+        case = Case(lambda: nn.Sequential(net(), nn.Tanh()))
+        with pytest.raises(PlanError, match=r"aten.tanh.*engine='sequential', or 'processes'"):
+            case.simulate("batched")
+
+    def test_is_a_reason_to_choose_another_engine(self, caplog: pytest.LogCaptureFixture) -> None:
+        case = Case(lambda: nn.Sequential(net(), nn.Tanh()))
+        with caplog.at_level(logging.INFO, "fedplan.simulation"):
+            result = case.simulate("auto", 2)
+        assert same_bits(result.model, case.simulate("sequential", 2).model)
+        assert "aten.tanh" in caplog.text
+
+    def test_does_not_matter_in_what_only_measures(self) -> None:
+        case = Case(metrics={"spread": lambda output, _: output.sort(1).values[:, -1].mean()})
+        result, alone = case.simulate("batched"), case.simulate("sequential")
+        assert distance(result.model, alone.model, case.model()) <= 1e-6
+        ours, theirs = (one.history[0].metrics["spread"] for one in (result, alone))
+        assert ours == theirs
+
+
 class TestTheEngineThatChooses:
     def test_computes_many_small_clients_side_by_side(self, caplog: pytest.LogCaptureFixture) -> None:
         options: dict[str, Any] = {"clients": clients(60), "rounds": 2, "workers": 1}
@@ -251,3 +284,9 @@ class TestTheEngineThatChooses:
 
         simulate(clients=data, population=1000, cohort=20, rounds=2, engine="auto", workers=1)
         assert len(asked) == len(set(asked)) == 40
+
+    @pytest.mark.parametrize("name", ["loaders of torch", "dropout", "SCAFFOLD"])
+    def test_leaves_no_trace_of_what_it_tried(self, name: str) -> None:
+        case = AGREEING[name]
+        result = case.simulate("auto", 2, workers=1)
+        assert same_bits(result.model, case.simulate(result.engine, 2).model)

@@ -96,15 +96,13 @@ class _Group:
 
     def sides(self, order: Tensor | None) -> Sides:
         """What came of the members; in an order, if there is one."""
-        params = self._program.params(self._run, self._members[0].model)
-        stacks = [
-            None if not apart else tensor if order is None else tensor.index_select(0, order)
-            for tensor, apart in params
-        ]
+        stacks: list[Tensor | None] = [None] * len(self._members[0].model)
+        for index, tensor in self._program.trained(self._run).items():
+            stacks[index] = tensor if order is None else tensor.index_select(0, order)
         numbers = range(len(self._members)) if order is None else order.tolist()
         columns = [
-            itertools.repeat(tensor, len(numbers)) if stack is None else stack.unbind()
-            for (tensor, _), stack in zip(params, stacks, strict=True)
+            [self._members[number].model[index] for number in numbers] if stack is None else stack.unbind()
+            for index, stack in enumerate(stacks)
         ]
         measured = list(self._measured.each())
         owns = zip(*columns, strict=True)

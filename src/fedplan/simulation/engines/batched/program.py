@@ -161,14 +161,10 @@ class Program:
             found += [self._put(torch.as_tensor(steps)).unsqueeze(1)] * len(self.numbered)
         return found
 
-    def params(self, run: ClientsTraining, model: Sequence[Tensor]) -> list[tuple[Tensor, bool]]:
-        """The model as the clients have trained it: each tensor, and whether each client has its own."""
+    def trained(self, run: ClientsTraining) -> dict[int, Tensor]:
+        """The tensors of the model that clients train, by their places in it: (clients, …), on the CPU."""
         carried = run.carried()
-        trained = {index: carried[place] for place, index in self._params.items() if place in carried}
-        return [
-            (trained[index].cpu(), True) if index in trained else (tensor, False)
-            for index, tensor in enumerate(model)
-        ]
+        return {index: carried[place].cpu() for place, index in self._params.items() if place in carried}
 
     def at_once(self, model: Sequence[Tensor], batches: Stretch) -> int:
         """How many clients to run side by side: see `ClientsPlan.at_once`.
