@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.floor import CLASSES, Floor
 from benchmarks.line import Line, Options
 from benchmarks.timing import interleave
 from fedplan.plan import RepeatedPlan, model_parameters, training_plan
@@ -21,7 +22,6 @@ from fedplan.plan.clients.plan import over_clients
 from fedplan.plan.clients.training import ClientsTraining
 
 RATE = 0.1
-CLASSES = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -175,51 +175,20 @@ class Sides:
                 optimizer.step()
 
 
-class Floor:
-    """An MLP under SGD, for so many clients at once as our side takes."""
+class ByHand:
+    """The floor of a case, for so many clients at once as our side takes."""
 
     def __init__(self, sides: Sides) -> None:
         self.sides = sides
-        count, rows = sides.at_once, sides.case.rows
-        self.weights = [t.new_empty(count, *t.shape) for t in sides.state[0::2]]
-        self.biases = [t.new_empty(count, *t.shape) for t in sides.state[1::2]]
-        self.outputs = [w.new_empty(count, rows, w.shape[1]) for w in self.weights]
-        self.gradients = [w.new_empty(count, rows, w.shape[2]) for w in self.weights]
-        self.numbers = torch.arange(count * rows, device=sides.device)
+        self.floor = Floor(sides.state, sides.at_once, sides.case.rows, RATE)
 
     @torch.inference_mode()
     def __call__(self) -> None:
         """Trains all clients."""
         for part in self.sides.chunks():
-            starts = iter(self.sides.state)
-            for weight, bias in zip(self.weights, self.biases, strict=True):
-                weight.copy_(next(starts))
-                bias.copy_(next(starts))
+            self.floor.begin(self.sides.state)
             for x, y in zip(self.sides.x, self.sides.y, strict=True):
-                self._step(x[part], y[part], part.stop - part.start)
-
-    def _step(self, x: torch.Tensor, y: torch.Tensor, count: int) -> None:
-        layers = range(len(self.weights))
-        weights, biases = [w[:count] for w in self.weights], [b[:count] for b in self.biases]
-        inputs = [x]
-        for layer in layers:
-            out = self.outputs[layer][:count]
-            torch.baddbmm(biases[layer].unsqueeze(1), inputs[-1], weights[layer].mT, out=out)
-            inputs.append(out.relu_() if layer + 1 < len(layers) else out)
-        scores = inputs.pop().view(-1, CLASSES).t()
-        gradient = torch.softmax(scores, 0).t().contiguous()
-        gradient[self.numbers[: len(gradient)], y.flatten()] -= 1
-        gradient = gradient.div_(x.shape[1]).view(*x.shape[:2], CLASSES)
-        for layer in reversed(layers):
-            before = self.gradients[layer][:count]
-            if layer:
-                torch.bmm(gradient, weights[layer], out=before)
-            weights[layer].baddbmm_(gradient.mT, inputs[layer], alpha=-RATE)
-            biases[layer].sub_(gradient.sum(1), alpha=RATE)
-            if layer:
-                gradient = torch.ops.aten.threshold_backward.grad_input(
-                    before, inputs[layer], 0, grad_input=before
-                )
+                self.floor.step(x[part], y[part], part.stop - part.start)
 
 
 def run(options: Options) -> list[Line]:
@@ -244,7 +213,7 @@ def _lines(case: Case, options: Options) -> Iterator[Line]:
     yield against(sides.by_plan, sides.by_hand, "against eager", case.target)
     yield against(sides.by_plan, sides.one_by_one, "against the Plan one by one", math.inf)
     if case.floor is not None:
-        floor = Floor(sides)
+        floor = ByHand(sides)
         yield against(sides.by_plan, floor, "against the floor", case.floor)
         below = 0.8 if math.isfinite(case.floor) else math.inf
         yield against(floor, sides.by_hand, "the floor against eager", below)

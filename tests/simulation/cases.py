@@ -62,8 +62,9 @@ def clients(count: int = 10) -> list[tuple[Tensor, Tensor]]:
 def simulate(
     *, kind: str = "plain", evaluates: bool = False, server: Mapping[str, Any] | None = None, **options: Any
 ) -> fedplan.Simulation:
-    """A simulation, by default of two rounds with ten clients."""
-    told = {"clients": clients(), "client_config": CONFIG, "rounds": 2, "progress": False, **options}
+    """A simulation, by default of two rounds with ten clients, each computed as a worker would."""
+    usual = {"clients": clients(), "client_config": CONFIG, "rounds": 2, "progress": False}
+    told = {**usual, "engine": "sequential", **options}
     return fedplan.simulate(
         model_of(kind),
         plans_of(kind, evaluates),

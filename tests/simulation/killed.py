@@ -1,4 +1,4 @@
-"""A simulation that kills itself: `python -m tests.simulation.killed FOLDER CASE WHERE COUNT`.
+"""A simulation that kills itself: `python -m tests.simulation.killed FOLDER CASE WHERE COUNT ENGINE`.
 
 WHERE is ``data`` (before client COUNT of this process trains), ``write`` (before checkpoint COUNT gets its
 name), ``row`` (after it has it) or ``never``.
@@ -43,7 +43,7 @@ def run(case: str, data: Callable[[int], Any] | None = None, **options: Any) -> 
 
 
 def main() -> None:
-    folder, case, where, count = sys.argv[1:]
+    folder, case, where, count, engine = sys.argv[1:]
     left = int(count)
 
     def kill_when(place: str) -> None:
@@ -65,7 +65,8 @@ def main() -> None:
         replace(source, target)
 
     os.replace = replacing
-    run(case, data, checkpoint=folder, progress=lambda _: kill_when("row"), memory=600)
+    told = {"checkpoint": folder, "memory": 600, "engine": engine}
+    run(case, data, progress=lambda _: kill_when("row"), **told)
 
 
 if __name__ == "__main__":

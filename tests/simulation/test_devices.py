@@ -11,12 +11,13 @@ from tests.simulation.cases import data_of, simulate
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", ["plain", "dropout", "scaffold"])
-def test_a_device_trains_as_the_processor_does(device: str, kind: str) -> None:
+@pytest.mark.parametrize("engine", ["sequential", "batched"])
+def test_a_device_trains_as_the_processor_does(device: str, kind: str, engine: str) -> None:
     strategy: dict[str, Any] = (
         {"strategy": {"name": "scaffold", "population": 10}} if kind == "scaffold" else {}
     )
     options: dict[str, Any] = {"kind": kind, "server": strategy, "evaluates": True, "test": data_of(77)}
-    result = simulate(device=device, engine="sequential", **options)
+    result = simulate(device=device, engine=engine, **options)
     expected = simulate(engine="sequential", **options)
     for ours, theirs in zip(result.model.params, expected.model.params, strict=True):
         assert ours.device == torch.device("cpu")

@@ -26,21 +26,24 @@ def assert_same(one: fedplan.Simulation, other: fedplan.Simulation) -> None:
 
 
 class TestARunThatIsKilled:
-    @pytest.mark.parametrize("case", some(["scaffold", "fedbuff"]))
-    def test_goes_on_to_the_same_bits(self, tmp_path: Path, case: str) -> None:
+    @pytest.mark.parametrize(
+        ("case", "engine"),
+        some([("scaffold", "sequential"), ("scaffold", "batched"), ("fedbuff", "sequential")], 1),
+    )
+    def test_goes_on_to_the_same_bits(self, tmp_path: Path, case: str, engine: str) -> None:
         folder = tmp_path / "run"
         for where, count in (("data", 8), ("write", 1), ("row", 0), ("data", 1)):
             killed = subprocess.run(
-                [sys.executable, "-m", "tests.simulation.killed", folder, case, where, str(count)],
+                [sys.executable, "-m", "tests.simulation.killed", folder, case, where, str(count), engine],
                 check=False,
                 capture_output=True,
                 text=True,
                 timeout=120,
             )
             assert killed.returncode == -9, killed.stderr
-        result = run(case, checkpoint=folder)
+        result = run(case, checkpoint=folder, engine=engine)
         assert len(result.history) == ROUNDS
-        assert_same(result, run(case))
+        assert_same(result, run(case, engine=engine))
 
 
 class TestARunThatEnded:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedplan.errors import WireError
 from fedplan.wire import MetricMean, State, Summary, WireTensor, read_report, schema, with_summary
+from fedplan.wire.summary import summary_size
 
 DIFF = State.of([WireTensor(np.arange(6, dtype=np.float32).reshape(2, 3), "float32")]).serialize()
 
@@ -31,6 +32,11 @@ def test_a_report_holds_the_diff_and_what_was_told(told):
 
     assert read == told
     assert state.serialize() == DIFF
+
+
+@given(summaries)
+def test_its_size_is_known_without_writing_it(told):
+    assert summary_size(told) == len(with_summary(b"", told))
 
 
 @given(summaries)

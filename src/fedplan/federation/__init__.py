@@ -15,6 +15,7 @@ from fedplan.federation.strategies import (
     StrategyConfig,
     StrategyKind,
     Told,
+    as_it_is,
     average_by_plan,
     diffs_of_plan,
     lacking,
@@ -45,11 +46,12 @@ from fedplan.federation.tensors import (
     part_of,
     reach_of,
 )
-from fedplan.federation.update import UNIFORM, Contribution, Update, Weighting
+from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, UpdateBlock, Weighting
 
 __all__ = [
     "AVERAGED_DTYPES",
     "BYTES_PER_ELEMENT",
+    "UNCHANGED",
     "UNIFORM",
     "Average",
     "Change",
@@ -74,9 +76,11 @@ __all__ = [
     "Tensors",
     "Told",
     "Update",
+    "UpdateBlock",
     "Weighting",
     "add_metrics",
     "apply",
+    "as_it_is",
     "average_by_plan",
     "changed_outside",
     "check_average",

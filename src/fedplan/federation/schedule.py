@@ -130,11 +130,12 @@ def config_at(client_config: Mapping[str, Any], cycle: int) -> dict[str, Any]:
         ConfigError: something in a schedule is missing or wrong.
     """
     return {
-        key: _at(key, value, cycle) if _is_schedule(value) else value for key, value in client_config.items()
+        key: _at(key, value, cycle) if is_schedule(value) else value for key, value in client_config.items()
     }
 
 
-def _is_schedule(value: object) -> bool:
+def is_schedule(value: object) -> bool:
+    """Whether a value of a client_config is a number that changes from cycle to cycle."""
     return isinstance(value, dict) and KEY in value
 
 

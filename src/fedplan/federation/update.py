@@ -1,10 +1,10 @@
 """What a worker reports of a cycle, and how much of it counts."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from fedplan.federation.tensors import Tensors
-from fedplan.wire import MetricMean, Summary
+from fedplan.wire import MetricMean, Summary, WireTensor
 from fedplan.wire.summary import NOTHING_TOLD
 
 
@@ -21,6 +21,29 @@ class Update:
     tensors: Tensors
     summary: Summary = NOTHING_TOLD
     staleness: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UpdateBlock:
+    """Several updates, with their tensors laid side by side.
+
+    Attributes:
+        tensors: those of an `Update`, each with a first axis of the updates.
+        summaries: what each worker told.
+        staleness: of all of them.
+    """
+
+    tensors: Tensors
+    summaries: Sequence[Summary]
+    staleness: int = 0
+
+    def __len__(self) -> int:
+        return len(self.summaries)
+
+    def __iter__(self) -> Iterator[Update]:
+        for number, summary in enumerate(self.summaries):
+            own = tuple(WireTensor(tensor.array[number], tensor.dtype) for tensor in self.tensors)
+            yield Update(own, summary, self.staleness)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -82,6 +82,12 @@ class Deployment:
         return SyftModel(params, places)
 
     @functools.cached_property
+    def plain_size(self) -> int:
+        """Bytes of a plain report of this model without its summary, if all tensors are floats."""
+        places = self.strategy.setting.changing
+        return len(State.of(self.start, places).serialize())
+
+    @functools.cached_property
     def _params(self) -> Sequence[Tensor]:
         return [to_torch(tensor) for tensor in self.model.tensors]
 

@@ -38,6 +38,8 @@ class Folder:
         self._identity = {"format": _FORMAT, **json.loads(json.dumps(identity))}
         self._lock = FileLock(self._path / "lock", timeout=0, thread_local=False)
         self._lines = 0
+        self.at_once: int | None = None
+        """See `Engine`: that of the run, once `read` has found one."""
 
     def __enter__(self) -> Self:
         try:
@@ -83,14 +85,20 @@ class Folder:
                 remembered = ServerState.parse(file.read("strategy"))
             clock.restore(told["clock"])
             rows = self._rows(told["cycles"])
+            self.at_once = told["at_once"]
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise self._damaged(error) from error
         except (AggregationError, WireError) as error:
             raise self._damaged(error) from error
         return Progress(told["checkpoint"], models, remembered, rows)
 
-    def write(self, progress: Progress, clock: Clock) -> None:
+    def write(self, progress: Progress, clock: Clock, at_once: int | None) -> None:
         """Keeps what a cycle leaves behind, in place of what the one before did.
+
+        Args:
+            progress: how far the run is.
+            clock: its time.
+            at_once: see `Engine`.
 
         Raises:
             CheckpointError: the folder cannot be written to.
@@ -101,6 +109,7 @@ class Folder:
             "checkpoint": progress.checkpoint,
             "models": list(progress.models),
             "clock": clock.to_json(),
+            "at_once": at_once,
         }
         try:
             with open(self._history, "a") as history:

@@ -7,12 +7,15 @@ from types import TracebackType
 from typing import Self
 
 from fedplan.federation import (
+    UNCHANGED,
     Average,
     ServerState,
     Strategy,
     Sums,
     Tensors,
     Update,
+    UpdateBlock,
+    as_it_is,
     with_folded,
     with_trained,
 )
@@ -79,6 +82,21 @@ class Gathered:
             self._scratch.add(update.tensors, contribution.factor)
         elif self._strategy.fold is not None:
             self._diffs.append(update.tensors)
+
+    def add_block(self, block: UpdateBlock) -> None:
+        """Adds several reports of a training, in their order.
+
+        Raises:
+            AggregationError: they have to be added one by one; nothing was added.
+        """
+        whole = [] if self._strategy.prepare is as_it_is and self._strategy.streams else list(block)
+        contributions = [self._strategy.prepare(update) for update in whole] or [UNCHANGED] * len(block)
+        self._sums.add_block(block, contributions)
+        for update, contribution in zip(whole, contributions, strict=False):
+            if self._scratch is not None:
+                self._scratch.add(update.tensors, contribution.factor)
+            elif self._strategy.fold is not None:
+                self._diffs.append(update.tensors)
 
     def merge(self, sums: Sums) -> None:
         """Adds what was added up elsewhere, of a strategy that streams; ``sums`` is not changed.

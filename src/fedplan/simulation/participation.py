@@ -13,10 +13,11 @@ from fedplan.client.model import SyftModel
 from fedplan.client.training.batches import generators_of
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.compression import DiffCompressor, negotiate
+from fedplan.client.training.measurements import Measurements
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
-from fedplan.federation import Update, is_within, part_of, reach_of
+from fedplan.federation import Update, is_within, reach_of
 from fedplan.federation.refusals import check_fit, check_result, check_told
 from fedplan.federation.stored import read_stored
 from fedplan.plan import RandomStream, from_torch
@@ -27,7 +28,7 @@ from fedplan.simulation.population import is_dataset
 from fedplan.simulation.states import ClientState
 from fedplan.simulation.work import Report, Work
 from fedplan.wire import State, Summary, with_summary
-from fedplan.wire.state import Places
+from fedplan.wire.summary import summary_size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +44,33 @@ class Trained:
     params: Sequence[Tensor]
     summary: Summary
     epoch: int = -1
+
+
+def trained_of(
+    params: Sequence[Tensor], measurements: Measurements, measured: Summary | None, epoch: int
+) -> Trained:
+    """What came of a training.
+
+    Args:
+        params: the trained model, all of its tensors.
+        measurements: what its batches measured.
+        measured: what `evaluated` told of the model as it was received.
+        epoch: see `ClientState`.
+    """
+    summary = measurements.summary()
+    if measured is not None:
+        summary = dataclasses.replace(summary, evaluation=measured.evaluation)
+    return Trained(params, summary, epoch)
+
+
+def evaluated(measurements: Measurements) -> Summary:
+    """What a client tells that has measured the model as it received it.
+
+    Args:
+        measurements: by the evaluation Plan.
+    """
+    told = measurements.summary()
+    return Summary(samples=told.samples, evaluation=told.metrics)
 
 
 class Participants:
@@ -87,13 +115,11 @@ class Participants:
         Raises:
             FedplanError: see `report_of`.
         """
-        with _about(client), self.data(client, state) as (data, target):
+        with about(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
-            step = self.training.run(self._model(state), data, target, self._random(client))
-            summary = step.measurements.summary()
-            if measured is not None:
-                summary = dataclasses.replace(summary, evaluation=measured.evaluation)
-            return Trained([param.cpu() for param in step.params], summary, _epoch_of(data))
+            step = self.training.run(self.model_of(state), data, target, self.random(client))
+            params = [param.cpu() for param in step.params]
+            return trained_of(params, step.measurements, measured, epoch_of(data))
 
     def measurement_of(self, client: int) -> tuple[Summary, ClientState]:
         """What a client measures that does not train, and what it remembers afterwards.
@@ -102,11 +128,11 @@ class Participants:
             FedplanError: see `report_of`.
         """
         state = self.work.state_of(client)
-        with _about(client), self.data(client, state) as (data, target):
+        with about(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
             if measured is None:
                 raise ConfigError("there is no Plan to measure with")
-            return measured, dataclasses.replace(state, epoch=_epoch_of(data))
+            return measured, dataclasses.replace(state, epoch=epoch_of(data))
 
     def report(self, client: int, state: ClientState, trained: Trained) -> Report:
         """What a grid receives of a training, and whether it takes it.
@@ -118,14 +144,14 @@ class Participants:
         """
         deployment = self.experiment.deployment
         setting = deployment.strategy.setting
-        diff = self._behaved(client, self._model(state).diff(trained.params))
+        diff = self._behaved(client, self.model_of(state).diff(trained.params))
         data, lost = self._written(diff, state)
         after = ClientState(
             {place: trained.params[place] for place in deployment.private}, lost, trained.epoch
         )
         if data is None:
             update = Update(tuple(map(from_torch, diff.changes())), trained.summary, self.work.staleness)
-            size = self._plain_size(diff) + len(with_summary(b"", trained.summary))
+            size = self._plain_size(diff) + summary_size(trained.summary)
         else:
             sent = with_summary(data, trained.summary)
             update, size = read_stored(sent, setting.changing_layout, self.work.staleness), len(sent)
@@ -142,16 +168,16 @@ class Participants:
         """What the evaluation Plan measures of the model as it was received."""
         if self.evaluation is None:
             return None
-        step = self.evaluation.run(self._model(state), data, target, self._random(client))
-        told = step.measurements.summary()
-        return Summary(samples=told.samples, evaluation=told.metrics)
+        step = self.evaluation.run(self.model_of(state), data, target, self.random(client))
+        return evaluated(step.measurements)
 
-    def _model(self, state: ClientState) -> SyftModel:
+    def model_of(self, state: ClientState) -> SyftModel:
         """The model as a client received it, with its own tensors in it."""
         private = self.experiment.deployment.private
         return self.work.model.with_private(state.private, private) if private else self.work.model
 
-    def _random(self, client: int) -> RandomState:
+    def random(self, client: int) -> RandomState:
+        """Where a client's random inputs begin."""
         seed = self.experiment.chance.client_seed(client)
         return RandomState(RandomStream(seed), self.work.cycle, 0)
 
@@ -223,31 +249,22 @@ class Participants:
     def _plain_size(self, diff: SyftModel) -> int:
         """Bytes of a plain report without its summary. Those of floats do not depend on their values."""
         if all(tensor.is_floating_point() for tensor in diff.params):
-            return self._size_of_floats
-        return _plain_size(diff.changes(), diff.changing)
+            return self.experiment.deployment.plain_size
+        return len(State.of(map(from_torch, diff.changes()), diff.changing).serialize())
 
     @functools.cached_property
     def _averaged(self) -> tuple[int, ...]:
         """The model's running statistics, which no format makes smaller."""
         return averaged_tensors(self.experiment.deployment.plans.values(), len(self.work.model.params))
 
-    @functools.cached_property
-    def _size_of_floats(self) -> int:
-        model = self.work.model
-        return _plain_size(part_of(model.params, model.changing), model.changing)
 
-
-def _epoch_of(data: Any) -> int:
-    """See `ClientState`."""
+def epoch_of(data: Any) -> int:
+    """What `ClientState` remembers of data that was gone through."""
     return data.epoch if isinstance(data, DataLoader) else -1
 
 
-def _plain_size(tensors: Sequence[Tensor], places: Places) -> int:
-    return len(State.of(map(from_torch, tensors), places).serialize())
-
-
 @contextlib.contextmanager
-def _about(client: int) -> Iterator[None]:
+def about(client: int) -> Iterator[None]:
     """Says in whose training something went wrong."""
     try:
         yield

@@ -88,7 +88,8 @@ def simulate(
             ``max_workers``, or as many reports as close a cycle, or all.
         population: how many clients there are, when their data comes from a function.
         seed: decides everything that is drawn: who takes part, the clients' random inputs, who drops out.
-        engine: how clients are computed: ``sequential``, ``processes``, or ``auto``.
+        engine: how clients are computed: ``batched`` (side by side), ``sequential``, ``processes``, or
+            ``auto``, which takes the fastest. Batched, the last bits of results are others than a grid's.
         device: where Plans run, such as ``"cuda"``; the CPU by default.
         workers: how many processes; as many as there are cores by default.
         test: (x, y), on which the evaluation Plan measures each new checkpoint; or a function of the
@@ -137,7 +138,7 @@ def simulate(
         done = 0 if before is None else len(before.rows)
         states = ClientStates(memory, None if folder is None else folder.clients, done)
         stack.callback(states.close)
-        runs = engine_of(engine, workers, experiment)
+        runs = engine_of(engine, workers, experiment, None if folder is None else folder.at_once)
         stack.callback(runs.close)
         simulated = Rounds(experiment, clock, runs, states, measure, every, before)
         result = Simulation(deployment, simulated)
@@ -158,7 +159,7 @@ def _kept(
     """The rows, each when all that its cycle leaves behind is in the folder."""
     for row in rows:
         states.write()
-        folder.write(simulated.progress, clock)
+        folder.write(simulated.progress, clock, simulated.engine.at_once)
         states.settle()
         yield row
 

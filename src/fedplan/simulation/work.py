@@ -41,7 +41,7 @@ class Experiment:
 def identity_of(experiment: Experiment, cohort: int, availability: Availability) -> dict[str, Any]:
     """What decides the bits of a simulation, by name: with anything else it is another one.
 
-    The engine is not among it, for all that there are give the same bits; one that does not would have to be.
+    The engine is not among it: a run that is gone on with keeps the bits of its own, whatever it was.
     """
     return {
         "model, Plans or configurations": experiment.deployment.identity,
@@ -53,6 +53,7 @@ def identity_of(experiment: Experiment, cohort: int, availability: Availability)
         "report format": experiment.report_format,
         "device": experiment.device.type,
         "PyTorch": torch.__version__,
+        "threads": torch.get_num_threads(),
     }
 
 

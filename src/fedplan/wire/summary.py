@@ -5,6 +5,7 @@ message. So a reader of protobuf that knows nothing of summaries finds the State
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -68,6 +69,31 @@ def with_summary(diff: bytes, summary: Summary) -> bytes:
         evaluation=_written(summary.evaluation),
     )
     return diff + schema.Report(summary=message).encode()
+
+
+def summary_size(summary: Summary) -> int:
+    """How many bytes `with_summary` adds. They depend on which numbers are zero, and on no other values."""
+    return _size(summary.samples is None, summary.steps, _form(summary.metrics), _form(summary.evaluation))
+
+
+_Form = tuple[tuple[str, bool, bool], ...]
+"""Of each metric its name, and whether its value and its weight are written."""
+
+
+def _form(metrics: Mapping[str, MetricMean]) -> _Form:
+    return tuple(
+        (name, metric.value != 0.0 or math.copysign(1.0, metric.value) < 0, metric.weight != 0.0)
+        for name, metric in metrics.items()
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _size(no_samples: bool, steps: int | None, metrics: _Form, evaluation: _Form) -> int:
+    def example(form: _Form) -> dict[str, MetricMean]:
+        return {name: MetricMean(float(value), float(weight)) for name, value, weight in form}
+
+    samples = None if no_samples else 1.0
+    return len(with_summary(b"", Summary(samples, steps, example(metrics), example(evaluation))))
 
 
 def read_report(data: Buffer, most_values: int = MAX_VALUES) -> tuple[State, Summary]:

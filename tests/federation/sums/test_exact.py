@@ -48,6 +48,25 @@ def test_neither_order_nor_grouping_changes_a_bit(some: list[Report], chance: ra
     assert whole.total().tobytes() == expected
 
 
+@given(reports, reports)
+def test_many_at_once_give_the_bits_of_one_after_the_other(some: list[Report], more: list[Report]) -> None:
+    made = sum_of(some)
+    values = np.array([values for values, _ in more], np.float32).reshape(len(more), ELEMENTS)
+    factors = np.array([weight for _, weight in more])
+    made.add_rows(values, factors, ExactSum.check_rows(values, factors))
+    assert made.total().tobytes() == sum_of([*some, *more]).total().tobytes()
+
+
+def test_very_many_at_once_leave_room_in_the_digits() -> None:
+    values = np.full((5000, 2), 2.0**31, np.float32)
+    many, few = ExactSum.zeros(2), ExactSum.zeros(2)
+    ones = np.ones(len(values))
+    for _ in range(250):  # more than 2²⁰ in all
+        many.add_rows(values, ones, ExactSum.check_rows(values, ones))
+    few.add(values[0], 250.0 * len(values))
+    assert many.total().tobytes() == few.total().tobytes()
+
+
 def test_a_number_of_half_a_unit_of_a_place_above_it() -> None:
     """It is rounded up where that place is there, and must be where it comes later."""
     some = [(np.array([0.0, x]), 1.0) for x in (2.0**63 + 2.0**40, 2.0**63 - 1e4)]
@@ -89,6 +108,8 @@ def test_what_could_become_infinite_is_refused(value: float, weight: float) -> N
     made = ExactSum.zeros(1)
     with pytest.raises(AggregationError, match="could become infinite"):
         made.add(np.array([value]), weight)
+    with pytest.raises(AggregationError, match="could become infinite"):
+        ExactSum.check_rows(np.array([[1.0], [value]]), np.array([1.0, weight]))
 
 
 def test_a_sum_of_nothing_is_zero() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedplan.errors import AggregationError
-from fedplan.federation import UNIFORM, Contribution, Sums, Update, Weighting
+from fedplan.federation import UNIFORM, Contribution, Sums, Update, UpdateBlock, Weighting
 from fedplan.plan import Role
 from fedplan.wire import MetricMean, Summary, WireTensor
 from tests.federation.made import LAYOUT, random_diffs, random_updates, wire
@@ -169,6 +169,47 @@ def test_neither_order_nor_grouping_nor_storing_changes_a_bit(seed, count, repli
             merged.merge(part)
 
     assert bits(merged.average()) == bits(straight.average())
+
+
+def block_of(updates):
+    tensors = [
+        WireTensor(np.stack([update.tensors[place].array for update in updates]), dtype)
+        for place, (_, dtype) in enumerate(LAYOUT)
+    ]
+    return UpdateBlock(tensors, [update.summary for update in updates])
+
+
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(0, 9), st.booleans(), st.booleans())
+@settings(max_examples=1000 if LONG else 100, deadline=None)
+def test_several_at_once_give_the_bits_of_one_after_the_other(seed, count, before, untold, uniform):
+    roles = (Role.TRAINED, Role.AVERAGED, Role.COUNTER)
+    updates = random_updates(count + before, seed=seed, untold=range(count) if untold else ())
+    contributions = [
+        Contribution(0.3 + n, {"steps": 1.7 * n} if n % 2 else {}) for n in range(count + before)
+    ]
+    weighting = UNIFORM if uniform else BY_SAMPLES
+    straight, together = Sums(LAYOUT, roles, weighting), Sums(LAYOUT, roles, weighting)
+    for update, contribution in zip(updates, contributions, strict=True):
+        straight.add(update, contribution)
+    for update, contribution in zip(updates[count:], contributions[count:], strict=True):
+        together.add(update, contribution)
+    block = block_of(updates[:count])
+    assert [update.summary for update in block] == [update.summary for update in updates[:count]]
+    together.add_block(block, contributions[:count])
+
+    assert bits(together.average()) == bits(straight.average())
+
+
+def test_several_of_which_one_cannot_be_added_leave_the_sum_as_it_was():
+    updates = random_updates(3, untold={1})
+    total = summed(updates[:1])
+    before = bits(total.average())
+    with pytest.raises(AggregationError, match="only some"):
+        total.add_block(block_of(updates), [Contribution()] * 3)
+    updates[2].tensors[1].array[0] = np.inf
+    with pytest.raises(AggregationError, match="sums could become infinite"):
+        total.add_block(block_of([updates[0], updates[2]]), [Contribution()] * 2)
+    assert bits(total.average()) == before
 
 
 def peak_memory(count):

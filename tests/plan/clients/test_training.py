@@ -190,6 +190,30 @@ def test_some_clients_train_and_the_others_keep_what_they_have() -> None:
             assert [k for k in range(CLIENTS) if changed[k]] == sorted(chosen)
 
 
+def test_some_may_run_after_a_run_that_wrote_some_tensors_anew() -> None:
+    plan = trace(lambda x, w: [w.flip(0) + x], torch.zeros(2), torch.zeros(2))
+    clients, start = over_clients(plan), torch.arange(6.0).view(3, 2)
+    run = ClientsTraining(clients, [None, start.clone()], varying=[0], carried={1: 0}, apart=[0, 1])
+    run([torch.zeros(3, 2)])
+    run([torch.ones(2, 2)], torch.tensor([2, 0]))
+    run([torch.ones(1, 2)], slice(1, 2))
+    expected = torch.stack([start[0] + 1, start[1].clone(), start[2] + 1])
+    expected[1] = start[1] + 1
+    assert torch.equal(run.carried()[1], expected)
+
+
+def test_clients_that_have_only_data_of_their_own_carry_nothing() -> None:
+    plan = trace(lambda x, w: [x @ w], torch.zeros(4, 2), torch.zeros(2))
+    run = ClientsTraining(
+        over_clients(plan), [None, torch.tensor([1.0, 2.0])], varying=[0], carried={}, apart=[0]
+    )
+    assert run.count is None
+    assert run.among([0, 1]) is None
+    for count in (3, 5):
+        x = torch.randn(count, 4, 2)
+        assert torch.allclose(run([x])[0], x @ torch.tensor([1.0, 2.0]))
+
+
 def test_executors_are_shared_by_all_trainings_of_a_plan_whatever_the_number_of_clients() -> None:
     model, plan = traced("MLP")
     clients = over_clients(plan)

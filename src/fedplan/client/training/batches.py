@@ -28,7 +28,18 @@ LoaderState = Mapping[str, Any]
 """What a source needs to go back into an epoch, as JSON."""
 
 
-class BatchSource(Protocol):
+class Locator(Protocol):
+    """Knows the form of batches."""
+
+    def locate(self, specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
+        """Where the data and targets that these specs mean stand in a batch.
+
+        Raises:
+            DataError: the batch does not hold one of them.
+        """
+
+
+class BatchSource(Locator, Protocol):
     """Batches, epoch after epoch."""
 
     def open(self) -> Iterator[Any]:
@@ -45,13 +56,6 @@ class BatchSource(Protocol):
 
     def count(self) -> int | None:
         """Batches in an epoch; None when that is not known."""
-
-    def locate(self, specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
-        """Where the data and targets that these specs mean stand in a batch.
-
-        Raises:
-            DataError: the batch does not hold one of them.
-        """
 
 
 Wants = Sequence[tuple[PlanInputSpec, PlanInput]]
@@ -138,7 +142,8 @@ class TensorBatches:
         refusal: Refusal = lambda _: None,
     ) -> None:
         """See `open_batches`."""
-        self._batch_size = positive_integer(batch_size, "the batch size")
+        self.batch_size = positive_integer(batch_size, "the batch size")
+        """Samples in each batch but the last one."""
         columns = _columns(data, target)
         self._samples = _count_samples(columns)
         self._columns = {
@@ -147,7 +152,7 @@ class TensorBatches:
         for spec, declared in wants:
             self._convert(spec, declared)
             self._fit_size(declared)
-        if self._samples % self._batch_size == 1:
+        if self._samples % self.batch_size == 1:
             self._leave_single_out(refusal(1))
         if self._samples == 0:
             raise DataError(f"the samples make no batch of {batch_size}: there is nothing to train on")
@@ -167,15 +172,15 @@ class TensorBatches:
         """Floats stay floats where integers are needed: the Plan will refuse them, rather than lose them."""
         columns, key = self._columns[spec.type], self._key(spec)
         dtype = declared.dtype and getattr(torch, declared.dtype)
-        if dtype and torch.can_cast(columns[key].dtype, dtype):
+        if dtype and columns[key].dtype != dtype and torch.can_cast(columns[key].dtype, dtype):
             columns[key] = columns[key].to(dtype)
 
     def _fit_size(self, declared: PlanInput) -> None:
-        left = self._samples % self._batch_size
-        if left and declared.shape and declared.shape[0] == self._batch_size:
+        left = self._samples % self.batch_size
+        if left and declared.shape and declared.shape[0] == self.batch_size:
             _log.warning(
                 "the Plan takes batches of %d samples only: the last %d of %d are left out",
-                self._batch_size, left, self._samples,
+                self.batch_size, left, self._samples,
             )  # fmt: skip
             self._samples -= left
 
@@ -186,6 +191,10 @@ class TensorBatches:
             held = ", ".join(map(repr, columns)) or "nothing"
             raise DataError(f"the Plan needs {spec.type}[{spec.name or key!r}]; `{spec.type}` holds: {held}")
         return key
+
+    def samples(self, specs: Sequence[PlanInputSpec]) -> list[Tensor]:
+        """The data and targets that these specs mean, of all samples that make batches, in their order."""
+        return [self._columns[spec.type][self._key(spec)][: self._samples] for spec in specs]
 
     def locate(self, specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
         """See `BatchSource.locate`; a batch is a flat tuple of all columns."""
@@ -198,9 +207,9 @@ class TensorBatches:
 
     def reopen(self, state: LoaderState | None, start: int) -> Iterator[Any]:
         """See `BatchSource.reopen`."""
-        first = min(start * self._batch_size, self._samples)
+        first = min(start * self.batch_size, self._samples)
         rest = [
-            torch.split(column[first : self._samples], self._batch_size)
+            torch.split(column[first : self._samples], self.batch_size)
             for columns in self._columns.values()
             for column in columns.values()
         ]
@@ -211,7 +220,7 @@ class TensorBatches:
 
     def count(self) -> int:
         """See `BatchSource.count`."""
-        return -(-self._samples // self._batch_size)
+        return -(-self._samples // self.batch_size)
 
 
 Array = Any
@@ -227,13 +236,11 @@ def _columns(data: Any, target: Any) -> dict[str, dict[int | str, Array]]:
 
 
 def _count_samples(columns: Mapping[str, Mapping[int | str, Array]]) -> int:
-    counts = {
-        f"{kind}[{key!r}]": len(array) for kind, arrays in columns.items() for key, array in arrays.items()
-    }
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{count} in {name}" for name, count in counts.items())
+    named = [(kind, key, array) for kind, arrays in columns.items() for key, array in arrays.items()]
+    count: int = named[0][2].shape[0]
+    if any(array.shape[0] != count for _, _, array in named):
+        listed = ", ".join(f"{array.shape[0]} in {kind}[{key!r}]" for kind, key, array in named)
         raise DataError(f"data and target differ in the number of samples: {listed}")
-    count = next(iter(counts.values()))
     if count == 0:
         raise DataError("data and target hold no sample: there is nothing to train on")
     return count

@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedplan.client.training.arguments import as_declared, fixed_value, places_of, zeros_of
 from fedplan.client.training.batch_layout import Path, take
-from fedplan.client.training.batches import BatchSource
+from fedplan.client.training.batches import Locator
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.device import CPU, put
 from fedplan.client.training.measurements import Measurements
-from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, DataError, ModelMismatchError
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
-from fedplan.plan.requirements import config_value
 
 
 @dataclasses.dataclass(slots=True)
@@ -38,7 +37,7 @@ class TrainingStep:
     def __init__(
         self,
         plan: Plan,
-        source: BatchSource,
+        source: Locator,
         *,
         inputs: Sequence[PlanInputSpec],
         outputs: Sequence[PlanOutputSpec],
@@ -77,25 +76,27 @@ class TrainingStep:
         self.measurements = Measurements()
         """What the batches measured."""
         self._inputs = inputs
-        given = [_fixed(item, spec, client_config) for item, spec in zip(plan.inputs, inputs, strict=True)]
+        given = [
+            fixed_value(item, spec, client_config) for item, spec in zip(plan.inputs, inputs, strict=True)
+        ]
         self._fixed = [place for place, value in enumerate(given) if isinstance(value, int | float)]
         pairs = zip(given, plan.inputs, strict=True)
-        self._arguments = [None if v is None else self._put(_argument(v, item), item) for v, item in pairs]
+        self._arguments = [None if v is None else self._put(as_declared(v, item), item) for v, item in pairs]
         self._size, self._sizes = batch_size, list[Any]()
-        self._size_places = _places(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
-        self._drawn = _places(inputs, PlanInputSpec.TYPE_RANDOM)
+        self._size_places = places_of(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
+        self._drawn = places_of(inputs, PlanInputSpec.TYPE_RANDOM)
         self._count_cycles()
         self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, [self._own(param) for param in params])
         self._receive(params if received is None else received)
-        self._numbered = _places(inputs, PlanInputSpec.TYPE_STEP)
-        zeros = _zeros(self._inputs, plan.inputs, device)
+        self._numbered = places_of(inputs, PlanInputSpec.TYPE_STEP)
+        zeros = zeros_of(self._inputs, plan.inputs, device)
         self._optimizer = self._slots(PlanInputSpec.TYPE_OPTIMIZER_STATE, zeros)
         self._feedback = [
             *_returned(outputs, PlanOutputSpec.TYPE_MODEL_PARAM, self._params),
             *_returned(outputs, PlanOutputSpec.TYPE_OPTIMIZER_STATE, self._optimizer),
         ]
-        self._loss = next(iter(_places(outputs, PlanOutputSpec.TYPE_LOSS)), None)
-        self._metrics = [(str(outputs[k].name), k) for k in _places(outputs, PlanOutputSpec.TYPE_METRIC)]
+        self._loss = next(iter(places_of(outputs, PlanOutputSpec.TYPE_LOSS)), None)
+        self._metrics = [(str(outputs[k].name), k) for k in places_of(outputs, PlanOutputSpec.TYPE_METRIC)]
         loss = [] if self._loss is None else [("loss", self._loss)]
         self._measured = [*self._metrics, *loss]  # a metric of the name "loss" gives way
         self._paths: list[Path] = []
@@ -105,19 +106,19 @@ class TrainingStep:
 
     def _slots(self, kind: str, tensors: Sequence[Tensor]) -> list[_Slot]:
         slots = [_Slot(tensor, []) for tensor in tensors]
-        for place in _places(self._inputs, kind):
+        for place in places_of(self._inputs, kind):
             _slot(slots, self._inputs[place]).places.append(place)
         return slots
 
     def _receive(self, received: Sequence[Tensor]) -> None:
         """Puts the model as received into its places; nothing writes over it."""
-        for place in _places(self._inputs, PlanInputSpec.TYPE_RECEIVED_PARAM):
+        for place in places_of(self._inputs, PlanInputSpec.TYPE_RECEIVED_PARAM):
             slots = [_Slot(tensor, []) for tensor in received]
             self._arguments[place] = self._own(_slot(slots, self._inputs[place]).tensor)
 
     def _count_cycles(self) -> None:
         """Puts the cycle's number into its places."""
-        for place in _places(self._inputs, PlanInputSpec.TYPE_CYCLE):
+        for place in places_of(self._inputs, PlanInputSpec.TYPE_CYCLE):
             if self._cycle is None:
                 raise ConfigError(
                     f"the Plan '{self._plan.name}' reads the number of the cycle, and nobody tells it: "
@@ -148,7 +149,7 @@ class TrainingStep:
     @property
     def random_state(self) -> RandomState | None:
         """Where the next batch's random inputs are drawn; None for a Plan that neither draws nor counts."""
-        counts = self._drawn or self._numbered or _places(self._inputs, PlanInputSpec.TYPE_CYCLE)
+        counts = self._drawn or self._numbered or places_of(self._inputs, PlanInputSpec.TYPE_CYCLE)
         return RandomState(self._random, self._cycle, self.number) if counts else None
 
     def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
@@ -198,7 +199,7 @@ class TrainingStep:
 
     def _begin(self, batch: Any) -> RepeatedPlan:
         """Finds the data in the first batch, and hands the tensors over to the Plan that will run."""
-        places = _places(self._inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
+        places = places_of(self._inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
         self._paths = self._source.locate([self._inputs[place] for place in places], batch)
         self._taken = [self._plan.inputs[place] for place in places]
         arguments = list(self._arguments)
@@ -234,7 +235,7 @@ class TrainingStep:
         if size != self._size or not self._sizes:
             self._size = size
             items = [self._plan.inputs[place] for place in self._size_places]
-            self._sizes = [self._put(_argument(size, item), item) for item in items]
+            self._sizes = [self._put(as_declared(size, item), item) for item in items]
 
     def _check(self, outputs: Sequence[Tensor]) -> None:
         """What is wrong with the specs shows in the first outputs."""
@@ -264,34 +265,9 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() if tensor.device == CPU else tensor.cpu() for tensor in tensors]
 
 
-def _places(specs: Sequence[PlanInputSpec | PlanOutputSpec], *kinds: str) -> list[int]:
-    return [place for place, spec in enumerate(specs) if spec.type in kinds]
-
-
 def _rows(value: Any) -> int:
     """Samples in what was taken of a batch; the Plan will say what is wrong with anything but an array."""
     return int(value.shape[0]) if getattr(value, "shape", ()) else 1
-
-
-def _fixed(item: PlanInput, spec: PlanInputSpec, client_config: Mapping[str, Any]) -> Any:
-    """The argument for a spec whose value stays the same; None for the others."""
-    if spec.type == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM:
-        return config_value(item, spec, client_config)
-    if spec.type != PlanInputSpec.TYPE_VALUE:
-        return None
-    if spec.value is None:
-        raise ConfigError(
-            f"the input '{item.name}' stands for a value, and its spec holds none (a value does not travel "
-            "with a Plan): pass inputs=[PlanInputSpec(…), …] with it"
-        )
-    return to_tensor(spec.value) if isinstance(spec.value, list) else spec.value
-
-
-def _argument(value: Any, declared: PlanInput) -> Any:
-    """A number as the tensor that the Plan declares; anything else, and where it does not say, as it is."""
-    if not isinstance(value, int | float) or declared.dtype is None or declared.shape is None:
-        return value
-    return declared.tensor(value)
 
 
 def _slot(slots: Sequence[_Slot], spec: PlanInputSpec | PlanOutputSpec) -> _Slot:
@@ -303,24 +279,7 @@ def _slot(slots: Sequence[_Slot], spec: PlanInputSpec | PlanOutputSpec) -> _Slot
 
 
 def _returned(specs: Sequence[PlanOutputSpec], kind: str, slots: Sequence[_Slot]) -> list[tuple[int, _Slot]]:
-    return [(place, _slot(slots, specs[place])) for place in _places(specs, kind)]
-
-
-def _zeros(specs: Sequence[PlanInputSpec], inputs: Sequence[PlanInput], device: torch.device) -> list[Tensor]:
-    """What the optimizer's tensors are before the first batch, in the order of their indices."""
-    zeros: dict[int, Tensor] = {}
-    for place in _places(specs, PlanInputSpec.TYPE_OPTIMIZER_STATE):
-        shape, dtype = inputs[place].shape, inputs[place].dtype
-        if shape is None or dtype is None or None in shape or specs[place].index is None:
-            raise ConfigError(
-                f"input {place} is declared as the optimizer's state: its spec needs an index, and the Plan "
-                "must say its shape and dtype"
-            )
-        extents = [extent for extent in shape if extent is not None]
-        # one zero seen from everywhere: a shape takes no memory before the Plan is checked
-        zero = put(torch.zeros((), dtype=getattr(torch, dtype)), device)
-        zeros[specs[place].index or 0] = zero.expand(extents)
-    return [zeros[index] for index in sorted(zeros)]
+    return [(place, _slot(slots, specs[place])) for place in places_of(specs, kind)]
 
 
 def _plain(value: Tensor) -> Any:

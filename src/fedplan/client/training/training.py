@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.model import SyftModel
-from fedplan.client.training.batches import BatchSource, Refusal, open_batches
+from fedplan.client.training.batches import BatchSource, Locator, Refusal, Wants, open_batches
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.device import CPU
 from fedplan.client.training.epochs import Epochs
@@ -35,6 +35,7 @@ class Training:
         steps_per_epoch: most batches in an epoch; None for all there are.
         device: where the Plan runs.
         refusal: what the Plan says to a last batch of one sample.
+        wants: what the Plan takes of each batch.
     """
 
     plan: Plan
@@ -46,6 +47,7 @@ class Training:
     steps_per_epoch: int | None
     device: torch.device
     refusal: Refusal
+    wants: Wants
 
     @classmethod
     def of(
@@ -63,9 +65,10 @@ class Training:
         Raises:
             ConfigError: the Plan does not say it, or a number is not a positive integer.
         """
+        inputs = complete_inputs(plan, None)
         return cls(
             plan,
-            complete_inputs(plan, None),
+            inputs,
             complete_outputs(plan, None),
             client_config,
             positive_integer(epochs, "epochs"),
@@ -73,6 +76,7 @@ class Training:
             None if steps_per_epoch is None else positive_integer(steps_per_epoch, "steps_per_epoch"),
             device,
             functools.cache(functools.partial(refusal_of_rows, plan)),
+            _wants(plan, inputs),
         )
 
     def run(self, model: SyftModel, data: Any, target: Any, start: RandomState) -> TrainingStep:
@@ -92,11 +96,31 @@ class Training:
             DataError: the data cannot be used, or an epoch has no batch.
             ConfigError: there is no batch size, or the client_config lacks what the Plan takes.
         """
-        batch_size = getattr(data, "batch_size", self.batch_size)
-        epochs = Epochs(open_source(self.plan, self.inputs, data, target, batch_size, self.refusal))
-        step = TrainingStep(
+        source = self.open(data, target)
+        step = self.step(model, source, self.size_of(data), start)
+        for batches in self.batches(source):
+            step.measurements.begin_epoch()
+            for batch in batches:
+                step(batch)
+        return step
+
+    def step(
+        self, model: SyftModel, source: Locator, batch_size: int | None, start: RandomState
+    ) -> TrainingStep:
+        """A step that has not run yet.
+
+        Args:
+            model: see `run`.
+            source: knows where in a batch the data is.
+            batch_size: for a Plan that takes a batch size and no data.
+            start: see `run`.
+
+        Raises:
+            ConfigError: the client_config lacks what the Plan takes.
+        """
+        return TrainingStep(
             self.plan,
-            epochs.source,
+            source,
             inputs=self.inputs,
             outputs=self.outputs,
             client_config=self.client_config,
@@ -105,14 +129,30 @@ class Training:
             start=start,
             device=self.device,
         )
+
+    def size_of(self, data: Any) -> int | None:
+        """Samples in a batch of some data."""
+        size: int | None = getattr(data, "batch_size", self.batch_size)
+        return size
+
+    def open(self, data: Any, target: Any) -> BatchSource:
+        """Where the batches come from.
+
+        Raises:
+            DataError: the data cannot be used.
+            ConfigError: there is no batch size.
+        """
+        return open_batches(data, target, self.size_of(data), self.wants, self.refusal)
+
+    def batches(self, source: BatchSource) -> Iterator[Iterator[Any]]:
+        """The batches of each epoch, which are to be taken before those of the next one.
+
+        Raises:
+            DataError: an epoch has none.
+        """
+        epochs = Epochs(source)
         for epoch in range(self.epochs):
-            step.measurements.begin_epoch()
-            batches = 0
-            for batch in itertools.islice(epochs.open(None), self.steps_per_epoch):
-                step(batch)
-                batches += 1
-            check_epoch(epoch, batches)
-        return step
+            yield _counted(epoch, itertools.islice(epochs.open(None), self.steps_per_epoch))
 
 
 def open_source(
@@ -121,7 +161,6 @@ def open_source(
     data: Any,
     target: Any,
     batch_size: int | None,
-    refusal: Refusal | None = None,
 ) -> BatchSource:
     """Where the batches of a training come from.
 
@@ -131,17 +170,27 @@ def open_source(
         data: see `Job.train`.
         target: see `Job.train`.
         batch_size: samples in a batch; not needed with a DataLoader.
-        refusal: what the Plan says to a batch of one sample, if somebody has asked it already.
 
     Raises:
         DataError: data and target cannot be used.
         ConfigError: there is no batch size.
     """
+    refusal = functools.partial(refusal_of_rows, plan)
+    return open_batches(data, target, batch_size, _wants(plan, inputs), refusal)
+
+
+def _wants(plan: Plan, inputs: Sequence[PlanInputSpec]) -> Wants:
     batch_types = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
     declared = zip(inputs, plan.inputs, strict=True)
-    wants = [(spec, item) for spec, item in declared if spec.type in batch_types]
-    refusal = refusal or functools.partial(refusal_of_rows, plan)
-    return open_batches(data, target, batch_size, wants, refusal)
+    return [(spec, item) for spec, item in declared if spec.type in batch_types]
+
+
+def _counted(epoch: int, batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches of an epoch, of which there must be one."""
+    number = 0
+    for number, batch in enumerate(batches, 1):  # noqa: B007  # their number is what counts
+        yield batch
+    check_epoch(epoch, number)
 
 
 def check_epoch(epoch: int, batches: int) -> None:

@@ -36,6 +36,12 @@ LARGEST = 2.0 ** (_WIDTH * _TOPS.stop - 1)
 _BLOCK = 1 << 13
 """Elements that are cut at once: they stay in the processor's cache."""
 
+_TOGETHER = 1 << 15
+"""The same of several tensors, where a call of NumPy for each piece of a row would count."""
+
+_ROWS = 1 << 12
+"""So many tensors at most are cut at once."""
+
 
 @dataclasses.dataclass(slots=True)
 class ExactSum:
@@ -77,13 +83,39 @@ class ExactSum:
         self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
         self._make_room(1)
         for start in range(0, flat.size, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            rest = np.multiply(flat[part], weight, dtype=np.float64)
-            piece = np.empty_like(rest)
-            for digit, unit in zip(self.digits, self._units(), strict=True):
-                _round_to_multiples(rest, unit, out=piece)
-                digit[part] += piece
-                rest -= piece
+            products = np.multiply(flat[None, start : start + _BLOCK], weight, dtype=np.float64)
+            self._cut(products, slice(start, start + _BLOCK))
+
+    def add_rows(self, values: NDArray[Any], weights: Float64s, largest: float) -> None:
+        """Adds several tensors, each times its weight: the bits are those of `add` for each.
+
+        Args:
+            values: (tensors, elements), as for `add`.
+            weights: (tensors,).
+            largest: what `check_rows` returned for the two.
+        """
+        if largest == 0.0:
+            return
+        self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
+        for first in range(0, len(values), _ROWS):
+            rows, factors = values[first : first + _ROWS], weights[first : first + _ROWS, None]
+            self._make_room(len(rows))
+            width = max(1, _TOGETHER // len(rows))
+            for start in range(0, values.shape[1], width):
+                products = np.multiply(rows[:, start : start + width], factors, dtype=np.float64)
+                self._cut(products, slice(start, start + width))
+
+    @staticmethod
+    def check_rows(values: NDArray[Any], weights: Float64s) -> float:
+        """The largest magnitude that `add_rows` would add.
+
+        Raises:
+            AggregationError: it is too large.
+        """
+        if not values.size:
+            return 0.0
+        reach = np.maximum(values.max(1).astype(np.float64), -values.min(1).astype(np.float64))
+        return _checked(float((reach * abs(weights)).max()))
 
     @staticmethod
     def check(values: NDArray[Any], weight: float = 1.0) -> float:
@@ -94,10 +126,7 @@ class ExactSum:
         """
         if not values.size:
             return 0.0
-        largest = max(float(values.max()), -float(values.min())) * abs(weight)
-        if not largest < LARGEST:
-            raise AggregationError(f"a weighted value reaches {LARGEST:.0e}, and sums could become infinite")
-        return largest
+        return _checked(max(float(values.max()), -float(values.min())) * abs(weight))
 
     def merge(self, other: "ExactSum") -> None:
         """Adds another sum to this one, and leaves the other with the same value."""
@@ -112,14 +141,25 @@ class ExactSum:
         """The sum, rounded to float64 (to within two steps): (elements,)."""
         if self.top is None:
             return np.zeros(self.digits.shape[1])
-        digits = self.digits.copy()
-        units = self._units()
-        _carry(digits, units, np.floor)  # one form for all ways to have made the sum
-        _carry(digits, units, np.rint)  # digits that are small against those above: little is lost
-        made: Float64s = digits[-1]
-        for digit in digits[-2::-1]:
-            made += digit
+        units, made = self._units(), np.empty(self.digits.shape[1])
+        for start in range(0, made.size, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            digits = self.digits[:, part].copy()
+            _carry(digits, units, np.floor)  # one form for all ways to have made the sum
+            _carry(digits, units, np.rint)  # digits that are small against those above: little is lost
+            np.add(digits[2], digits[1], out=made[part])
+            made[part] += digits[0]
         return made
+
+    def _cut(self, products: Float64s, part: slice) -> None:
+        """Adds the pieces of (tensors, elements) to the digits of these elements; spoils the argument."""
+        piece = np.empty_like(products)
+        for place, unit in enumerate(self._units()):
+            _round_to_multiples(products, unit, out=piece)
+            # multiples of the unit add in any order
+            self.digits[place, part] += piece[0] if len(piece) == 1 else piece.sum(0)
+            if place + 1 < _PLACES:
+                products -= piece
 
     def _units(self) -> Sequence[float]:
         top = self.top or 0
@@ -142,6 +182,12 @@ class ExactSum:
         self.pieces += pieces
 
 
+def _checked(largest: float) -> float:
+    if not largest < LARGEST:
+        raise AggregationError(f"a weighted value reaches {LARGEST:.0e}, and sums could become infinite")
+    return largest
+
+
 def _round_to_multiples(values: Float64s, unit: float, *, out: Float64s) -> None:
     """The nearest multiples of a power of two, for values below 2^51 of them; of two the even one."""
     shift = 1.5 * 2.0**52 * unit
@@ -152,6 +198,8 @@ def _round_to_multiples(values: Float64s, unit: float, *, out: Float64s) -> None
 def _carry(digits: Float64s, units: Sequence[float], rounded: Any) -> None:
     """Moves what a digit has of the next unit to the place above it; the sum stays what it is."""
     for place in range(_PLACES - 1, 0, -1):
-        above = rounded(digits[place] / units[place - 1]) * units[place - 1]
+        above = digits[place] * (1.0 / units[place - 1])  # a power of two: exact
+        rounded(above, out=above)
+        above *= units[place - 1]
         digits[place] -= above
         digits[place - 1] += above

@@ -1,7 +1,7 @@
 """Metrics of many workers, added up exactly."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Self
 
@@ -23,6 +23,11 @@ class MetricSum:
     total: Fraction = Fraction(0)
     weight: Fraction = Fraction(0)
     workers: int = 0
+
+    @classmethod
+    def of_all(cls, told: Sequence[tuple[float, float]]) -> Self:
+        """The metric of several workers: (value, weight) of each; all are finite."""
+        return cls(total_of(told), total_of([(weight, 1.0) for _, weight in told]), len(told))
 
     @classmethod
     def of(cls, value: float, weight: float) -> Self:
@@ -47,6 +52,19 @@ class MetricSum:
         return cls(Fraction(told[0]), Fraction(told[1]), int(told[2]))
 
 
+def total_of(pairs: Iterable[tuple[float, float]]) -> Fraction:
+    """The sum of the products of pairs of finite numbers, exactly."""
+    total, unit = 0, 1  # a whole number of parts, of which so many make one: a power of two
+    for one, other in pairs:
+        (a, b), (c, d) = one.as_integer_ratio(), other.as_integer_ratio()
+        product, parts = a * c, b * d
+        if parts > unit:
+            total *= parts // unit
+            unit = parts
+        total += product * (unit // parts)
+    return Fraction(total, unit)
+
+
 Metrics = Mapping[str, MetricSum]
 """Metrics by name."""
 
@@ -56,6 +74,15 @@ def metrics_of(told: Mapping[str, MetricMean], weighting: Weighting) -> Metrics:
     return {
         name: MetricSum.of(metric.value, weighting.bounded(metric.weight)) for name, metric in told.items()
     }
+
+
+def metrics_of_all(told: Sequence[Mapping[str, MetricMean]], weighting: Weighting) -> Metrics:
+    """The sum of what several workers tell; see `metrics_of`."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for metrics in told:
+        for name, metric in metrics.items():
+            pairs.setdefault(name, []).append((metric.value, weighting.bounded(metric.weight)))
+    return {name: MetricSum.of_all(found) for name, found in pairs.items()}
 
 
 def add_metrics(one: Metrics, other: Metrics) -> Metrics:

@@ -12,11 +12,18 @@ import numpy as np
 
 from fedplan.errors import AggregationError
 from fedplan.federation.sums.exact import ExactSum
-from fedplan.federation.sums.metrics import Metrics, MetricSum, add_metrics, metrics_of
+from fedplan.federation.sums.metrics import (
+    Metrics,
+    MetricSum,
+    add_metrics,
+    metrics_of,
+    metrics_of_all,
+    total_of,
+)
 from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
-from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, Weighting
+from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, UpdateBlock, Weighting
 from fedplan.plan.signature import Role
-from fedplan.wire import MetricMean
+from fedplan.wire import MetricMean, Summary
 
 BYTES_PER_ELEMENT = 24
 """Of a sum, for each number of the model; twice as many when only some workers tell their weight."""
@@ -76,6 +83,15 @@ class _Weighted:
         self.count += other.count
         for name, number in other.numbers.items():
             self.numbers[name] = self.numbers.get(name, Fraction(0)) + number
+
+
+def _measured(summary: Summary, contribution: Contribution) -> dict[str, MetricMean]:
+    """What a worker, and the grid of its update, measured."""
+    return {
+        **{TRAINING + name: metric for name, metric in summary.metrics.items()},
+        **summary.evaluation,
+        **contribution.metrics,
+    }
 
 
 class Sums:
@@ -153,12 +169,51 @@ class Sums:
             part.numbers[name] = part.numbers.get(name, Fraction(0)) + Fraction(factor) * Fraction(number)
         self.count += 1
         self._samples += Fraction(summary.samples or 0)
-        measured = {
-            **{TRAINING + name: metric for name, metric in summary.metrics.items()},
-            **summary.evaluation,
-            **contribution.metrics,
-        }
+        measured = _measured(summary, contribution)
         self.metrics = add_metrics(self.metrics, metrics_of(measured, self._weighting))
+
+    def add_block(self, block: UpdateBlock, contributions: Sequence[Contribution]) -> None:
+        """Adds several updates: the bits are those of `add` for each.
+
+        Args:
+            block: the updates; either all of them tell their weight, or none does.
+            contributions: what the strategy makes of each.
+
+        Raises:
+            AggregationError: a number is too large to be added up, or only some tell their weight; then the
+                sum is as it was.
+        """
+        weights = [self._weighting.weight(summary) for summary in block.summaries]
+        if len({weight is None for weight in weights}) != 1:
+            raise AggregationError("only some of these updates tell how much they count: add each by itself")
+        factors = [1.0 if weight is None else weight for weight in weights]
+        plain = np.array(factors, np.float64)
+        trained = np.array([f * c.factor for f, c in zip(factors, contributions, strict=True)], np.float64)
+        rows = {
+            place: values_of(block.tensors[place]).reshape(len(block), size)
+            for place, size in enumerate(self._sizes)
+            if size
+        }
+        scales = [trained if role is Role.TRAINED else plain for role in self._roles]
+        largest = {place: ExactSum.check_rows(values, scales[place]) for place, values in rows.items()}
+        part = self._part(weights[0])
+        for place, (total, role) in enumerate(zip(part.tensors, self._roles, strict=True)):
+            if place in rows:
+                total.add_rows(rows[place], scales[place], largest[place])
+            if role in _BOUNDED:
+                values = to_float64(block.tensors[place])
+                least, most = np.asarray(values.min(0)), np.asarray(values.max(0))
+                self._widen(place, _Bounds(least, most))
+        part.weight += total_of((factor, 1.0) for factor in factors)
+        part.count += len(block)
+        for name in sorted({name for contribution in contributions for name in contribution.numbers}):
+            told = zip(factors, contributions, strict=True)
+            more = total_of((f, c.numbers[name]) for f, c in told if name in c.numbers)
+            part.numbers[name] = part.numbers.get(name, Fraction(0)) + more
+        self.count += len(block)
+        self._samples += total_of((summary.samples or 0.0, 1.0) for summary in block.summaries)
+        measured = [_measured(s, c) for s, c in zip(block.summaries, contributions, strict=True)]
+        self.metrics = add_metrics(self.metrics, metrics_of_all(measured, self._weighting))
 
     def merge(self, other: "Sums") -> None:
         """Adds another sum to this one; the other keeps its value."""

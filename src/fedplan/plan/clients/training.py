@@ -72,8 +72,9 @@ class ClientsTraining:
             else inputs[place].tensor(value)
             for place, value in enumerate(arguments)
         ]
-        self.count = check_counts([(self._arguments[place], inputs[place]) for place in self._own])
-        """How many clients there are."""
+        own = [(self._arguments[place], inputs[place]) for place in self._own]
+        self.count = check_counts(own) if own else None
+        """How many clients there are; None where a run's own arguments say it, since nothing is carried."""
         self._runs: dict[Hashable, Executor] = {}
 
     def carried(self) -> dict[int, torch.Tensor]:
@@ -103,13 +104,15 @@ class ClientsTraining:
             _check_once(among)
             for place in self._own:
                 arguments[place] = _some(arguments[place], among)
-        count = len(arguments[self._own[0]])
+        count = len(arguments[self._own[0]]) if self._own else None
         key: list[Hashable] = []
         for (place, item, apart), value in zip(self._varying, values, strict=True):
             # a tensor that looks like one that was checked before needs no other check
             plain = type(value) is torch.Tensor and value.is_contiguous() and not value.requires_grad
             tensor = value if plain else stacked(value, item) if apart else item.tensor(value)
             shape = tensor.shape
+            if apart and count is None and shape:
+                count = shape[0]
             if apart and (not shape or shape[0] != count):
                 raise PlanInputError(
                     f"the argument '{item.name}' has the shape {tuple(shape)}, and needs a first axis of the "
@@ -122,8 +125,21 @@ class ClientsTraining:
         if run is None:
             run = self._runs[seen] = self._executor(arguments)
         outputs = run(arguments)
-        self._keep(arguments, outputs, among)
+        with torch.inference_mode():  # an executor's outputs may be written over nowhere else
+            self._keep(arguments, outputs, among)
         return outputs
+
+    def among(self, numbers: Sequence[int]) -> Among:
+        """Some clients in the quickest form: all, a range, or their numbers.
+
+        Args:
+            numbers: ascending.
+        """
+        return (
+            None
+            if self.count is None
+            else _shortly(numbers, self.count, self._arguments[self._own[0]].device)
+        )
 
     def _executor(self, arguments: Sequence[torch.Tensor]) -> Executor:
         """What runs arguments of shapes that were not seen before, which are checked now."""
@@ -176,7 +192,7 @@ class ClientsTraining:
                 torch.stack(parts) if apart else _common(item, parts)
                 for (_, item, apart), parts in zip(self._varying, zip(*members, strict=True), strict=True)
             ]
-            outputs = self(values, _shortly(numbers, self.count, values[0].device))
+            outputs = self(values, self.among(numbers))
             for place, number in enumerate(numbers):
                 found[number] = [value[place] for k, value in enumerate(outputs) if k not in kept]
         return found

@@ -2,106 +2,139 @@
 
 import dataclasses
 import logging
-import statistics
-import time
 from collections.abc import Iterator
 
 from fedplan.client.counts import positive_integer
-from fedplan.errors import ConfigError
+from fedplan.errors import CheckpointError, ConfigError
+from fedplan.federation import Task
+from fedplan.simulation.engines.batched.batched import Batched, computed, one_by_one
+from fedplan.simulation.engines.batched.batched import why_not as why_not_batched
+from fedplan.simulation.engines.batched.trial import Trial, tried
 from fedplan.simulation.engines.engine import Engine
 from fedplan.simulation.engines.processes import Processes, cores, why_not
 from fedplan.simulation.engines.sequential import Sequential
 from fedplan.simulation.gathering import Gathered
+from fedplan.simulation.participation import Participants
 from fedplan.simulation.work import Experiment, Sent, Work
 
 _log = logging.getLogger("fedplan.simulation")
 
-ENGINES = ("auto", "sequential", "processes")
+ENGINES = ("auto", "batched", "sequential", "processes")
 """What `simulate` takes."""
-
-_FEW, _MANY, _SECONDS = 5, 50, 0.02
-"""The engine is chosen when so many clients took so long."""
 
 _WORTH_SECONDS = 0.05
 """A cycle that takes so long in one process is computed faster by several."""
 
+_GAIN = 0.9
+"""Side by side takes less than this share of the time, or is not chosen: last bits change by it."""
 
-def engine_of(name: str, workers: int | None, experiment: Experiment) -> Engine:
+
+def engine_of(name: str, workers: int | None, experiment: Experiment, kept: int | None = None) -> Engine:
     """The engine that a user names.
 
     Args:
         name: one of `ENGINES`.
         workers: how many processes; None for as many as there are cores.
         experiment: what it will compute.
+        kept: `Engine.at_once` of a run that is gone on with; None for a new one.
 
     Raises:
         ConfigError: there is no such engine, or it cannot be used here.
+        CheckpointError: the run was begun by an engine of other bits.
     """
     if name not in ENGINES:
         raise ConfigError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}")
     count = cores() if workers is None else positive_integer(workers, "workers")
+    if kept is not None and name != "auto" and (name == "batched") != (kept > 0):
+        began = f"computed {kept} clients side by side" if kept else "computed each client alone"
+        raise CheckpointError(
+            f"the run in the folder of the checkpoint {began}, and with the engine {name!r} the last bits of "
+            "its results would be others. Go on with engine='auto', or name another folder to begin anew"
+        )
+    if name == "batched" or (name == "auto" and kept):
+        return Batched(experiment, kept)
     if name == "processes":
         return Processes(experiment, count)
-    if name == "sequential" or count == 1:
-        return Sequential()
-    return Choosing(experiment, count)
+    return Sequential() if name == "sequential" else Choosing(experiment, count, may_batch=kept is None)
 
 
 class Choosing:
-    """Computes some clients one after the other, and goes on with several processes if they take long.
+    """Tries on the first clients what is fastest, and goes on with that.
 
-    Both give the same bits, so what was computed counts, and nothing is computed twice.
+    What is tried counts for nothing; but the clients' data, which may be made when it is asked for, is drawn
+    only once.
+
+    Args:
+        experiment: what clients do.
+        workers: how many processes there may be.
+        may_batch: whether clients may be computed side by side, in other bits.
     """
 
-    def __init__(self, experiment: Experiment, workers: int) -> None:
-        """See `Processes`."""
+    def __init__(self, experiment: Experiment, workers: int, *, may_batch: bool) -> None:
         self._experiment = experiment
         self._workers = workers
-        self._engine: Engine = Sequential()
-        self._seconds: list[float] = []  # of each client so far
-        self._chosen = False
+        self._may_batch = may_batch
+        self._engine: Engine | None = None
 
     @property
     def name(self) -> str:
-        """The engine of now."""
-        return self._engine.name
+        """That of the engine that was chosen."""
+        return "auto" if self._engine is None else self._engine.name
+
+    @property
+    def at_once(self) -> int | None:
+        """See `Engine`."""
+        return None if self._engine is None else self._engine.at_once
 
     def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
         """See `Engine`."""
-        done = 0
-        if not self._chosen:
-            started = time.perf_counter()
-            for sent in self._engine.run(work, gathered):
-                self._seconds.append(time.perf_counter() - started)
-                done += 1
-                yield sent
-                self._choose(len(work.clients))
-                if self._chosen:
-                    break
-                started = time.perf_counter()
-        if done < len(work.clients):
-            yield from self._engine.run(dataclasses.replace(work, clients=work.clients[done:]), gathered)
+        if self._engine is not None:
+            yield from self._engine.run(work, gathered)
+        elif work.task is Task.EVALUATION:
+            yield from Sequential().run(work, gathered)
+        else:
+            yield from self._first(work, gathered)
 
     def close(self) -> None:
         """See `Engine`."""
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
 
-    def _choose(self, clients: int) -> None:
-        """Decides, if enough is known."""
-        known = len(self._seconds)
-        if known < _FEW or sum(self._seconds) < _SECONDS:
-            return
-        # at first clients take longer, for Plans are compiled for their shapes: then the fastest one tells
-        each = statistics.median(self._seconds) if known >= _MANY else min(self._seconds)
-        is_worth_it = clients > 1 and clients * each >= _WORTH_SECONDS
-        if not is_worth_it and known < _MANY:
-            return
-        self._chosen = True
-        reason = why_not(self._experiment)
-        took = f"a cycle takes {clients * each:.2g} s in one"
-        if reason is None and is_worth_it:
-            workers = min(self._workers, clients)
-            self._engine = Processes(self._experiment, workers)
-            _log.info("engine: %d processes, for %s", workers, took)
+    def _first(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
+        """Chooses, and computes the first clients that train."""
+        participants, clients = Participants(work), iter(work.clients)
+        reason = why_not_batched(self._experiment) if self._may_batch else "the run was begun otherwise"
+        batched = Batched(self._experiment) if reason is None else None
+        trial = tried(batched or reason or "", participants, clients)
+        self._engine = self._fastest(trial, batched, len(work.clients))
+        compute = batched.together if batched is not None and batched is self._engine else one_by_one
+        yield from computed(participants, trial.lineups, compute, gathered)
+        if rest := tuple(clients):
+            yield from self._engine.run(dataclasses.replace(work, clients=rest), gathered)
+
+    def _fastest(self, trial: Trial, batched: Batched | None, clients: int) -> Engine:
+        """The engine by which a cycle of so many clients takes the least time."""
+        workers = min(self._workers, clients)
+        alone, together = clients * (trial.data + trial.alone), None
+        took = [f"sequential {alone:.2g} s"]
+        if trial.together is not None and batched is not None:
+            together = clients * (trial.data + trial.together)
+            took.append(f"batched {together:.2g} s")
         else:
-            _log.info("engine: sequential, for %s", reason or took)
+            took.append(f"not batched ({trial.reason})")
+        several = None
+        reason = why_not(self._experiment) or (None if workers > 1 else "there is one core, or one client")
+        if reason is None and alone >= _WORTH_SECONDS:
+            several = alone / workers
+            took.append(f"{workers} processes {several:.2g} s")
+        elif reason is not None:
+            took.append(f"no processes ({reason})")
+        told = f"a cycle takes about: {', '.join(took)}"
+        if batched is not None and together is not None and together < _GAIN * (several or alone):
+            _log.info("engine: batched, %d clients at once, for %s", batched.at_once or 1, told)
+            return batched
+        if several is not None:
+            _log.info("engine: %d processes, for %s", workers, told)
+            return Processes(self._experiment, workers)
+        _log.info("engine: sequential, for %s", told)
+        return Sequential()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from fedplan.federation import Update
+from fedplan.federation import Update, UpdateBlock
 from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.work import Sent, Work
 from fedplan.wire import Summary
@@ -23,6 +23,17 @@ class Inbox(Protocol):
         """Adds what a client measured that does not train."""
 
 
+class BlockInbox(Inbox, Protocol):
+    """What takes several reports at once; `Gathered` is one."""
+
+    def add_block(self, block: UpdateBlock) -> None:
+        """Adds reports of a training, in their order.
+
+        Raises:
+            AggregationError: they have to be added one by one; nothing was added.
+        """
+
+
 class Engine(Protocol):
     """Computes what clients do in a cycle, and adds their reports up.
 
@@ -34,6 +45,13 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """As users name it."""
+
+    @property
+    def at_once(self) -> int | None:
+        """How many clients are computed side by side; 0 when each is computed alone, by a worker's own code.
+
+        It decides the last bits of results, so a run keeps it. None until it is decided.
+        """
 
     def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
         """Does all of the work, and says of each client what it sent; of whom first, is the engine's choice.

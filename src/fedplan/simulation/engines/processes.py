@@ -61,6 +61,7 @@ class Processes:
     """
 
     name = "processes"
+    at_once = 0
 
     def __init__(self, experiment: Experiment, workers: int) -> None:
         reason = why_not(experiment)

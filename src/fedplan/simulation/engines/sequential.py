@@ -6,6 +6,7 @@ from fedplan.errors import AggregationError
 from fedplan.federation import Task
 from fedplan.simulation.engines.engine import Inbox
 from fedplan.simulation.participation import Participants
+from fedplan.simulation.states import ClientState
 from fedplan.simulation.work import Report, Sent, Work
 from fedplan.wire import State, Summary, with_summary
 
@@ -14,13 +15,14 @@ class Sequential:
     """See `Engine`."""
 
     name = "sequential"
+    at_once = 0
 
     def run(self, work: Work, gathered: Inbox) -> Iterator[Sent]:
         """See `Engine`."""
         participants = Participants(work)
         for client in work.clients:
             if work.task is Task.EVALUATION:
-                yield _measure(participants, client, gathered)
+                yield measure(client, *participants.measurement_of(client), gathered)
             else:
                 yield take(participants.report_of(client), gathered)
 
@@ -39,9 +41,15 @@ def take(report: Report, gathered: Inbox) -> Sent:
     return Sent(report.client, report.bytes, report.state, refusal)
 
 
-def _measure(participants: Participants, client: int, gathered: Inbox) -> Sent:
-    """Adds what a client measures that does not train."""
-    summary, state = participants.measurement_of(client)
+def measure(client: int, summary: Summary, state: ClientState, gathered: Inbox) -> Sent:
+    """Adds what a client measures that does not train.
+
+    Args:
+        client: its number.
+        summary: what it tells.
+        state: what it remembers afterwards.
+        gathered: takes it.
+    """
     gathered.measure(summary)
     return Sent(client, _size_of(summary), state)
 
