@@ -14,7 +14,7 @@ def main() -> None:
     eager = Eager(CASE, [clients(client) for client in range(CASE.cohort)])
     watch = Watch()
     for _ in range(rounds):
-        eager.round()
+        eager()
         watch.lap()
 
 
