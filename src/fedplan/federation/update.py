@@ -62,6 +62,7 @@ class Contribution:
 
 
 UNCHANGED = Contribution()
+"""An update counts as it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
