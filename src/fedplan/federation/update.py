@@ -62,7 +62,7 @@ class Contribution:
 
 
 UNCHANGED = Contribution()
-"""An update is added as it is."""
+"""An update counts as it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

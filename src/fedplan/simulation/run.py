@@ -114,7 +114,8 @@ def simulate(
         ConfigError: a configuration or an argument is wrong; what a grid would refuse is refused in its
             words.
         HostingError: the model or a Plan cannot be hosted.
-        CheckpointError: the folder is another simulation's, or damaged.
+        CheckpointError: the folder is another simulation's, or damaged, or its run was begun by an engine
+            that gives other bits.
         DataError: a client's data cannot be used; says which client.
         PlanError: a Plan failed on a client's data; says which client.
     """
