@@ -14,6 +14,7 @@
     │   ├── PlanInputError          arguments that do not fit the Plan's inputs
     │   └── PlanExecutionError      an operation failed while the Plan ran
     ├── DataError                   a data set, loader or batch that cannot be used
+    ├── DamagedBlobError            stored bytes that are not any more what they were
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
     ├── ConfigError                 a client, server or process setting that is wrong
     ├── WorkerError                 raised on the worker's and the model owner's side
@@ -140,6 +141,10 @@ class PlanExecutionError(PlanError):
 
 class DataError(FedplanError):
     """A data set, loader or batch that cannot be used."""
+
+
+class DamagedBlobError(FedplanError):
+    """Stored bytes of a grid that are not any more what they were: cut short, or changed."""
 
 
 class AggregationError(FedplanError):

@@ -2,16 +2,22 @@
 
 A blob is written before the row that refers to it, and never changed. After a crash a blob may be left,
 whole or in part, to which no row refers; a group's go with the group.
+
+A key ends in the CRC-32 of its blob, which is checked whenever the blob is read. Keys of older grids have
+none; what they name is read as it is.
 """
 
 import asyncio
+import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from zlib import crc32
 
 from obstore.store import from_url
 
+from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.bucket import Bucket
 from fedplan.grid.blobs.folder import Folder
 from fedplan.grid.blobs.storage import Storage, Stream
@@ -22,6 +28,14 @@ from fedplan.wire.scalars import Buffer
 _LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more than that
 _ROOM = 4  # times a blob's bytes, to compress it: both its forms are remembered, beside many others
 _MUST_SAVE = 0.05  # of a blob's bytes; else every reader would decompress for next to nothing
+
+_CHECKSUM = re.compile(r"\.([0-9a-f]{8})$")
+"""How a key ends that has one."""
+
+_CHECKED = 10_000  # blobs of which it is remembered that they were whole
+
+_QUICK_BYTES = 4 * 1024 * 1024
+"""The checksum of so little is computed in a millisecond: less than a thread takes to get Python's lock."""
 
 
 class Blobs:
@@ -35,6 +49,7 @@ class Blobs:
     def __init__(self, storage: Storage, remembered: int) -> None:
         self._storage = storage
         self._remembered: Memory[str, bytes] = Memory(remembered)
+        self._checked: Memory[str, bool] = Memory(_CHECKED)
         self._compressing = asyncio.Lock()
 
     @classmethod
@@ -62,7 +77,7 @@ class Blobs:
         Returns:
             The new key.
         """
-        key = f"{kind}/{secrets.token_hex(16)}"
+        key = f"{kind}/{secrets.token_hex(16)}{await _mark(data)}"
         await self._storage.put(key, data)
         return key
 
@@ -76,26 +91,38 @@ class Blobs:
         Returns:
             The new key.
         """
-        return await self._storage.add(group, data)
+        return await self._storage.add(group, data, await _mark(data))
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob.
 
         Raises:
             FileNotFoundError: there is none of that key.
+            DamagedBlobError: its bytes are not those that were stored.
         """
-        return self._remembered.get(key) or await self._storage.get(key)
+        found = self._remembered.get(key)
+        if found is None:
+            found = await self._storage.get(key)
+            if _CHECKSUM.search(key) and not key.endswith(await _mark(found)):
+                raise _damaged(key)
+        return found
 
     async def stream(self, key: str) -> Stream:
-        """A blob's size, and its bytes in pieces.
+        """A blob's size, and its bytes in pieces. The last one comes when all are known to be good.
 
         Raises:
             FileNotFoundError: there is none of that key.
+            DamagedBlobError: while the pieces come: they are not what was stored.
         """
-        return await self._storage.stream(key)
+        size, pieces = await self._storage.stream(key)
+        checksum = _CHECKSUM.search(key)
+        return size, pieces if checksum is None else _checked(key, int(checksum[1], 16), pieces)
 
     async def recall(self, key: str, opened: Callable[[], Awaitable[Stream]] | None = None) -> bytes | Stream:
         """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
+
+        A stream is read through before it is given for the first time: what is damaged is known before the
+        first byte is on its way.
 
         Args:
             key: of a blob, or a name for what is made of several.
@@ -103,12 +130,18 @@ class Blobs:
 
         Raises:
             FileNotFoundError: there is none of that key.
+            DamagedBlobError: its bytes, or some that it is made of, are not those that were stored.
         """
         data = self._remembered.get(key)
         if data is None:
             size, pieces = await (self.stream(key) if opened is None else opened())
             if not self._remembered.takes(size):
-                return size, pieces
+                if self._checked.get(key):
+                    return size, pieces
+                async for _ in pieces:
+                    pass
+                self._checked.put(key, True)
+                return await (self.stream(key) if opened is None else opened())
             data = b"".join([piece async for piece in pieces])
             self._remembered.put(key, data, size)
         return data
@@ -150,6 +183,29 @@ class Blobs:
     async def aclose(self) -> None:
         """Ends all work."""
         await self._storage.aclose()
+
+
+async def _mark(data: Buffer) -> str:
+    """How the key of a blob ends: its checksum."""
+    checksum = crc32(data) if len(data) <= _QUICK_BYTES else await asyncio.to_thread(crc32, data)
+    return f".{checksum:08x}"
+
+
+async def _checked(key: str, checksum: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same pieces; an error takes the last one's place when they are not what was stored."""
+    last, found = b"", 0
+    async for piece in pieces:
+        if last:
+            yield last
+        last, found = piece, crc32(piece, found)
+    if found != checksum:
+        raise _damaged(key)
+    if last:
+        yield last
+
+
+def _damaged(key: str) -> DamagedBlobError:
+    return DamagedBlobError(f"the blob {key} is damaged: its bytes are not those that were stored")
 
 
 def _zstd_name(key: str) -> str:

@@ -26,9 +26,9 @@ class Bucket:
         """See `Storage`."""
         await self._store.put_async(key, data)
 
-    async def add(self, group: str, data: Buffer) -> str:
+    async def add(self, group: str, data: Buffer, mark: str) -> str:
         """See `Storage`."""
-        key = f"{group}/{secrets.token_hex(16)}"
+        key = f"{group}/{secrets.token_hex(16)}{mark}"
         await self.put(key, data)
         return key
 

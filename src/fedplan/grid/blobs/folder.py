@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.disk import write_file
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
 from fedplan.wire.scalars import Buffer
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 _CHUNK_BYTES = 1024 * 1024
 _DISK_THREADS = 4  # the disk does better with several requests at once; more delay commits and the loop
 
-_PART = re.compile(r"(?P<file>.+)@(?P<start>\d+)\+(?P<size>\d+)")
+_PART = re.compile(r"(?P<file>.+)@(?P<start>\d+)\+(?P<size>\d+)(\.\w+)?")
 """The key of a blob that is a part of a file."""
 
 
@@ -40,12 +41,12 @@ class Folder:
         """See `Storage`."""
         await self._do(lambda: write_file(str(self._folder / key), data))
 
-    async def add(self, group: str, data: Buffer) -> str:
+    async def add(self, group: str, data: Buffer, mark: str) -> str:
         """See `Storage`."""
         if len(data) <= MOST_BYTES:
             file, start = await self._logs.append(group, data)
-            return f"{file}@{start}+{len(data)}"
-        key = f"{group}/{secrets.token_hex(16)}"
+            return f"{file}@{start}+{len(data)}{mark}"
+        key = f"{group}/{secrets.token_hex(16)}{mark}"
         await self.put(key, data)
         return key
 
@@ -104,7 +105,7 @@ def _read_part(path: Path, start: int, size: int) -> bytes:
     with path.open("rb", buffering=0) as file:
         part = os.pread(file.fileno(), size, start)
     if len(part) != size:
-        raise FileNotFoundError(f"{path} was cut short: {size} bytes from byte {start} on are not there")
+        raise DamagedBlobError(f"{path} was cut short: {size} bytes from byte {start} on are not there")
     return part
 
 

@@ -173,7 +173,7 @@ class _Files:
                 return log, open_file(str(self._folder / log.name), self._flags | os.O_APPEND)
             except FileNotFoundError:
                 self.forget(group)
-        log = _Log(f"{group}/{secrets.token_hex(8)}")
+        log = _Log(f"{group}/{secrets.token_hex(4)}")
         file = open_file(str(self._folder / log.name), self._flags | NEW)
         try:
             sync_names(str(self._folder / group))

@@ -139,7 +139,7 @@ assignments = Table(
     Column("accepted_at", Double, nullable=False),
     Column("released", Boolean, nullable=False),
     Column("reported_at", Double),
-    Column("diff", String(80)),  # the longest key has 79: see `service.diffs`
+    Column("diff", String(80)),  # the longest key has 80: see `service.diffs`
     Column("counted_in", BigInteger),
     Column("aside", Boolean, nullable=False, server_default=false()),
     Column("grants", Integer, nullable=False, server_default="0"),
