@@ -1,5 +1,6 @@
 """Sums of updates whose bits depend on which updates are in them, and on nothing else."""
 
+from fedplan.federation.sums.framing import framed, unframed
 from fedplan.federation.sums.metrics import Metrics, MetricSum, add_metrics, metrics_of
 from fedplan.federation.sums.sums import BYTES_PER_ELEMENT, TRAINING, Average, Sums
 
@@ -11,5 +12,7 @@ __all__ = [
     "Metrics",
     "Sums",
     "add_metrics",
+    "framed",
     "metrics_of",
+    "unframed",
 ]
