@@ -296,6 +296,7 @@ class Running:
         phase: open or closing.
         reported: reports received.
         task: what it is for.
+        deadline: when time closes it; None without a cycle_length.
     """
 
     id: int
@@ -303,6 +304,7 @@ class Running:
     phase: Phase
     reported: int
     task: Task
+    deadline: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

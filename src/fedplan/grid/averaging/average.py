@@ -17,6 +17,7 @@ from fedplan.federation import (
     Tensors,
     Update,
     next_model,
+    round_of,
     with_folded,
     with_trained,
 )
@@ -25,8 +26,8 @@ from fedplan.federation.stored import read_stored
 from fedplan.federation.sums import add_metrics, metrics_of
 from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Checkpoint, CycleSummary, Phase, Process, Report, Running
-from fedplan.grid.store import participation
+from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process, Report, Running
+from fedplan.grid.store import participation, replicas
 from fedplan.wire import State, read_report
 
 
@@ -45,14 +46,22 @@ class Averaged:
     summary: CycleSummary
 
 
-def count(grid: Grid, strategy: Strategy, cycle_id: int, report: Report, update: Update) -> None:
-    """Adds a report to its cycle's sum, if the model's strategy adds up."""
-    if strategy.streams:
-        grid.tallies.add(cycle_id, strategy, report, update)
+def count(grid: Grid, strategy: Strategy, cycle: Cycle, report: Report, update: Update) -> None:
+    """Adds a report to its cycle's sum, if the model's strategy adds up; the cycle is as it is with it."""
+    if not strategy.streams:
+        return
+    grid.tallies.add(cycle.id, strategy, report, update)
+    to_come = round_of(strategy).stage_of(cycle).lacking(cycle)
+    if grid.others and to_come != 0:  # with the last report this replica closes the cycle itself
+        grid.parts.offer(cycle.id, to_come)
 
 
 async def catch_up(grid: Grid, running: Running) -> None:
-    """Adds to an open cycle's sum what it lacks: reports from before a start, or of other replicas."""
+    """Adds to an open cycle's sum what it lacks: reports that no living replica adds up, but this one.
+
+    Those are reports from before a start, and of replicas that are gone. Each is taken over by one replica,
+    so that what the replicas add up stays disjoint.
+    """
     if running.phase is not Phase.OPEN or running.task is Task.EVALUATION:
         return
     process = (await grid.known.hosted(running.process_id)).process
@@ -61,9 +70,24 @@ async def catch_up(grid: Grid, running: Running) -> None:
     if not strategy.streams or not grid.tallies.lacks(running.id, layout, running.reported):
         return
     async with grid.store.reading() as db:
-        received = await participation.reports(db, running.id)
-    for report in received:
+        reports = await replicas.reports_of_each(db, running.id)
+    living = {grid.replica, *grid.others}
+    if not reports.keys() <= living:
+        async with grid.store.writing() as db:
+            await replicas.adopt(db, running.id, grid.replica, living)
+    elif not grid.tallies.lacks(running.id, layout, reports.get(grid.replica, 0)):
+        return
+    async with grid.store.reading() as db:
+        own = await participation.reports(db, running.id, replica=grid.replica)
+    for report in own:
         grid.tallies.add(running.id, strategy, report)
+
+
+def publish(grid: Grid, running: Running) -> None:
+    """Publishes this replica's part of a cycle that is closing, or that time is about to close."""
+    soon = grid.clock() + 2 * grid.settings.poll_seconds
+    if running.phase is Phase.CLOSING or (running.deadline is not None and running.deadline <= soon):
+        grid.parts.offer(running.id, 0)
 
 
 async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Checkpoint) -> Averaged:
@@ -125,10 +149,12 @@ class _Reading:
         self._layout = strategy.setting.changing_layout
 
     async def streamed(self, cycle_id: int) -> tuple[Average, Metrics]:
-        """Most updates are in the cycle's sum already; the others are read, one at a time."""
+        """Most updates are in this replica's sum or in parts of others'; the rest is read one at a time."""
+        received = {report.blob for report in self._received}
         tally = await self._grid.tallies.take(cycle_id)
-        if tally is None or not tally.counted <= {report.blob for report in self._received}:
+        if tally is None or not tally.counted <= received:
             tally = Tally(self._strategy.nothing())
+        await self._grid.parts.merge(cycle_id, self._layout, tally, received)
         for report in self._received:
             if report.blob not in tally.counted:
                 update = await self._update(report)

@@ -1,20 +1,23 @@
 """The sums of open cycles' updates, formed while the reports come: closing a cycle has little left to do.
 
 A sum is a head start, never what is believed. It may be lost at any time, by a kill or for want of room, and
-what is missing in it is read from the blobs: in the background after a start, and for reports that other
-replicas took; at the latest when the cycle closes. A report is added while its row is being committed, so one
+what is missing in it is read from the blobs: in the background after a start, and for reports of replicas
+that are gone; at the latest when the cycle closes. A report is added while its row is being committed, so one
 whose commit fails makes the sum useless: it knows what it holds by the blobs, which are never written again.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
+from fedplan.errors import AggregationError
 from fedplan.federation import BYTES_PER_ELEMENT, Layout, Strategy, Sums, Update
 from fedplan.federation.stored import read_stored
+from fedplan.federation.sums import framed, unframed
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.records import Report
 
@@ -43,6 +46,30 @@ class Tally:
         """Adds an update."""
         strategy.add(self.sums, update)
         self.counted.add(blob)
+
+    def serialize(self) -> bytes:
+        """The tally as bytes, for another replica to merge."""
+        return b"".join([framed({"counted": sorted(self.counted)}), self.sums.serialize()])
+
+    def merge_bytes(self, data: bytes, wanted: Collection[str]) -> None:
+        """Adds what another replica has written with `serialize`.
+
+        Args:
+            data: the bytes.
+            wanted: keys of the blobs that may be in it.
+
+        Raises:
+            AggregationError: it holds others, some that are in this one already, or the sum of another model;
+                then nothing is added.
+        """
+        head, sums = unframed(data)
+        theirs = set(head["counted"])
+        if not theirs <= set(wanted):
+            raise AggregationError("it holds reports that the cycle does not have")
+        if theirs & self.counted:
+            raise AggregationError("it holds reports that are counted already")
+        self.sums.merge_bytes(sums)
+        self.counted |= theirs
 
 
 class Tallies:
@@ -96,6 +123,30 @@ class Tallies:
         found = self._forget(cycle_id)
         return None if found is None else await found.result()
 
+    def unpublished(self, cycle_id: int) -> int:
+        """How many reports are new in a cycle's sum since its last snapshot, with those about to be added."""
+        found = self._sums.get(cycle_id)
+        return 0 if found is None else len(found.known) - found.published
+
+    async def snapshot(self, cycle_id: int) -> bytes | None:
+        """A cycle's sum as it is now, serialized; None when there is none, or no room for its bytes."""
+        found = self._sums.get(cycle_id)
+        if found is None:
+            return None
+        with self.lent(found.layout) as room:
+            return await found.snapshot() if room else None
+
+    @contextlib.contextmanager
+    def lent(self, layout: Layout) -> Iterator[bool]:
+        """Room for the bytes of one more sum, while the block runs; False when there is none."""
+        size = _bytes_of(layout)
+        room = size <= self._room
+        self._room -= size if room else 0
+        try:
+            yield room
+        finally:
+            self._room += size if room else 0
+
     def cycles(self) -> list[int]:
         """The ids of the cycles that have a sum."""
         return list(self._sums)
@@ -126,10 +177,12 @@ class _Sum:
     def __init__(self, strategy: Strategy, layout: Layout, blobs: Blobs) -> None:
         self.layout = layout
         self.known: set[str] = set()
+        self.published = 0
         self._strategy = strategy
         self._blobs = blobs
         self._tally: Tally | None = Tally(strategy.nothing())
         self._waiting: deque[tuple[Report, Update | None]] = deque()
+        self._asked: asyncio.Future[bytes | None] | None = None
         self._held = 0
         self._task: asyncio.Task[None] | None = None
         self._released = asyncio.Condition()
@@ -139,8 +192,7 @@ class _Sum:
             return
         self.known.add(report.blob)
         size = _size(update)
-        idle = self._task is None or self._task.done()
-        if update is not None and size <= _QUICK_BYTES and idle:
+        if update is not None and size <= _QUICK_BYTES and self._is_idle():
             self._tally.add(self._strategy, report.blob, update)
             return
         if self._held and self._held + size > _QUEUED_BYTES:
@@ -150,8 +202,16 @@ class _Sum:
             self._waiting.append((report, None))
         else:
             self._waiting.appendleft((report, update))  # whoever sent it waits for it
-        if idle:
-            self._task = asyncio.create_task(self._work())
+        self._start()
+
+    async def snapshot(self) -> bytes | None:
+        """Its bytes, written between two reports that are added; None when it was given up."""
+        if self._tally is None:
+            return None
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+            self._start()
+        return await self._asked
 
     async def settle(self) -> None:
         async with self._released:
@@ -166,10 +226,28 @@ class _Sum:
         self._waiting.clear()
         self._held = 0
         self._tally = None
+        self._answer(None)
+
+    def _is_idle(self) -> bool:
+        return self._task is None or self._task.done()
+
+    def _start(self) -> None:
+        if self._is_idle():
+            self._task = asyncio.create_task(self._work())
+
+    def _answer(self, data: bytes | None) -> None:
+        """Gives the snapshot to who asked for it."""
+        asked, self._asked = self._asked, None
+        if asked is not None and not asked.done():
+            asked.set_result(data)
 
     async def _work(self) -> None:
         try:
-            while self._waiting and self._tally is not None:
+            while (self._waiting or self._asked) and self._tally is not None:
+                if self._asked is not None:
+                    self.published = len(self._tally.counted)
+                    self._answer(await asyncio.to_thread(self._tally.serialize))
+                    continue
                 report, update = self._waiting.popleft()
                 size = _size(update)
                 if update is None:

@@ -67,17 +67,18 @@ class Blobs:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(Folder(folder), remembered)
 
-    async def put(self, kind: str, data: Buffer) -> str:
+    async def put(self, kind: str, data: Buffer, name: str | None = None) -> str:
         """Stores bytes, on disk before it returns.
 
         Args:
             kind: what they are, such as ``diffs``: the first part of the key.
             data: the bytes.
+            name: how the rest of the key begins, which no other key of the kind does; any by default.
 
         Returns:
             The new key.
         """
-        key = f"{kind}/{secrets.token_hex(16)}{await _mark(data)}"
+        key = f"{kind}/{name or secrets.token_hex(16)}{await _mark(data)}"
         await self._storage.put(key, data)
         return key
 
@@ -171,6 +172,10 @@ class Blobs:
             self._remembered.forget(key)
             self._remembered.forget(_zstd_name(key))
         await self._storage.delete(keys)
+
+    async def names(self, kind: str) -> list[str]:
+        """The keys of all blobs that were put as of one kind."""
+        return await self._storage.names(kind)
 
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another: ``7`` of ``diffs/7`` for ``diffs``."""

@@ -48,6 +48,10 @@ class Bucket:
             with contextlib.suppress(FileNotFoundError, NotFoundError):
                 await self._store.delete_async(key)
 
+    async def names(self, group: str) -> list[str]:
+        """See `Storage`."""
+        return [found["path"] async for page in self._store.list(f"{group}/") for found in page]
+
     async def groups(self, parent: str) -> list[str]:
         """See `Storage`."""
         found = await self._store.list_with_delimiter_async(f"{parent}/")

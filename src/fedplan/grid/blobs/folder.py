@@ -73,14 +73,13 @@ class Folder:
 
         await self._do(unlink)
 
+    async def names(self, group: str) -> list[str]:
+        """See `Storage`."""
+        return [f"{group}/{path.name}" for path in await self._in(group) if path.is_file()]
+
     async def groups(self, parent: str) -> list[str]:
         """See `Storage`."""
-        folder = self._folder / parent
-
-        def names() -> list[str]:
-            return [path.name for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
-
-        return await self._do(names)
+        return [path.name for path in await self._in(parent) if path.is_dir()]
 
     async def drop(self, group: str) -> None:
         """See `Storage`."""
@@ -96,6 +95,11 @@ class Folder:
         with await self._do(lambda: path.open("rb", buffering=0)) as file:
             while piece := await self._do(lambda: file.read(_CHUNK_BYTES)):
                 yield piece
+
+    async def _in(self, group: str) -> list[Path]:
+        """The files and folders of a group's folder."""
+        folder = self._folder / group
+        return await self._do(lambda: list(folder.iterdir()) if folder.exists() else [])
 
     async def _do(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)

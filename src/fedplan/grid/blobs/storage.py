@@ -27,6 +27,9 @@ class Storage(Protocol):
     async def delete(self, keys: tuple[str, ...]) -> None:
         """Deletes blobs that were put; one that is gone already is no error."""
 
+    async def names(self, group: str) -> list[str]:
+        """The keys of a group's blobs that were put."""
+
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another."""
 

@@ -80,6 +80,7 @@ _ADD_DIFF = (
         diff=bindparam("blob"),
         counted_in=bindparam("counted"),
         digest=bindparam("told"),
+        replica=bindparam("replica"),
     )
     .returning(assignments.c.released)
 )
@@ -163,9 +164,19 @@ async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, 
 
 
 async def add_report(
-    db: Db, place: Assignment, key_digest: str, blob: str, digest: str, now: float, *, into: int
+    db: Db, place: Assignment, key_digest: str, blob: str, digest: str, now: float, replica: str, *, into: int
 ) -> Cycle | None:
     """Stores a worker's report, and returns the cycle that it goes into, as it is with the report.
+
+    Args:
+        db: the connection.
+        place: the worker's.
+        key_digest: of its key.
+        blob: where the report is.
+        digest: of the report.
+        now: the time.
+        replica: which replica adds it up.
+        into: the cycle.
 
     None when the cycle, the place or its key is not any more what it was when the place was found: then the
     caller must raise, so that nothing stays. The cycle comes first: from there on nobody else changes it.
@@ -175,7 +186,7 @@ async def add_report(
     if row is None:
         return None
     values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob, "counted": into}
-    values["told"] = digest
+    values |= {"told": digest, "replica": replica}
     released: bool | None = await db.scalar(_ADD_DIFF, values)
     if released is None:
         return None
@@ -185,13 +196,16 @@ async def add_report(
     return read_cycle(row)
 
 
-async def reports(db: Db, cycle_id: int, *, aside: bool = False) -> Sequence[Report]:
+async def reports(
+    db: Db, cycle_id: int, *, aside: bool = False, replica: str | None = None
+) -> Sequence[Report]:
     """The reports that a cycle received, in the order in which the workers joined.
 
     Args:
         db: the connection.
         cycle_id: the cycle.
         aside: those of places for evaluation alone in a cycle of training, in place of the others.
+        replica: those only that this replica adds up.
     """
     given, counted = cycles.alias("given"), cycles.alias("counted")
     before, after = checkpoints.alias("before"), checkpoints.alias("after")
@@ -208,6 +222,8 @@ async def reports(db: Db, cycle_id: int, *, aside: bool = False) -> Sequence[Rep
         )
         .order_by(assignments.c.id)
     )
+    if replica is not None:
+        query = query.where(assignments.c.replica == replica)
     return [Report(row.diff, row.staleness) for row in await db.execute(query)]
 
 

@@ -144,6 +144,7 @@ assignments = Table(
     Column("aside", Boolean, nullable=False, server_default=false()),
     Column("grants", Integer, nullable=False, server_default="0"),
     Column("digest", String(64)),
+    Column("replica", String(40)),
     UniqueConstraint("cycle_id", "worker_id"),
     UniqueConstraint("key_digest"),
     Index(None, "identity", "cycle_id"),
@@ -152,7 +153,16 @@ assignments = Table(
 """Places in cycles. The request key itself is not stored, only its digest.
 
 `counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one.
-`aside`, `grants` and `digest`: see `records.Assignment`."""
+`aside`, `grants` and `digest`: see `records.Assignment`. `replica` is the one that adds the report up."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("until", Double, nullable=False),
+    Index(None, "until"),
+)
+"""The processes that share this store, each until when it is taken for alive."""
 
 waiting = Table(
     "waiting",
