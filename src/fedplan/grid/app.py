@@ -91,6 +91,8 @@ async def running(
     ):
         tallies = Tallies(blobs, settings.sums_bytes)
         replica = secrets.token_hex(8)
+        metrics = Metrics()
+        blobs.on_damage = lambda key: metrics.damaged.labels(key.partition("/")[0]).inc()
         parts = Parts(blobs, tallies, f"sums/{store.id}", replica)
         grid = Grid(
             settings,
@@ -101,7 +103,7 @@ async def running(
             parts,
             WorkerIds(store.secret),
             TokenChecker(client, settings.token_check_seconds),
-            Metrics(),
+            metrics,
             Intake(settings.max_pending_bytes),
             clock,
             draw,

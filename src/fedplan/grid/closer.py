@@ -61,6 +61,8 @@ class Closer:
             deadline = await rounds.next_deadline(db, now)
             unfinished = await rounds.running(db)
             ended = await rounds.ended(db, self._grid.tallies.cycles())
+        for cycle_id in self._grid.faults.keys() - {cycle.id for cycle in unfinished}:
+            del self._grid.faults[cycle_id]
         self._grid.tallies.forget(ended)
         await self._grid.parts.forget_own(ended)
         running = [cycle for cycle in unfinished if await self._is_known(cycle.process_id)]

@@ -38,6 +38,7 @@ class Grid:
         reporting: a few reports at once are checked, written and counted: more would not be faster, but other
             calls slower, and each needs memory.
         closable: set when a cycle may be waiting to be closed.
+        faults: by a cycle's id, why this replica could not close it when it last tried.
         withheld: models (by id) and clients of which the log has told that they do not go together.
     """
 
@@ -57,6 +58,7 @@ class Grid:
     others: set[str] = dataclasses.field(default_factory=set)
     reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(8))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    faults: dict[int, str] = dataclasses.field(default_factory=dict)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
     def is_owner(self, token: str | None) -> bool:

@@ -73,6 +73,14 @@ async def test_groups_are_listed_below_another(blobs):
     assert await blobs.groups("diffs/c") == []
 
 
+async def test_what_was_put_is_listed_by_its_kind(blobs):
+    keys = [await blobs.put("sums/a", DATA[:100], name) for name in ("7-x-1", "7-x-2", None)]
+    await blobs.put("sums/b", DATA[:100])
+    assert sorted(await blobs.names("sums/a")) == sorted(keys)
+    assert [key.startswith("sums/a/7-x-") for key in keys] == [True, True, False]
+    assert await blobs.names("sums/c") == []
+
+
 async def test_a_group_is_dropped_whole_and_others_stay(blobs):
     gone = [await blobs.add("diffs/7", data) for data in (DATA, DATA[:100])]
     other = await blobs.add("diffs/77", DATA[:100])

@@ -113,18 +113,6 @@ class TestAnAverageThatIsNotUsable:
         model = await run_cycle(peer, greatest, greatest)
         assert "the changed model is not usable" in model["last_failure"]
 
-    async def test_a_diff_that_is_lost_after_a_restart_fails_the_cycle(self, open_grid, tmp_path):
-        async with open_grid() as peer:
-            await peer.host(server={"max_diffs": 2})
-            await (await peer.join()).report(1)
-        (written,) = tmp_path.glob("blobs/diffs/*/1/*")
-        written.unlink()
-        async with open_grid() as peer:
-            await (await peer.join()).report(1)
-            model = await peer.until(lambda model: model["cycle"]["number"] == 2)
-            assert model["last_failure"] == "a stored diff or Plan is missing"
-            await run_cycle(peer, 1, 1)
-
 
 class TestTime:
     """The clock is set by hand; the closer looks every 50 ms."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
+from fedplan.errors import DamagedBlobError, DamagedReportsError, WireError
 from fedplan.federation import (
     Average,
     Metrics,
@@ -29,6 +30,9 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process, Report, Running
 from fedplan.grid.store import participation, replicas
 from fedplan.wire import State, read_report
+
+_LOST = (DamagedBlobError, FileNotFoundError, WireError)
+"""What reading a stored report raises that is damaged, which one without a checksum may hide, or missing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,12 +99,14 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
 
     Raises:
         AggregationError: the average cannot change the model.
-        FileNotFoundError: a report, or the model, is missing.
+        DamagedReportsError: reports are damaged or missing.
+        DamagedBlobError, FileNotFoundError: the model, what the strategy remembers or its Plan is.
     """
     async with grid.store.reading() as db:
         received = await participation.reports(db, cycle_id)
     strategy = grid.known.strategy(process)
     reading = _Reading(grid, strategy, received)
+    model = await grid.blobs.get(checkpoint.blob)  # first: where it is missing, all may be, and for a while
     before = ServerState()
     if checkpoint.state is not None:
         kept = await grid.blobs.get(checkpoint.state)
@@ -113,7 +119,6 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         averaged, metrics = await reading.folded(strategy.fold)
     if process.evaluates:
         metrics = add_metrics(metrics, (await measured(grid, process, cycle_id, aside=True)).metrics)
-    model = await grid.blobs.get(checkpoint.blob)
     data, state = await asyncio.to_thread(_changed, strategy, model, averaged, before)
     return Averaged(
         await grid.blobs.put("models", data),
@@ -126,27 +131,38 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
     """What the workers of a cycle of evaluation measured, or those set aside for it in one of training.
 
     Raises:
-        FileNotFoundError: a report is missing.
+        DamagedReportsError: reports are damaged or missing.
     """
     async with grid.store.reading() as db:
         received = await participation.reports(db, cycle_id, aside=aside)
     metrics: Metrics = {}
     samples = Fraction(0)
+    lost = list[str]()
     for report in received:
-        _, told = read_report(await grid.blobs.get(report.blob))
+        try:
+            _, told = read_report(await grid.blobs.get(report.blob))
+        except _LOST:
+            lost.append(report.blob)
+            continue
         metrics = add_metrics(metrics, metrics_of(told.evaluation, process.setting.weighting))
         samples += Fraction(told.samples or 0)
+    if lost:
+        raise DamagedReportsError(lost)
     return CycleSummary(len(received), float(samples), metrics)
 
 
 class _Reading:
-    """The reports of a cycle that closes, in the three ways in which strategies take them."""
+    """The reports of a cycle that closes, in the three ways in which strategies take them.
+
+    Each way raises a DamagedReportsError that names all reports that are damaged or missing.
+    """
 
     def __init__(self, grid: Grid, strategy: Strategy, received: Sequence[Report]) -> None:
         self._grid = grid
         self._strategy = strategy
         self._received = received
         self._layout = strategy.setting.changing_layout
+        self._lost: list[str] = []
 
     async def streamed(self, cycle_id: int) -> tuple[Average, Metrics]:
         """Most updates are in this replica's sum or in parts of others'; the rest is read one at a time."""
@@ -158,7 +174,11 @@ class _Reading:
         for report in self._received:
             if report.blob not in tally.counted:
                 update = await self._update(report)
-                await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
+                if update is not None:
+                    await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
+        if self._lost:
+            self._grid.tallies.give_back(cycle_id, self._strategy, tally)
+        self._check()
         return await asyncio.to_thread(tally.sums.average), tally.sums.metrics
 
     async def combined(self, combine: Any, before: ServerState) -> tuple[Average, Metrics]:
@@ -167,7 +187,10 @@ class _Reading:
         setting = self._strategy.setting
         with Scratch(self._grid.settings.scratch, setting) as scratch:
             for report in self._received:
-                await asyncio.to_thread(self._put, sums, scratch, await self._update(report))
+                update = await self._update(report)
+                if update is not None:
+                    await asyncio.to_thread(self._put, sums, scratch, update)
+            self._check()
             vector = await asyncio.to_thread(combine, scratch, before)
         return await asyncio.to_thread(lambda: with_trained(sums.average(), setting, vector)), sums.metrics
 
@@ -182,10 +205,11 @@ class _Reading:
 
         def diffs() -> Iterator[Tensors]:
             for report in self._received:
-                data = asyncio.run_coroutine_threadsafe(self._grid.blobs.get(report.blob), loop).result()
-                update = read_stored(data, self._layout, report.staleness)
-                self._strategy.add(sums, update)
-                yield update.tensors
+                update = asyncio.run_coroutine_threadsafe(self._update(report), loop).result()
+                if update is not None:
+                    self._strategy.add(sums, update)
+                    yield update.tensors
+            self._check()
 
         # a thread of its own: those that all share could each wait here for one that reads a blob
         with ThreadPoolExecutor(1, "fedplan-fold") as own:
@@ -196,9 +220,18 @@ class _Reading:
         sums.add(update, contribution)
         scratch.add(update.tensors, contribution.factor)
 
-    async def _update(self, report: Report) -> Update:
-        data = await self._grid.blobs.get(report.blob)
-        return await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
+    async def _update(self, report: Report) -> Update | None:
+        """A report's update; None when what is stored of it is damaged or missing, which is noted."""
+        try:
+            data = await self._grid.blobs.get(report.blob)
+            return await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
+        except _LOST:
+            self._lost.append(report.blob)
+            return None
+
+    def _check(self) -> None:
+        if self._lost:
+            raise DamagedReportsError(self._lost)
 
 
 def _changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerState) -> tuple[bytes, bytes]:

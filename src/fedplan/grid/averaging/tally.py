@@ -14,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
-from fedplan.errors import AggregationError
+from fedplan.errors import AggregationError, DamagedBlobError, WireError
 from fedplan.federation import BYTES_PER_ELEMENT, Layout, Strategy, Sums, Update
 from fedplan.federation.stored import read_stored
 from fedplan.federation.sums import framed, unframed
@@ -118,6 +118,13 @@ class Tallies:
         found = self._sums.get(cycle_id)
         return self.has_room(layout) if found is None else len(found.known) < reported
 
+    def give_back(self, cycle_id: int, strategy: Strategy, tally: Tally) -> None:
+        """Takes back a sum that `take` gave, for its cycle does not close; nothing happens without room."""
+        layout = strategy.setting.changing_layout
+        if cycle_id not in self._sums and self.has_room(layout):
+            self._room -= _bytes_of(layout)
+            self._sums[cycle_id] = _Sum(strategy, layout, self._blobs, tally)
+
     async def take(self, cycle_id: int) -> Tally | None:
         """The sum of a cycle, once all that was given to `add` is in it; it is forgotten here."""
         found = self._forget(cycle_id)
@@ -174,13 +181,13 @@ class Tallies:
 class _Sum:
     """One cycle's sum, and the task that adds to it what waits."""
 
-    def __init__(self, strategy: Strategy, layout: Layout, blobs: Blobs) -> None:
+    def __init__(self, strategy: Strategy, layout: Layout, blobs: Blobs, tally: Tally | None = None) -> None:
         self.layout = layout
-        self.known: set[str] = set()
-        self.published = 0
+        self._tally: Tally | None = tally or Tally(strategy.nothing())
+        self.known = set(self._tally.counted)
+        self.published = len(self.known)
         self._strategy = strategy
         self._blobs = blobs
-        self._tally: Tally | None = Tally(strategy.nothing())
         self._waiting: deque[tuple[Report, Update | None]] = deque()
         self._asked: asyncio.Future[bytes | None] | None = None
         self._held = 0
@@ -251,8 +258,12 @@ class _Sum:
                 report, update = self._waiting.popleft()
                 size = _size(update)
                 if update is None:
-                    data = await self._blobs.get(report.blob)
-                    update = read_stored(data, self.layout, report.staleness)
+                    try:
+                        data = await self._blobs.get(report.blob)
+                        update = read_stored(data, self.layout, report.staleness)
+                    except (DamagedBlobError, WireError) as error:
+                        logger.warning("the report %s is in no sum: %s", report.blob, error)
+                        continue  # closing the cycle leaves it out
                 await asyncio.to_thread(self._tally.add, self._strategy, report.blob, update)
                 await self._release(size)
         except Exception:  # closing the cycle reads everything again, and says what is wrong

@@ -44,12 +44,16 @@ class Blobs:
     Args:
         storage: where they are kept.
         remembered: bytes of those kept in memory that are sent again and again.
+
+    Attributes:
+        on_damage: called with the key of a blob that is found damaged.
     """
 
     def __init__(self, storage: Storage, remembered: int) -> None:
+        self.on_damage: Callable[[str], object] = lambda _: None
         self._storage = storage
         self._remembered: Memory[str, bytes] = Memory(remembered)
-        self._checked: Memory[str, bool] = Memory(_CHECKED)
+        self._whole: Memory[str, bool] = Memory(_CHECKED)
         self._compressing = asyncio.Lock()
 
     @classmethod
@@ -103,9 +107,13 @@ class Blobs:
         """
         found = self._remembered.get(key)
         if found is None:
-            found = await self._storage.get(key)
+            try:
+                found = await self._storage.get(key)
+            except DamagedBlobError:
+                self.on_damage(key)
+                raise
             if _CHECKSUM.search(key) and not key.endswith(await _mark(found)):
-                raise _damaged(key)
+                raise self._damaged(key)
         return found
 
     async def stream(self, key: str) -> Stream:
@@ -117,7 +125,7 @@ class Blobs:
         """
         size, pieces = await self._storage.stream(key)
         checksum = _CHECKSUM.search(key)
-        return size, pieces if checksum is None else _checked(key, int(checksum[1], 16), pieces)
+        return size, pieces if checksum is None else self._checked(key, int(checksum[1], 16), pieces)
 
     async def recall(self, key: str, opened: Callable[[], Awaitable[Stream]] | None = None) -> bytes | Stream:
         """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
@@ -137,11 +145,11 @@ class Blobs:
         if data is None:
             size, pieces = await (self.stream(key) if opened is None else opened())
             if not self._remembered.takes(size):
-                if self._checked.get(key):
+                if self._whole.get(key):
                     return size, pieces
                 async for _ in pieces:
                     pass
-                self._checked.put(key, True)
+                self._whole.put(key, True)
                 return await (self.stream(key) if opened is None else opened())
             data = b"".join([piece async for piece in pieces])
             self._remembered.put(key, data, size)
@@ -189,28 +197,27 @@ class Blobs:
         """Ends all work."""
         await self._storage.aclose()
 
+    async def _checked(self, key: str, checksum: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same pieces; an error takes the last one's place when they are not what was stored."""
+        last, found = b"", 0
+        async for piece in pieces:
+            if last:
+                yield last
+            last, found = piece, crc32(piece, found)
+        if found != checksum:
+            raise self._damaged(key)
+        if last:
+            yield last
+
+    def _damaged(self, key: str) -> DamagedBlobError:
+        self.on_damage(key)
+        return DamagedBlobError(f"the blob {key} is damaged: its bytes are not those that were stored")
+
 
 async def _mark(data: Buffer) -> str:
     """How the key of a blob ends: its checksum."""
     checksum = crc32(data) if len(data) <= _QUICK_BYTES else await asyncio.to_thread(crc32, data)
     return f".{checksum:08x}"
-
-
-async def _checked(key: str, checksum: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same pieces; an error takes the last one's place when they are not what was stored."""
-    last, found = b"", 0
-    async for piece in pieces:
-        if last:
-            yield last
-        last, found = piece, crc32(piece, found)
-    if found != checksum:
-        raise _damaged(key)
-    if last:
-        yield last
-
-
-def _damaged(key: str) -> DamagedBlobError:
-    return DamagedBlobError(f"the blob {key} is damaged: its bytes are not those that were stored")
 
 
 def _zstd_name(key: str) -> str:

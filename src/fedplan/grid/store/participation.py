@@ -54,6 +54,9 @@ _OCCUPY_AND_LOOK = _OCCUPY.returning(*cycles.c)
 _SET_ASIDE = (
     update(cycles).where(cycles.c.id == bindparam("which")).values(evaluators=cycles.c.evaluators + 1)
 )
+_MOST_AT_ONCE = 1000
+"""Keys in a statement: databases bound how many values one has."""
+
 _SILENT = and_(assignments.c.reported_at.is_(None), ~assignments.c.released)
 _WAITED_FOR = and_(_SILENT, ~assignments.c.aside)
 _VACATE = (
@@ -232,6 +235,32 @@ async def forget_diffs(db: Db, cycle_id: int) -> None:
     await db.execute(update(assignments).where(assignments.c.counted_in == cycle_id).values(diff=None))
 
 
+async def leave_out(db: Db, cycle_id: int, blobs: Sequence[str]) -> Cycle:
+    """Takes reports out of a cycle whose blobs are damaged or missing; returns the cycle as it is then.
+
+    Their workers have no place any more, and may report again while the cycle is open.
+    """
+    aside = list[bool]()
+    for start in range(0, len(blobs), _MOST_AT_ONCE):
+        some = blobs[start : start + _MOST_AT_ONCE]
+        lost = update(assignments).where(assignments.c.counted_in == cycle_id, assignments.c.diff.in_(some))
+        values = {"diff": None, "digest": None, "reported_at": None, "replica": None, "released": True}
+        rows = lost.values(values | {"damaged": assignments.c.diff}).returning(assignments.c.aside)
+        aside += await db.scalars(rows)
+    counted = aside.count(False)
+    fewer = (
+        update(cycles)
+        .where(cycles.c.id == cycle_id)
+        .values(
+            reported=cycles.c.reported - counted,
+            occupied=cycles.c.occupied - counted,
+            damaged=cycles.c.damaged + len(aside),
+        )
+        .returning(*cycles.c)
+    )
+    return read_cycle((await db.execute(fewer)).mappings().one())
+
+
 async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | None:
     """Takes the place of a worker that has not reported; returns its cycle as it is then.
 
@@ -312,6 +341,7 @@ def read_cycle(row: RowMapping) -> Cycle:
         summary=None if row["summary"] is None else CycleSummary.from_json(row["summary"]),
         task=Task(row["task"]),
         evaluators=row["evaluators"],
+        damaged=row["damaged"],
     )
 
 

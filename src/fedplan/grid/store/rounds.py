@@ -79,6 +79,11 @@ async def set_closing(db: Db, cycle_id: int) -> None:
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(phase=Phase.CLOSING))
 
 
+async def reopen(db: Db, cycle_id: int) -> None:
+    """Lets a closing cycle take workers and reports again."""
+    await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(phase=Phase.OPEN))
+
+
 async def extend(db: Db, cycle_id: int, deadline: float | None) -> None:
     """Moves a cycle's deadline."""
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(deadline=deadline))

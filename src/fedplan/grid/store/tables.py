@@ -120,6 +120,7 @@ cycles = Table(
     Column("summary", Text),
     Column("task", String(10), nullable=False, server_default="training"),
     Column("evaluators", Integer, nullable=False, server_default="0"),
+    Column("damaged", Integer, nullable=False, server_default="0"),
     Column("lease_owner", String(40)),
     Column("lease_until", Double),
     UniqueConstraint("process_id", "number"),
@@ -145,6 +146,7 @@ assignments = Table(
     Column("grants", Integer, nullable=False, server_default="0"),
     Column("digest", String(64)),
     Column("replica", String(40)),
+    Column("damaged", String(80)),
     UniqueConstraint("cycle_id", "worker_id"),
     UniqueConstraint("key_digest"),
     Index(None, "identity", "cycle_id"),
@@ -153,7 +155,8 @@ assignments = Table(
 """Places in cycles. The request key itself is not stored, only its digest.
 
 `counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one.
-`aside`, `grants` and `digest`: see `records.Assignment`. `replica` is the one that adds the report up."""
+`aside`, `grants` and `digest`: see `records.Assignment`. `replica` is the one that adds the report up.
+`damaged` is what `diff` was when the report was found damaged or missing."""
 
 replicas = Table(
     "replicas",
