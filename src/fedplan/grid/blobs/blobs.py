@@ -8,7 +8,6 @@ none; what they name is read as it is.
 """
 
 import asyncio
-import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from obstore.store import from_url
 
 from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.bucket import Bucket
+from fedplan.grid.blobs.checksum import checksum_in, mark_in_thread
 from fedplan.grid.blobs.folder import Folder
 from fedplan.grid.blobs.storage import Storage, Stream
 from fedplan.grid.memory import Memory
@@ -29,13 +29,7 @@ _LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more t
 _ROOM = 4  # times a blob's bytes, to compress it: both its forms are remembered, beside many others
 _MUST_SAVE = 0.05  # of a blob's bytes; else every reader would decompress for next to nothing
 
-_CHECKSUM = re.compile(r"\.([0-9a-f]{8})$")
-"""How a key ends that has one."""
-
 _CHECKED = 10_000  # blobs of which it is remembered that they were whole
-
-_QUICK_BYTES = 4 * 1024 * 1024
-"""The checksum of so little is computed in a millisecond: less than a thread takes to get Python's lock."""
 
 
 class Blobs:
@@ -82,7 +76,7 @@ class Blobs:
         Returns:
             The new key.
         """
-        key = f"{kind}/{name or secrets.token_hex(16)}{await _mark(data)}"
+        key = f"{kind}/{name or secrets.token_hex(16)}{await mark_in_thread(data)}"
         await self._storage.put(key, data)
         return key
 
@@ -96,7 +90,7 @@ class Blobs:
         Returns:
             The new key.
         """
-        return await self._storage.add(group, data, await _mark(data))
+        return await self._storage.add(group, data)
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob.
@@ -112,7 +106,7 @@ class Blobs:
             except DamagedBlobError:
                 self.on_damage(key)
                 raise
-            if _CHECKSUM.search(key) and not key.endswith(await _mark(found)):
+            if checksum_in(key) is not None and not key.endswith(await mark_in_thread(found)):
                 raise self._damaged(key)
         return found
 
@@ -124,8 +118,8 @@ class Blobs:
             DamagedBlobError: while the pieces come: they are not what was stored.
         """
         size, pieces = await self._storage.stream(key)
-        checksum = _CHECKSUM.search(key)
-        return size, pieces if checksum is None else self._checked(key, int(checksum[1], 16), pieces)
+        checksum = checksum_in(key)
+        return size, pieces if checksum is None else self._checked(key, checksum, pieces)
 
     async def recall(self, key: str, opened: Callable[[], Awaitable[Stream]] | None = None) -> bytes | Stream:
         """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
@@ -212,12 +206,6 @@ class Blobs:
     def _damaged(self, key: str) -> DamagedBlobError:
         self.on_damage(key)
         return DamagedBlobError(f"the blob {key} is damaged: its bytes are not those that were stored")
-
-
-async def _mark(data: Buffer) -> str:
-    """How the key of a blob ends: its checksum."""
-    checksum = crc32(data) if len(data) <= _QUICK_BYTES else await asyncio.to_thread(crc32, data)
-    return f".{checksum:08x}"
 
 
 def _zstd_name(key: str) -> str:

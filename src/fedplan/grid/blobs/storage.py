@@ -15,8 +15,11 @@ class Storage(Protocol):
     async def put(self, key: str, data: Buffer) -> None:
         """Stores bytes, on disk before it returns."""
 
-    async def add(self, group: str, data: Buffer, mark: str) -> str:
-        """Stores bytes with others of a group, on disk before it returns; gives their key, which ends so."""
+    async def add(self, group: str, data: Buffer) -> str:
+        """Stores bytes with others of a group, on disk before it returns.
+
+        Gives their key, which ends in their checksum.
+        """
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob."""
