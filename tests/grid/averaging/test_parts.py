@@ -236,6 +236,7 @@ class TestAReplicaThatIsKilled:
             await peer.until_checkpoint(2)
             for cycle in (1, 2):
                 await grid.blobs.put(f"sums/{grid.store.id}", b"a part", f"{cycle}-deadbeef-1")
+            (tmp_path / "blobs" / "sums" / grid.store.id / "1-deadbeef-2.9a9a9a9a.new").write_bytes(b"a pa")
             await grid.blobs.put("sums/00000000", b"another grid's", "1-deadbeef-1")
         async with open_grid():
             left = await until_there_are(tmp_path, 2)

@@ -30,7 +30,9 @@ MOST_NEW = 64
 LEAST_NEW = 8
 """For fewer new reports no part is written or looked for: reading their diffs takes no longer."""
 
-_NAME = re.compile(r".*/(?P<cycle>\d+)-(?P<replica>[0-9a-f]+)-(?P<number>\d+)\.\w+")
+_NAME = re.compile(
+    r".*/(?P<cycle>\d+)-(?P<replica>[0-9a-f]+)-(?P<number>\d+)\.[0-9a-f]+(?P<unfinished>\.new)?"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class _Part:
     cycle_id: int
     replica: str
     number: int
+    is_whole: bool = True
 
 
 class Parts:
@@ -89,7 +92,7 @@ class Parts:
         merged = {self._replica} if tally.counted else set[str]()
         for part in sorted(await self._of({cycle_id}), key=lambda part: -part.number):
             with self._tallies.lent(layout) as room:
-                if room and part.replica not in merged:
+                if room and part.is_whole and part.replica not in merged:
                     try:
                         data = await self._blobs.get(part.key)
                         await asyncio.to_thread(tally.merge_bytes, data, wanted)
@@ -104,9 +107,9 @@ class Parts:
             self._published.pop(cycle_id, None)
         await self._blobs.delete(*(part.key for part in await self._of(ended)))
 
-    async def forget_left(self, unfinished: Collection[int]) -> None:
-        """Deletes the parts of all cycles but those that have not ended."""
-        await self.forget({part.cycle_id for part in await self._of(None)} - set(unfinished))
+    async def cycles(self) -> set[int]:
+        """The ids of the cycles of which there are parts."""
+        return {part.cycle_id for part in await self._of(None)}
 
     async def forget_own(self, cycle_ids: Iterable[int]) -> None:
         """Deletes this replica's parts of cycles that another one has closed."""
@@ -119,11 +122,12 @@ class Parts:
 
     async def _publish(self, cycle_id: int) -> None:
         try:
-            data = await self._tallies.snapshot(cycle_id)
-            if data is None:
-                return
-            name = f"{cycle_id}-{self._replica}-{next(self._numbers)}"
-            key = await self._blobs.put(self._kind, data, name)
+            with self._tallies.lent(cycle_id) as room:
+                data = await self._tallies.snapshot(cycle_id) if room else None
+                if data is None:
+                    return
+                name = f"{cycle_id}-{self._replica}-{next(self._numbers)}"
+                key = await self._blobs.put(self._kind, data, name)
             older = key
             if cycle_id in self._tallies.cycles():  # else the cycle is being closed, or was
                 older = self._published.get(cycle_id, "")
@@ -136,7 +140,7 @@ class Parts:
         """The parts that there are, of some cycles or of all."""
         found = [_NAME.fullmatch(key) for key in await self._blobs.names(self._kind)]
         return [
-            _Part(name[0], int(name["cycle"]), name["replica"], int(name["number"]))
+            _Part(name[0], int(name["cycle"]), name["replica"], int(name["number"]), not name["unfinished"])
             for name in found
             if name is not None and (cycle_ids is None or int(name["cycle"]) in cycle_ids)
         ]

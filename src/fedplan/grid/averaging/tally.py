@@ -136,17 +136,21 @@ class Tallies:
         return 0 if found is None else len(found.known) - found.published
 
     async def snapshot(self, cycle_id: int) -> bytes | None:
-        """A cycle's sum as it is now, serialized; None when there is none, or no room for its bytes."""
+        """A cycle's sum as it is now, serialized; None when there is none."""
         found = self._sums.get(cycle_id)
-        if found is None:
-            return None
-        with self.lent(found.layout) as room:
-            return await found.snapshot() if room else None
+        return None if found is None else await found.snapshot()
 
     @contextlib.contextmanager
-    def lent(self, layout: Layout) -> Iterator[bool]:
-        """Room for the bytes of one more sum, while the block runs; False when there is none."""
-        size = _bytes_of(layout)
+    def lent(self, like: int | Layout) -> Iterator[bool]:
+        """Room for the bytes of one more sum, while the block runs; False when there is none.
+
+        Args:
+            like: of what layout the sum is, or the id of a cycle that has one like it.
+        """
+        if isinstance(like, int):
+            found = self._sums.get(like)
+            like = () if found is None else found.layout
+        size = _bytes_of(like)
         room = size <= self._room
         self._room -= size if room else 0
         try:

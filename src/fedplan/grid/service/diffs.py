@@ -28,11 +28,11 @@ async def forget(grid: Grid, cycle_id: int) -> None:
 
 async def forget_left(grid: Grid) -> None:
     """Deletes what a killed process left: diffs and sums of cycles that have ended."""
-    found = await grid.blobs.groups(_all(grid))
+    found = {int(name) for name in await grid.blobs.groups(_all(grid)) if name.isdecimal()}
+    found |= await grid.parts.cycles()
     async with grid.store.reading() as db:
         unfinished = set(await rounds.unfinished(db))
-    await grid.parts.forget_left(unfinished)
-    for cycle_id in {int(name) for name in found if name.isdecimal()} - unfinished:
+    for cycle_id in found - unfinished:
         await forget(grid, cycle_id)
 
 
