@@ -269,6 +269,25 @@ class TestADamagedDiff:
                 assert (await participation.get_cycle(db, 1)).phase is Phase.CLOSING
 
 
+async def test_a_store_that_is_away_costs_no_report(open_grid, tmp_path, caplog):
+    """An empty folder where the blobs were, such as one on which a disk should be mounted."""
+    async with open_grid(lease_seconds=0.3, **FROM_BLOBS) as peer:
+        await peer.host(server={"max_diffs": 2})
+        last = await peer.join()
+        await report(peer, 1)
+        async with peer.app.state.grid.store.writing() as db:  # so that it does not close at once
+            await rounds.take_lease(db, 1, "another replica", 0, peer.app.state.grid.clock() + 0.5)
+        assert (await last.report(3)).status_code == 200
+        (tmp_path / "blobs").rename(tmp_path / "away")
+        (tmp_path / "blobs").mkdir()
+        await logged(caplog, "closing cycles failed")
+        assert [row["damaged"] for row in await rows(peer)] == [None, None]
+        (tmp_path / "blobs").rmdir()
+        (tmp_path / "away").rename(tmp_path / "blobs")
+        await peer.until_checkpoint(2)
+        assert await bias(peer) == pytest.approx(-2)
+
+
 class TestADamagedModel:
     @pytest.mark.parametrize("remembered", [0, 1 << 20], ids=["large", "small"])
     async def test_is_not_sent(self, open_grid, tmp_path, caplog, remembered):

@@ -106,7 +106,6 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         received = await participation.reports(db, cycle_id)
     strategy = grid.known.strategy(process)
     reading = _Reading(grid, strategy, received)
-    model = await grid.blobs.get(checkpoint.blob)  # first: where it is missing, all may be, and for a while
     before = ServerState()
     if checkpoint.state is not None:
         kept = await grid.blobs.get(checkpoint.state)
@@ -119,6 +118,7 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         averaged, metrics = await reading.folded(strategy.fold)
     if process.evaluates:
         metrics = add_metrics(metrics, (await measured(grid, process, cycle_id, aside=True)).metrics)
+    model = await grid.blobs.get(checkpoint.blob)
     data, state = await asyncio.to_thread(_changed, strategy, model, averaged, before)
     return Averaged(
         await grid.blobs.put("models", data),

@@ -25,7 +25,7 @@ from fedplan.grid.blobs import Blobs
 logger = logging.getLogger(__name__)
 
 MOST_NEW = 64
-"""A part is written after so many new reports. It takes as many bytes as six of float32."""
+"""A part is written after so many new reports. It takes as many bytes as six diffs of float32."""
 
 LEAST_NEW = 8
 """For fewer new reports no part is written or looked for: reading their diffs takes no longer."""

@@ -237,6 +237,7 @@ class _Sum:
         self._waiting.clear()
         self._held = 0
         self._tally = None
+        self.published = len(self.known)
         self._answer(None)
 
     def _is_idle(self) -> bool:

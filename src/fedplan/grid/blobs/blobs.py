@@ -173,7 +173,8 @@ class Blobs:
         for key in keys:
             self._remembered.forget(key)
             self._remembered.forget(_zstd_name(key))
-        await self._storage.delete(keys)
+        if keys:
+            await self._storage.delete(keys)
 
     async def names(self, kind: str) -> list[str]:
         """The keys of all blobs that were put as of one kind."""

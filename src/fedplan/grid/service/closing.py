@@ -22,7 +22,7 @@ from fedplan.federation import Round, Task, is_overdue, round_of
 from fedplan.federation.goals import is_reached
 from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, CycleSummary, Phase, Process
+from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.grid.store.connection import Db
@@ -117,10 +117,7 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     try:
-        if cycle.task is Task.EVALUATION:
-            return Outcome(summary=await measured(grid, process, cycle.id))
-        made = await average(grid, process, cycle.id, checkpoint)
-        return Outcome(made, made.summary)
+        return await _made(grid, process, cycle, checkpoint)
     except (AggregationError, ConfigError, PlanError, WireError) as error:
         logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
         return Outcome(failure=str(error))
@@ -129,6 +126,17 @@ async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
             f"cycle {cycle.number} cannot be closed, for the stored model, the strategy's state or the "
             "averaging Plan is damaged or missing; the grid's log names the blob: put it back from a backup"
         )
+        raise
+
+
+async def _made(grid: Grid, process: Process, cycle: Cycle, checkpoint: Checkpoint) -> Outcome:
+    try:
+        if cycle.task is Task.EVALUATION:
+            return Outcome(summary=await measured(grid, process, cycle.id))
+        made = await average(grid, process, cycle.id, checkpoint)
+        return Outcome(made, made.summary)
+    except DamagedReportsError:
+        await grid.blobs.get(checkpoint.blob)  # if that is missing too, all may be, and only for a while
         raise
 
 
