@@ -214,7 +214,7 @@ def until_no_sum_is_left(folder):
 @pytest.mark.parametrize("seed", range(10 if LONG else 1))
 def test_replicas_that_are_killed_end_in_the_bits_of_one(tmp_path, seed):
     draw = np.random.default_rng(seed)
-    cycles = 5 if LONG else 1
+    cycles = 2 if LONG else 1
     killed = shared_course([tmp_path / "shared"] * 2, (9, 22, REPORTS), cycles, draw)
     alone = shared_course([tmp_path / "alone"], (), cycles, draw)
     assert len(alone) == cycles + 1
