@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from fedplan.grid import Settings, serve
 from fedplan.grid.blobs.logs import Logs
 from fedplan.grid.serve import uvicorn_config
+from fedplan.grid.service.presence import Presence
 from fedplan.wire import State
 
 
@@ -38,7 +39,13 @@ class Server:
 
 @contextlib.contextmanager
 def running(kind: str, *arguments: str, folder: Path | None = None) -> Iterator[Server]:
-    """A server in a process of its own: `grid`, or `floor` or `necessary` and how many bytes it sends."""
+    """A server in a process of its own.
+
+    Args:
+        kind: `grid`; `unaware`, a grid that knows of no other replica; `floor` or `necessary`.
+        arguments: of the last two, how many bytes they send.
+        folder: of a grid; one of its own by default.
+    """
     with contextlib.ExitStack() as stack:
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         command = [sys.executable, "-m", "benchmarks.servers", kind, str(where), *arguments]
@@ -111,6 +118,10 @@ def _tell(port: int) -> None:
     print(port, flush=True)
 
 
+async def _nothing(presence: Presence, now: float) -> None:
+    """In place of what replicas tell each other: each then adds up what the others took, from their diffs."""
+
+
 def _bare(settings: Settings, app: Any) -> None:
     config = uvicorn_config(settings, app)
 
@@ -126,7 +137,7 @@ def _bare(settings: Settings, app: Any) -> None:
 def main() -> None:
     """Serves until it is killed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("grid", "floor", "necessary"))
+    parser.add_argument("kind", choices=("grid", "unaware", "floor", "necessary"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("size", type=int, nargs="?", default=0)
     given = parser.parse_args()
@@ -136,6 +147,8 @@ def main() -> None:
     elif given.kind == "necessary":
         _bare(settings, bare(given.size, necessary(given.folder)))
     else:
+        if given.kind == "unaware":
+            setattr(Presence, "tell", _nothing)  # noqa: B010  # a type checker would not have it
         serve(settings, port=0, on_ready=_tell)
 
 

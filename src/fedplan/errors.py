@@ -14,6 +14,8 @@
     │   ├── PlanInputError          arguments that do not fit the Plan's inputs
     │   └── PlanExecutionError      an operation failed while the Plan ran
     ├── DataError                   a data set, loader or batch that cannot be used
+    ├── DamagedBlobError            stored bytes that are not any more what they were
+    ├── DamagedReportsError         stored reports without which a cycle has to do
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
     ├── ConfigError                 a client, server or process setting that is wrong
     ├── WorkerError                 raised on the worker's and the model owner's side
@@ -45,6 +47,8 @@
 
 Messages say what happened, why, and what to do next.
 """
+
+from collections.abc import Sequence
 
 
 class FedplanError(Exception):
@@ -140,6 +144,22 @@ class PlanExecutionError(PlanError):
 
 class DataError(FedplanError):
     """A data set, loader or batch that cannot be used."""
+
+
+class DamagedBlobError(FedplanError):
+    """Stored bytes of a grid that are not any more what they were: cut short, or changed."""
+
+
+class DamagedReportsError(FedplanError):
+    """Reports of a cycle that are damaged or missing where they were stored.
+
+    Attributes:
+        blobs: the keys of their blobs.
+    """
+
+    def __init__(self, blobs: Sequence[str]) -> None:
+        self.blobs = tuple(blobs)
+        super().__init__(f"{len(self.blobs)} stored reports are damaged or missing: {', '.join(self.blobs)}")
 
 
 class AggregationError(FedplanError):

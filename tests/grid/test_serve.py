@@ -20,15 +20,17 @@ from tests.grid.peers import Peer
 PROGRAM = """
 from pathlib import Path
 from fedplan.grid import Settings, serve
-settings = Settings(data_dir=Path({folder!r}), poll_seconds=0.05, lease_seconds=0.5)
+settings = Settings(
+    data_dir=Path({folder!r}), database_url={database!r}, poll_seconds=0.05, lease_seconds={lease}
+)
 serve(settings, port=0, on_ready=lambda port: print(port, flush=True))
 """
 
 
 @contextlib.contextmanager
-def process(folder):
-    """A server in a process of its own, with its standard output."""
-    command = [sys.executable, "-c", PROGRAM.format(folder=str(folder))]
+def process(folder, database=None, lease=0.5):
+    """A server in a process of its own, with its standard output, over the folder's database or another."""
+    command = [sys.executable, "-c", PROGRAM.format(folder=str(folder), database=database, lease=lease)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             yield running

@@ -175,7 +175,7 @@ def _row(model: "ModelStatus") -> list[str]:
         model.phase,
         number if cycle.phase == "open" else f"{number}, {cycle.phase}",
         str(cycle.accepted),
-        f"{cycle.reported}, needs {cycle.needed}",
+        f"{cycle.reported}, needs {cycle.needed}" + (f", {cycle.damaged} damaged" if cycle.damaged else ""),
         str(model.checkpoints[0].number),
         _closing(cycle),
     ]

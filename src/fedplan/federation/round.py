@@ -104,6 +104,11 @@ class Stage:
             return now >= progress.deadline
         return self.at_threshold or progress.occupied == progress.reported
 
+    def lacking(self, progress: Progress) -> int | None:
+        """How many reports are still to come until their number ends it; None when no number does."""
+        goal = self.limit or (self.needed if self.at_threshold else None)
+        return None if goal is None else max(goal - progress.reported, 0)
+
     def deadline(self, now: float) -> float | None:
         """When a stage that begins, or is extended, now is ended by time."""
         return None if self.length is None else now + self.length

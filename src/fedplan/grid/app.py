@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.errors import ConfigError
 from fedplan.grid.auth import TokenChecker, WorkerIds
+from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
@@ -88,18 +90,24 @@ async def running(
         httpx.AsyncClient(timeout=None) as client,
     ):
         tallies = Tallies(blobs, settings.sums_bytes)
+        replica = secrets.token_hex(8)
+        metrics = Metrics()
+        blobs.on_damage = lambda key: metrics.damaged.labels(key.partition("/")[0]).inc()
+        parts = Parts(blobs, tallies, f"sums/{store.id}", replica)
         grid = Grid(
             settings,
             store,
             blobs,
             Known(store, blobs),
             tallies,
+            parts,
             WorkerIds(store.secret),
             TokenChecker(client, settings.token_check_seconds),
-            Metrics(),
+            metrics,
             Intake(settings.max_pending_bytes),
             clock,
             draw,
+            replica,
         )
         closing = asyncio.create_task(Closer(grid).run())
         try:
@@ -107,6 +115,7 @@ async def running(
         finally:
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
+            await parts.aclose()
             await tallies.aclose()
 
 

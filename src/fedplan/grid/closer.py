@@ -8,10 +8,11 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from fedplan.errors import ConfigError
-from fedplan.grid.averaging.average import catch_up
+from fedplan.grid.averaging.average import catch_up, publish
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
+from fedplan.grid.service.presence import Presence
 from fedplan.grid.service.vacating import Lapses
 from fedplan.grid.store import rounds
 from fedplan.grid.web.replies import log_failure
@@ -34,6 +35,7 @@ class Closer:
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing: set[int] = set()
         self._lapses = Lapses(grid)
+        self._presence = Presence(grid)
         self._told: set[int] = set()  # FL processes of which the log has said that they cannot be run here
 
     async def run(self) -> None:
@@ -47,17 +49,22 @@ class Closer:
         finally:
             while self._tasks:  # a look that was under way may begin more
                 await asyncio.wait(self._tasks)
+            await self._presence.end()
 
     async def _look(self) -> float:
         """Starts closing what is due; returns after how many seconds to look again."""
         self._grid.closable.clear()
         now = self._grid.clock()
+        await self._presence.tell(now)
         async with self._grid.store.reading() as db:
             due = await rounds.due(db, now)
             deadline = await rounds.next_deadline(db, now)
             unfinished = await rounds.running(db)
             ended = await rounds.ended(db, self._grid.tallies.cycles())
+        for cycle_id in self._grid.faults.keys() - {cycle.id for cycle in unfinished}:
+            del self._grid.faults[cycle_id]
         self._grid.tallies.forget(ended)
+        await self._grid.parts.forget_own(ended)
         running = [cycle for cycle in unfinished if await self._is_known(cycle.process_id)]
         for cycle_id in set(due) & {cycle.id for cycle in running} - self._closing:
             self._closing.add(cycle_id)
@@ -65,6 +72,8 @@ class Closer:
         for cycle in running:
             if cycle.reported:
                 await catch_up(self._grid, cycle)
+                if self._grid.others:
+                    publish(self._grid, cycle)
         lapse = await self._lapses.release(running, now)
         poll = self._grid.settings.poll_seconds
         waits = [time - now for time in (deadline, lapse) if time is not None]

@@ -33,6 +33,7 @@ class _Models:
         self.checkpoint = gauge("checkpoint", "Number of the newest checkpoint.")
         self.workers = gauge("cycle_workers", "Workers in the present cycle.")
         self.reports = gauge("cycle_reports", "Reports in the present cycle.")
+        self.damaged = gauge("cycle_damaged", "Reports of the present cycle that were damaged on disk.")
         self.finished = gauge("finished", "1 when the training has ended.")
         self.metric = gauge("metric", "What workers measured in the latest ended cycle.", "metric")
 
@@ -42,6 +43,7 @@ class _Models:
             self.checkpoint: checkpoint,
             self.workers: cycle.occupied,
             self.reports: cycle.reported,
+            self.damaged: cycle.damaged,
             self.finished: cycle.ends_training,
         }
         for gauge, value in values.items():

@@ -2,11 +2,11 @@
 
 import asyncio
 import dataclasses
-import secrets
 from collections.abc import Callable
 
 from fedplan.errors import AuthenticationError
 from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
+from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.known import Known
@@ -26,6 +26,7 @@ class Grid:
         blobs: its blobs.
         known: what is hosted, remembered.
         tallies: the sums of open cycles' diffs.
+        parts: what replicas publish of these sums.
         worker_ids: makes and reads worker ids.
         tokens: checks workers' tokens.
         metrics: its counters.
@@ -33,9 +34,11 @@ class Grid:
         clock: the time, in seconds since 1970.
         draw: a random number in [0, 1), for lots.
         replica: name of this process among those that share the store.
+        others: those of them that live, as this one saw when it last looked.
         reporting: a few reports at once are checked, written and counted: more would not be faster, but other
             calls slower, and each needs memory.
         closable: set when a cycle may be waiting to be closed.
+        faults: by a cycle's id, why this replica could not close it when it last tried.
         withheld: models (by id) and clients of which the log has told that they do not go together.
     """
 
@@ -44,15 +47,18 @@ class Grid:
     blobs: Blobs
     known: Known
     tallies: Tallies
+    parts: Parts
     worker_ids: WorkerIds
     tokens: TokenChecker
     metrics: Metrics
     intake: Intake
     clock: Callable[[], float]
     draw: Callable[[], float]
-    replica: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
+    replica: str
+    others: set[str] = dataclasses.field(default_factory=set)
     reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(8))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    faults: dict[int, str] = dataclasses.field(default_factory=dict)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
     def is_owner(self, token: str | None) -> bool:

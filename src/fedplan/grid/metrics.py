@@ -9,7 +9,8 @@ class Metrics:
     Attributes:
         requests: answered requests, by call, transport (http, ws) and outcome (an HTTP status).
         seconds: how long answers took, by call.
-        reports: reports, by outcome (accepted, refused).
+        reports: reports, by outcome (accepted, refused), and accepted ones found damaged later (damaged).
+        damaged: how often a stored blob was found damaged, by kind (the first part of its key).
         vacated: places of workers that went without a report, by how (declined, lapsed).
         cycles: ended cycles, by outcome (done, failed), and extensions (extended).
         withheld: cycle requests of clients that cannot train the model, by client.
@@ -29,6 +30,9 @@ class Metrics:
         )
         self.reports = Counter(
             "fedplan_reports", "Reports from workers.", ["outcome"], registry=self._registry
+        )
+        self.damaged = Counter(
+            "fedplan_damaged", "Reads of stored blobs that are damaged.", ["kind"], registry=self._registry
         )
         self.vacated = Counter(
             "fedplan_vacated", "Places given up without a report.", ["how"], registry=self._registry

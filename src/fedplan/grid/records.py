@@ -211,6 +211,7 @@ class Cycle:
         summary: what else came of it; None before its end.
         task: what it is for.
         evaluators: workers, beside those that occupy places, that it has taken for evaluation alone.
+        damaged: reports that were lost, for what was stored of them is damaged or missing.
     """
 
     id: int
@@ -227,6 +228,7 @@ class Cycle:
     summary: CycleSummary | None = None
     task: Task = Task.TRAINING
     evaluators: int = 0
+    damaged: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -296,6 +298,7 @@ class Running:
         phase: open or closing.
         reported: reports received.
         task: what it is for.
+        deadline: when time closes it; None without a cycle_length.
     """
 
     id: int
@@ -303,6 +306,7 @@ class Running:
     phase: Phase
     reported: int
     task: Task
+    deadline: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

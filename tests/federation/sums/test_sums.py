@@ -212,6 +212,39 @@ def test_several_of_which_one_cannot_be_added_leave_the_sum_as_it_was():
     assert bits(total.average()) == before
 
 
+def test_a_sum_of_another_model_or_form_is_not_merged():
+    part = Sums(LAYOUT, ROLES, BY_SAMPLES)
+    part.add(random_updates(1, seed=3)[0])
+    data = part.serialize()
+    for layout in (LAYOUT[:-1], (*LAYOUT, ((3,), "float32"))):
+        roles = (*ROLES, Role.TRAINED)[: len(layout)]
+        other = Sums(layout, roles, BY_SAMPLES)
+        with pytest.raises(AggregationError):
+            other.merge_bytes(data)
+        assert other.count == 0
+    with pytest.raises(AggregationError, match="another version of fedplan"):
+        part.merge_bytes(data.replace(b'"format": 1', b'"format": 9'))
+    assert part.count == 1
+
+
+def test_a_sum_is_written_in_one_copy_and_merged_without_one():
+    layout = (((1_000_000,), "float32"),)
+    part, merged = (Sums(layout, (Role.TRAINED,)) for _ in range(2))
+    part.add(Update([wire(np.ones(1_000_000), "float32")]))
+    merged.merge(part)
+    tracemalloc.start()
+    data = part.serialize()
+    written = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    merged.merge_bytes(data)
+    merging = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert len(data) < 24.1e6
+    assert written < 25e6
+    assert merging < 50e6  # the sum that it is read into has zeros of its own first
+
+
 def peak_memory(count):
     layout = (((250_000,), "float32"),)  # 1 MB
     update = Update(random_diffs(1, layout)[0])

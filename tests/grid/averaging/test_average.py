@@ -114,16 +114,6 @@ class TestAStrategyWithState:
         kept = ServerState.parse(await grid.blobs.get(second.state))
         assert kept.tensors["m"][1].tolist() == pytest.approx([0.2, 0.2])
 
-    async def test_that_is_lost_fails_the_cycle_and_nothing_else(self, peer):
-        await peer.host(server=ADAM)
-        await run_cycle(peer, (1, {}), (3, {}))
-        grid = peer.app.state.grid
-        async with grid.store.reading() as db:
-            checkpoint = await catalogue.find_checkpoint(db, 1, 2)
-        await grid.blobs.delete(checkpoint.state)
-        await run_cycle(peer, (1, {}), (3, {}))
-        assert (await peer.status())["last_failure"] == "a stored diff or Plan is missing"
-
 
 class TestMetrics:
     async def test_are_kept_with_the_cycle_weighted_by_samples(self, peer):

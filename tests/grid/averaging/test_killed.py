@@ -1,5 +1,7 @@
 """Strategies with a state, on a grid that is killed: it ends in the very bits in which one ends that is not.
 
+So do two that share a store, and merge what each has published of its sums.
+
 Reports come one after the other, each when the one before was acknowledged, so that both grids see the same.
 The long form, ``FEDPLAN_LONG=1``, kills the grid of each strategy in every cycle.
 """
@@ -167,3 +169,53 @@ def test_a_grid_that_is_killed_ends_in_the_same_bits(tmp_path, name):
     assert len(undisturbed) == CYCLES + 1
     assert killed == undisturbed
     assert len(set(undisturbed.values())) == CYCLES + 1
+
+
+REPORTS = 30
+"""Of a cycle that replicas share: enough for each to publish its part of the sum."""
+
+
+def shared_course(folders, kills, cycles, draw):
+    """The checkpoints of one grid, or of replicas that share a folder; they leave no sum behind.
+
+    Args:
+        folders: of each grid.
+        kills: after so many of each cycle's reports one of them is killed.
+        cycles: how many.
+        draw: a random generator, which says who gets a report and who is killed.
+    """
+    request, tensors, private = hosted(net(), max_diffs=REPORTS)
+    grids = [Killable(folder) for folder in folders]
+    try:
+        grids[0].post("host-training", **request)
+        for cycle in range(1, cycles + 1):
+            for worker in range(REPORTS):
+                grid = grids[draw.integers(len(grids))]
+                diff = report_of(tensors, private, cycle, worker)
+                assert grid.post("report", **grid.join(), diff=diff) == {"status": "success"}
+                if worker + 1 in kills:
+                    grids[draw.integers(len(grids))].kill()
+            grids[0].until_checkpoint(cycle + 1)
+        until_no_sum_is_left(folders[0])
+        return grids[0].checkpoints()
+    finally:
+        for grid in grids:
+            grid.end()
+
+
+def until_no_sum_is_left(folder):
+    for _ in range(1200):
+        if not [path for path in (folder / "blobs").glob("sums/*/*") if path.is_file()]:
+            return
+        time.sleep(0.02)
+    raise AssertionError("there are parts of sums of cycles that have ended")
+
+
+@pytest.mark.parametrize("seed", range(10 if LONG else 1))
+def test_replicas_that_are_killed_end_in_the_bits_of_one(tmp_path, seed):
+    draw = np.random.default_rng(seed)
+    cycles = 2 if LONG else 1
+    killed = shared_course([tmp_path / "shared"] * 2, (9, 22, REPORTS), cycles, draw)
+    alone = shared_course([tmp_path / "alone"], (), cycles, draw)
+    assert len(alone) == cycles + 1
+    assert killed == alone

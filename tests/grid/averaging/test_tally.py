@@ -164,6 +164,7 @@ async def test_a_look_at_the_cycles_while_a_report_is_committed_forgets_no_sum(p
     await peer.host(server={"max_diffs": 3})
     workers = [await peer.join() for _ in range(3)]
     closer, writing, read, get = Closer(grid), grid.store.writing, [], Blobs.get
+    await closer._look()  # which tells the other replicas of this one, and writes nothing after that
 
     @contextlib.asynccontextmanager
     async def writing_under_observation(**options):
@@ -197,22 +198,6 @@ async def test_a_grid_that_starts_adds_up_what_is_there(open_grid):
         assert (await continued(peer, workers[0]).report(6)).status_code == 200
         await peer.until_checkpoint(2)
         np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 3)
-
-
-async def test_replicas_add_what_the_others_took(open_grid):
-    async with open_grid() as one, open_grid() as other:
-        await one.host(server={"max_diffs": 4})
-        workers = [await peer.join() for peer in (one, other) * 2]
-        for value in (1, 2, 3):
-            await workers[value].report(value)
-        await counted(one, 3)
-        await counted(other, 3)
-        await workers[0].report(6)
-        await one.until_checkpoint(2)
-        np.testing.assert_allclose((await other.checkpoint())[1], MODEL[1] - 3)
-        async with asyncio.timeout(5):
-            while any(peer.app.state.grid.tallies._sums for peer in (one, other)):
-                await asyncio.sleep(0.01)
 
 
 async def test_without_room_cycles_are_averaged_from_the_blobs(open_grid):

@@ -3,7 +3,9 @@ import os
 
 import pytest
 
+from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs import Blobs
+from fedplan.grid.store.tables import assignments
 
 DATA = bytes(range(256)) * 20_000  # 5 MB
 
@@ -71,6 +73,14 @@ async def test_groups_are_listed_below_another(blobs):
     assert await blobs.groups("diffs/c") == []
 
 
+async def test_what_was_put_is_listed_by_its_kind(blobs):
+    keys = [await blobs.put("sums/a", DATA[:100], name) for name in ("7-x-1", "7-x-2", None)]
+    await blobs.put("sums/b", DATA[:100])
+    assert sorted(await blobs.names("sums/a")) == sorted(keys)
+    assert [key.startswith("sums/a/7-x-") for key in keys] == [True, True, False]
+    assert await blobs.names("sums/c") == []
+
+
 async def test_a_group_is_dropped_whole_and_others_stay(blobs):
     gone = [await blobs.add("diffs/7", data) for data in (DATA, DATA[:100])]
     other = await blobs.add("diffs/77", DATA[:100])
@@ -131,7 +141,7 @@ async def test_a_part_that_was_cut_off_is_missed(tmp_path):
     blobs = Blobs.open(tmp_path.as_uri())
     key = await blobs.add("diffs/7", DATA[:9000])
     os.truncate(tmp_path / key.partition("@")[0], 4096)
-    with pytest.raises(FileNotFoundError, match="cut short"):
+    with pytest.raises(DamagedBlobError, match="cut short"):
         await blobs.get(key)
 
 
@@ -146,3 +156,82 @@ async def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         await blobs.put("models", DATA)
     assert [f"models/{path.name}" for path in tmp_path.glob("models/*")] == [key]
+
+
+def flip(path, at):
+    """Changes one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 4]))
+
+
+def flipped(folder, key):
+    """Changes one bit of a blob."""
+    name, _, start = key.partition("@")
+    flip(folder / name, 50 + int(start.partition("+")[0] or 0))
+
+
+def cut(folder, key):
+    """Takes the last bytes of a blob's file."""
+    path = folder / key.partition("@")[0]
+    os.truncate(path, 60)
+
+
+async def drained(stream):
+    _, pieces = stream
+    return b"".join([piece async for piece in pieces])
+
+
+@pytest.mark.parametrize("damage", [flipped, cut])
+class TestDamage:
+    @pytest.mark.parametrize("size", [100, 5_000_000])
+    async def test_is_seen_when_a_blob_is_read(self, tmp_path, damage, size):
+        blobs = Blobs.open(tmp_path.as_uri())
+        for key in (await blobs.put("models", DATA[:size]), await blobs.add("diffs/7", DATA[:size])):
+            damage(tmp_path, key)
+            with pytest.raises(DamagedBlobError):
+                await blobs.get(key)
+
+    async def test_is_seen_before_the_last_piece_of_a_stream(self, tmp_path, damage):
+        blobs = Blobs.open(tmp_path.as_uri())
+        key = await blobs.put("models", DATA)
+        damage(tmp_path, key)
+        with pytest.raises(DamagedBlobError, match=key):
+            await drained(await blobs.stream(key))
+
+    @pytest.mark.parametrize("remembered", [0, 1 << 30], ids=["large", "small"])
+    async def test_is_seen_before_anything_is_sent(self, tmp_path, damage, remembered):
+        blobs = Blobs.open(tmp_path.as_uri(), remembered)
+        key = await blobs.put("models", DATA)
+        damage(tmp_path, key)
+        for _ in range(2):
+            with pytest.raises(DamagedBlobError, match=key):
+                await blobs.recall(key)
+
+    async def test_that_comes_later_is_seen_too(self, tmp_path, damage):
+        blobs = Blobs.open(tmp_path.as_uri())
+        key = await blobs.put("models", DATA)
+        assert await drained(await blobs.recall(key)) == DATA
+        damage(tmp_path, key)
+        with pytest.raises(DamagedBlobError, match=key):
+            await drained(await blobs.recall(key))
+
+
+async def test_blobs_of_older_grids_are_read_as_they_are(tmp_path):
+    blobs = Blobs.open(tmp_path.as_uri())
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "9f").write_bytes(DATA)
+    (tmp_path / "models" / "log").write_bytes(DATA)
+    assert await blobs.get("models/9f") == DATA
+    assert await drained(await blobs.recall("models/9f")) == DATA
+    assert await blobs.get("models/log@4096+100") == DATA[4096:4196]
+
+
+async def test_the_longest_key_of_a_diff_fits_its_column(tmp_path):
+    blobs = Blobs.open(tmp_path.as_uri())
+    group = "diffs/12345678/" + "9" * 19  # a database numbers cycles with 63 bits
+    keys = [await blobs.add(group, DATA[:size]) for size in (10, 5_000_000)]
+    most = keys[0].replace("@0+10.", f"@{2**63}+{4 * 2**20}.")
+    assert max(len(most), len(keys[1])) <= assignments.c.diff.type.length

@@ -61,7 +61,9 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(text("ALTER TABLE processes DROP COLUMN evaluates"))
         await db.execute(text("ALTER TABLE cycles DROP COLUMN task"))
         await db.execute(text("ALTER TABLE cycles DROP COLUMN evaluators"))
-        for column in ("aside", "grants", "digest"):
+        await db.execute(text("DROP TABLE replicas"))
+        await db.execute(text("ALTER TABLE cycles DROP COLUMN damaged"))
+        for column in ("aside", "grants", "digest", "replica", "damaged"):
             await db.execute(text(f"ALTER TABLE assignments DROP COLUMN {column}"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         layout = json.dumps([[[3], "float32"], [[], "float32"]])

@@ -1,5 +1,6 @@
 """Sums of updates whose bits depend on which updates are in them, and on nothing else."""
 
+from fedplan.federation.sums.framing import framed, unframed
 from fedplan.federation.sums.metrics import (
     Measurements,
     Metrics,
@@ -19,6 +20,8 @@ __all__ = [
     "Metrics",
     "Sums",
     "add_metrics",
+    "framed",
     "metrics_of",
     "told_metrics",
+    "unframed",
 ]

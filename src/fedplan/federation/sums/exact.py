@@ -21,7 +21,7 @@ Float64s = NDArray[np.float64]
 _WIDTH = 32
 """Bits from one place to the next."""
 
-_PLACES = 3
+PLACES = 3
 """How many places a sum has. It keeps at least 63 bits below the largest number of a tensor."""
 
 _MOST = 1 << 20
@@ -61,7 +61,7 @@ class ExactSum:
     @classmethod
     def zeros(cls, elements: int) -> Self:
         """The sum of nothing."""
-        return cls(None, np.zeros((_PLACES, elements)))
+        return cls(None, np.zeros((PLACES, elements)))
 
     def add(self, values: NDArray[Any], weight: float = 1.0, largest: float | None = None) -> None:
         """Adds a tensor times a weight; the product is rounded to float64.
@@ -129,13 +129,14 @@ class ExactSum:
         return _checked(max(float(values.max()), -float(values.min())) * abs(weight))
 
     def merge(self, other: "ExactSum") -> None:
-        """Adds another sum to this one, and leaves the other with the same value."""
+        """Adds another sum to this one, and leaves the other as it is."""
         if other.top is None:
             return
         self._raise_to(other.top)
-        other._raise_to(self.top)
         self._make_room(other.pieces)
-        self.digits += other.digits
+        lower = (self.top or 0) - other.top  # so many places; what is below the lowest is given up
+        if lower < PLACES:
+            self.digits[lower:] += other.digits[: PLACES - lower]
 
     def total(self) -> Float64s:
         """The sum, rounded to float64 (to within two steps): (elements,)."""
@@ -158,19 +159,19 @@ class ExactSum:
             _round_to_multiples(products, unit, out=piece)
             # multiples of the unit add in any order
             self.digits[place, part] += piece[0] if len(piece) == 1 else piece.sum(0)
-            if place + 1 < _PLACES:
+            if place + 1 < PLACES:
                 products -= piece
 
     def _units(self) -> Sequence[float]:
         top = self.top or 0
-        return [2.0 ** (_WIDTH * (top - place)) for place in range(_PLACES)]
+        return [2.0 ** (_WIDTH * (top - place)) for place in range(PLACES)]
 
     def _raise_to(self, top: int | None) -> None:
         """Makes a place the highest one, if it is higher than that of now; the lowest ones are given up."""
         if top is None or (self.top is not None and top <= self.top):
             return
-        up = _PLACES if self.top is None else min(top - self.top, _PLACES)
-        if up < _PLACES:
+        up = PLACES if self.top is None else min(top - self.top, PLACES)
+        if up < PLACES:
             self.digits[up:] = self.digits[:-up].copy()
         self.digits[:up] = 0.0
         self.top = top
@@ -197,7 +198,7 @@ def _round_to_multiples(values: Float64s, unit: float, *, out: Float64s) -> None
 
 def _carry(digits: Float64s, units: Sequence[float], rounded: Any) -> None:
     """Moves what a digit has of the next unit to the place above it; the sum stays what it is."""
-    for place in range(_PLACES - 1, 0, -1):
+    for place in range(PLACES - 1, 0, -1):
         above = digits[place] * (1.0 / units[place - 1])  # a power of two: exact
         rounded(above, out=above)
         above *= units[place - 1]

@@ -1,8 +1,6 @@
 """The sum of updates, from which their weighted average comes."""
 
 import dataclasses
-import io
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
@@ -11,7 +9,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fedplan.errors import AggregationError
-from fedplan.federation.sums.exact import ExactSum
+from fedplan.federation.sums.exact import PLACES, ExactSum
+from fedplan.federation.sums.framing import Arrays, framed, unframed
 from fedplan.federation.sums.metrics import (
     Metrics,
     MetricSum,
@@ -24,9 +23,13 @@ from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
 from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, UpdateBlock, Weighting
 from fedplan.plan.signature import Role
 from fedplan.wire import MetricMean, Summary
+from fedplan.wire.scalars import Buffer
 
 BYTES_PER_ELEMENT = 24
 """Of a sum, for each number of the model; twice as many when only some workers tell their weight."""
+
+_FORMAT = 1
+"""Of a sum that is written."""
 
 TRAINING = "training_"
 """How the names of metrics begin that workers measured while they trained."""
@@ -127,6 +130,7 @@ class Sums:
         self.count = 0
         self._roles = tuple(roles)
         self._weighting = weighting
+        self._skipped = skipped
         self._sizes = [
             0 if role is Role.COUNTER or place in skipped else math.prod(shape)
             for place, ((shape, _), role) in enumerate(zip(layout, roles, strict=True))
@@ -252,54 +256,47 @@ class Sums:
         return Average(tensors, numbers, self.count, float(self._samples), means)
 
     def serialize(self) -> bytes:
-        """The sum as bytes, for another process to merge: NumPy's ``.npz``."""
-        arrays: dict[str, Any] = {}
-        parts = {"told": self._told} | ({} if self._untold is None else {"untold": self._untold})
+        """The sum as bytes, for another process to merge: a head in JSON, then arrays of float64."""
+        arrays: list[Float64s] = []
         head: dict[str, Any] = {
+            "format": _FORMAT,
             "count": self.count,
             "samples": str(self._samples),
             "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
+            "bounds": [place for place, bounds in enumerate(self._bounds) if bounds is not None],
         }
-        for name, part in parts.items():
-            head[name] = {
-                "weight": str(part.weight),
-                "count": part.count,
-                "numbers": {key: str(number) for key, number in part.numbers.items()},
-                "tops": [total.top for total in part.tensors],
-                "pieces": [total.pieces for total in part.tensors],
-            }
-            arrays |= {f"{name}-{place}": total.digits for place, total in enumerate(part.tensors)}
-        arrays |= {f"bounds-{place}": np.stack(b) for place, b in enumerate(self._bounds) if b is not None}
-        arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
-        file = io.BytesIO()
-        np.savez(file, **arrays)
-        return file.getvalue()
+        for name, part in (("told", self._told), ("untold", self._untold)):
+            if part is not None and part.count:
+                head[name] = {
+                    "weight": str(part.weight),
+                    "count": part.count,
+                    "numbers": {key: str(number) for key, number in part.numbers.items()},
+                    "tops": [total.top for total in part.tensors],
+                    "pieces": [total.pieces for total in part.tensors],
+                }
+                arrays += [total.digits for total in part.tensors]
+        arrays += [array for bounds in self._bounds if bounds is not None for array in bounds]
+        return b"".join([framed(head), *(np.ascontiguousarray(array).data for array in arrays)])
 
-    def merge_bytes(self, data: bytes) -> None:
-        """Adds a sum that another process of the same grid has written with `serialize`."""
-        other = Sums(self.layout, self._roles, self._weighting)
-        other._sizes = self._sizes
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            head = json.loads(arrays["head"].tobytes())
-            for name in ("told", "untold"):
-                if name not in head:
-                    continue
-                written = head[name]
-                part = _Weighted(
-                    [
-                        ExactSum(top, arrays[f"{name}-{place}"], pieces)
-                        for place, (top, pieces) in enumerate(
-                            zip(written["tops"], written["pieces"], strict=True)
-                        )
-                    ],
-                    Fraction(written["weight"]),
-                    written["count"],
-                    {key: Fraction(number) for key, number in written["numbers"].items()},
-                )
-                setattr(other, f"_{name}", part)
-            for place in range(len(self.layout)):
-                found = arrays.get(f"bounds-{place}")
-                other._bounds[place] = None if found is None else _Bounds(*found)
+    def merge_bytes(self, data: Buffer) -> None:
+        """Adds a sum that another process of the same grid has written with `serialize`.
+
+        Raises:
+            AggregationError: it is of another form, or of another model; then nothing is added.
+        """
+        head, left = unframed(data)
+        if head.get("format") != _FORMAT:
+            raise AggregationError("the sum was written by another version of fedplan")
+        other = Sums(self.layout, self._roles, self._weighting, self._skipped)
+        arrays = Arrays(left)
+        for name in ("told", "untold"):
+            if name in head:
+                setattr(other, f"_{name}", _read_part(head[name], self._sizes, arrays))
+        for place in head["bounds"]:
+            shape, _ = self.layout[place]
+            least, most = (arrays.take(math.prod(shape)).reshape(shape).copy() for _ in _Bounds._fields)
+            other._bounds[place] = _Bounds(least, most)
+        arrays.end()
         other.count = head["count"]
         other._samples = Fraction(head["samples"])
         other.metrics = {name: MetricSum.from_json(told) for name, told in head["metrics"].items()}
@@ -330,3 +327,14 @@ class Sums:
         total /= whole
         average = total.reshape(shape)
         return average if bounds is None else np.clip(average, bounds.least, bounds.most)
+
+
+def _read_part(head: Mapping[str, Any], sizes: Sequence[int], arrays: Arrays) -> _Weighted:
+    if len(head["tops"]) != len(sizes):
+        raise AggregationError(f"the sum is of another model: of {len(head['tops'])} tensors")
+    totals = [
+        ExactSum(top, arrays.take(PLACES * size).reshape(PLACES, size), pieces)
+        for size, top, pieces in zip(sizes, head["tops"], head["pieces"], strict=True)
+    ]
+    numbers = {key: Fraction(number) for key, number in head["numbers"].items()}
+    return _Weighted(totals, Fraction(head["weight"]), head["count"], numbers)

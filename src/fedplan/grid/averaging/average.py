@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fedplan.errors import DamagedBlobError, DamagedReportsError, WireError
 from fedplan.federation import (
     Average,
     Metrics,
@@ -16,6 +17,7 @@ from fedplan.federation import (
     Tensors,
     Update,
     next_model,
+    round_of,
     with_folded,
     with_trained,
 )
@@ -24,9 +26,12 @@ from fedplan.federation.stored import read_stored
 from fedplan.federation.sums import Measurements, add_metrics
 from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Checkpoint, CycleSummary, Phase, Process, Report, Running
-from fedplan.grid.store import participation
+from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process, Report, Running
+from fedplan.grid.store import participation, replicas
 from fedplan.wire import State, read_report
+
+_LOST = (DamagedBlobError, FileNotFoundError, WireError)
+"""What reading a stored report raises that is damaged, which one without a checksum may hide, or missing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,14 +49,22 @@ class Averaged:
     summary: CycleSummary
 
 
-def count(grid: Grid, strategy: Strategy, cycle_id: int, report: Report, update: Update) -> None:
-    """Adds a report to its cycle's sum, if the model's strategy adds up."""
-    if strategy.streams:
-        grid.tallies.add(cycle_id, strategy, report, update)
+def count(grid: Grid, strategy: Strategy, cycle: Cycle, report: Report, update: Update) -> None:
+    """Adds a report to its cycle's sum, if the model's strategy adds up; the cycle is as it is with it."""
+    if not strategy.streams:
+        return
+    grid.tallies.add(cycle.id, strategy, report, update)
+    to_come = round_of(strategy).stage_of(cycle).lacking(cycle)
+    if grid.others and to_come != 0:  # with the last report this replica closes the cycle itself
+        grid.parts.offer(cycle.id, to_come)
 
 
 async def catch_up(grid: Grid, running: Running) -> None:
-    """Adds to an open cycle's sum what it lacks: reports from before a start, or of other replicas."""
+    """Adds to an open cycle's sum what it lacks: reports that no living replica adds up, but this one.
+
+    Those are reports from before a start, and of replicas that are gone. Each is taken over by one replica,
+    so that what the replicas add up stays disjoint.
+    """
     if running.phase is not Phase.OPEN or running.task is Task.EVALUATION:
         return
     process = (await grid.known.hosted(running.process_id)).process
@@ -60,9 +73,24 @@ async def catch_up(grid: Grid, running: Running) -> None:
     if not strategy.streams or not grid.tallies.lacks(running.id, layout, running.reported):
         return
     async with grid.store.reading() as db:
-        received = await participation.reports(db, running.id)
-    for report in received:
+        reports = await replicas.reports_of_each(db, running.id)
+    living = {grid.replica, *grid.others}
+    if not reports.keys() <= living:
+        async with grid.store.writing() as db:
+            await replicas.adopt(db, running.id, grid.replica, living)
+    elif not grid.tallies.lacks(running.id, layout, reports.get(grid.replica, 0)):
+        return
+    async with grid.store.reading() as db:
+        own = await participation.reports(db, running.id, replica=grid.replica)
+    for report in own:
         grid.tallies.add(running.id, strategy, report)
+
+
+def publish(grid: Grid, running: Running) -> None:
+    """Publishes this replica's part of a cycle that is closing, or that time is about to close."""
+    soon = grid.clock() + 2 * grid.settings.poll_seconds
+    if running.phase is Phase.CLOSING or (running.deadline is not None and running.deadline <= soon):
+        grid.parts.offer(running.id, 0)
 
 
 async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Checkpoint) -> Averaged:
@@ -70,7 +98,8 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
 
     Raises:
         AggregationError: the average cannot change the model.
-        FileNotFoundError: a report, or the model, is missing.
+        DamagedReportsError: reports are damaged or missing.
+        DamagedBlobError, FileNotFoundError: the model, what the strategy remembers or its Plan is.
     """
     async with grid.store.reading() as db:
         received = await participation.reports(db, cycle_id)
@@ -101,35 +130,51 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
     """What the workers of a cycle of evaluation measured, or those set aside for it in one of training.
 
     Raises:
-        FileNotFoundError: a report is missing.
+        DamagedReportsError: reports are damaged or missing.
     """
     async with grid.store.reading() as db:
         received = await participation.reports(db, cycle_id, aside=aside)
-    found = Measurements(process.setting.weighting)
+    found, lost = Measurements(process.setting.weighting), list[str]()
     for report in received:
-        _, told = read_report(await grid.blobs.get(report.blob))
-        found.add(told)
+        try:
+            _, told = read_report(await grid.blobs.get(report.blob))
+        except _LOST:
+            lost.append(report.blob)
+        else:
+            found.add(told)
+    if lost:
+        raise DamagedReportsError(lost)
     return CycleSummary(found.reports, float(found.samples), found.metrics)
 
 
 class _Reading:
-    """The reports of a cycle that closes, in the three ways in which strategies take them."""
+    """The reports of a cycle that closes, in the three ways in which strategies take them.
+
+    Each way raises a DamagedReportsError that names all reports that are damaged or missing.
+    """
 
     def __init__(self, grid: Grid, strategy: Strategy, received: Sequence[Report]) -> None:
         self._grid = grid
         self._strategy = strategy
         self._received = received
         self._layout = strategy.setting.changing_layout
+        self._lost: list[str] = []
 
     async def streamed(self, cycle_id: int) -> tuple[Average, Metrics]:
-        """Most updates are in the cycle's sum already; the others are read, one at a time."""
+        """Most updates are in this replica's sum or in parts of others'; the rest is read one at a time."""
+        received = {report.blob for report in self._received}
         tally = await self._grid.tallies.take(cycle_id)
-        if tally is None or not tally.counted <= {report.blob for report in self._received}:
+        if tally is None or not tally.counted <= received:
             tally = Tally(self._strategy.nothing())
+        await self._grid.parts.merge(cycle_id, self._layout, tally, received)
         for report in self._received:
             if report.blob not in tally.counted:
                 update = await self._update(report)
-                await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
+                if update is not None:
+                    await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
+        if self._lost:
+            self._grid.tallies.give_back(cycle_id, self._strategy, tally)
+        self._check()
         return await asyncio.to_thread(tally.sums.average), tally.sums.metrics
 
     async def combined(self, combine: Any, before: ServerState) -> tuple[Average, Metrics]:
@@ -138,7 +183,10 @@ class _Reading:
         setting = self._strategy.setting
         with Scratch(self._grid.settings.scratch, setting) as scratch:
             for report in self._received:
-                await asyncio.to_thread(self._put, sums, scratch, await self._update(report))
+                update = await self._update(report)
+                if update is not None:
+                    await asyncio.to_thread(self._put, sums, scratch, update)
+            self._check()
             vector = await asyncio.to_thread(combine, scratch, before)
         return await asyncio.to_thread(lambda: with_trained(sums.average(), setting, vector)), sums.metrics
 
@@ -153,10 +201,11 @@ class _Reading:
 
         def diffs() -> Iterator[Tensors]:
             for report in self._received:
-                data = asyncio.run_coroutine_threadsafe(self._grid.blobs.get(report.blob), loop).result()
-                update = read_stored(data, self._layout, report.staleness)
-                self._strategy.add(sums, update)
-                yield update.tensors
+                update = asyncio.run_coroutine_threadsafe(self._update(report), loop).result()
+                if update is not None:
+                    self._strategy.add(sums, update)
+                    yield update.tensors
+            self._check()
 
         # a thread of its own: those that all share could each wait here for one that reads a blob
         with ThreadPoolExecutor(1, "fedplan-fold") as own:
@@ -167,9 +216,18 @@ class _Reading:
         sums.add(update, contribution)
         scratch.add(update.tensors, contribution.factor)
 
-    async def _update(self, report: Report) -> Update:
-        data = await self._grid.blobs.get(report.blob)
-        return await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
+    async def _update(self, report: Report) -> Update | None:
+        """A report's update; None when what is stored of it is damaged or missing, which is noted."""
+        try:
+            data = await self._grid.blobs.get(report.blob)
+            return await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
+        except _LOST:
+            self._lost.append(report.blob)
+            return None
+
+    def _check(self) -> None:
+        if self._lost:
+            raise DamagedReportsError(self._lost)
 
 
 def _changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerState) -> tuple[bytes, bytes]:

@@ -1,20 +1,23 @@
 """The sums of open cycles' updates, formed while the reports come: closing a cycle has little left to do.
 
 A sum is a head start, never what is believed. It may be lost at any time, by a kill or for want of room, and
-what is missing in it is read from the blobs: in the background after a start, and for reports that other
-replicas took; at the latest when the cycle closes. A report is added while its row is being committed, so one
+what is missing in it is read from the blobs: in the background after a start, and for reports of replicas
+that are gone; at the latest when the cycle closes. A report is added while its row is being committed, so one
 whose commit fails makes the sum useless: it knows what it holds by the blobs, which are never written again.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
+from fedplan.errors import AggregationError, DamagedBlobError, WireError
 from fedplan.federation import BYTES_PER_ELEMENT, Layout, Strategy, Sums, Update
 from fedplan.federation.stored import read_stored
+from fedplan.federation.sums import framed, unframed
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.records import Report
 
@@ -43,6 +46,30 @@ class Tally:
         """Adds an update."""
         strategy.add(self.sums, update)
         self.counted.add(blob)
+
+    def serialize(self) -> bytes:
+        """The tally as bytes, for another replica to merge."""
+        return b"".join([framed({"counted": sorted(self.counted)}), self.sums.serialize()])
+
+    def merge_bytes(self, data: bytes, wanted: Collection[str]) -> None:
+        """Adds what another replica has written with `serialize`.
+
+        Args:
+            data: the bytes.
+            wanted: keys of the blobs that may be in it.
+
+        Raises:
+            AggregationError: it holds others, some that are in this one already, or the sum of another model;
+                then nothing is added.
+        """
+        head, sums = unframed(data)
+        theirs = set(head["counted"])
+        if not theirs <= set(wanted):
+            raise AggregationError("it holds reports that the cycle does not have")
+        if theirs & self.counted:
+            raise AggregationError("it holds reports that are counted already")
+        self.sums.merge_bytes(sums)
+        self.counted |= theirs
 
 
 class Tallies:
@@ -91,10 +118,45 @@ class Tallies:
         found = self._sums.get(cycle_id)
         return self.has_room(layout) if found is None else len(found.known) < reported
 
+    def give_back(self, cycle_id: int, strategy: Strategy, tally: Tally) -> None:
+        """Takes back a sum that `take` gave, for its cycle does not close; nothing happens without room."""
+        layout = strategy.setting.changing_layout
+        if cycle_id not in self._sums and self.has_room(layout):
+            self._room -= _bytes_of(layout)
+            self._sums[cycle_id] = _Sum(strategy, layout, self._blobs, tally)
+
     async def take(self, cycle_id: int) -> Tally | None:
         """The sum of a cycle, once all that was given to `add` is in it; it is forgotten here."""
         found = self._forget(cycle_id)
         return None if found is None else await found.result()
+
+    def unpublished(self, cycle_id: int) -> int:
+        """How many reports are new in a cycle's sum since its last snapshot, with those about to be added."""
+        found = self._sums.get(cycle_id)
+        return 0 if found is None else len(found.known) - found.published
+
+    async def snapshot(self, cycle_id: int) -> bytes | None:
+        """A cycle's sum as it is now, serialized; None when there is none."""
+        found = self._sums.get(cycle_id)
+        return None if found is None else await found.snapshot()
+
+    @contextlib.contextmanager
+    def lent(self, like: int | Layout) -> Iterator[bool]:
+        """Room for the bytes of one more sum, while the block runs; False when there is none.
+
+        Args:
+            like: of what layout the sum is, or the id of a cycle that has one like it.
+        """
+        if isinstance(like, int):
+            found = self._sums.get(like)
+            like = () if found is None else found.layout
+        size = _bytes_of(like)
+        room = size <= self._room
+        self._room -= size if room else 0
+        try:
+            yield room
+        finally:
+            self._room += size if room else 0
 
     def cycles(self) -> list[int]:
         """The ids of the cycles that have a sum."""
@@ -123,13 +185,15 @@ class Tallies:
 class _Sum:
     """One cycle's sum, and the task that adds to it what waits."""
 
-    def __init__(self, strategy: Strategy, layout: Layout, blobs: Blobs) -> None:
+    def __init__(self, strategy: Strategy, layout: Layout, blobs: Blobs, tally: Tally | None = None) -> None:
         self.layout = layout
-        self.known: set[str] = set()
+        self._tally: Tally | None = tally or Tally(strategy.nothing())
+        self.known = set(self._tally.counted)
+        self.published = len(self.known)
         self._strategy = strategy
         self._blobs = blobs
-        self._tally: Tally | None = Tally(strategy.nothing())
         self._waiting: deque[tuple[Report, Update | None]] = deque()
+        self._asked: asyncio.Future[bytes | None] | None = None
         self._held = 0
         self._task: asyncio.Task[None] | None = None
         self._released = asyncio.Condition()
@@ -139,8 +203,7 @@ class _Sum:
             return
         self.known.add(report.blob)
         size = _size(update)
-        idle = self._task is None or self._task.done()
-        if update is not None and size <= _QUICK_BYTES and idle:
+        if update is not None and size <= _QUICK_BYTES and self._is_idle():
             self._tally.add(self._strategy, report.blob, update)
             return
         if self._held and self._held + size > _QUEUED_BYTES:
@@ -150,8 +213,16 @@ class _Sum:
             self._waiting.append((report, None))
         else:
             self._waiting.appendleft((report, update))  # whoever sent it waits for it
-        if idle:
-            self._task = asyncio.create_task(self._work())
+        self._start()
+
+    async def snapshot(self) -> bytes | None:
+        """Its bytes, written between two reports that are added; None when it was given up."""
+        if self._tally is None:
+            return None
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+            self._start()
+        return await self._asked
 
     async def settle(self) -> None:
         async with self._released:
@@ -166,15 +237,38 @@ class _Sum:
         self._waiting.clear()
         self._held = 0
         self._tally = None
+        self.published = len(self.known)
+        self._answer(None)
+
+    def _is_idle(self) -> bool:
+        return self._task is None or self._task.done()
+
+    def _start(self) -> None:
+        if self._is_idle():
+            self._task = asyncio.create_task(self._work())
+
+    def _answer(self, data: bytes | None) -> None:
+        """Gives the snapshot to who asked for it."""
+        asked, self._asked = self._asked, None
+        if asked is not None and not asked.done():
+            asked.set_result(data)
 
     async def _work(self) -> None:
         try:
-            while self._waiting and self._tally is not None:
+            while (self._waiting or self._asked) and self._tally is not None:
+                if self._asked is not None:
+                    self.published = len(self._tally.counted)
+                    self._answer(await asyncio.to_thread(self._tally.serialize))
+                    continue
                 report, update = self._waiting.popleft()
                 size = _size(update)
                 if update is None:
-                    data = await self._blobs.get(report.blob)
-                    update = read_stored(data, self.layout, report.staleness)
+                    try:
+                        data = await self._blobs.get(report.blob)
+                        update = read_stored(data, self.layout, report.staleness)
+                    except (DamagedBlobError, WireError) as error:
+                        logger.warning("the report %s is in no sum: %s", report.blob, error)
+                        continue  # closing the cycle leaves it out
                 await asyncio.to_thread(self._tally.add, self._strategy, report.blob, update)
                 await self._release(size)
         except Exception:  # closing the cycle reads everything again, and says what is wrong

@@ -2,17 +2,23 @@
 
 A blob is written before the row that refers to it, and never changed. After a crash a blob may be left,
 whole or in part, to which no row refers; a group's go with the group.
+
+A key ends in the CRC-32 of its blob, which is checked whenever the blob is read. Keys of older grids have
+none; what they name is read as it is.
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from zlib import crc32
 
 from obstore.store import from_url
 
+from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.bucket import Bucket
+from fedplan.grid.blobs.checksum import checksum_in, mark_in_thread
 from fedplan.grid.blobs.folder import Folder
 from fedplan.grid.blobs.storage import Storage, Stream
 from fedplan.grid.memory import Memory
@@ -23,6 +29,8 @@ _LEAST_BYTES = 1024  # of a blob that is worth compressing: packets carry more t
 _ROOM = 4  # times a blob's bytes, to compress it: both its forms are remembered, beside many others
 _MUST_SAVE = 0.05  # of a blob's bytes; else every reader would decompress for next to nothing
 
+_CHECKED = 10_000  # blobs of which it is remembered that they were whole
+
 
 class Blobs:
     """A blob store. Use `open`.
@@ -30,11 +38,16 @@ class Blobs:
     Args:
         storage: where they are kept.
         remembered: bytes of those kept in memory that are sent again and again.
+
+    Attributes:
+        on_damage: called with the key of a blob that is found damaged.
     """
 
     def __init__(self, storage: Storage, remembered: int) -> None:
+        self.on_damage: Callable[[str], object] = lambda _: None
         self._storage = storage
         self._remembered: Memory[str, bytes] = Memory(remembered)
+        self._whole: Memory[str, bool] = Memory(_CHECKED)
         self._compressing = asyncio.Lock()
 
     @classmethod
@@ -52,17 +65,18 @@ class Blobs:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(Folder(folder), remembered)
 
-    async def put(self, kind: str, data: Buffer) -> str:
+    async def put(self, kind: str, data: Buffer, name: str | None = None) -> str:
         """Stores bytes, on disk before it returns.
 
         Args:
             kind: what they are, such as ``diffs``: the first part of the key.
             data: the bytes.
+            name: how the rest of the key begins, which no other key of the kind does; any by default.
 
         Returns:
             The new key.
         """
-        key = f"{kind}/{secrets.token_hex(16)}"
+        key = f"{kind}/{name or secrets.token_hex(16)}{await mark_in_thread(data)}"
         await self._storage.put(key, data)
         return key
 
@@ -83,19 +97,35 @@ class Blobs:
 
         Raises:
             FileNotFoundError: there is none of that key.
+            DamagedBlobError: its bytes are not those that were stored.
         """
-        return self._remembered.get(key) or await self._storage.get(key)
+        found = self._remembered.get(key)
+        if found is None:
+            try:
+                found = await self._storage.get(key)
+            except DamagedBlobError:
+                self.on_damage(key)
+                raise
+            if checksum_in(key) is not None and not key.endswith(await mark_in_thread(found)):
+                raise self._damaged(key)
+        return found
 
     async def stream(self, key: str) -> Stream:
-        """A blob's size, and its bytes in pieces.
+        """A blob's size, and its bytes in pieces. The last one comes when all are known to be good.
 
         Raises:
             FileNotFoundError: there is none of that key.
+            DamagedBlobError: while the pieces come: they are not what was stored.
         """
-        return await self._storage.stream(key)
+        size, pieces = await self._storage.stream(key)
+        checksum = checksum_in(key)
+        return size, pieces if checksum is None else self._checked(key, checksum, pieces)
 
     async def recall(self, key: str, opened: Callable[[], Awaitable[Stream]] | None = None) -> bytes | Stream:
         """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
+
+        A stream is read through before it is given for the first time: what is damaged is known before the
+        first byte is on its way.
 
         Args:
             key: of a blob, or a name for what is made of several.
@@ -103,12 +133,18 @@ class Blobs:
 
         Raises:
             FileNotFoundError: there is none of that key.
+            DamagedBlobError: its bytes, or some that it is made of, are not those that were stored.
         """
         data = self._remembered.get(key)
         if data is None:
             size, pieces = await (self.stream(key) if opened is None else opened())
             if not self._remembered.takes(size):
-                return size, pieces
+                if self._whole.get(key):
+                    return size, pieces
+                async for _ in pieces:
+                    pass
+                self._whole.put(key, True)
+                return await (self.stream(key) if opened is None else opened())
             data = b"".join([piece async for piece in pieces])
             self._remembered.put(key, data, size)
         return data
@@ -137,7 +173,12 @@ class Blobs:
         for key in keys:
             self._remembered.forget(key)
             self._remembered.forget(_zstd_name(key))
-        await self._storage.delete(keys)
+        if keys:
+            await self._storage.delete(keys)
+
+    async def names(self, kind: str) -> list[str]:
+        """The keys of all blobs that were put as of one kind."""
+        return await self._storage.names(kind)
 
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another: ``7`` of ``diffs/7`` for ``diffs``."""
@@ -150,6 +191,22 @@ class Blobs:
     async def aclose(self) -> None:
         """Ends all work."""
         await self._storage.aclose()
+
+    async def _checked(self, key: str, checksum: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same pieces; an error takes the last one's place when they are not what was stored."""
+        last, found = b"", 0
+        async for piece in pieces:
+            if last:
+                yield last
+            last, found = piece, crc32(piece, found)
+        if found != checksum:
+            raise self._damaged(key)
+        if last:
+            yield last
+
+    def _damaged(self, key: str) -> DamagedBlobError:
+        self.on_damage(key)
+        return DamagedBlobError(f"the blob {key} is damaged: its bytes are not those that were stored")
 
 
 def _zstd_name(key: str) -> str:

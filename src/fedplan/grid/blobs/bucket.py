@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore
 
+from fedplan.grid.blobs.checksum import mark_in_thread
 from fedplan.wire.scalars import Buffer
 
 _CHUNK_BYTES = 1024 * 1024
@@ -28,7 +29,7 @@ class Bucket:
 
     async def add(self, group: str, data: Buffer) -> str:
         """See `Storage`."""
-        key = f"{group}/{secrets.token_hex(16)}"
+        key = f"{group}/{secrets.token_hex(16)}{await mark_in_thread(data)}"
         await self.put(key, data)
         return key
 
@@ -47,6 +48,10 @@ class Bucket:
         for key in keys:
             with contextlib.suppress(FileNotFoundError, NotFoundError):
                 await self._store.delete_async(key)
+
+    async def names(self, group: str) -> list[str]:
+        """See `Storage`."""
+        return [found["path"] async for page in self._store.list(f"{group}/") for found in page]
 
     async def groups(self, parent: str) -> list[str]:
         """See `Storage`."""

@@ -8,6 +8,9 @@ import os
 
 from fedplan.wire.scalars import Buffer
 
+UNFINISHED = ".new"
+"""How the name of a file ends while it is written."""
+
 NEW = os.O_CREAT | os.O_EXCL
 """The flags for a file that must not be there yet."""
 
@@ -43,17 +46,20 @@ def _make_folder(folder: str) -> None:
 
 
 def write_file(path: str, data: Buffer) -> None:
-    """Makes a file, and brings it and its name in the folder to the disk."""
-    file = open_file(path, NEW)
+    """Makes a file, and brings it and its name in the folder to the disk. Nobody sees a part of it there."""
+    unfinished = path + UNFINISHED
+    file = open_file(unfinished, NEW)
     try:
-        write_all(file, data)
-        os.fsync(file)
+        try:
+            write_all(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.rename(unfinished, path)
     except OSError:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # a full disk has better use for it
+            os.unlink(unfinished)  # a full disk has better use for it
         raise
-    finally:
-        os.close(file)
     sync_names(os.path.dirname(path))
 
 

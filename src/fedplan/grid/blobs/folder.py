@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from fedplan.errors import DamagedBlobError
+from fedplan.grid.blobs.checksum import mark_in_thread
 from fedplan.grid.blobs.disk import write_file
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
 from fedplan.wire.scalars import Buffer
@@ -20,7 +22,7 @@ _T = TypeVar("_T")
 _CHUNK_BYTES = 1024 * 1024
 _DISK_THREADS = 4  # the disk does better with several requests at once; more delay commits and the loop
 
-_PART = re.compile(r"(?P<file>.+)@(?P<start>\d+)\+(?P<size>\d+)")
+_PART = re.compile(r"(?P<file>.+)@(?P<start>\d+)\+(?P<size>\d+)(\.\w+)?")
 """The key of a blob that is a part of a file."""
 
 
@@ -43,9 +45,9 @@ class Folder:
     async def add(self, group: str, data: Buffer) -> str:
         """See `Storage`."""
         if len(data) <= MOST_BYTES:
-            file, start = await self._logs.append(group, data)
-            return f"{file}@{start}+{len(data)}"
-        key = f"{group}/{secrets.token_hex(16)}"
+            file, start, mark = await self._logs.append(group, data)
+            return f"{file}@{start}+{len(data)}{mark}"
+        key = f"{group}/{secrets.token_hex(16)}{await mark_in_thread(data)}"
         await self.put(key, data)
         return key
 
@@ -72,14 +74,13 @@ class Folder:
 
         await self._do(unlink)
 
+    async def names(self, group: str) -> list[str]:
+        """See `Storage`."""
+        return [f"{group}/{path.name}" for path in await self._in(group) if path.is_file()]
+
     async def groups(self, parent: str) -> list[str]:
         """See `Storage`."""
-        folder = self._folder / parent
-
-        def names() -> list[str]:
-            return [path.name for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
-
-        return await self._do(names)
+        return [path.name for path in await self._in(parent) if path.is_dir()]
 
     async def drop(self, group: str) -> None:
         """See `Storage`."""
@@ -96,6 +97,11 @@ class Folder:
             while piece := await self._do(lambda: file.read(_CHUNK_BYTES)):
                 yield piece
 
+    async def _in(self, group: str) -> list[Path]:
+        """The files and folders of a group's folder."""
+        folder = self._folder / group
+        return await self._do(lambda: list(folder.iterdir()) if folder.exists() else [])
+
     async def _do(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
@@ -104,7 +110,7 @@ def _read_part(path: Path, start: int, size: int) -> bytes:
     with path.open("rb", buffering=0) as file:
         part = os.pread(file.fileno(), size, start)
     if len(part) != size:
-        raise FileNotFoundError(f"{path} was cut short: {size} bytes from byte {start} on are not there")
+        raise DamagedBlobError(f"{path} was cut short: {size} bytes from byte {start} on are not there")
     return part
 
 

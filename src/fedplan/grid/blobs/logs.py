@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from fedplan.grid.blobs.checksum import mark_of
 from fedplan.grid.blobs.disk import NEW, open_file, sync_names, write_all
 from fedplan.wire.scalars import Buffer
 
@@ -32,8 +33,8 @@ _KNOWN_FILES = 1000
 
 _PAST_THE_CACHE = getattr(os, "O_DIRECT", 0)
 
-Spot = tuple[str, int]
-"""A file's name under the folder, and where in it a blob starts."""
+Spot = tuple[str, int, str]
+"""A file's name under the folder, where in it a blob starts, and how the blob's key ends."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class _Files:
             if end > len(self._buffer):
                 self._write(log, file, filled)
                 filled, end = 0, _whole_blocks(len(blob))
-            spots.append((log.name, log.size + filled))
+            spots.append((log.name, log.size + filled, mark_of(blob)))
             self._buffer[filled : filled + len(blob)] = blob
             self._buffer[filled + len(blob) : end] = bytes(end - filled - len(blob))
             filled = end
@@ -173,7 +174,7 @@ class _Files:
                 return log, open_file(str(self._folder / log.name), self._flags | os.O_APPEND)
             except FileNotFoundError:
                 self.forget(group)
-        log = _Log(f"{group}/{secrets.token_hex(8)}")
+        log = _Log(f"{group}/{secrets.token_hex(4)}")
         file = open_file(str(self._folder / log.name), self._flags | NEW)
         try:
             sync_names(str(self._folder / group))

@@ -16,7 +16,10 @@ class Storage(Protocol):
         """Stores bytes, on disk before it returns."""
 
     async def add(self, group: str, data: Buffer) -> str:
-        """Stores bytes with others of a group, on disk before it returns; gives their key."""
+        """Stores bytes with others of a group, on disk before it returns.
+
+        Gives their key, which ends in their checksum.
+        """
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob."""
@@ -26,6 +29,9 @@ class Storage(Protocol):
 
     async def delete(self, keys: tuple[str, ...]) -> None:
         """Deletes blobs that were put; one that is gone already is no error."""
+
+    async def names(self, group: str) -> list[str]:
+        """The keys of a group's blobs that were put."""
 
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another."""

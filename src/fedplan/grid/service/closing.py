@@ -8,14 +8,21 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
+from fedplan.errors import (
+    AggregationError,
+    ConfigError,
+    DamagedBlobError,
+    DamagedReportsError,
+    PlanError,
+    WireError,
+)
 from fedplan.federation import Round, Task, is_overdue, round_of
 from fedplan.federation.goals import is_reached
 from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Cycle, CycleSummary, Phase, Process
+from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.grid.store.connection import Db
@@ -47,10 +54,17 @@ async def attend(grid: Grid, cycle_id: int) -> None:
     if claimed is None:
         return
     process, cycle = claimed
-    with grid.metrics.closing_seconds.time():
-        async with _lease_kept(grid, cycle_id):
-            outcome = await _average(grid, process, cycle)
-    await _end(grid, process, cycle, outcome)
+    while True:
+        try:
+            with grid.metrics.closing_seconds.time():
+                async with _lease_kept(grid, cycle_id):
+                    outcome = await _average(grid, process, cycle)
+        except DamagedReportsError as error:
+            if not await _leave_out(grid, process, cycle, error.blobs):
+                return
+        else:
+            await _end(grid, process, cycle, outcome)
+            return
 
 
 async def _claim(grid: Grid, cycle_id: int) -> tuple[Process, Cycle] | None:
@@ -103,17 +117,55 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     try:
+        return await _made(grid, process, cycle, checkpoint)
+    except (AggregationError, ConfigError, PlanError, WireError) as error:
+        logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
+        return Outcome(failure=str(error))
+    except (DamagedBlobError, FileNotFoundError):  # what all reports need: they are kept until it is there
+        grid.faults[cycle.id] = (
+            f"cycle {cycle.number} cannot be closed, for the stored model, the strategy's state or the "
+            "averaging Plan is damaged or missing; the grid's log names the blob: put it back from a backup"
+        )
+        raise
+
+
+async def _made(grid: Grid, process: Process, cycle: Cycle, checkpoint: Checkpoint) -> Outcome:
+    try:
         if cycle.task is Task.EVALUATION:
             return Outcome(summary=await measured(grid, process, cycle.id))
         made = await average(grid, process, cycle.id, checkpoint)
         return Outcome(made, made.summary)
-    except (AggregationError, ConfigError, PlanError, WireError, FileNotFoundError) as error:
-        logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
-        return Outcome(failure=_public_reason(error))
+    except DamagedReportsError:
+        await grid.blobs.get(checkpoint.blob)  # if that is missing too, all may be, and only for a while
+        raise
 
 
-def _public_reason(error: Exception) -> str:
-    return "a stored diff or Plan is missing" if isinstance(error, FileNotFoundError) else str(error)
+async def _leave_out(grid: Grid, process: Process, cycle: Cycle, blobs: Sequence[str]) -> bool:
+    """Takes damaged and missing reports out of a closing cycle.
+
+    Returns:
+        Whether it may be averaged without them. If too few reports are left, it is open again and waits for
+        others. False also when another replica closes it.
+    """
+    now = grid.clock()
+    async with grid.store.writing() as db:
+        if not await rounds.take_lease(db, cycle.id, grid.replica, now, now + grid.settings.lease_seconds):
+            return False
+        left = await participation.leave_out(db, cycle.id, blobs)
+        goes_on = round_of(grid.known.strategy(process)).stage_of(left).is_complete(left, now)
+        if not goes_on:
+            await rounds.reopen(db, cycle.id)
+            await rounds.drop_lease(db, cycle.id)
+    grid.metrics.reports.labels("damaged").inc(len(blobs))
+    logger.error(
+        "%d reports of cycle %d of '%s' are lost, for their blobs are damaged or missing: %s. The cycle %s",
+        len(blobs),
+        cycle.number,
+        process.name,
+        ", ".join(blobs),
+        "goes on without them" if goes_on else "waits for others",
+    )
+    return goes_on
 
 
 async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> None:

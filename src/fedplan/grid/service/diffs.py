@@ -1,4 +1,4 @@
-"""Where workers' diffs are kept, and until when."""
+"""Where workers' diffs and the sums of them are kept, and until when."""
 
 import logging
 
@@ -15,11 +15,11 @@ def group_of(grid: Grid, cycle_id: int) -> str:
 
 
 async def forget(grid: Grid, cycle_id: int) -> None:
-    """Deletes the diffs of a cycle that has ended, unless they are to be kept."""
-    if grid.settings.keep_diffs:
-        return
+    """Deletes the sums of a cycle that has ended, and its diffs, unless they are to be kept."""
     try:
-        await grid.blobs.drop(group_of(grid, cycle_id))
+        await grid.parts.forget([cycle_id])
+        if not grid.settings.keep_diffs:
+            await grid.blobs.drop(group_of(grid, cycle_id))
     except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
         log_failure(
             logger, f"the diffs of cycle {cycle_id} are not deleted; the next start tries again", error
@@ -27,11 +27,12 @@ async def forget(grid: Grid, cycle_id: int) -> None:
 
 
 async def forget_left(grid: Grid) -> None:
-    """Deletes what a killed process left: diffs of cycles that have ended."""
-    found = await grid.blobs.groups(_all(grid))
+    """Deletes what a killed process left: diffs and sums of cycles that have ended."""
+    found = {int(name) for name in await grid.blobs.groups(_all(grid)) if name.isdecimal()}
+    found |= await grid.parts.cycles()
     async with grid.store.reading() as db:
         unfinished = set(await rounds.unfinished(db))
-    for cycle_id in {int(name) for name in found if name.isdecimal()} - unfinished:
+    for cycle_id in found - unfinished:
         await forget(grid, cycle_id)
 
 

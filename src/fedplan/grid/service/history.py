@@ -33,6 +33,7 @@ def _row(cycle: Cycle, checkpoint: int) -> HistoryRow:
         closed_at=moment(cycle.closed_at or cycle.opened_at),
         workers=cycle.occupied + cycle.evaluators,
         reports=summary.reports,
+        damaged=cycle.damaged or None,
         samples=summary.samples,
         metrics=told_metrics(summary.metrics),
         failure=cycle.failure,

@@ -206,7 +206,7 @@ async def _count(
     now = grid.clock()
     async with grid.store.writing() as db:
         key = key_digest(keys.request_key)
-        cycle = await participation.add_report(db, place, key, blob, digest, now, into=into)
+        cycle = await participation.add_report(db, place, key, blob, digest, now, grid.replica, into=into)
         if cycle is None:  # something changed since the place was found
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
             raise _conflict(place)
@@ -215,7 +215,7 @@ async def _count(
             await rounds.set_closing(db, cycle.id)
         if update is not None:
             stored = Report(blob, update.staleness)
-            count(grid, strategy, cycle.id, stored, update)  # before anybody else can know of the report
+            count(grid, strategy, cycle, stored, update)  # before anybody else can know of the report
     if complete:
         grid.closable.set()
 

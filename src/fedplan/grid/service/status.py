@@ -59,7 +59,7 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
         ],
         last_failure=None if failed is None else failed.failure,
         failed_cycle=None if failed is None else failed.number,
-        fault=fault,
+        fault=fault or (grid.faults.get(cycle.id) if cycle.phase is Phase.CLOSING else None),
         plans=[_plan(name, hosted) for name, hosted in plans.items()],
         withheld=[
             WithheldStatus(client=kind.name, why=list(why))
@@ -88,6 +88,7 @@ def _cycle(stage: Stage, cycle: Cycle) -> CycleStatus:
         phase=cycle.phase.value,
         accepted=cycle.occupied,
         reported=cycle.reported,
+        damaged=cycle.damaged or None,
         needed=stage.needed,
         limit=stage.limit,
         opened_at=moment(cycle.opened_at),

@@ -54,6 +54,9 @@ _OCCUPY_AND_LOOK = _OCCUPY.returning(*cycles.c)
 _SET_ASIDE = (
     update(cycles).where(cycles.c.id == bindparam("which")).values(evaluators=cycles.c.evaluators + 1)
 )
+_MOST_AT_ONCE = 1000
+"""Keys in a statement: databases bound how many values one has."""
+
 _SILENT = and_(assignments.c.reported_at.is_(None), ~assignments.c.released)
 _WAITED_FOR = and_(_SILENT, ~assignments.c.aside)
 _VACATE = (
@@ -80,6 +83,7 @@ _ADD_DIFF = (
         diff=bindparam("blob"),
         counted_in=bindparam("counted"),
         digest=bindparam("told"),
+        replica=bindparam("replica"),
     )
     .returning(assignments.c.released)
 )
@@ -163,9 +167,19 @@ async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, 
 
 
 async def add_report(
-    db: Db, place: Assignment, key_digest: str, blob: str, digest: str, now: float, *, into: int
+    db: Db, place: Assignment, key_digest: str, blob: str, digest: str, now: float, replica: str, *, into: int
 ) -> Cycle | None:
     """Stores a worker's report, and returns the cycle that it goes into, as it is with the report.
+
+    Args:
+        db: the connection.
+        place: the worker's.
+        key_digest: of its key.
+        blob: where the report is.
+        digest: of the report.
+        now: the time.
+        replica: which replica adds it up.
+        into: the cycle.
 
     None when the cycle, the place or its key is not any more what it was when the place was found: then the
     caller must raise, so that nothing stays. The cycle comes first: from there on nobody else changes it.
@@ -175,7 +189,7 @@ async def add_report(
     if row is None:
         return None
     values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob, "counted": into}
-    values["told"] = digest
+    values |= {"told": digest, "replica": replica}
     released: bool | None = await db.scalar(_ADD_DIFF, values)
     if released is None:
         return None
@@ -185,13 +199,16 @@ async def add_report(
     return read_cycle(row)
 
 
-async def reports(db: Db, cycle_id: int, *, aside: bool = False) -> Sequence[Report]:
+async def reports(
+    db: Db, cycle_id: int, *, aside: bool = False, replica: str | None = None
+) -> Sequence[Report]:
     """The reports that a cycle received, in the order in which the workers joined.
 
     Args:
         db: the connection.
         cycle_id: the cycle.
         aside: those of places for evaluation alone in a cycle of training, in place of the others.
+        replica: those only that this replica adds up.
     """
     given, counted = cycles.alias("given"), cycles.alias("counted")
     before, after = checkpoints.alias("before"), checkpoints.alias("after")
@@ -208,12 +225,40 @@ async def reports(db: Db, cycle_id: int, *, aside: bool = False) -> Sequence[Rep
         )
         .order_by(assignments.c.id)
     )
+    if replica is not None:
+        query = query.where(assignments.c.replica == replica)
     return [Report(row.diff, row.staleness) for row in await db.execute(query)]
 
 
 async def forget_diffs(db: Db, cycle_id: int) -> None:
     """Takes the diffs out of a cycle's reports."""
     await db.execute(update(assignments).where(assignments.c.counted_in == cycle_id).values(diff=None))
+
+
+async def leave_out(db: Db, cycle_id: int, blobs: Sequence[str]) -> Cycle:
+    """Takes reports out of a cycle whose blobs are damaged or missing; returns the cycle as it is then.
+
+    Their workers have no place any more, and may report again while the cycle is open.
+    """
+    aside = list[bool]()
+    for start in range(0, len(blobs), _MOST_AT_ONCE):
+        some = blobs[start : start + _MOST_AT_ONCE]
+        lost = update(assignments).where(assignments.c.counted_in == cycle_id, assignments.c.diff.in_(some))
+        values = {"diff": None, "digest": None, "reported_at": None, "replica": None, "released": True}
+        rows = lost.values(values | {"damaged": assignments.c.diff}).returning(assignments.c.aside)
+        aside += await db.scalars(rows)
+    counted = aside.count(False)
+    fewer = (
+        update(cycles)
+        .where(cycles.c.id == cycle_id)
+        .values(
+            reported=cycles.c.reported - counted,
+            occupied=cycles.c.occupied - counted,
+            damaged=cycles.c.damaged + len(aside),
+        )
+        .returning(*cycles.c)
+    )
+    return read_cycle((await db.execute(fewer)).mappings().one())
 
 
 async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | None:
@@ -296,6 +341,7 @@ def read_cycle(row: RowMapping) -> Cycle:
         summary=None if row["summary"] is None else CycleSummary.from_json(row["summary"]),
         task=Task(row["task"]),
         evaluators=row["evaluators"],
+        damaged=row["damaged"],
     )
 
 

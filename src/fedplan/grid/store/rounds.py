@@ -1,5 +1,6 @@
 """Queries about the life of cycles: opening, deadlines, leases, ending."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from sqlalchemy import and_, func, or_, select, update
@@ -47,12 +48,10 @@ async def due(db: Db, now: float) -> Sequence[int]:
 
 async def running(db: Db) -> Sequence[Running]:
     """The cycles that have not ended."""
-    query = select(cycles.c.id, cycles.c.process_id, cycles.c.phase, cycles.c.reported, cycles.c.task).where(
-        _UNFINISHED
-    )
+    columns = (getattr(cycles.c, field.name) for field in dataclasses.fields(Running))
     return [
-        Running(row.id, row.process_id, Phase(row.phase), row.reported, Task(row.task))
-        for row in await db.execute(query)
+        Running(row.id, row.process_id, Phase(row.phase), row.reported, Task(row.task), row.deadline)
+        for row in await db.execute(select(*columns).where(_UNFINISHED))
     ]
 
 
@@ -78,6 +77,11 @@ async def next_deadline(db: Db, now: float) -> float | None:
 async def set_closing(db: Db, cycle_id: int) -> None:
     """Stops a cycle from taking workers and reports."""
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(phase=Phase.CLOSING))
+
+
+async def reopen(db: Db, cycle_id: int) -> None:
+    """Lets a closing cycle take workers and reports again."""
+    await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(phase=Phase.OPEN))
 
 
 async def extend(db: Db, cycle_id: int, deadline: float | None) -> None:

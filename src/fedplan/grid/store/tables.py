@@ -120,6 +120,7 @@ cycles = Table(
     Column("summary", Text),
     Column("task", String(10), nullable=False, server_default="training"),
     Column("evaluators", Integer, nullable=False, server_default="0"),
+    Column("damaged", Integer, nullable=False, server_default="0"),
     Column("lease_owner", String(40)),
     Column("lease_until", Double),
     UniqueConstraint("process_id", "number"),
@@ -139,11 +140,13 @@ assignments = Table(
     Column("accepted_at", Double, nullable=False),
     Column("released", Boolean, nullable=False),
     Column("reported_at", Double),
-    Column("diff", String(80)),  # the longest key has 79: see `service.diffs`
+    Column("diff", String(80)),  # the longest key has 80: see `service.diffs`
     Column("counted_in", BigInteger),
     Column("aside", Boolean, nullable=False, server_default=false()),
     Column("grants", Integer, nullable=False, server_default="0"),
     Column("digest", String(64)),
+    Column("replica", String(40)),
+    Column("damaged", String(80)),
     UniqueConstraint("cycle_id", "worker_id"),
     UniqueConstraint("key_digest"),
     Index(None, "identity", "cycle_id"),
@@ -152,7 +155,17 @@ assignments = Table(
 """Places in cycles. The request key itself is not stored, only its digest.
 
 `counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one.
-`aside`, `grants` and `digest`: see `records.Assignment`."""
+`aside`, `grants` and `digest`: see `records.Assignment`. `replica` is the one that adds the report up.
+`damaged` is what `diff` was when the report was found damaged or missing."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("until", Double, nullable=False),
+    Index(None, "until"),
+)
+"""The processes that share this store, each until when it is taken for alive."""
 
 waiting = Table(
     "waiting",

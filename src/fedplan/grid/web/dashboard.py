@@ -74,7 +74,7 @@ def _row(model: ModelStatus) -> str:
         f"{cycle.number}{of_all}",
         phase,
         cycle.accepted,
-        f"{cycle.reported}, {cycle.needed} needed",
+        f"{cycle.reported}, {cycle.needed} needed" + (f", {cycle.damaged} damaged" if cycle.damaged else ""),
         f"{cycle.closes_at:%Y-%m-%d %H:%M:%S} UTC" if cycle.closes_at else "",
         model.checkpoints[0].number if model.checkpoints else "",
     )

@@ -37,8 +37,16 @@ STATUS: dict[type[Exception], int] = {
 
 INTERNAL_ERROR = "internal error"
 
-STORAGE_FAULTS = (OperationalError, InterfaceError, PoolTimeout, StorageError, OSError)
-"""What a database that is locked or gone raises, and a disk that is full or cannot be written."""
+STORAGE_FAULTS = (
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+    StorageError,
+    OSError,
+    errors.DamagedBlobError,
+)
+"""What a database that is locked or gone raises, a disk that is full or cannot be written, and one that gives
+other bytes than were stored."""
 
 STORAGE_FAULT = "the grid cannot read or write its storage at present; try again later"
 

@@ -43,6 +43,8 @@ class CycleStatus(Reply):
     """Workers that are in the cycle: those that still train and those that have reported."""
     reported: int
     """Reports received."""
+    damaged: int | None = None
+    """Reports that were lost, for what the grid had stored of them was damaged; not among `reported`."""
     needed: int
     """Reports without which the cycle is not averaged."""
     limit: int | None = None
@@ -150,6 +152,8 @@ class HistoryRow(Reply):
     """Workers that were in it."""
     reports: int
     """Reports that were averaged."""
+    damaged: int | None = None
+    """Reports that were lost, for what the grid had stored of them was damaged."""
     samples: float
     """Samples that the workers told of."""
     metrics: dict[str, MetricStatus]
