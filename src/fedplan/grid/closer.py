@@ -34,7 +34,7 @@ class Closer:
         self._grid = grid
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing: set[int] = set()
-        self._lapses = Lapses(grid)
+        self._lapses = Lapses(grid, self._is_known)
         self._presence = Presence(grid)
         self._told: set[int] = set()  # FL processes of which the log has said that they cannot be run here
 
@@ -65,16 +65,17 @@ class Closer:
             del self._grid.faults[cycle_id]
         self._grid.tallies.forget(ended)
         await self._grid.parts.forget_own(ended)
-        running = [cycle for cycle in unfinished if await self._is_known(cycle.process_id)]
-        for cycle_id in set(due) & {cycle.id for cycle in running} - self._closing:
-            self._closing.add(cycle_id)
-            self._begin(self._close(cycle_id))
-        for cycle in running:
-            if cycle.reported:
-                await catch_up(self._grid, cycle)
-                if self._grid.others:
-                    publish(self._grid, cycle)
-        lapse = await self._lapses.release(running, now)
+        to_close = set(due) - self._closing
+        for cycle in unfinished:  # most have nothing to do, and their models need not be known
+            if (cycle.id in to_close or cycle.reported) and await self._is_known(cycle.process_id):
+                if cycle.id in to_close:
+                    self._closing.add(cycle.id)
+                    self._begin(self._close(cycle.id))
+                if cycle.reported:
+                    await catch_up(self._grid, cycle)
+                    if self._grid.others:
+                        publish(self._grid, cycle)
+        lapse = await self._lapses.release(unfinished, now)
         poll = self._grid.settings.poll_seconds
         waits = [time - now for time in (deadline, lapse) if time is not None]
         return min(poll, max(min(waits, default=poll), _SHORTEST_NAP))

@@ -1,7 +1,7 @@
 """How a worker leaves a cycle without a report: it declines, or it is gone and its place lapses."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from fedplan.errors import ReportConflictError
 from fedplan.federation import gone_since, round_of
@@ -14,6 +14,9 @@ from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import DeclineRequest, Success
 
 logger = logging.getLogger(__name__)
+
+_UNKNOWN_SECONDS = 60.0
+"""After how long a cycle is looked at again that this grid cannot run."""
 
 
 async def decline(grid: Grid, request: DeclineRequest) -> Success:
@@ -49,10 +52,12 @@ class Lapses:
 
     Args:
         grid: the grid.
+        is_known: whether the grid can run the cycles of an FL process.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, is_known: Callable[[int], Awaitable[bool]]) -> None:
         self._grid = grid
+        self._is_known = is_known
         self._next: dict[int, float] = {}
 
     async def release(self, running: Iterable[Running], now: float) -> float | None:
@@ -72,6 +77,8 @@ class Lapses:
     async def _look(self, running: Running, now: float) -> float:
         """Takes what has lapsed in a cycle; returns before when nothing more can lapse there."""
         grid = self._grid
+        if not await self._is_known(running.process_id):
+            return now + _UNKNOWN_SECONDS
         process = (await grid.known.hosted(running.process_id)).process
         lapsed = gone_since(process.server_config, now)
         async with grid.store.reading() as db:
