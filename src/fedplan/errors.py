@@ -16,6 +16,7 @@
     ├── DataError                   a data set, loader or batch that cannot be used
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
     ├── ConfigError                 a client, server or process setting that is wrong
+    │   └── SettingsError           a setting of a process with which it must not start
     ├── WorkerError                 raised on the worker's and the model owner's side
     │   ├── InsecureUrlError        a plain http/ws URL where only https/wss is allowed
     │   ├── UnknownEventError       an event name that does not exist
@@ -148,6 +149,10 @@ class AggregationError(FedplanError):
 
 class ConfigError(FedplanError):
     """A client, server or process setting that is wrong."""
+
+
+class SettingsError(ConfigError):
+    """A setting of a process with which it must not start: an argument or an environment variable."""
 
 
 class WorkerError(FedplanError):

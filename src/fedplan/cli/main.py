@@ -18,7 +18,7 @@ from fedplan.cli.retrieve import retrieve
 from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.worker import worker
-from fedplan.errors import FedplanError
+from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
 
 _EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres"}
@@ -33,7 +33,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except FedplanError as error:
-            _fail(": ".join([*getattr(error, "__notes__", ()), str(error)]))
+            usage = isinstance(error, SettingsError)
+            _fail(": ".join([*getattr(error, "__notes__", ()), str(error)]), 2 if usage else 1)
         except BrokenPipeError:
             raise  # typer knows what to do: whoever read our output has seen enough
         except OSError as error:
@@ -44,9 +45,9 @@ class Commands(TyperGroup):
             _fail(f"this command needs {library}, which is not installed: pip install 'fedplan[{extra}]'")
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"fedplan: {message}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ import dataclasses
 import secrets
 from collections.abc import Callable
 
-from fedplan.errors import AuthenticationError
+from fedplan.errors import AccessDeniedError, AuthenticationError
 from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
@@ -13,6 +13,7 @@ from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.intake import Intake
 
 
@@ -55,20 +56,32 @@ class Grid:
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
-    def is_owner(self, token: str | None) -> bool:
-        """Whether a token is the grid's owner token; everybody is its owner when it has none."""
-        expected = self.settings.owner_token
-        return expected is None or (token is not None and is_same(token, expected.get_secret_value()))
+    def is_owner(self, caller: Caller) -> bool:
+        """Whether somebody shows the grid's owner token.
 
-    def require_owner(self, token: str | None) -> None:
-        """Lets only the grid's owner pass, when the grid has an owner token.
+        Where the grid has none, everybody is its owner but web pages from elsewhere: they reach a grid that
+        listens to its own machine alone.
+        """
+        expected = self.settings.owner_token
+        if expected is None:
+            return not caller.is_foreign_page
+        return caller.token is not None and is_same(caller.token, expected.get_secret_value())
+
+    def require_owner(self, caller: Caller) -> None:
+        """Lets only the grid's owner pass.
 
         Raises:
             AuthenticationError: no token, or a wrong one.
+            AccessDeniedError: a web page from elsewhere asks, and the grid has no owner token.
         """
-        if self.is_owner(token):
+        if self.is_owner(caller):
             return
-        if token is None:
+        if self.settings.owner_token is None:
+            raise AccessDeniedError(
+                "this grid has no owner token, so no web page from elsewhere may do this; set "
+                "FEDPLAN_OWNER_TOKEN, and send it as 'Authorization: Bearer …'"
+            )
+        if caller.token is None:
             raise AuthenticationError(
                 "this needs the grid's owner token; send it as 'Authorization: Bearer …'"
             )

@@ -28,6 +28,23 @@ class Settings(BaseSettings):
         description="Token that host-training, status, retrieve-model and the dashboard ask for. Default: "
         "anybody may use them.",
     )
+    insecure: bool = Field(
+        default=False,
+        description="Start without an owner token where other machines reach the grid too: whoever does may "
+        "host models and retrieve them.",
+    )
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Names by which the grid may be called (the Host of a request); JSON. Names of this "
+        "machine for itself always may. Default: all where there is an owner token; without one no others, "
+        "so that no web page gets in by a name of its own (DNS rebinding).",
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="Certificate in PEM, with those of the authorities between; the grid then speaks TLS "
+        "itself.",
+    )
+    tls_key: Path | None = Field(default=None, description="Private key of the certificate, in PEM.")
     max_message_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1024,

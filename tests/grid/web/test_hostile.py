@@ -26,7 +26,7 @@ from tests.grid.databases import only_sqlite
 from tests.grid.models import MODEL, base64_of, diff, hosting, state
 from tests.grid.peers import Peer
 
-POST = "POST /model-centric/{} HTTP/1.1\r\nhost: grid\r\ncontent-length: {}\r\n\r\n"
+POST = "POST /model-centric/{} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n"
 SECRET = "a secret of more than thirty-two bytes"
 
 
@@ -65,7 +65,7 @@ async def said(address, message):
 class TestConnections:
     async def test_a_head_without_an_end_is_not_collected(self, server):
         async with connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nhost: grid\r\nx: ")
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ")
             with contextlib.suppress(ConnectionError):
                 for _ in range(64):
                     writer.write(bytes(100_000).replace(b"\0", b"a"))
@@ -76,9 +76,9 @@ class TestConnections:
         "endless",
         [
             b"GET /healthz?",
-            b"GET /healthz HTTP/1.1\r\nhost: grid\r\nx: ",
-            b"POST /model-centric/report HTTP/1.1\r\nhost: grid\r\ntransfer-encoding: chunked\r\n\r\n1;",
-            b"POST /model-centric/report HTTP/1.1\r\nhost: grid\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ",
+            b"POST /model-centric/report HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1;",
+            b"POST /model-centric/report HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
             b"1\r\n{\r\n0\r\nx: ",
         ],
         ids=["target", "header", "chunk extension", "trailer"],
@@ -96,7 +96,9 @@ class TestConnections:
         assert sent < 20_000_000
 
     async def test_many_requests_at_once_are_answered_one_by_one(self, server):
-        ask = "GET /model-centric/speed-test?is_ping=1&worker_id=w&random=1 HTTP/1.1\r\nhost: grid\r\n\r\n"
+        ask = (
+            "GET /model-centric/speed-test?is_ping=1&worker_id=w&random=1 HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        )
         async with connection(server) as (reader, writer):
             writer.write(ask.encode() * 2000)  # far more bytes than one head may have
             for _ in range(2000):

@@ -96,10 +96,11 @@ async def perform(
     Raises:
         InvalidRequestError: the message is not what the call needs.
         AuthenticationError: the call is the owner's, and the token is not.
+        AccessDeniedError: the call is the owner's, and a web page sends it to a grid that has no owner token.
         GridError: whatever the use case raises.
     """
     if call.owner_only:
-        grid.require_owner(caller.token)
+        grid.require_owner(caller)
     if keys is not None and call.run_bytes is not None:
         return await call.run_bytes(grid, keys, message)
     request = parse(call.request, message)

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import dataclasses
 from html import escape
 
 from fastapi import APIRouter, Request, Response
@@ -43,7 +44,8 @@ async def dashboard(request: Request) -> Response:
     """The page; a browser asks for the owner token as a password, when there is one."""
     grid: Grid = request.app.state.grid
     try:
-        grid.require_owner(Caller.of(request.headers).token or _password_of(request))
+        caller = Caller.of(request.headers)
+        grid.require_owner(dataclasses.replace(caller, token=caller.token or _password_of(request)))
     except AuthenticationError as error:
         ask = {"www-authenticate": 'Basic realm="fedplan grid, owner token as password"'}
         return HTMLResponse(page(f"<p>{escape(str(error))}</p>"), 401, ask)

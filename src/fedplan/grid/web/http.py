@@ -265,7 +265,7 @@ def _add_download(type: str, download: Download) -> None:
     async def handler(request: Request) -> Response:
         grid: Grid = request.app.state.grid
         query = parse_query(download.query, request)
-        asker = {"is_owner": grid.is_owner(Caller.of(request.headers).token)} if download.of_owner else {}
+        asker = {"is_owner": grid.is_owner(Caller.of(request.headers))} if download.of_owner else {}
         return await _send(grid, await download.run(grid, query, **asker), request.headers)
 
     schema = download.query.model_json_schema()
@@ -293,7 +293,7 @@ for _type, _download in DOWNLOADS.items():
 async def get_status(request: Request, name: StorableText | None = None) -> Reply:
     """The hosted models, their cycles and checkpoints; needs the owner token, when there is one."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(Caller.of(request.headers).token)
+    grid.require_owner(Caller.of(request.headers))
     return await status(grid, name)
 
 
@@ -302,7 +302,7 @@ async def get_status(request: Request, name: StorableText | None = None) -> Repl
 async def get_history(request: Request, name: StorableText, version: StorableText | None = None) -> Reply:
     """What came of a model's cycles; needs the owner token, when there is one."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(Caller.of(request.headers).token)
+    grid.require_owner(Caller.of(request.headers))
     return await history(grid, messages.HistoryRequest(name=name, version=version))
 
 

@@ -28,7 +28,7 @@ async def metrics(request: Request) -> Response:
     """The counters, in Prometheus's text format; for the owner of the grid also how each model is doing."""
     grid: Grid = request.app.state.grid
     counted = grid.metrics.exposition()
-    if grid.is_owner(Caller.of(request.headers).token):
+    if grid.is_owner(Caller.of(request.headers)):
         async with grid.store.reading() as db:
             seen, summaries = await overview(db, None), await last_summaries(db)
         counted += gauges(seen, summaries)

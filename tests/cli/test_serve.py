@@ -1,0 +1,110 @@
+"""`fedplan serve`: with what it starts, and with what it does not."""
+
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.cli.conftest import fedplan_process
+
+
+def refused(*arguments: object, **environment: str) -> str:
+    """The one line with which the grid does not start."""
+    with fedplan_process("serve", "--port", 0, *arguments, **environment) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (2, ""), errors
+    (line,) = errors.splitlines()
+    return line
+
+
+# Where other machines reach it
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_an_address_that_other_machines_reach_needs_an_owner_token(tmp_path: Path, host: str) -> None:
+    data = tmp_path / "data"
+    line = refused("--host", host, "--data", data)
+    assert "other machines reach this grid" in line
+    assert "FEDPLAN_OWNER_TOKEN" in line
+    assert "--insecure" in line
+    assert not data.exists()
+
+
+def test_an_owner_token_opens_such_an_address(tmp_path: Path) -> None:
+    arguments = ("serve", "--port", 0, "--host", "0.0.0.0", "--data", tmp_path)
+    with fedplan_process(*arguments, FEDPLAN_OWNER_TOKEN="secret") as process:
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert httpx.get(f"{url}/model-centric/status").status_code == 401
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.5", "::1"])
+def test_an_address_of_this_machine_alone_needs_none(tmp_path: Path, host: str) -> None:
+    with fedplan_process("serve", "--port", 0, "--host", host, "--data", tmp_path) as process:
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/model-centric/status").json() == {"models": []}
+
+
+# TLS
+
+
+def certificate(folder: Path, password: bytes | None = None) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "grid")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    )
+    return cert_file, key_file
+
+
+def test_it_speaks_tls(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    arguments = ("serve", "--port", 0, "--data", tmp_path / "data", "--tls-cert", cert, "--tls-key", key)
+    with fedplan_process(*arguments) as process:
+        url = process.stdout.readline().strip()
+        assert url.startswith("https://127.0.0.1:")
+        trusting = ssl.create_default_context(cafile=str(cert))
+        assert httpx.get(f"{url}/healthz", verify=trusting).json() == {"status": "ok"}
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url.replace("https", "http") + "/healthz")
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    _, locked = certificate(other, b"a password")
+    text = tmp_path / "text"
+    text.write_text("no PEM")
+    data = ("--data", tmp_path / "data")
+    assert "--tls-cert and --tls-key" in refused(*data, "--tls-cert", cert)
+    assert "--tls-cert and --tls-key" in refused(*data, "--tls-key", key)
+    for c, k in ((tmp_path / "missing", key), (cert, tmp_path / "missing"), (text, key), (cert, locked)):
+        line = refused(*data, "--tls-cert", c, "--tls-key", k)
+        assert f"'{c}' with the key '{k}' cannot be used: " in line
+    assert not (tmp_path / "data").exists()
