@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from fedplan.cli import plan, state
 from fedplan.cli.demo.command import demo
+from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
 from fedplan.cli.history import history
 from fedplan.cli.host import host
@@ -25,12 +26,17 @@ _EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres"}
 """Which extra of the package brings a library; all others that may be missing come with `grid`."""
 
 
+_HELP = {"-h", "--help"}
+
+
 class Commands(TyperGroup):
     """A group of commands whose expected errors are one line on stderr."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was asked for."""
         try:
+            if not _HELP & set(ctx.args):
+                check_environment(self)
             return super().invoke(ctx)
         except FedplanError as error:
             usage = isinstance(error, SettingsError)
@@ -56,7 +62,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": sorted(_HELP)},
 )
 
 

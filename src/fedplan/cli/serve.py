@@ -96,5 +96,8 @@ def _settings(given: dict[str, Any]) -> "Settings":
     try:
         return Settings(**given)
     except ValidationError as error:
-        faults = (f"FEDPLAN_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
+        faults = (
+            f"FEDPLAN_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
         raise SettingsError("; ".join(faults)) from None

@@ -23,6 +23,7 @@ from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
+from fedplan.grid.private import keep_folder_private
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web import dashboard, http, operation, websocket
@@ -112,13 +113,15 @@ async def running(
 
 def _blobs(settings: Settings) -> Blobs:
     with _opening("blobs", settings, settings.blob_url, "FEDPLAN_BLOB_URL"):
+        if settings.blob_url is None:
+            keep_folder_private(settings.data_dir)
         return Blobs.open(settings.blobs, settings.remembered_bytes)
 
 
 async def _store(settings: Settings) -> Store:
     with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
-        if settings.database_url is None:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if settings.database_url is None and settings.blob_url is not None:
+            keep_folder_private(settings.data_dir)
         return await Store.open(settings.database)
 
 

@@ -9,12 +9,12 @@ import logging
 import secrets
 import warnings
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import jwt
 
 from fedplan.errors import AuthenticationError, ConfigError, OverloadedError
+from fedplan.grid.addresses import web_address
 from fedplan.wire.config import AuthenticationConfig
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def check_authentication(config: AuthenticationConfig) -> None:
             jwt.get_algorithm_by_name("RS256").prepare_key(config.pub_key)
         except (jwt.InvalidKeyError, ValueError, TypeError):
             raise ConfigError("server_config: 'authentication.pub_key' is not an RSA key in PEM") from None
-    if config.endpoint is not None and not _is_web_address(config.endpoint):
+    if config.endpoint is not None and web_address(config.endpoint) is None:
         raise ConfigError("server_config: 'authentication.endpoint' is not an http or https URL")
     if config.secret is not None:
         _check_secret(config.secret)
@@ -148,15 +148,6 @@ def _check_secret(secret: str) -> None:
         ) from None
     if len(secret.encode()) < _SAFE_SECRET_BYTES:
         logger.warning("a model is hosted with a token secret that is short enough to be guessed")
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        httpx.URL(url).raw_host.decode("ascii").encode("idna")  # what asking it will do
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except (httpx.InvalidURL, ValueError):  # a broken address or port
-        return False
 
 
 class TokenChecker:

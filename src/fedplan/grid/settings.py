@@ -1,9 +1,32 @@
 """The grid's settings: one table, read from the environment (prefix ``FEDPLAN_``) or given in code."""
 
+import json
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fedplan.grid.addresses import origin_of
+
+
+def _list(value: Any) -> Any:
+    """What a variable holds, where a list is needed; for pydantic broken JSON is no validation error."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('it is not JSON; a list of texts is needed, such as ["a", "b"]') from None
+
+
+def _origins(values: list[str]) -> list[str]:
+    if any(value != "*" and origin_of(value) != value for value in values):
+        raise ValueError('an origin is "*", or as "https://page.example": no path, no slash at the end')
+    return values
+
+
+Texts = Annotated[list[str], NoDecode, BeforeValidator(_list)]
 
 
 class Settings(BaseSettings):
@@ -33,7 +56,7 @@ class Settings(BaseSettings):
         description="Start without an owner token where other machines reach the grid too: whoever does may "
         "host models and retrieve them.",
     )
-    allowed_hosts: list[str] = Field(
+    allowed_hosts: Texts = Field(
         default=[],
         description="Names by which the grid may be called (the Host of a request); JSON. Names of this "
         "machine for itself always may. Default: all where there is an owner token; without one no others, "
@@ -93,7 +116,7 @@ class Settings(BaseSettings):
         default=False,
         description="Keep each worker's diff after its cycle has ended. They may tell about its data.",
     )
-    cors_origins: list[str] = Field(
+    cors_origins: Annotated[Texts, AfterValidator(_origins)] = Field(
         default=["*"],
         description="Web pages, by origin, whose scripts may use this grid; JSON. Default: all.",
     )

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import stat
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -7,6 +8,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from fedplan.errors import ConfigError
 from fedplan.federation import Task
 from fedplan.grid.records import HostedPlan, Report, Variant
 from fedplan.grid.store import Store, catalogue, participation
@@ -96,6 +98,32 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         assert (await participation.get_cycle(db, 7)).task is Task.TRAINING
         assert (await catalogue.get_checkpoint(db, 1)).state is None
     await again.aclose()
+
+
+async def test_a_database_of_a_newer_program_is_refused_in_a_line_and_left_as_it_is(store, url):
+    async with store.writing() as db:
+        await db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(
+        ConfigError, match=r"schema 9999 of a newer fedplan, and this one knows \d{4} at most"
+    ):
+        await Store.open(url)
+    async with store.reading() as db:
+        assert await db.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+@only_sqlite
+async def test_other_users_cannot_read_the_database(tmp_path):
+    file = tmp_path / "open to all"
+    for _ in range(2):
+        store = await Store.open(f"sqlite:///{file}")
+        async with store.writing() as db:
+            await db.execute(key("a"))
+            await db.execute(keys.delete().where(keys.c.name == "a"))
+        written = sorted(tmp_path.glob("open to all*"))
+        assert len(written) > 1
+        assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+        await store.aclose()
+        file.chmod(0o644)  # as an older grid left it
 
 
 async def test_opening_again_changes_nothing(url, store):

@@ -4,13 +4,18 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol, Self
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, make_url, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from fedplan.errors import ConfigError
+from fedplan.grid.private import keep_file_private
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.sqlite import SqliteDatabase
 from fedplan.grid.store.tables import keys
@@ -55,13 +60,22 @@ class Store:
 
         Args:
             url: SQLAlchemy's form: ``sqlite:///path`` or ``postgresql://…``.
+
+        Raises:
+            ConfigError: its schema is of a newer version of this program.
         """
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
+            if parsed.database and not parsed.database.startswith((":", "file:")):
+                keep_file_private(Path(parsed.database))
             store = cls(SqliteDatabase(parsed.set(drivername="sqlite"), lambda: _PATIENCE))
         else:
             store = cls(ServerDatabase(parsed))
-        await store._prepare()
+        try:
+            await store._prepare()
+        except BaseException:
+            await store.aclose()
+            raise
         return store
 
     async def aclose(self) -> None:
@@ -126,11 +140,23 @@ class ServerDatabase:
 
 
 def migrate(connection: Connection) -> None:
-    """Brings the schema up to date, inside the caller's transaction."""
+    """Brings the schema up to date, inside the caller's transaction.
+
+    Raises:
+        ConfigError: a newer version of this program has changed it.
+    """
     config = Config()
     config.set_main_option("script_location", "fedplan.grid.store:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    found = MigrationContext.configure(connection).get_current_heads()
+    if not known.issuperset(found):
+        raise ConfigError(
+            f"the database has the schema {', '.join(found)} of a newer fedplan, and this one knows "
+            f"{scripts.get_current_head()} at most; run the newer one, or restore a backup from before it"
+        )
     command.upgrade(config, "head")
 
 
