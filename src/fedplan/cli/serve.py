@@ -40,6 +40,15 @@ def serve(
         Path | None,
         typer.Option("--tls-key", metavar="KEY.pem", help="Private key of the certificate."),
     ] = None,
+    auth_endpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--auth-endpoints",
+            metavar="URL",
+            help="Let models have the grid ask addresses that begin so about workers' tokens (`endpoint`, "
+            "`jwks_url`); more than one may be given. By default none.",
+        ),
+    ] = None,
     insecure: Annotated[
         bool,
         typer.Option(
@@ -66,7 +75,8 @@ def serve(
     """
     from fedplan.grid import serve as run
 
-    given = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure or None}
+    given: dict[str, object] = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key}
+    given |= {"auth_endpoints": auth_endpoints or None, "insecure": insecure or None}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "alembic", "uvicorn"):

@@ -96,7 +96,7 @@ async def running(
             Known(store, blobs),
             tallies,
             WorkerIds(store.secret),
-            TokenChecker(client, settings.token_check_seconds),
+            TokenChecker(client, settings.token_check_seconds, settings.auth_endpoints),
             Metrics(),
             Intake(settings.max_pending_bytes),
             clock,

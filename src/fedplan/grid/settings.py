@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from fedplan.grid.addresses import origin_of
+from fedplan.grid.addresses import is_below, origin_of
 
 
 def _list(value: Any) -> Any:
@@ -23,6 +23,12 @@ def _list(value: Any) -> Any:
 def _origins(values: list[str]) -> list[str]:
     if any(value != "*" and origin_of(value) != value for value in values):
         raise ValueError('an origin is "*", or as "https://page.example": no path, no slash at the end')
+    return values
+
+
+def _addresses(values: list[str]) -> list[str]:
+    if not all(is_below(value, [value]) for value in values):
+        raise ValueError("an address is an http or https URL, such as https://auth.example/keys")
     return values
 
 
@@ -119,6 +125,17 @@ class Settings(BaseSettings):
     cors_origins: Annotated[Texts, AfterValidator(_origins)] = Field(
         default=["*"],
         description="Web pages, by origin, whose scripts may use this grid; JSON. Default: all.",
+    )
+    auth_endpoints: Annotated[Texts, AfterValidator(_addresses)] = Field(
+        default=[],
+        description="How the addresses begin that models may have the grid ask about workers' tokens "
+        "(`endpoint`, `jwks_url`), such as `https://auth.example/keys`; JSON. Default: none.",
+    )
+    worker_id_seconds: float = Field(
+        default=7 * 86_400.0,
+        gt=0,
+        description="For how long a worker may ask for places before it has to authenticate again; less "
+        "where its token holds for less.",
     )
     token_check_seconds: float = Field(
         default=5.0, gt=0, description="How long a model's authentication endpoint may take to judge a token."

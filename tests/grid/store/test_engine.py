@@ -14,7 +14,7 @@ from fedplan.grid.records import HostedPlan, Report, Variant
 from fedplan.grid.store import Store, catalogue, participation
 from fedplan.grid.store.tables import keys, metadata
 from fedplan.plan import Role
-from fedplan.wire.config import ServerConfig
+from fedplan.wire.config import AuthenticationConfig, ServerConfig
 from tests.grid.databases import database_of, only_sqlite
 
 
@@ -98,6 +98,33 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         assert (await participation.get_cycle(db, 7)).task is Task.TRAINING
         assert (await catalogue.get_checkpoint(db, 1)).state is None
     await again.aclose()
+
+
+async def test_models_that_were_hosted_before_tokens_had_to_expire_go_on_taking_others(store, url):
+    configs = {
+        1: {"max_diffs": 3, "authentication": {"secret": "s" * 32}},
+        2: {"authentication": {"endpoint": "https://a.example"}},
+        3: {"max_diffs": 3},
+    }
+    async with store.writing() as db:
+        await db.execute(text("UPDATE alembic_version SET version_num = '0007'"))
+        for id, config in configs.items():
+            await db.execute(
+                text(
+                    "INSERT INTO processes "
+                    "(id, name, version, client_config, server_config, layout, created_at) "
+                    "VALUES (:id, 'm', :version, '{}', :config, '[]', 0)"
+                ),
+                {"id": id, "version": f"{id}", "config": json.dumps(config)},
+            )
+    again = await Store.open(url)
+    async with again.reading() as db:
+        found = {id: (await catalogue.get_process(db, id)).server_config for id in configs}
+    await again.aclose()
+    assert found[1] == ServerConfig(
+        max_diffs=3, authentication=AuthenticationConfig(secret="s" * 32, require_exp=False)
+    )
+    assert [found[id] for id in (2, 3)] == [ServerConfig.model_validate(configs[id]) for id in (2, 3)]
 
 
 async def test_a_database_of_a_newer_program_is_refused_in_a_line_and_left_as_it_is(store, url):

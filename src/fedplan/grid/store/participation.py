@@ -6,7 +6,7 @@ running it takes SQLite.
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import RowMapping, and_, bindparam, delete, exists, func, or_, select, update
 
 from fedplan.federation import Task
 from fedplan.grid.records import Assignment, Cycle, CycleSummary, Phase, Report
@@ -68,12 +68,20 @@ _COUNT_REPORT = (
     .values(reported=cycles.c.reported + bindparam("reports"))
     .returning(*cycles.c)
 )
+_OTHER = assignments.alias("other")
+_OF_THE_SAME_IDENTITY = and_(
+    _OTHER.c.identity == assignments.c.identity,
+    _OTHER.c.cycle_id == assignments.c.cycle_id,
+    _OTHER.c.id != assignments.c.id,
+)
+_IDENTITY_HAS_REPORTED = exists().where(_OF_THE_SAME_IDENTITY, _OTHER.c.reported_at.is_not(None))
 _ADD_DIFF = (
     update(assignments)
     .where(
         assignments.c.id == bindparam("which"),
         assignments.c.key_digest == bindparam("digest"),
         assignments.c.reported_at.is_(None),
+        ~_IDENTITY_HAS_REPORTED,
     )
     .values(
         reported_at=bindparam("now"),
@@ -81,7 +89,7 @@ _ADD_DIFF = (
         counted_in=bindparam("counted"),
         digest=bindparam("told"),
     )
-    .returning(assignments.c.released)
+    .returning(assignments.c.released, assignments.c.identity)
 )
 
 
@@ -134,10 +142,36 @@ async def last_cycle_of(db: Db, identity: str, before: Cycle) -> int | None:
     return number
 
 
+async def places_of(db: Db, cycle_id: int, identity: str) -> Sequence[Assignment]:
+    """The places in a cycle that workers of one identity have, or had."""
+    query = select(assignments).where(assignments.c.identity == identity, assignments.c.cycle_id == cycle_id)
+    rows = (await db.execute(query.order_by(assignments.c.id))).mappings()
+    return [_assignment(row, row["id"], cycle_id) for row in rows]
+
+
 async def add_place(
-    db: Db, cycle: Cycle, task: Task, worker_id: str, identity: str, key_digest: str, now: float
+    db: Db,
+    cycle: Cycle,
+    task: Task,
+    worker_id: str,
+    identity: str,
+    key_digest: str,
+    now: float,
+    *,
+    instead_of: Assignment | None = None,
 ) -> None:
-    """Gives a worker a place in a cycle, for a task."""
+    """Gives a worker a place in a cycle, for a task.
+
+    Args:
+        db: the connection.
+        cycle: the cycle.
+        task: what the worker does there.
+        worker_id: the worker.
+        identity: see `auth.Worker`.
+        key_digest: of its request key.
+        now: the time.
+        instead_of: the place of another worker of its identity, which it gets.
+    """
     aside = task is not cycle.task
     values = {
         "cycle_id": cycle.id,
@@ -150,16 +184,35 @@ async def add_place(
         "grants": 1,
     }
     await db.execute(_ADD_PLACE, values)
-    await db.execute(_SET_ASIDE if aside else _OCCUPY, {"which": cycle.id})
+    if instead_of is None:
+        await db.execute(_SET_ASIDE if aside else _OCCUPY, {"which": cycle.id})
+    else:
+        await _give_up(db, instead_of)
 
 
-async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, now: float) -> None:
-    """Gives a worker its place anew, with a new key."""
+async def renew_place(
+    db: Db,
+    cycle: Cycle,
+    place: Assignment,
+    key_digest: str,
+    now: float,
+    *,
+    instead_of: Assignment | None = None,
+) -> None:
+    """Gives a worker its place anew, with a new key; `instead_of` as for `add_place`."""
     renewed = update(assignments).where(assignments.c.id == place.id)
+    aside = place.aside if instead_of is None else instead_of.aside
     values = {"key_digest": key_digest, "accepted_at": now, "released": False, "grants": place.grants + 1}
-    await db.execute(renewed.values(values))
-    if place.released and not place.aside:
+    await db.execute(renewed.values(values | {"aside": aside}))
+    if instead_of is not None:
+        await _give_up(db, instead_of)
+    elif place.released and not place.aside:
         await db.execute(_OCCUPY, {"which": cycle.id})
+
+
+async def _give_up(db: Db, place: Assignment) -> None:
+    """Takes a place that another worker gets: the cycle counts as many as before."""
+    await db.execute(update(assignments).where(assignments.c.id == place.id).values(released=True))
 
 
 async def add_report(
@@ -176,13 +229,29 @@ async def add_report(
         return None
     values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob, "counted": into}
     values["told"] = digest
-    released: bool | None = await db.scalar(_ADD_DIFF, values)
-    if released is None:
+    added = (await db.execute(_ADD_DIFF, values)).first()
+    if added is None:
         return None
-    lacks_place = released or into != place.cycle_id
+    if added.released:
+        await _release_others(db, place.cycle_id, added.identity)
+        row = (await db.execute(_CYCLE, {"cycle_id": into})).mappings().one()
+    lacks_place = added.released or into != place.cycle_id
     if lacks_place and not place.aside:  # it is none of those that the cycle counts
         row = (await db.execute(_OCCUPY_AND_LOOK, {"which": into})).mappings().one()
     return read_cycle(row)
+
+
+async def _release_others(db: Db, cycle_id: int, identity: str) -> None:
+    """Takes the place that another worker of one identity has, since the identity has reported."""
+    held = and_(assignments.c.cycle_id == cycle_id, assignments.c.identity == identity, _WAITED_FOR)
+    places = (await db.execute(update(assignments).where(held).values(released=True))).rowcount
+    if places:
+        await db.execute(_VACATE, {"which": cycle_id, "places": places})
+
+
+async def identity_has_reported(db: Db, place: Assignment) -> bool:
+    """Whether another worker of the same identity has reported in a worker's cycle."""
+    return bool(await db.scalar(select(_IDENTITY_HAS_REPORTED).where(assignments.c.id == place.id)))
 
 
 async def reports(db: Db, cycle_id: int, *, aside: bool = False) -> Sequence[Report]:
