@@ -3,9 +3,12 @@
 import difflib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedplan.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fedplan.grid import Settings
 
 PREFIX = "FEDPLAN_"
 
@@ -46,3 +49,23 @@ def _told(name: str, known: set[str]) -> str:
     names = [one.removeprefix(PREFIX) for one in known]
     nearest = difflib.get_close_matches(name.removeprefix(PREFIX), names, 1)
     return f"{name} is no setting of fedplan" + (f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ".")
+
+
+def read_settings(given: dict[str, Any]) -> "Settings":
+    """The settings from the environment, and what the command line says.
+
+    Raises:
+        SettingsError: a value cannot be used; the message names the environment variable.
+    """
+    from pydantic import ValidationError
+
+    from fedplan.grid import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        faults = (
+            f"FEDPLAN_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
+        raise SettingsError("; ".join(faults)) from None

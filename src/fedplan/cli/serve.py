@@ -2,14 +2,11 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fedplan.errors import SettingsError
-
-if TYPE_CHECKING:
-    from fedplan.grid import Settings
+from fedplan.cli.environment import read_settings
 
 
 def serve(
@@ -77,7 +74,7 @@ def serve(
 
     given: dict[str, object] = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key}
     given |= {"auth_endpoints": auth_endpoints or None, "insecure": insecure or None}
-    settings = _settings({name: value for name, value in given.items() if value is not None})
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "alembic", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -91,23 +88,3 @@ def serve(
             typer.echo("Anybody who reaches it can host models. Set FEDPLAN_OWNER_TOKEN.", err=True)
 
     run(settings, host, port, on_ready=on_ready)
-
-
-def _settings(given: dict[str, Any]) -> "Settings":
-    """The settings from the environment, and what the command line says.
-
-    Raises:
-        SettingsError: a value cannot be used; the message names the environment variable.
-    """
-    from pydantic import ValidationError
-
-    from fedplan.grid import Settings
-
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        faults = (
-            f"FEDPLAN_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        )
-        raise SettingsError("; ".join(faults)) from None

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.errors import ConfigError
+from fedplan.grid.access import Access
 from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
@@ -85,9 +86,10 @@ async def running(
     """
     async with (
         contextlib.aclosing(_blobs(settings)) as blobs,
-        contextlib.aclosing(await _store(settings)) as store,
+        contextlib.aclosing(await open_store(settings)) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
+        owner = settings.owner_token
         tallies = Tallies(blobs, settings.sums_bytes)
         grid = Grid(
             settings,
@@ -95,6 +97,7 @@ async def running(
             blobs,
             Known(store, blobs),
             tallies,
+            Access(store, None if owner is None else owner.get_secret_value(), clock),
             WorkerIds(store.secret),
             TokenChecker(client, settings.token_check_seconds, settings.auth_endpoints),
             Metrics(),
@@ -118,7 +121,12 @@ def _blobs(settings: Settings) -> Blobs:
         return Blobs.open(settings.blobs, settings.remembered_bytes)
 
 
-async def _store(settings: Settings) -> Store:
+async def open_store(settings: Settings) -> Store:
+    """Opens a grid's tables, and brings them up to date.
+
+    Raises:
+        ConfigError: the database cannot be opened, or is of a newer version of this program.
+    """
     with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
         if settings.database_url is None and settings.blob_url is not None:
             keep_folder_private(settings.data_dir)

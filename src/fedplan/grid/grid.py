@@ -5,15 +5,14 @@ import dataclasses
 import secrets
 from collections.abc import Callable
 
-from fedplan.errors import AccessDeniedError, AuthenticationError
-from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
+from fedplan.grid.access import Access
+from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
-from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.intake import Intake
 
 
@@ -27,6 +26,7 @@ class Grid:
         blobs: its blobs.
         known: what is hosted, remembered.
         tallies: the sums of open cycles' diffs.
+        access: what people and programs may do that are no workers.
         worker_ids: makes and reads worker ids.
         tokens: checks workers' tokens.
         metrics: its counters.
@@ -45,6 +45,7 @@ class Grid:
     blobs: Blobs
     known: Known
     tallies: Tallies
+    access: Access
     worker_ids: WorkerIds
     tokens: TokenChecker
     metrics: Metrics
@@ -55,34 +56,3 @@ class Grid:
     reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(8))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
-
-    def is_owner(self, caller: Caller) -> bool:
-        """Whether somebody shows the grid's owner token.
-
-        Where the grid has none, everybody is its owner but web pages from elsewhere: they reach a grid that
-        listens to its own machine alone.
-        """
-        expected = self.settings.owner_token
-        if expected is None:
-            return not caller.is_foreign_page
-        return caller.token is not None and is_same(caller.token, expected.get_secret_value())
-
-    def require_owner(self, caller: Caller) -> None:
-        """Lets only the grid's owner pass.
-
-        Raises:
-            AuthenticationError: no token, or a wrong one.
-            AccessDeniedError: a web page from elsewhere asks, and the grid has no owner token.
-        """
-        if self.is_owner(caller):
-            return
-        if self.settings.owner_token is None:
-            raise AccessDeniedError(
-                "this grid has no owner token, so no web page from elsewhere may do this; set "
-                "FEDPLAN_OWNER_TOKEN, and send it as 'Authorization: Bearer …'"
-            )
-        if caller.token is None:
-            raise AuthenticationError(
-                "this needs the grid's owner token; send it as 'Authorization: Bearer …'"
-            )
-        raise AuthenticationError("the owner token is wrong")

@@ -54,8 +54,8 @@ class Settings(BaseSettings):
     )
     owner_token: SecretStr | None = Field(
         default=None,
-        description="Token that host-training, status, retrieve-model and the dashboard ask for. Default: "
-        "anybody may use them.",
+        description="Token that opens hosting, status, checkpoints and the page. Default: API tokens "
+        "(`fedplan token`) do; where none was ever made, anybody may use them.",
     )
     insecure: bool = Field(
         default=False,

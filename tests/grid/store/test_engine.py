@@ -51,6 +51,7 @@ async def test_the_migrations_make_the_tables(store):
 async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it_holds(store, url):
     """As a grid of the first schema left it."""
     async with store.writing() as db:
+        await db.execute(text("DROP TABLE api_tokens"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN changing"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN frozen"))
         await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
@@ -107,6 +108,7 @@ async def test_models_that_were_hosted_before_tokens_had_to_expire_go_on_taking_
         3: {"max_diffs": 3},
     }
     async with store.writing() as db:
+        await db.execute(text("DROP TABLE api_tokens"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0007'"))
         for id, config in configs.items():
             await db.execute(

@@ -19,6 +19,7 @@ from starlette.datastructures import Headers
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Scope
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
 from fedplan.grid.service.history import history
@@ -241,19 +242,19 @@ class Download:
     Attributes:
         query: what its query holds.
         run: the use case, which finds the source.
-        of_owner: whether the use case is told whether the grid's owner asks.
+        reads: whether the use case is told why who asks may not read checkpoints, if it may not.
     """
 
     query: type[messages.Request]
     run: Callable[..., Awaitable[Source]]
-    of_owner: bool = False
+    reads: bool = False
 
 
 DOWNLOADS: dict[str, Download] = {
     GET_MODEL: Download(messages.ModelRequest, downloads.get_model),
     GET_PLAN: Download(messages.PlanRequest, downloads.get_plan),
     GET_PROTOCOL: Download(messages.ProtocolRequest, downloads.get_protocol),
-    RETRIEVE_MODEL: Download(messages.RetrieveRequest, retrieve_model, of_owner=True),
+    RETRIEVE_MODEL: Download(messages.RetrieveRequest, retrieve_model, reads=True),
 }
 """By message type, which is also the path."""
 
@@ -265,7 +266,9 @@ def _add_download(type: str, download: Download) -> None:
     async def handler(request: Request) -> Response:
         grid: Grid = request.app.state.grid
         query = parse_query(download.query, request)
-        asker = {"is_owner": grid.is_owner(Caller.of(request.headers))} if download.of_owner else {}
+        asker = {}
+        if download.reads:
+            asker["refusal"] = await grid.access.refusal(Caller.of(request.headers), Scope.READ)
         return await _send(grid, await download.run(grid, query, **asker), request.headers)
 
     schema = download.query.model_json_schema()
@@ -291,18 +294,18 @@ for _type, _download in DOWNLOADS.items():
 @router.get(f"/{STATUS}", response_model=None)
 @answered(STATUS)
 async def get_status(request: Request, name: StorableText | None = None) -> Reply:
-    """The hosted models, their cycles and checkpoints; needs the owner token, when there is one."""
+    """The hosted models, their cycles and checkpoints; needs a token to observe, where there are some."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(Caller.of(request.headers))
+    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
     return await status(grid, name)
 
 
 @router.get(f"/{HISTORY}", response_model=None)
 @answered(HISTORY)
 async def get_history(request: Request, name: StorableText, version: StorableText | None = None) -> Reply:
-    """What came of a model's cycles; needs the owner token, when there is one."""
+    """What came of a model's cycles; needs a token to observe, where there are some."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(Caller.of(request.headers))
+    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
     return await history(grid, messages.HistoryRequest(name=name, version=version))
 
 
