@@ -213,3 +213,22 @@ def test_a_database_of_a_newer_fedplan_is_one_line(tmp_path: Path) -> None:
     assert (process.returncode, output) == (1, "")
     (line,) = errors.splitlines()
     assert "schema 9999 of a newer fedplan" in line
+
+
+# The key of its secrets
+
+
+def test_a_database_whose_key_is_lost_is_one_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    start_and_stop(data)
+    key = data / "grid.key"
+    assert mode(key) == 0o600
+    kept = key.read_text()
+    key.unlink()
+    assert "encrypted under another key" in refused("--data", data)
+    key.write_text(kept)
+    start_and_stop(data)
+
+
+def test_a_key_that_is_too_short_is_one_line(tmp_path: Path) -> None:
+    assert "at least 32 characters" in refused("--data", tmp_path, FEDPLAN_SECRET_KEY="hunter2")

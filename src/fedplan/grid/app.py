@@ -25,8 +25,10 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.private import keep_folder_private
+from fedplan.grid.sealing import Seal, seal_of
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.web import dashboard, http, operation, websocket
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
@@ -83,10 +85,11 @@ async def running(
 
     Raises:
         ConfigError: the database or the blobs cannot be opened.
+        SettingsError: the key for the secrets in the database cannot be used, or is another.
     """
     async with (
         contextlib.aclosing(_blobs(settings)) as blobs,
-        contextlib.aclosing(await open_store(settings)) as store,
+        contextlib.aclosing(await open_store(settings, seal := _seal(settings))) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
         owner = settings.owner_token
@@ -99,7 +102,13 @@ async def running(
             tallies,
             Access(store, None if owner is None else owner.get_secret_value(), clock),
             WorkerIds(store.secret),
-            TokenChecker(client, settings.token_check_seconds, settings.auth_endpoints),
+            seal,
+            TokenChecker(
+                client,
+                settings.token_check_seconds,
+                settings.auth_endpoints,
+                lambda stored: opened_secret(stored, seal),
+            ),
             Metrics(),
             Intake(settings.max_pending_bytes),
             clock,
@@ -121,16 +130,26 @@ def _blobs(settings: Settings) -> Blobs:
         return Blobs.open(settings.blobs, settings.remembered_bytes)
 
 
-async def open_store(settings: Settings) -> Store:
+def _seal(settings: Settings) -> Seal:
+    with _opening("grid.key", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
+        return seal_of(settings)
+
+
+async def open_store(settings: Settings, seal: Seal | None = None) -> Store:
     """Opens a grid's tables, and brings them up to date.
+
+    Args:
+        settings: how the grid runs.
+        seal: see `Store.open`.
 
     Raises:
         ConfigError: the database cannot be opened, or is of a newer version of this program.
+        SettingsError: its secrets are encrypted under another key.
     """
     with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
         if settings.database_url is None and settings.blob_url is not None:
             keep_folder_private(settings.data_dir)
-        return await Store.open(settings.database)
+        return await Store.open(settings.database, seal)
 
 
 @contextlib.contextmanager

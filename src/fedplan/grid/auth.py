@@ -8,15 +8,16 @@ import hmac
 import logging
 import math
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import httpx
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from fedplan.errors import AuthenticationError, ConfigError, OverloadedError
+from fedplan.errors import AuthenticationError, ConfigError, OverloadedError, SettingsError
 from fedplan.grid.addresses import is_below, web_address
 from fedplan.grid.keysets import KeySets
+from fedplan.grid.sealing import SEALED
 from fedplan.grid.tokens import Key, Proof, check_token, key_id, public_key, secret_key
 from fedplan.wire.config import AuthenticationConfig
 
@@ -165,6 +166,11 @@ def check_authentication(config: AuthenticationConfig, allowed: Collection[str])
 
 
 def _check_secret(secret: str) -> None:
+    if secret.startswith(SEALED):
+        raise ConfigError(
+            f"server_config: 'authentication.secret' begins with '{SEALED}', by which the grid knows what it "
+            "has encrypted itself; choose another"
+        )
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
@@ -183,12 +189,20 @@ class TokenChecker:
             to places that its operator has not allowed.
         seconds: how long an endpoint may take.
         allowed: how the addresses begin that may be asked.
+        secret_of: a secret of HS256 by what the stored configuration holds of it.
     """
 
-    def __init__(self, client: httpx.AsyncClient, seconds: float, allowed: Collection[str]) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        seconds: float,
+        allowed: Collection[str],
+        secret_of: Callable[[str], str] = str,
+    ) -> None:
         self._client = client
         self._seconds = seconds
         self._allowed = allowed
+        self._secret_of = secret_of
         self._sets = KeySets(client, seconds)
 
     async def check(self, config: AuthenticationConfig | None, token: str | None) -> Proof:
@@ -213,12 +227,19 @@ class TokenChecker:
         return proof
 
     async def _keys(self, config: AuthenticationConfig, id: str | None) -> list[Key]:
-        keys = [] if config.secret is None else [secret_key(config.secret)]
+        keys = [] if config.secret is None else [secret_key(self._opened(config.secret))]
         if config.pub_key is not None:
             keys.append(public_key(config.pub_key))
         if config.jwks_url is not None:
             keys.extend(await self._sets.keys(self._permitted(config.jwks_url), id))
         return keys
+
+    def _opened(self, stored: str) -> str:
+        try:
+            return self._secret_of(stored)
+        except SettingsError as error:  # another replica has another key
+            logger.error("a model's secret cannot be read: %s", error)
+            raise OverloadedError("the grid cannot check this model's tokens at present; try later") from None
 
     def _permitted(self, url: str) -> str:
         """An address, if it may be asked: that may have changed since the model was hosted."""

@@ -11,6 +11,7 @@ from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
+from fedplan.grid.sealing import Seal
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.intake import Intake
@@ -28,6 +29,7 @@ class Grid:
         tallies: the sums of open cycles' diffs.
         access: what people and programs may do that are no workers.
         worker_ids: makes and reads worker ids.
+        seal: encrypts secrets that are stored.
         tokens: checks workers' tokens.
         metrics: its counters.
         intake: room for what peers send.
@@ -47,6 +49,7 @@ class Grid:
     tallies: Tallies
     access: Access
     worker_ids: WorkerIds
+    seal: Seal
     tokens: TokenChecker
     metrics: Metrics
     intake: Intake

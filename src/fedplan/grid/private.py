@@ -9,8 +9,8 @@ logger = logging.getLogger(__name__)
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
-_OF_A_GRID = {"grid.db", "grid.db-wal", "grid.db-shm", "grid.key", "blobs", "scratch"}
-"""What a grid's own folder holds, and nothing else."""
+_OF_A_GRID = ("grid.db", "grid.key", ".grid.key", "blobs", "scratch")
+"""How the names of what a grid's own folder holds begin."""
 
 
 def keep_folder_private(folder: Path) -> None:
@@ -20,9 +20,9 @@ def keep_folder_private(folder: Path) -> None:
         OSError: it cannot be made.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if all(path.name in _OF_A_GRID for path in folder.iterdir()):
+    if all(path.name.startswith(_OF_A_GRID) for path in folder.iterdir()):
         _take_from_others(folder, 0o700)
-    elif folder.stat().st_mode & _OTHERS:
+    elif is_open_to_others(folder):
         logger.warning("'%s' holds other things too, and other users may look into it", folder)
 
 
@@ -38,8 +38,13 @@ def keep_file_private(file: Path) -> None:
         _take_from_others(Path(f"{file}{beside}"), 0o600)
 
 
+def is_open_to_others(path: Path) -> bool:
+    """Whether another user than its owner may do anything with a file or a folder."""
+    return bool(path.stat().st_mode & _OTHERS)
+
+
 def _take_from_others(path: Path, mode: int) -> None:
-    if not path.exists() or not path.stat().st_mode & _OTHERS:
+    if not path.exists() or not is_open_to_others(path):
         return
     try:
         path.chmod(mode)

@@ -57,6 +57,16 @@ class Settings(BaseSettings):
         description="Token that opens hosting, status, checkpoints and the page. Default: API tokens "
         "(`fedplan token`) do; where none was ever made, anybody may use them.",
     )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="Key under which secrets in the database are encrypted, at least 32 characters. Several, "
+        "separated by commas: the first encrypts, all decrypt. Default: `secret_key_file`.",
+    )
+    secret_key_file: Path | None = Field(
+        default=None,
+        description="File with that key, which only its owner may read (0600). Default: `grid.key` in "
+        "`data_dir`, made when missing; none with a `database_url`.",
+    )
     insecure: bool = Field(
         default=False,
         description="Start without an owner token where other machines reach the grid too: whoever does may "

@@ -12,6 +12,7 @@ from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewPlan, NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
+from fedplan.grid.store.sealed import sealed_config
 from fedplan.plan import Plan, split_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
@@ -132,7 +133,7 @@ async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
         new.name,
         new.version,
         new.client_config,
-        new.server_config,
+        sealed_config(new.server_config, grid.seal),
         new.layout,
         new.changing,
         new.roles,
