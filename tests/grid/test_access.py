@@ -80,6 +80,9 @@ class TestAToken:
     async def test_that_opens_nothing_or_has_a_name_in_use_is_not_made(self, store, clock):
         with pytest.raises(ConfigError, match="host, read, observe, admin"):
             await make_token(store, "ann", [], None)
+        for name in ("", "a\nb", "a" * 201):
+            with pytest.raises(ConfigError, match="1 to 200 printable characters"):
+                await make_token(store, name, [Scope.READ], None)
         await make_token(store, "ann", [Scope.READ], 60, clock.now - 61)
         await make_token(store, "ann", [Scope.READ], None)  # the first one has expired
         with pytest.raises(ConfigError, match="there is a token 'ann'"):

@@ -156,6 +156,14 @@ def test_a_client_config_that_cannot_travel_as_json_is_refused(value):
         client(own=value)
 
 
+@pytest.mark.parametrize("key", ["name", "version"])
+@pytest.mark.parametrize("odd", ["a\nb", "a\rb", "\x1b[31m", "a\u2028b", "a\u202eb", "a\x00b"])
+def test_names_are_printable(key, odd):
+    with pytest.raises(ConfigError, match=rf"'{key}': it holds U\+[0-9A-F]{{4}}, which is not printed"):
+        parse_client_config(CLIENT | {key: odd})
+    assert parse_client_config(CLIENT | {key: "Größe, 模型 🙂"})
+
+
 @pytest.mark.parametrize("missing", ["name", "version"])
 def test_a_client_config_needs_a_name_and_a_version(missing):
     with pytest.raises(ConfigError, match=f"'{missing}': Field required"):

@@ -1,12 +1,12 @@
 """`fedplan serve`: running a grid."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fedplan.cli.environment import read_settings
+from fedplan.cli.log import log_to_stderr
 
 
 def serve(
@@ -75,9 +75,7 @@ def serve(
     given: dict[str, object] = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key}
     given |= {"auth_endpoints": auth_endpoints or None, "insecure": insecure or None}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "alembic", "uvicorn"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    log_to_stderr()
 
     def on_ready(port: int) -> None:
         scheme = "http" if settings.tls_cert is None else "https"

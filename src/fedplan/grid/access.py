@@ -11,6 +11,7 @@ from fedplan.grid.auth import is_same
 from fedplan.grid.records import ApiToken, Scope
 from fedplan.grid.store import Store, credentials
 from fedplan.grid.web.callers import Caller
+from fedplan.wire.config import MOST_CHARACTERS
 
 _PREFIX = "fedplan_"
 """So that people, and programs that look for secrets, know a token when they see one."""
@@ -106,8 +107,10 @@ async def make_token(
         now: the time, in seconds since 1970; that of this machine by default.
 
     Raises:
-        ConfigError: one of that name is in use, or it opens nothing.
+        ConfigError: one of that name is in use, or the name is none, or it opens nothing.
     """
+    if not 0 < len(name) <= MOST_CHARACTERS or not name.isprintable():
+        raise ConfigError(f"a token's name has 1 to {MOST_CHARACTERS} printable characters")
     if not scopes:
         raise ConfigError(f"a token without a scope opens nothing; the scopes are {', '.join(Scope)}")
     made = time.time() if now is None else now

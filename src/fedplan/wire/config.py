@@ -8,7 +8,7 @@ hears. Numbers must be numbers, not texts that look like them: phones read them 
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedplan.errors import ConfigError
 
@@ -19,7 +19,23 @@ _FAULTS_TOLD = 10
 
 _C = TypeVar("_C", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
+MOST_CHARACTERS = 200
+"""Of the name or the version of a model, and of the name of a Plan or a Protocol."""
+
+
+def printable(name: str) -> str:
+    """A name, if it holds nothing that is not printed: it stands in logs, pages and terminals.
+
+    Raises:
+        ValueError: it does, such as a line break.
+    """
+    if not name.isprintable():
+        found = next(character for character in name if not character.isprintable())
+        raise ValueError(f"it holds U+{ord(found):04X}, which is not printed; choose a name without it")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(printable)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Speed = Annotated[Number, Field(ge=0)]
