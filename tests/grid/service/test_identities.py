@@ -1,5 +1,6 @@
 """What a token's subject may do, whatever worker ids it has; and until when an id is good."""
 
+import asyncio
 import time
 
 import jwt
@@ -78,6 +79,25 @@ class TestASubject:
         reply = await peer.post("cycle-request", worker_id=worker_id, model="m", version="1.0")
         assert reply.status_code == 503
         assert "10 worker ids" in reply.json()["error"]
+
+    async def test_has_one_place_and_one_report_where_its_workers_come_to_several_replicas_at_once(
+        self, open_grid
+    ):
+        async with open_grid() as one, open_grid() as other:
+            await one.host(server=CHECKED | {"max_diffs": 2})
+            replicas = [one, other] * 3
+            workers = await asyncio.gather(*(joined(peer, "ann") for peer in replicas))
+            assert (await one.status())["cycle"]["accepted"] == 1
+            replies = await asyncio.gather(*(worker.report(n) for n, worker in enumerate(workers)))
+            assert sorted(reply.status_code for reply in replies) == [200] + [409] * 5
+            cycle = (await one.status())["cycle"]
+            assert (cycle["accepted"], cycle["reported"]) == (1, 1)
+
+    async def test_waits_once_for_a_place(self, peer):
+        await peer.host(server=CHECKED | {"min_workers": 2})
+        for subject, status in (("ann", "rejected"), ("ann", "rejected"), ("bob", "accepted")):
+            worker_id = await peer.authenticate(auth_token=token(subject))
+            assert (await peer.ask(worker_id))["status"] == status
 
     async def test_that_tokens_do_not_name_has_a_place_for_each_worker(self, peer):
         await peer.host(server=CHECKED | {"max_diffs": 3})

@@ -30,6 +30,6 @@ async def test_replicas_count_every_report_once(open_grid):
         await one.host(server={"max_diffs": 8})
         workers = [await peer.join() for peer in (one, other) * 4]
         replies = await asyncio.gather(*(worker.report(1) for worker in workers * 3))
-        assert sorted(reply.status_code for reply in replies) == [200] * 8 + [409] * 16
+        assert sorted(reply.status_code for reply in replies) == [200] * 24  # the same again counts once
         model = await other.until_checkpoint(2)
         assert model["cycle"]["number"] == 2

@@ -78,7 +78,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         place = await participation.find_place(db, cycle.id, request.worker_id)
         other = await _place_of_identity(db, process, cycle, worker, place)
-        last_cycle, waiting = await _looked_up(db, process, cycle, worker, request, now)
+        last_cycle, waiting = await _looked_up(db, process, cycle, worker, now)
         asker = Asker(
             place=other or place,
             last_cycle=last_cycle,
@@ -99,7 +99,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         )
         if keeps_waiting_list(process.server_config):
             until = waits_until(rejection, now) if rejection and rejection.waits else None
-            await participation.note_waiting(db, process.id, request.worker_id, until, now)
+            await participation.note_waiting(db, process.id, worker.identity, until, now)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
@@ -164,7 +164,7 @@ async def _place_of_identity(
 
 
 async def _looked_up(
-    db: Db, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
+    db: Db, process: Process, cycle: Cycle, worker: Worker, now: float
 ) -> tuple[int | None, int]:
     """The worker's last cycle, and how many wait with it: where the decision needs them, and only there."""
     config = process.server_config
@@ -172,7 +172,7 @@ async def _looked_up(
     if config.do_not_reuse_workers_until_cycle:
         last = await participation.last_cycle_of(db, worker.identity, before=cycle)
     if keeps_waiting_list(config):
-        waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
+        waiting = await participation.count_waiting(db, process.id, worker.identity, now)
     return last, 1 + waiting
 
 

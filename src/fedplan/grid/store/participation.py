@@ -332,19 +332,19 @@ async def release_places(db: Db, cycle_id: int) -> None:
 
 
 async def count_waiting(db: Db, process_id: int, without: str, now: float) -> int:
-    """How many workers, but for one, wait for a place."""
+    """How many identities, but for one, wait for a place."""
     query = select(func.count()).where(
         waiting.c.process_id == process_id, waiting.c.until > now, waiting.c.worker_id != without
     )
     return int(await db.scalar(query) or 0)
 
 
-async def note_waiting(db: Db, process_id: int, worker_id: str, until: float | None, now: float) -> None:
-    """Notes until when a worker waits (None: it does not), and forgets those whose time is over."""
-    gone = or_(waiting.c.worker_id == worker_id, waiting.c.until <= now)
+async def note_waiting(db: Db, process_id: int, identity: str, until: float | None, now: float) -> None:
+    """Notes until when an identity waits (None: it does not), and forgets those whose time is over."""
+    gone = or_(waiting.c.worker_id == identity, waiting.c.until <= now)
     await db.execute(delete(waiting).where(waiting.c.process_id == process_id, gone))
     if until is not None:
-        values = {"process_id": process_id, "worker_id": worker_id, "until": until}
+        values = {"process_id": process_id, "worker_id": identity, "until": until}
         await db.execute(waiting.insert(), values)
 
 

@@ -176,4 +176,5 @@ waiting = Table(
     Column("until", Double, nullable=False),
     Index(None, "process_id", "until"),
 )
-"""Workers that asked for a place and did not get one, until they are forgotten."""
+"""Workers that asked for a place and did not get one, until they are forgotten. In `worker_id` stands the
+identity (`auth.Worker`): who comes with several worker ids waits once."""
