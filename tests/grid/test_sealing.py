@@ -73,9 +73,9 @@ class TestTheKeyOfAGrid:
         assert seal_of(Settings(data_dir=tmp_path / "data", secret_key_file=file)).open(sealed, "p") == b"x"
         assert not (tmp_path / "data").exists()
 
-    def test_is_told_to_be_missing_where_several_machines_need_the_same(self, tmp_path, caplog):
-        seal = seal_of(Settings(data_dir=tmp_path, database_url="postgresql://db/grid"))
-        assert not seal.has_key
+    async def test_is_told_to_be_missing_where_several_machines_need_the_same(self, open_grid, caplog):
+        async with open_grid() as peer:  # with a database_url
+            assert not peer.app.state.grid.seal.has_key
         assert "FEDPLAN_SECRET_KEY" in caplog.text
 
     def test_that_cannot_be_used_is_refused_and_not_told(self, tmp_path):

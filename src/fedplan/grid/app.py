@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import re
 import time
@@ -34,6 +35,8 @@ from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(
@@ -92,6 +95,8 @@ async def running(
         contextlib.aclosing(await open_store(settings, seal := _seal(settings))) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
+        if not seal.has_key:
+            logger.warning("secrets in the database are not encrypted; FEDPLAN_SECRET_KEY would have it done")
         owner = settings.owner_token
         tallies = Tallies(blobs, settings.sums_bytes)
         grid = Grid(

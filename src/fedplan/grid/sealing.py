@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -16,8 +15,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fedplan.errors import SettingsError
 from fedplan.grid.private import is_open_to_others, keep_folder_private
 from fedplan.grid.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 SEALED = "sealed:1:"
 """How what is sealed begins."""
@@ -108,7 +105,6 @@ def seal_of(settings: Settings) -> Seal:
         file = settings.data_dir / _KEY_FILE
         _make(file)
     if file is None:
-        logger.warning("secrets in the database are not encrypted; FEDPLAN_SECRET_KEY would have it done")
         return Seal()
     try:
         text = file.read_text(encoding="utf-8")

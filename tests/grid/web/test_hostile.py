@@ -382,7 +382,7 @@ async def test_names_that_not_every_database_can_hold_are_refused(peer, send):
 
 
 async def test_names_are_shown_as_text(peer):
-    name = "<script>alert('x')</script>/../\u202e'; DROP TABLE processes; --"
+    name = "<script>alert('x')</script>/../'; DROP TABLE processes; --"
     await peer.host(name)
     page = (await peer.http.get("/")).text
     assert "<script" not in page

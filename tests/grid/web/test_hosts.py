@@ -104,7 +104,15 @@ class TestAGridWithoutAnOwnerToken:
             assert "FEDPLAN_ALLOWED_HOSTS" in reply.json()["error"]
 
     async def test_is_called_by_this_machines_names_for_itself(self, server):
-        for name in ("localhost", "LOCALHOST:80", "127.0.0.1", "127.1.2.3:5000", "[::1]", "[::1]:5000"):
+        for name in (
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1",
+            "127.1.2.3:5000",
+            "[::1]",
+            "[::1]:5000",
+            "0.0.0.0:5000",
+        ):
             assert (await get(server, "/healthz", host=name)).status_code == 200, name
         assert (await get(server, "/healthz", host="192.168.1.7")).status_code == 421
 

@@ -38,10 +38,13 @@ class KnownHosts:
 
     def _may_be(self, host: str) -> bool:
         name = without_port(host)
-        if self._takes_all or name in self._named or is_loopback(name):
+        if self._takes_all or name in self._named or is_loopback(name) or name in _ANY_ADDRESS:
             return True
         return self._takes_addresses and _is_address(name)
 
+
+_ANY_ADDRESS = ("0.0.0.0", "::")
+"""To connect to these reaches the machine itself."""
 
 _REFUSAL = JSONResponse(
     {
