@@ -18,6 +18,7 @@
     ├── DamagedReportsError         stored reports without which a cycle has to do
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
     ├── ConfigError                 a client, server or process setting that is wrong
+    │   └── SettingsError           a setting of a process with which it must not start
     ├── WorkerError                 raised on the worker's and the model owner's side
     │   ├── InsecureUrlError        a plain http/ws URL where only https/wss is allowed
     │   ├── UnknownEventError       an event name that does not exist
@@ -168,6 +169,10 @@ class AggregationError(FedplanError):
 
 class ConfigError(FedplanError):
     """A client, server or process setting that is wrong."""
+
+
+class SettingsError(ConfigError):
+    """A setting of a process with which it must not start: an argument or an environment variable."""
 
 
 class WorkerError(FedplanError):

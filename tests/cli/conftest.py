@@ -34,8 +34,10 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def fedplan() -> Invoke:
-    """Runs `fedplan …` in this process."""
+def fedplan(monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Runs `fedplan …` in this process, without the variables that are about the tests."""
+    for name in os.environ.keys() - ENVIRONMENT.keys():
+        monkeypatch.delenv(name)
 
     def invoke(*arguments: object) -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -278,7 +278,7 @@ def test_a_worker_insists_on_encryption_to_other_machines(fedplan: Invoke, proje
 
 def test_serve_prints_its_url_and_how_to_stop_it_and_stops(fedplan: Invoke, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    arguments = ("serve", "--port", 0, "--host", "0.0.0.0")
+    arguments = ("serve", "--port", 0, "--host", "0.0.0.0", "--insecure")
     with fedplan_process(*arguments, FEDPLAN_DATA_DIR=str(data)) as process:
         url = process.stdout.readline().strip()
         assert url.startswith("http://0.0.0.0:")
@@ -301,7 +301,7 @@ def test_a_wrong_setting_is_named_as_the_environment_variable(
 ) -> None:
     monkeypatch.setenv("FEDPLAN_RETRY_SECONDS", "soon")
     result = fedplan("serve", "--port", 0)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("fedplan: FEDPLAN_RETRY_SECONDS: ")
     assert "soon" not in result.stderr
 

@@ -30,6 +30,8 @@ COMMANDS = {
     "plan show": ["PLAN.pb", "--batch", "--json"],
     "plan run": ["PLAN.pb", "--inputs", "--out"],
     "state": ["show"],
+    "token": ["create", "list", "revoke"],
+    "token create": ["NAME", "--scope", "--expires", "--data", "host", "read", "observe", "admin"],
     "state show": ["STATE.pb", "--json"],
 }
 

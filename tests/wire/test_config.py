@@ -89,9 +89,8 @@ def test_an_unknown_key_is_named_and_the_known_ones_are_listed():
 
 
 def test_an_unknown_key_of_the_authentication_is_named_with_the_keys_there():
-    with pytest.raises(
-        ConfigError, match=r"'authentication\.sekret' .*; the keys are secret, pub_key, endpoint$"
-    ):
+    keys = "secret, pub_key, jwks_url, aud, iss, leeway, require_exp, endpoint"
+    with pytest.raises(ConfigError, match=rf"'authentication\.sekret' .*; the keys are {keys}$"):
         server(authentication={"secret": "x", "sekret": "y"})
 
 
@@ -157,6 +156,14 @@ def test_a_client_config_that_cannot_travel_as_json_is_refused(value):
         client(own=value)
 
 
+@pytest.mark.parametrize("key", ["name", "version"])
+@pytest.mark.parametrize("odd", ["a\nb", "a\rb", "\x1b[31m", "a\u2028b", "a\u202eb", "a\x00b"])
+def test_names_are_printable(key, odd):
+    with pytest.raises(ConfigError, match=rf"'{key}': it holds U\+[0-9A-F]{{4}}, which is not printed"):
+        parse_client_config(CLIENT | {key: odd})
+    assert parse_client_config(CLIENT | {key: "Größe, 模型 🙂"})
+
+
 @pytest.mark.parametrize("missing", ["name", "version"])
 def test_a_client_config_needs_a_name_and_a_version(missing):
     with pytest.raises(ConfigError, match=f"'{missing}': Field required"):
@@ -175,6 +182,14 @@ def test_an_authentication_that_checks_nothing_is_refused(empty):
     """An empty secret, such as that of a variable that was not set, must not open the model to everybody."""
     with pytest.raises(ConfigError, match="authentication"):
         server(authentication=empty)
+
+
+@pytest.mark.parametrize("key", [{"aud": "a"}, {"iss": ["a"]}, {"leeway": 5}, {"require_exp": False}])
+def test_what_only_the_grid_itself_can_check_of_a_token_needs_a_key(key):
+    with pytest.raises(ConfigError, match=f"{next(iter(key))} can be checked only with a secret, a pub_key"):
+        server(authentication={"endpoint": "https://a.example"} | key)
+    for check in ({"secret": SECRET}, {"jwks_url": "https://a.example"}):
+        assert server(authentication=check | key).authentication.has_keys
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fedplan.cli import plan, state
+from fedplan.cli import plan, state, tokens
 from fedplan.cli.demo.command import demo
+from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
 from fedplan.cli.history import history
 from fedplan.cli.host import host
@@ -18,11 +19,14 @@ from fedplan.cli.retrieve import retrieve
 from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.worker import worker
-from fedplan.errors import FedplanError
+from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
 
 _EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres"}
 """Which extra of the package brings a library; all others that may be missing come with `grid`."""
+
+
+_HELP = {"-h", "--help"}
 
 
 class Commands(TyperGroup):
@@ -31,9 +35,12 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was asked for."""
         try:
+            if not _HELP & set(ctx.args):
+                check_environment(self)
             return super().invoke(ctx)
         except FedplanError as error:
-            _fail(": ".join([*getattr(error, "__notes__", ()), str(error)]))
+            usage = isinstance(error, SettingsError)
+            _fail(": ".join([*getattr(error, "__notes__", ()), str(error)]), 2 if usage else 1)
         except BrokenPipeError:
             raise  # typer knows what to do: whoever read our output has seen enough
         except OSError as error:
@@ -44,9 +51,9 @@ class Commands(TyperGroup):
             _fail(f"this command needs {library}, which is not installed: pip install 'fedplan[{extra}]'")
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"fedplan: {message}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 app = typer.Typer(
@@ -55,7 +62,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": sorted(_HELP)},
 )
 
 
@@ -81,6 +88,7 @@ def fedplan(
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
+    Let others in:       fedplan token create, list, revoke
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -96,3 +104,4 @@ app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")
+app.add_typer(tokens.app, name="token")

@@ -44,7 +44,8 @@ OwnerToken = Annotated[
         "--token",
         metavar="TOKEN",
         envvar="FEDPLAN_OWNER_TOKEN",
-        help="The grid's owner token, if it has one. In the environment it is safer than on a command line.",
+        help="The grid's owner token, if it has one, or an API token (`fedplan token`). In the "
+        "environment it is safer than on a command line.",
     ),
 ]
 Verbose = Annotated[

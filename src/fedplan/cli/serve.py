@@ -1,15 +1,12 @@
 """`fedplan serve`: running a grid."""
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fedplan.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fedplan.grid import Settings
+from fedplan.cli.environment import read_settings
+from fedplan.cli.log import log_to_stderr
 
 
 def serve(
@@ -28,6 +25,35 @@ def serve(
             help="Folder of the database and the models. By default FEDPLAN_DATA_DIR, else ./fedplan-data.",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-cert",
+            metavar="CERT.pem",
+            help="Speak TLS, with this certificate and those of the authorities between.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option("--tls-key", metavar="KEY.pem", help="Private key of the certificate."),
+    ] = None,
+    auth_endpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--auth-endpoints",
+            metavar="URL",
+            help="Let models have the grid ask addresses that begin so about workers' tokens (`endpoint`, "
+            "`jwks_url`); more than one may be given. By default none.",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            help="Start without FEDPLAN_OWNER_TOKEN at an address that other machines reach: they may all "
+            "host models and retrieve them.",
+        ),
+    ] = False,
 ) -> None:
     """Run a grid: it hosts models and Plans, runs cycles, and averages what workers report.
 
@@ -36,7 +62,9 @@ def serve(
 
     All other settings are environment variables; docs/grid.md lists them. The most important are:
 
-    - FEDPLAN_OWNER_TOKEN: without this token nobody may host models or see their status
+    - FEDPLAN_OWNER_TOKEN: without this token nobody may host models or see their status; where it is not
+      set, the grid listens only to its own machine
+    - FEDPLAN_ALLOWED_HOSTS: by which other names such a grid may be called
     - FEDPLAN_DATABASE_URL: a PostgreSQL database, instead of a file
     - FEDPLAN_BLOB_URL: a bucket of S3, GCS or Azure for models and diffs, instead of a folder
     - FEDPLAN_RETRY_SECONDS: when a worker that was turned away may ask again; 5 by default
@@ -44,33 +72,17 @@ def serve(
     """
     from fedplan.grid import serve as run
 
-    settings = _settings({} if data is None else {"data_dir": data})
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "alembic", "uvicorn"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    given: dict[str, object] = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key}
+    given |= {"auth_endpoints": auth_endpoints or None, "insecure": insecure or None}
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
+    log_to_stderr()
 
     def on_ready(port: int) -> None:
-        typer.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        scheme = "http" if settings.tls_cert is None else "https"
+        typer.echo(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         where = "at FEDPLAN_DATABASE_URL" if settings.database_url else f"in {settings.data_dir.absolute()}"
         typer.echo(f"The grid is ready. Its data is {where}. Ctrl-C stops it.", err=True)
-        if settings.owner_token is None and host not in ("127.0.0.1", "::1", "localhost"):
+        if settings.owner_token is None and settings.insecure:
             typer.echo("Anybody who reaches it can host models. Set FEDPLAN_OWNER_TOKEN.", err=True)
 
     run(settings, host, port, on_ready=on_ready)
-
-
-def _settings(given: dict[str, Any]) -> "Settings":
-    """The settings from the environment, and what the command line says.
-
-    Raises:
-        ConfigError: a value cannot be used; the message names the environment variable.
-    """
-    from pydantic import ValidationError
-
-    from fedplan.grid import Settings
-
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        faults = (f"FEDPLAN_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
-        raise ConfigError("; ".join(faults)) from None

@@ -13,10 +13,8 @@ from fedplan.plan import Plan, PlanOutputSpec
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import changing_tensors, check_evaluation, check_private, tensor_roles
 from fedplan.wire import State
-from fedplan.wire.config import ServerConfig, parse_server_config
+from fedplan.wire.config import MOST_CHARACTERS, ServerConfig, parse_server_config, printable
 from fedplan.wire.messages import EVALUATION_PLAN
-
-_LONGEST_NAME = 200
 
 
 @contextlib.contextmanager
@@ -55,8 +53,12 @@ def check_name(name: str) -> None:
     Raises:
         WireError: it cannot be one.
     """
-    if not 0 < len(name) <= _LONGEST_NAME or "\0" in name:
-        raise WireError(f"its name must have 1 to {_LONGEST_NAME} characters, none of them NUL")
+    if not 0 < len(name) <= MOST_CHARACTERS:
+        raise WireError(f"its name must have 1 to {MOST_CHARACTERS} characters")
+    try:
+        printable(name)
+    except ValueError as error:
+        raise WireError(f"its name cannot be used: {error}") from None
 
 
 def check_plan(plan: Plan, layout: Layout, first_config: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import re
 import secrets
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.errors import ConfigError
+from fedplan.grid.access import Access
 from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
@@ -25,13 +27,18 @@ from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
+from fedplan.grid.private import keep_folder_private
+from fedplan.grid.sealing import Seal, seal_of
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
+from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.web import dashboard, http, operation, websocket
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(
@@ -83,12 +90,16 @@ async def running(
 
     Raises:
         ConfigError: the database or the blobs cannot be opened.
+        SettingsError: the key for the secrets in the database cannot be used, or is another.
     """
     async with (
         contextlib.aclosing(_blobs(settings)) as blobs,
-        contextlib.aclosing(await _store(settings)) as store,
+        contextlib.aclosing(await open_store(settings, seal := _seal(settings))) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
+        if not seal.has_key:
+            logger.warning("secrets in the database are not encrypted; FEDPLAN_SECRET_KEY would have it done")
+        owner = settings.owner_token
         tallies = Tallies(blobs, settings.sums_bytes)
         replica = secrets.token_hex(8)
         metrics = Metrics()
@@ -101,8 +112,15 @@ async def running(
             Known(store, blobs),
             tallies,
             parts,
+            Access(store, None if owner is None else owner.get_secret_value(), clock),
             WorkerIds(store.secret),
-            TokenChecker(client, settings.token_check_seconds),
+            seal,
+            TokenChecker(
+                client,
+                settings.token_check_seconds,
+                settings.auth_endpoints,
+                lambda stored: opened_secret(stored, seal),
+            ),
             metrics,
             Intake(settings.max_pending_bytes),
             clock,
@@ -121,14 +139,31 @@ async def running(
 
 def _blobs(settings: Settings) -> Blobs:
     with _opening("blobs", settings, settings.blob_url, "FEDPLAN_BLOB_URL"):
+        if settings.blob_url is None:
+            keep_folder_private(settings.data_dir)
         return Blobs.open(settings.blobs, settings.remembered_bytes)
 
 
-async def _store(settings: Settings) -> Store:
+def _seal(settings: Settings) -> Seal:
+    with _opening("grid.key", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
+        return seal_of(settings)
+
+
+async def open_store(settings: Settings, seal: Seal | None = None) -> Store:
+    """Opens a grid's tables, and brings them up to date.
+
+    Args:
+        settings: how the grid runs.
+        seal: see `Store.open`.
+
+    Raises:
+        ConfigError: the database cannot be opened, or is of a newer version of this program.
+        SettingsError: its secrets are encrypted under another key.
+    """
     with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
-        if settings.database_url is None:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
-        return await Store.open(settings.database)
+        if settings.database_url is None and settings.blob_url is not None:
+            keep_folder_private(settings.data_dir)
+        return await Store.open(settings.database, seal)
 
 
 @contextlib.contextmanager

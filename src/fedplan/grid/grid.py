@@ -4,13 +4,14 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 
-from fedplan.errors import AuthenticationError
-from fedplan.grid.auth import TokenChecker, WorkerIds, is_same
+from fedplan.grid.access import Access
+from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
+from fedplan.grid.sealing import Seal
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.intake import Intake
@@ -27,7 +28,9 @@ class Grid:
         known: what is hosted, remembered.
         tallies: the sums of open cycles' diffs.
         parts: what replicas publish of these sums.
+        access: what people and programs may do that are no workers.
         worker_ids: makes and reads worker ids.
+        seal: encrypts secrets that are stored.
         tokens: checks workers' tokens.
         metrics: its counters.
         intake: room for what peers send.
@@ -48,7 +51,9 @@ class Grid:
     known: Known
     tallies: Tallies
     parts: Parts
+    access: Access
     worker_ids: WorkerIds
+    seal: Seal
     tokens: TokenChecker
     metrics: Metrics
     intake: Intake
@@ -60,22 +65,3 @@ class Grid:
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     faults: dict[int, str] = dataclasses.field(default_factory=dict)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
-
-    def is_owner(self, token: str | None) -> bool:
-        """Whether a token is the grid's owner token; everybody is its owner when it has none."""
-        expected = self.settings.owner_token
-        return expected is None or (token is not None and is_same(token, expected.get_secret_value()))
-
-    def require_owner(self, token: str | None) -> None:
-        """Lets only the grid's owner pass, when the grid has an owner token.
-
-        Raises:
-            AuthenticationError: no token, or a wrong one.
-        """
-        if self.is_owner(token):
-            return
-        if token is None:
-            raise AuthenticationError(
-                "this needs the grid's owner token; send it as 'Authorization: Bearer …'"
-            )
-        raise AuthenticationError("the owner token is wrong")

@@ -30,6 +30,42 @@ class Phase(enum.StrEnum):
     """Its average was not usable; the model stayed as it was."""
 
 
+class Scope(enum.StrEnum):
+    """What an API token opens."""
+
+    HOST = "host"
+    """Hosting models, and having them measured."""
+    READ = "read"
+    """Retrieving checkpoints."""
+    OBSERVE = "observe"
+    """How models are doing: status, history, metrics, the page."""
+    ADMIN = "admin"
+    """Everything."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A token of a person or a program. The token itself is not stored, only its digest.
+
+    Attributes:
+        name: tells it from others.
+        scopes: what it opens.
+        created_at: when it was made.
+        expires_at: until when it holds; None without end.
+        revoked_at: when it was revoked; None when it was not.
+    """
+
+    name: str
+    scopes: frozenset[Scope]
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+    def is_good(self, now: float) -> bool:
+        """Whether it opens anything."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Process:
     """An FL process: a hosted model name and version.

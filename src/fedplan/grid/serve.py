@@ -3,16 +3,19 @@
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
 
+from fedplan.errors import SettingsError
 from fedplan.grid.app import create_app
 from fedplan.grid.settings import Settings
 from fedplan.grid.web.connections.bounds import BoundedConfig, Bounds, Peers
 from fedplan.grid.web.connections.http import BoundedHttp
 from fedplan.grid.web.connections.websocket import BoundedWebSocket
+from fedplan.grid.web.hosts import KnownHosts, is_loopback
 
 try:
     import resource
@@ -48,13 +51,17 @@ def serve(
 
     Raises:
         OSError: the address cannot be listened on.
+        SettingsError: other machines reach the address, and there is no owner token; or the certificate
+            cannot be used.
         ConfigError: the database or the blobs cannot be opened.
     """
     used = settings or Settings()
+    _check_tls(used)
     app = create_app(used)
     config = uvicorn_config(used, app)
     config.lifespan = "off"  # the server below runs it; uvicorn would log why it fails, and raise nothing
     with socket.create_server((host, port), family=_family(host), backlog=config.backlog) as listener:
+        _check_reach(used, host, listener)
         server = _Server(config, app, lambda: on_ready and on_ready(listener.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
             server.run(sockets=[listener])
@@ -70,8 +77,10 @@ def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         lambda: app.state.grid.intake,
     )
     return BoundedConfig(
-        app,
+        KnownHosts(app, settings),
         bounds,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         http=BoundedHttp,
         ws=BoundedWebSocket,
         ws_max_size=settings.max_message_bytes,
@@ -103,6 +112,33 @@ def _open_files(connections: int) -> int:
         )
         return now
     return wanted
+
+
+def _check_reach(settings: Settings, host: str, listener: socket.socket) -> None:
+    """Lets no grid be open to other machines by an oversight."""
+    if settings.owner_token is None and not settings.insecure and not is_loopback(listener.getsockname()[0]):
+        raise SettingsError(
+            f"at {host or '0.0.0.0'} other machines reach this grid, and without an owner token each "
+            "could host models and retrieve them: set FEDPLAN_OWNER_TOKEN, or start with --insecure if "
+            "that is meant"
+        )
+
+
+def _check_tls(settings: Settings) -> None:
+    """Looks whether the certificate can be used; uvicorn would ask the terminal for a key's password."""
+    if settings.tls_cert is None and settings.tls_key is None:
+        return
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise SettingsError("TLS needs a certificate and its key: --tls-cert and --tls-key")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, lambda: ""
+        )
+    except OSError as error:
+        why = error.strerror or str(error) or "they are no PEM, or the key has a password"
+        raise SettingsError(
+            f"the certificate '{settings.tls_cert}' with the key '{settings.tls_key}' cannot be used: {why}"
+        ) from None
 
 
 def _family(host: str) -> socket.AddressFamily:

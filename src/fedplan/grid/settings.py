@@ -1,9 +1,38 @@
 """The grid's settings: one table, read from the environment (prefix ``FEDPLAN_``) or given in code."""
 
+import json
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fedplan.grid.addresses import is_below, origin_of
+
+
+def _list(value: Any) -> Any:
+    """What a variable holds, where a list is needed; for pydantic broken JSON is no validation error."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('it is not JSON; a list of texts is needed, such as ["a", "b"]') from None
+
+
+def _origins(values: list[str]) -> list[str]:
+    if any(value != "*" and origin_of(value) != value for value in values):
+        raise ValueError('an origin is "*", or as "https://page.example": no path, no slash at the end')
+    return values
+
+
+def _addresses(values: list[str]) -> list[str]:
+    if not all(is_below(value, [value]) for value in values):
+        raise ValueError("an address is an http or https URL, such as https://auth.example/keys")
+    return values
+
+
+Texts = Annotated[list[str], NoDecode, BeforeValidator(_list)]
 
 
 class Settings(BaseSettings):
@@ -25,9 +54,36 @@ class Settings(BaseSettings):
     )
     owner_token: SecretStr | None = Field(
         default=None,
-        description="Token that host-training, status, retrieve-model and the dashboard ask for. Default: "
-        "anybody may use them.",
+        description="Token that opens hosting, status, checkpoints and the page. Default: API tokens "
+        "(`fedplan token`) do; where none was ever made, anybody may use them.",
     )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="Key under which secrets in the database are encrypted, at least 32 characters. Several, "
+        "separated by commas: the first encrypts, all decrypt. Default: `secret_key_file`.",
+    )
+    secret_key_file: Path | None = Field(
+        default=None,
+        description="File with that key, which only its owner may read (0600). Default: `grid.key` in "
+        "`data_dir`, made when missing; none with a `database_url`.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Start without an owner token where other machines reach the grid too: whoever does may "
+        "host models and retrieve them.",
+    )
+    allowed_hosts: Texts = Field(
+        default=[],
+        description="Names by which the grid may be called (the Host of a request); JSON. Names of this "
+        "machine for itself always may. Default: all where there is an owner token; without one no others, "
+        "so that no web page gets in by a name of its own (DNS rebinding).",
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="Certificate in PEM, with those of the authorities between; the grid then speaks TLS "
+        "itself.",
+    )
+    tls_key: Path | None = Field(default=None, description="Private key of the certificate, in PEM.")
     max_message_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1024,
@@ -96,9 +152,20 @@ class Settings(BaseSettings):
         default=False,
         description="Keep each worker's diff after its cycle has ended. They may tell about its data.",
     )
-    cors_origins: list[str] = Field(
+    cors_origins: Annotated[Texts, AfterValidator(_origins)] = Field(
         default=["*"],
         description="Web pages, by origin, whose scripts may use this grid; JSON. Default: all.",
+    )
+    auth_endpoints: Annotated[Texts, AfterValidator(_addresses)] = Field(
+        default=[],
+        description="How the addresses begin that models may have the grid ask about workers' tokens "
+        "(`endpoint`, `jwks_url`), such as `https://auth.example/keys`; JSON. Default: none.",
+    )
+    worker_id_seconds: float = Field(
+        default=7 * 86_400.0,
+        gt=0,
+        description="For how long a worker may ask for places before it has to authenticate again; less "
+        "where its token holds for less.",
     )
     token_check_seconds: float = Field(
         default=5.0, gt=0, description="How long a model's authentication endpoint may take to judge a token."

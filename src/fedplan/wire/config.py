@@ -8,7 +8,7 @@ hears. Numbers must be numbers, not texts that look like them: phones read them 
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedplan.errors import ConfigError
 
@@ -19,7 +19,23 @@ _FAULTS_TOLD = 10
 
 _C = TypeVar("_C", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
+MOST_CHARACTERS = 200
+"""Of the name or the version of a model, and of the name of a Plan or a Protocol."""
+
+
+def printable(name: str) -> str:
+    """A name, if it holds nothing that is not printed: it stands in logs, pages and terminals.
+
+    Raises:
+        ValueError: it does, such as a line break.
+    """
+    if not name.isprintable():
+        found = next(character for character in name if not character.isprintable())
+        raise ValueError(f"it holds U+{ord(found):04X}, which is not printed; choose a name without it")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(printable)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Speed = Annotated[Number, Field(ge=0)]
@@ -63,22 +79,45 @@ class ClientConfig(BaseModel):
 
 
 class AuthenticationConfig(BaseModel):
-    """How workers prove that they may train: a JSON Web Token, checked by one of these."""
+    """How workers prove that they may train: by a JSON Web Token, which the keys given here check."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     secret: Text | None = Field(default=None, repr=False)
     """Shared secret of HS256 tokens."""
     pub_key: Text | None = None
-    """PEM public key of RS256 tokens."""
+    """PEM public key of tokens by RS256 (RSA), ES256 (P-256) or EdDSA (Ed25519)."""
+    jwks_url: Text | None = None
+    """URL of a set of such keys (JWKS), fetched when it is needed; the grid's operator must allow it."""
+    aud: Text | list[Text] | None = None
+    """Audiences of which a token must name one; a token that names some is refused when absent."""
+    iss: Text | list[Text] | None = None
+    """Issuers of which a token must name one; not looked at when absent."""
+    leeway: Annotated[Number, Field(ge=0, le=3600)] = 30.0
+    """Seconds by which the clocks of who signs and of the grid may differ."""
+    require_exp: bool = True
+    """Whether a token must say until when it holds."""
     endpoint: Text | None = None
-    """URL to which the token is posted as `{"auth_token": …}` after the other checks; all but 2xx refuses."""
+    """URL to which the token is posted as `{"auth_token": …}` after the other checks; all but 2xx refuses.
+    The grid's operator must allow it."""
 
     @model_validator(mode="after")
     def _checks_something(self) -> Self:
-        if self.secret is None and self.pub_key is None and self.endpoint is None:
-            raise ValueError("it needs a secret, a pub_key or an endpoint; leave it out to let anybody train")
+        if not self.has_keys and self.endpoint is None:
+            raise ValueError(
+                "it needs a secret, a pub_key, a jwks_url or an endpoint; leave it out to let anybody train"
+            )
+        unused = {"aud", "iss", "leeway", "require_exp"} & self.model_fields_set
+        if unused and not self.has_keys:
+            raise ValueError(
+                f"{' and '.join(sorted(unused))} can be checked only with a secret, a pub_key or a jwks_url"
+            )
         return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the grid itself checks tokens."""
+        return any(key is not None for key in (self.secret, self.pub_key, self.jwks_url))
 
 
 class Goal(BaseModel):

@@ -53,7 +53,8 @@ class Killable:
             "--data",
             self.folder,
         ]
-        environment = os.environ | {"FEDPLAN_POLL_SECONDS": "0.05", "FEDPLAN_LEASE_SECONDS": "0.3"}
+        own = {name: value for name, value in os.environ.items() if not name.startswith("FEDPLAN_")}
+        environment = own | {"FEDPLAN_POLL_SECONDS": "0.05", "FEDPLAN_LEASE_SECONDS": "0.3"}
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

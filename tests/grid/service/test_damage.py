@@ -11,7 +11,7 @@ from fedplan.errors import DamagedReportsError
 from fedplan.grid.averaging.average import measured
 from fedplan.grid.records import Phase
 from fedplan.grid.service import closing
-from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.tables import assignments
 from fedplan.wire import MetricMean, State, Summary, with_summary
 from tests.grid.models import MODEL, base64_of, diff, iterative_plan, plan_for_two
@@ -355,7 +355,7 @@ async def test_a_report_of_what_was_measured_beside_a_training_is_left_out(open_
                 )
             )  # fmt: skip
         async with grid.store.writing() as db:
-            cycle = await participation.leave_out(db, 1, (key,))
+            cycle = await reports.leave_out(db, 1, (key,))
         assert cycle.reported == 0
         assert cycle.damaged == 1
         assert (await continued(peer, worker).report(diff=base64_of(diff(2)))).status_code == 200

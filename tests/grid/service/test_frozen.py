@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedplan.grid.records import Phase
-from fedplan.grid.store import participation
+from fedplan.grid.store import reports
 from fedplan.plan import trace
 from fedplan.wire import State, WireTensor
 from fedplan.wire.compression import FORMATS, compress
@@ -226,7 +226,7 @@ class TestWhatIsStored:
             await report(await peer.join(), data)
         grid = peer.app.state.grid
         async with grid.store.reading() as db:
-            stored = [await grid.blobs.get(report.blob) for report in await participation.reports(db, 1)]
+            stored = [await grid.blobs.get(report.blob) for report in await reports.of_cycle(db, 1)]
         assert stored == [part([1, 2])] * 2
 
     async def test_of_a_checkpoint_is_what_changes_and_the_rest_is_stored_once(self, peer, tmp_path):

@@ -121,6 +121,10 @@ class TestAPlanIsRefused:
         plans = {"p" * 201: training_plan().hex()}
         await expect_refusal(peer, 400, "its name must have 1 to 200 characters", plans=plans)
 
+    async def test_when_its_name_would_write_entries_into_the_log(self, peer):
+        plans = {"p\n2026-11-27 12:00:00 INFO all is well": training_plan().hex()}
+        await expect_refusal(peer, 400, "it holds U+000A, which is not printed", plans=plans)
+
     @pytest.mark.parametrize("lr", [None, "0.1", True, [0.1, 0.2], {"start": 0.1}, 1e39])
     async def test_when_the_client_config_cannot_fill_its_inputs(self, peer, lr):
         await expect_refusal(peer, 400, "'rate'", plans={"p": taking("rate")}, client={"rate": lr})

@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import jwt
 import pytest
@@ -12,7 +13,7 @@ SECRET = "a secret of at least thirty-two bytes"
 
 
 def token(**claims):
-    return jwt.encode(claims, SECRET, algorithm="HS256")
+    return jwt.encode({"exp": time.time() + 60} | claims, SECRET, algorithm="HS256")
 
 
 class TestAuthenticate:
@@ -126,7 +127,7 @@ class TestACycleRequest:
         await peer.host("m", server={"authentication": {"secret": SECRET}})
         await peer.host("n", server={"authentication": {"secret": SECRET[::-1]}})
         await peer.host("open")
-        n_token = jwt.encode({}, SECRET[::-1], algorithm="HS256")
+        n_token = jwt.encode({"exp": time.time() + 60}, SECRET[::-1], algorithm="HS256")
         for worker_id in (await peer.authenticate("open"), await peer.authenticate("n", auth_token=n_token)):
             reply = await peer.post("cycle-request", worker_id=worker_id, model="m", version="1.0")
             assert reply.status_code == 401

@@ -65,9 +65,28 @@ async def test_where_there_is_an_owner_token_checkpoints_are_for_who_shows_it_un
             assert reply.status_code == 200, reply.text
         refused = await peer.http.get("/model-centric/retrieve-model", params=query)
         assert refused.status_code == 401
-        assert "the checkpoints of 'm' are for the grid's owner" in refused.json()["error"]
+        assert "the checkpoints of 'm' are for the grid's owner and who may read" in refused.json()["error"]
         worker = await peer.join()
         assert (await worker.get("get-model", model_id=worker.accepted["model_id"])).status_code == 200
         for params, headers in ((query, owner), ({**query, "name": "p"}, {})):
             reply = await peer.http.get("/model-centric/retrieve-model", params=params, headers=headers)
             assert arrays(reply.content)[1].tolist() == [0, 0]
+
+
+async def test_a_worker_may_have_the_checkpoint_that_its_open_cycle_starts_from_and_no_other(open_grid):
+    async with open_grid(owner_token="secret") as peer:
+        owner = {"authorization": "Bearer secret"}
+        for name in ("m", "n"):
+            message = hosting(name, server={"max_diffs": 1})
+            await peer.http.post("/model-centric/host-training", json=message, headers=owner)
+        first = await peer.join()
+        assert (await first.get("retrieve-model", name="m", checkpoint="1")).content == state(*MODEL)
+        for query in ({"name": "n"}, {"name": "m", "checkpoint": "2"}, {"name": "m", "request_key": "x"}):
+            assert (await first.get("retrieve-model", **query)).status_code == 403
+        await first.report(1)
+        peer.http.headers.update(owner)
+        await peer.until_checkpoint(2)
+        del peer.http.headers["authorization"]
+        assert (await first.get("retrieve-model", name="m", checkpoint="1")).status_code == 403
+        second = await peer.join()
+        assert (await second.get("retrieve-model", name="m")).status_code == 200

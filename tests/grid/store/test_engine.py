@@ -1,5 +1,6 @@
 import asyncio
 import json
+import stat
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -7,12 +8,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from fedplan.errors import ConfigError
 from fedplan.federation import Task
 from fedplan.grid.records import HostedPlan, Report, Variant
-from fedplan.grid.store import Store, catalogue, participation
+from fedplan.grid.store import Store, catalogue, participation, reports
 from fedplan.grid.store.tables import keys, metadata
 from fedplan.plan import Role
-from fedplan.wire.config import ServerConfig
+from fedplan.wire.config import AuthenticationConfig, ServerConfig
 from tests.grid.databases import database_of, only_sqlite
 
 
@@ -49,6 +51,7 @@ async def test_the_migrations_make_the_tables(store):
 async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it_holds(store, url):
     """As a grid of the first schema left it."""
     async with store.writing() as db:
+        await db.execute(text("DROP TABLE api_tokens"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN changing"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN frozen"))
         await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
@@ -94,10 +97,64 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         assert (process.changing, process.frozen) == (None, None)
         assert process.roles == (Role.TRAINED, Role.TRAINED)
         assert process.server_config == ServerConfig(max_diffs=3, weighting="uniform")
-        assert await participation.reports(db, 7) == [Report("diffs/x", 0)]
+        assert await reports.of_cycle(db, 7) == [Report("diffs/x", 0)]
         assert (await participation.get_cycle(db, 7)).task is Task.TRAINING
         assert (await catalogue.get_checkpoint(db, 1)).state is None
     await again.aclose()
+
+
+async def test_models_that_were_hosted_before_tokens_had_to_expire_go_on_taking_others(store, url):
+    configs = {
+        1: {"max_diffs": 3, "authentication": {"secret": "s" * 32}},
+        2: {"authentication": {"endpoint": "https://a.example"}},
+        3: {"max_diffs": 3},
+    }
+    async with store.writing() as db:
+        await db.execute(text("DROP TABLE api_tokens"))
+        await db.execute(text("UPDATE alembic_version SET version_num = '0009'"))
+        for id, config in configs.items():
+            await db.execute(
+                text(
+                    "INSERT INTO processes "
+                    "(id, name, version, client_config, server_config, layout, created_at) "
+                    "VALUES (:id, 'm', :version, '{}', :config, '[]', 0)"
+                ),
+                {"id": id, "version": f"{id}", "config": json.dumps(config)},
+            )
+    again = await Store.open(url)
+    async with again.reading() as db:
+        found = {id: (await catalogue.get_process(db, id)).server_config for id in configs}
+    await again.aclose()
+    assert found[1] == ServerConfig(
+        max_diffs=3, authentication=AuthenticationConfig(secret="s" * 32, require_exp=False)
+    )
+    assert [found[id] for id in (2, 3)] == [ServerConfig.model_validate(configs[id]) for id in (2, 3)]
+
+
+async def test_a_database_of_a_newer_program_is_refused_in_a_line_and_left_as_it_is(store, url):
+    async with store.writing() as db:
+        await db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(
+        ConfigError, match=r"schema 9999 of a newer fedplan, and this one knows \d{4} at most"
+    ):
+        await Store.open(url)
+    async with store.reading() as db:
+        assert await db.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+@only_sqlite
+async def test_other_users_cannot_read_the_database(tmp_path):
+    file = tmp_path / "open to all"
+    for _ in range(2):
+        store = await Store.open(f"sqlite:///{file}")
+        async with store.writing() as db:
+            await db.execute(key("a"))
+            await db.execute(keys.delete().where(keys.c.name == "a"))
+        written = sorted(tmp_path.glob("open to all*"))
+        assert len(written) > 1
+        assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+        await store.aclose()
+        file.chmod(0o644)  # as an older grid left it
 
 
 async def test_opening_again_changes_nothing(url, store):

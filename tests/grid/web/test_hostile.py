@@ -14,19 +14,17 @@ import numpy as np
 import pytest
 import websockets
 
-from fedplan.errors import ConfigError, OverloadedError
+from fedplan.errors import OverloadedError
 from fedplan.grid import Settings
-from fedplan.grid.auth import check_authentication
 from fedplan.grid.closer import Closer
 from fedplan.grid.store import rounds
 from fedplan.grid.web.intake import Intake
-from fedplan.wire.config import AuthenticationConfig
 from tests.grid.conftest import serving
 from tests.grid.databases import only_sqlite
 from tests.grid.models import MODEL, base64_of, diff, hosting, state
 from tests.grid.peers import Peer
 
-POST = "POST /model-centric/{} HTTP/1.1\r\nhost: grid\r\ncontent-length: {}\r\n\r\n"
+POST = "POST /model-centric/{} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n"
 SECRET = "a secret of more than thirty-two bytes"
 
 
@@ -65,7 +63,7 @@ async def said(address, message):
 class TestConnections:
     async def test_a_head_without_an_end_is_not_collected(self, server):
         async with connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nhost: grid\r\nx: ")
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ")
             with contextlib.suppress(ConnectionError):
                 for _ in range(64):
                     writer.write(bytes(100_000).replace(b"\0", b"a"))
@@ -76,9 +74,9 @@ class TestConnections:
         "endless",
         [
             b"GET /healthz?",
-            b"GET /healthz HTTP/1.1\r\nhost: grid\r\nx: ",
-            b"POST /model-centric/report HTTP/1.1\r\nhost: grid\r\ntransfer-encoding: chunked\r\n\r\n1;",
-            b"POST /model-centric/report HTTP/1.1\r\nhost: grid\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ",
+            b"POST /model-centric/report HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1;",
+            b"POST /model-centric/report HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
             b"1\r\n{\r\n0\r\nx: ",
         ],
         ids=["target", "header", "chunk extension", "trailer"],
@@ -96,7 +94,7 @@ class TestConnections:
         assert sent < 20_000_000
 
     async def test_many_requests_at_once_are_answered_one_by_one(self, server):
-        ask = "GET /model-centric/speed-test?is_ping=1&worker_id=w&random=1 HTTP/1.1\r\nhost: grid\r\n\r\n"
+        ask = "GET /model-centric/speed-test?is_ping=1&worker_id=w&random=1 HTTP/1.1\r\nhost: [::1]\r\n\r\n"
         async with connection(server) as (reader, writer):
             writer.write(ask.encode() * 2000)  # far more bytes than one head may have
             for _ in range(2000):
@@ -273,23 +271,13 @@ class TestTokens:
 
     async def test_may_name_half_a_character(self, peer):
         await peer.host(server={"authentication": {"secret": SECRET}})
-        await peer.authenticate(auth_token=self.token(b'{"sub":"\\ud800"}'))
+        await peer.authenticate(auth_token=self.token(b'{"sub":"\\ud800","exp":9e9}'))
 
     @pytest.mark.parametrize("payload", [b'{"exp":1e999}', b'{"exp":NaN}', b"[]", b'{"a":' + b"[" * 100_000])
     async def test_that_are_odd_are_refused(self, peer, payload):
         await peer.host(server={"authentication": {"secret": SECRET}})
         reply = await peer.post("authenticate", model_name="m", auth_token=self.token(payload))
         assert reply.status_code == 401
-
-    @pytest.mark.parametrize("url", ["http://\0/", "http://é..x/", f"http://{'a' * 300}/", "http://x:99999/"])
-    def test_are_not_sent_to_what_cannot_be_asked(self, url):
-        with pytest.raises(ConfigError, match="endpoint"):
-            check_authentication(AuthenticationConfig(endpoint=url))
-
-    def test_cannot_be_checked_with_a_public_key_as_the_secret(self):
-        key = "-----BEGIN PUBLIC KEY-----\nMFwwDQ==\n-----END PUBLIC KEY-----"
-        with pytest.raises(ConfigError, match="secret"):
-            check_authentication(AuthenticationConfig(secret=key))
 
     @pytest.mark.parametrize("kind", ["endless", "dripping"])
     async def test_are_checked_in_time_and_memory_of_the_grids_choice(self, open_grid, kind):
@@ -311,7 +299,10 @@ class TestTokens:
 
         listener = await asyncio.start_server(judge, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        async with listener, open_grid(token_check_seconds=0.3) as peer:
+        async with (
+            listener,
+            open_grid(token_check_seconds=0.3, auth_endpoints=[f"http://127.0.0.1:{port}"]) as peer,
+        ):
             await peer.host(server={"authentication": {"endpoint": f"http://127.0.0.1:{port}/"}})
             started = time.monotonic()
             reply = await peer.post("authenticate", model_name="m", auth_token="t")
@@ -391,7 +382,7 @@ async def test_names_that_not_every_database_can_hold_are_refused(peer, send):
 
 
 async def test_names_are_shown_as_text(peer):
-    name = "<script>alert('x')</script>/../\u202e'; DROP TABLE processes; --"
+    name = "<script>alert('x')</script>/../'; DROP TABLE processes; --"
     await peer.host(name)
     page = (await peer.http.get("/")).text
     assert "<script" not in page

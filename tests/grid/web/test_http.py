@@ -186,7 +186,7 @@ class TestErrors:
         assert "NotADirectoryError" in caplog.text
 
     async def test_tell_when_to_come_back(self, open_grid):
-        async with open_grid() as peer:
+        async with open_grid(auth_endpoints=["http://127.0.0.1:9"]) as peer:
             server = {"authentication": {"endpoint": "http://127.0.0.1:9/"}}
             await peer.host(server=server)
             reply = await peer.post("authenticate", model_name="m", auth_token="t")

@@ -27,7 +27,7 @@ from fedplan.federation.sums import Measurements, add_metrics
 from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process, Report, Running
-from fedplan.grid.store import participation, replicas
+from fedplan.grid.store import replicas, reports
 from fedplan.wire import State, read_report
 
 _LOST = (DamagedBlobError, FileNotFoundError, WireError)
@@ -73,15 +73,15 @@ async def catch_up(grid: Grid, running: Running) -> None:
     if not strategy.streams or not grid.tallies.lacks(running.id, layout, running.reported):
         return
     async with grid.store.reading() as db:
-        reports = await replicas.reports_of_each(db, running.id)
+        of_each = await replicas.reports_of_each(db, running.id)
     living = {grid.replica, *grid.others}
-    if not reports.keys() <= living:
+    if not of_each.keys() <= living:
         async with grid.store.writing() as db:
             await replicas.adopt(db, running.id, grid.replica, living)
-    elif not grid.tallies.lacks(running.id, layout, reports.get(grid.replica, 0)):
+    elif not grid.tallies.lacks(running.id, layout, of_each.get(grid.replica, 0)):
         return
     async with grid.store.reading() as db:
-        own = await participation.reports(db, running.id, replica=grid.replica)
+        own = await reports.of_cycle(db, running.id, replica=grid.replica)
     for report in own:
         grid.tallies.add(running.id, strategy, report)
 
@@ -102,7 +102,7 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         DamagedBlobError, FileNotFoundError: the model, what the strategy remembers or its Plan is.
     """
     async with grid.store.reading() as db:
-        received = await participation.reports(db, cycle_id)
+        received = await reports.of_cycle(db, cycle_id)
     strategy = grid.known.strategy(process)
     reading = _Reading(grid, strategy, received)
     before = ServerState()
@@ -133,7 +133,7 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
         DamagedReportsError: reports are damaged or missing.
     """
     async with grid.store.reading() as db:
-        received = await participation.reports(db, cycle_id, aside=aside)
+        received = await reports.of_cycle(db, cycle_id, aside=aside)
     found, lost = Measurements(process.setting.weighting), list[str]()
     for report in received:
         try:

@@ -24,7 +24,7 @@ from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process
 from fedplan.grid.service import diffs
-from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, blobs: Sequence
     async with grid.store.writing() as db:
         if not await rounds.take_lease(db, cycle.id, grid.replica, now, now + grid.settings.lease_seconds):
             return False
-        left = await participation.leave_out(db, cycle.id, blobs)
+        left = await reports.leave_out(db, cycle.id, blobs)
         goes_on = round_of(grid.known.strategy(process)).stage_of(left).is_complete(left, now)
         if not goes_on:
             await rounds.reopen(db, cycle.id)
@@ -186,7 +186,7 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
             round = round_of(grid.known.strategy(process))
             await _open_next(db, round, process, cycle, outcome, now)
             if not grid.settings.keep_diffs:
-                await participation.forget_diffs(db, cycle.id)
+                await reports.forget_diffs(db, cycle.id)
     if not ended:
         logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
         await grid.blobs.delete(*filter(None, [made.blob, made.state] if made else []))

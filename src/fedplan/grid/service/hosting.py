@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Collection
 
 from fedplan.errors import WireError
 from fedplan.federation import Strategy, Task, others, round_of
@@ -11,6 +12,7 @@ from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import NewPlan, NewProcess, Variant
 from fedplan.grid.store import catalogue, rounds
+from fedplan.grid.store.sealed import sealed_config
 from fedplan.plan import Plan, split_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
@@ -25,7 +27,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
         ConfigError: a configuration has an unknown key or a wrong value, or lacks one that a Plan takes.
         NameTakenError: the name and version are hosted already.
     """
-    examined = await asyncio.to_thread(examine, request)
+    examined = await asyncio.to_thread(examine, request, grid.settings.auth_endpoints)
     name, version = examined.process.name, examined.process.version
     async with grid.store.reading() as db:
         if await catalogue.find_process(db, name, version) is not None:
@@ -48,8 +50,12 @@ class Examined:
     strategy: Strategy
 
 
-def examine(request: HostTrainingRequest) -> Examined:
+def examine(request: HostTrainingRequest, auth_endpoints: Collection[str]) -> Examined:
     """Checks everything about a model that is to be hosted.
+
+    Args:
+        request: the model.
+        auth_endpoints: how the addresses begin that it may have the grid ask about tokens.
 
     Raises:
         HostingError: the model, a Plan or a Protocol cannot be hosted.
@@ -59,7 +65,7 @@ def examine(request: HostTrainingRequest) -> Examined:
     client_config = parse_client_config(first_config)
     server_config = parse_server_config(request.server_config)
     if server_config.authentication is not None:
-        check_authentication(server_config.authentication)
+        check_authentication(server_config.authentication, auth_endpoints)
     with about("model"):
         state, layout = checked_model(State.parse(_unhex(request.model)))
     plans, new_plans = dict[str, Plan](), {}
@@ -127,7 +133,7 @@ async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
         new.name,
         new.version,
         new.client_config,
-        new.server_config,
+        sealed_config(new.server_config, grid.seal),
         new.layout,
         new.changing,
         new.roles,

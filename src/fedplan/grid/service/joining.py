@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from fedplan.errors import AuthenticationError
+from fedplan.errors import AuthenticationError, OverloadedError
 from fedplan.federation import Task, round_of
 from fedplan.federation.admission import (
     Asker,
@@ -30,6 +30,9 @@ from fedplan.wire.messages import (
 
 logger = logging.getLogger(__name__)
 
+_MOST_IDS = 10
+"""Worker ids that one token subject uses in one cycle: each is a row of the database."""
+
 
 async def authenticate(grid: Grid, request: AuthenticateRequest) -> AuthenticateReply:
     """Makes somebody who may train a model a worker. Nothing is stored; see `WorkerIds`.
@@ -40,9 +43,13 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
         OverloadedError: the token could not be checked.
     """
     process = await grid.known.find(request.model_name, request.model_version)
-    subject = await grid.tokens.subject(process.server_config.authentication, request.auth_token)
+    config = process.server_config.authentication
+    proof = await grid.tokens.check(config, request.auth_token)
+    expires = grid.clock() + grid.settings.worker_id_seconds
+    if config is not None and proof.expires is not None:
+        expires = min(expires, proof.expires + config.leeway)
     return AuthenticateReply(
-        worker_id=grid.worker_ids.issue(process.id, subject),
+        worker_id=grid.worker_ids.issue(process.id, proof.subject, expires),
         requires_speed_test=needs_speed_test(process.server_config),
     )
 
@@ -51,10 +58,12 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
     """Takes a worker into the model's cycle, or tells it when to ask again. See `admission`.
 
     Raises:
-        AuthenticationError: the worker id is not one of this grid's, or does not open this model.
+        AuthenticationError: the worker id is none of this grid's, has expired, or opens another model.
         NotFoundError: there is no such model.
     """
     worker = grid.worker_ids.read(request.worker_id)
+    if worker.expires < grid.clock():
+        raise AuthenticationError("the worker_id has expired; authenticate again")
     hosted = await _asked_for(grid, worker, request)
     process = hosted.process
     client = client.loading(request.receive_operations_as)
@@ -68,9 +77,10 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         place = await participation.find_place(db, cycle.id, request.worker_id)
-        last_cycle, waiting = await _looked_up(db, process, cycle, worker, request, now)
+        other = await _place_of_identity(db, process, cycle, worker, place)
+        last_cycle, waiting = await _looked_up(db, process, cycle, worker, now)
         asker = Asker(
-            place=place,
+            place=other or place,
             last_cycle=last_cycle,
             waiting=waiting,
             able=not why_not,
@@ -89,12 +99,12 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         )
         if keeps_waiting_list(process.server_config):
             until = waits_until(rejection, now) if rejection and rejection.waits else None
-            await participation.note_waiting(db, process.id, request.worker_id, until, now)
+            await participation.note_waiting(db, process.id, worker.identity, until, now)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             return CycleRejected(timeout=rejection.timeout)
         task = task_for(process.server_config, cycle, asker)
-        request_key = await _take_place(grid, db, cycle, task, place, worker, request.worker_id)
+        request_key = await _take_place(grid, db, cycle, task, place, other, worker, request.worker_id)
         trains = task is Task.TRAINING
         plans = plans_for(hosted.plans, tells=tells) if trains else evaluation
         return CycleAccepted(
@@ -127,8 +137,34 @@ async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Hoste
     return await grid.known.hosted(process.id)
 
 
+async def _place_of_identity(
+    db: Db, process: Process, cycle: Cycle, worker: Worker, own: Assignment | None
+) -> Assignment | None:
+    """The place that another worker has whom the same token subject made, if that is the subject's one.
+
+    A subject has one place and one report in a cycle, however often it authenticates. A page that was loaded
+    again is another worker, and gets the place of the one that it was. That one may still report while nobody
+    else of the subject has: so two devices of one subject do not lose their work to each other.
+
+    Raises:
+        OverloadedError: the subject comes with ever more worker ids.
+    """
+    config = process.server_config.authentication
+    held = own is not None and (own.reported or not own.released)
+    if config is None or not config.has_keys or held:
+        return None
+    places = await participation.places_of(db, cycle.id, worker.identity)
+    if own is None and len(places) >= _MOST_IDS and not any(place.reported for place in places):
+        raise OverloadedError(
+            f"this token's subject came with {_MOST_IDS} worker ids in this cycle; use one of them"
+        )
+    others = [place for place in places if own is None or place.id != own.id]
+    reported = next((place for place in others if place.reported), None)
+    return reported or next((place for place in others if not place.released), None)
+
+
 async def _looked_up(
-    db: Db, process: Process, cycle: Cycle, worker: Worker, request: CycleRequest, now: float
+    db: Db, process: Process, cycle: Cycle, worker: Worker, now: float
 ) -> tuple[int | None, int]:
     """The worker's last cycle, and how many wait with it: where the decision needs them, and only there."""
     config = process.server_config
@@ -136,7 +172,7 @@ async def _looked_up(
     if config.do_not_reuse_workers_until_cycle:
         last = await participation.last_cycle_of(db, worker.identity, before=cycle)
     if keeps_waiting_list(config):
-        waiting = await participation.count_waiting(db, process.id, request.worker_id, now)
+        waiting = await participation.count_waiting(db, process.id, worker.identity, now)
     return last, 1 + waiting
 
 
@@ -157,17 +193,30 @@ async def _take_place(
     cycle: Cycle,
     task: Task,
     place: Assignment | None,
+    other: Assignment | None,
     worker: Worker,
     worker_id: str,
 ) -> str:
-    """Gives the worker a place, unless it has one already; returns its request key."""
+    """Gives the worker a place, unless it has one already; returns its request key.
+
+    Args:
+        grid: the grid.
+        db: the connection.
+        cycle: the cycle.
+        task: what the worker does there.
+        place: its own place, if it has one, or had.
+        other: the place of another worker of its identity, which it gets.
+        worker: who it is.
+        worker_id: its id.
+    """
     if place is not None and place.grants and not place.released:
         return grid.worker_ids.request_key(worker_id, cycle.id, place.grants)
     grants = 1 if place is None else place.grants + 1
     request_key = grid.worker_ids.request_key(worker_id, cycle.id, grants)
     digest, now = key_digest(request_key), grid.clock()
     if place is None:
-        await participation.add_place(db, cycle, task, worker_id, worker.identity, digest, now)
+        identity = worker.identity
+        await participation.add_place(db, cycle, task, worker_id, identity, digest, now, instead_of=other)
     else:
-        await participation.renew_place(db, cycle, place, digest, now)
+        await participation.renew_place(db, cycle, place, digest, now, instead_of=other)
     return request_key

@@ -209,6 +209,10 @@ async def _count(
         cycle = await participation.add_report(db, place, key, blob, digest, now, grid.replica, into=into)
         if cycle is None:  # something changed since the place was found
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
+            if await participation.identity_has_reported(db, place):
+                raise ReportConflictError(
+                    "another worker of the same token subject has reported in this cycle; ask for the next"
+                )
             raise _conflict(place)
         complete = round_of(strategy).stage_of(cycle).is_complete(cycle, now)
         if complete:

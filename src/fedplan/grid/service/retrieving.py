@@ -1,27 +1,30 @@
 """How a model's owner gets a checkpoint."""
 
-from fedplan.errors import AuthenticationError, NotFoundError
+from fedplan.errors import AccessDeniedError, GridError, NotFoundError
 from fedplan.federation.goals import best_of
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Process
+from fedplan.grid.records import Checkpoint, Process
+from fedplan.grid.service.access import find_place
 from fedplan.grid.service.downloads import Source, whole_model
 from fedplan.grid.store import catalogue, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import RetrieveRequest
 
 
-async def retrieve_model(grid: Grid, request: RetrieveRequest, *, is_owner: bool) -> Source:
+async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridError | None) -> Source:
     """A checkpoint of a model; without a version, of the one hosted last.
 
     Raises:
         NotFoundError: there is no such model or checkpoint.
-        AuthenticationError: the model is not public, and who asks is not the grid's owner.
+        AuthenticationError: who asks may not have it.
+        AccessDeniedError: so too, and its token is for other things, or its request key opens nothing.
     """
     process = await grid.known.find(request.name, request.version)
-    if not (is_owner or process.server_config.public):
-        raise AuthenticationError(
-            f"the checkpoints of '{process.name}' are for the grid's owner: send the owner token, or host a "
-            'model with "public": true in its server_config for everybody to have them'
+    worker = request.worker_id is not None and request.request_key is not None
+    if refusal is not None and not process.server_config.public and not worker:
+        raise type(refusal)(
+            f"the checkpoints of '{process.name}' are for the grid's owner and who may read: {refusal}. A "
+            'model hosted with "public": true in its server_config is for everybody'
         )
     async with grid.store.reading() as db:
         number: int | None = None
@@ -30,12 +33,24 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest, *, is_owner: bool
         elif request.checkpoint != "latest":
             number = _number(request.checkpoint)
         found = await catalogue.find_checkpoint(db, process.id, number)
+        if refusal is not None and not process.server_config.public:
+            await _check_place(db, request, process, found)
     if found is None:
         raise NotFoundError(
             f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; there are numbers, "
             "'latest' and 'best'"
         )
     return whole_model(process, found)
+
+
+async def _check_place(db: Db, request: RetrieveRequest, process: Process, found: Checkpoint | None) -> None:
+    """Lets a worker have the checkpoint that its cycle starts from, as long as the cycle is open."""
+    _, cycle = await find_place(db, request.worker_id or "", request.request_key or "")
+    starts_there = found is not None and cycle.checkpoint_id == found.id
+    if cycle.process_id != process.id or not cycle.is_open or not starts_there:
+        raise AccessDeniedError(
+            "a worker may have the checkpoint that its open cycle starts from, and no other"
+        )
 
 
 async def _best(db: Db, process: Process) -> int:

@@ -2,18 +2,26 @@
 
 import contextlib
 import hashlib
-import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol, Self
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, Engine, make_url, select, text
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from fedplan.errors import ConfigError
+from fedplan.grid.private import keep_file_private
+from fedplan.grid.sealing import Seal
 from fedplan.grid.store.connection import Db
+from fedplan.grid.store.sealed import grid_key, seal_models
 from fedplan.grid.store.sqlite import SqliteDatabase
-from fedplan.grid.store.tables import keys
+
+_PLAIN = Seal()
+"""Leaves secrets as they are."""
 
 _PATIENCE = 5.0  # seconds to wait for another writer; clients give up after ten
 _MIGRATION_LOCK = 0x6665_6470_6C61  # any number that no other program uses on this database
@@ -50,18 +58,29 @@ class Store:
         self.id = ""
 
     @classmethod
-    async def open(cls, url: str) -> Self:
+    async def open(cls, url: str, seal: Seal | None = _PLAIN) -> Self:
         """Connects, and creates or upgrades the schema.
 
         Args:
             url: SQLAlchemy's form: ``sqlite:///path`` or ``postgresql://…``.
+            seal: seals the secrets in it. With None they are not touched, and the store has none.
+
+        Raises:
+            ConfigError: its schema is of a newer version of this program.
+            SettingsError: its secrets are sealed under another key.
         """
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
+            if parsed.database and not parsed.database.startswith((":", "file:")):
+                keep_file_private(Path(parsed.database))
             store = cls(SqliteDatabase(parsed.set(drivername="sqlite"), lambda: _PATIENCE))
         else:
             store = cls(ServerDatabase(parsed))
-        await store._prepare()
+        try:
+            await store._prepare(seal)
+        except BaseException:
+            await store.aclose()
+            raise
         return store
 
     async def aclose(self) -> None:
@@ -84,12 +103,18 @@ class Store:
         """
         return self._database.writing(long=long)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, seal: Seal | None) -> None:
+        sealed = 0
         async with self.writing() as connection:
             if connection.dialect.name == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             await connection.run_sync(migrate)
-            self.secret = await _secret(connection)
+            if seal is not None:
+                self.secret = await grid_key(connection, seal)
+                sealed = await seal_models(connection, seal)
+        if sealed and self.engine.dialect.name == "sqlite":
+            async with self.reading(long=True) as connection:  # its log holds what was not sealed
+                await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         self.id = hashlib.sha256(b"id" + self.secret).hexdigest()[:8]
 
 
@@ -126,18 +151,21 @@ class ServerDatabase:
 
 
 def migrate(connection: Connection) -> None:
-    """Brings the schema up to date, inside the caller's transaction."""
+    """Brings the schema up to date, inside the caller's transaction.
+
+    Raises:
+        ConfigError: a newer version of this program has changed it.
+    """
     config = Config()
     config.set_main_option("script_location", "fedplan.grid.store:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    found = MigrationContext.configure(connection).get_current_heads()
+    if not known.issuperset(found):
+        raise ConfigError(
+            f"the database has the schema {', '.join(found)} of a newer fedplan, and this one knows "
+            f"{scripts.get_current_head()} at most; run the newer one, or restore a backup from before it"
+        )
     command.upgrade(config, "head")
-
-
-async def _secret(connection: Db) -> bytes:
-    name = "grid"
-    found = await connection.scalar(select(keys.c.value).where(keys.c.name == name))
-    if found is None:
-        found = secrets.token_bytes(32)
-        await connection.execute(keys.insert().values(name=name, value=found))
-    return bytes(found)

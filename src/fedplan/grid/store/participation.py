@@ -1,4 +1,4 @@
-"""Queries about workers in cycles: places, request keys, reports, and who waits.
+"""Queries about workers in cycles: places, request keys, and who waits.
 
 What almost every call sends is built once: building a statement takes SQLAlchemy three times as long as
 running it takes SQLite.
@@ -6,12 +6,12 @@ running it takes SQLite.
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import RowMapping, and_, bindparam, delete, exists, func, or_, select, update
 
 from fedplan.federation import Task
-from fedplan.grid.records import Assignment, Cycle, CycleSummary, Phase, Report
+from fedplan.grid.records import Assignment, Cycle, CycleSummary, Phase
 from fedplan.grid.store.connection import Db
-from fedplan.grid.store.tables import assignments, checkpoints, cycles, waiting
+from fedplan.grid.store.tables import assignments, cycles, waiting
 
 _LATEST_CYCLE = (
     select(cycles)
@@ -54,8 +54,6 @@ _OCCUPY_AND_LOOK = _OCCUPY.returning(*cycles.c)
 _SET_ASIDE = (
     update(cycles).where(cycles.c.id == bindparam("which")).values(evaluators=cycles.c.evaluators + 1)
 )
-_MOST_AT_ONCE = 1000
-"""Keys in a statement: databases bound how many values one has."""
 
 _SILENT = and_(assignments.c.reported_at.is_(None), ~assignments.c.released)
 _WAITED_FOR = and_(_SILENT, ~assignments.c.aside)
@@ -71,12 +69,20 @@ _COUNT_REPORT = (
     .values(reported=cycles.c.reported + bindparam("reports"))
     .returning(*cycles.c)
 )
+_OTHER = assignments.alias("other")
+_OF_THE_SAME_IDENTITY = and_(
+    _OTHER.c.identity == assignments.c.identity,
+    _OTHER.c.cycle_id == assignments.c.cycle_id,
+    _OTHER.c.id != assignments.c.id,
+)
+_IDENTITY_HAS_REPORTED = exists().where(_OF_THE_SAME_IDENTITY, _OTHER.c.reported_at.is_not(None))
 _ADD_DIFF = (
     update(assignments)
     .where(
         assignments.c.id == bindparam("which"),
         assignments.c.key_digest == bindparam("digest"),
         assignments.c.reported_at.is_(None),
+        ~_IDENTITY_HAS_REPORTED,
     )
     .values(
         reported_at=bindparam("now"),
@@ -85,7 +91,7 @@ _ADD_DIFF = (
         digest=bindparam("told"),
         replica=bindparam("replica"),
     )
-    .returning(assignments.c.released)
+    .returning(assignments.c.released, assignments.c.identity)
 )
 
 
@@ -138,10 +144,36 @@ async def last_cycle_of(db: Db, identity: str, before: Cycle) -> int | None:
     return number
 
 
+async def places_of(db: Db, cycle_id: int, identity: str) -> Sequence[Assignment]:
+    """The places in a cycle that workers of one identity have, or had."""
+    query = select(assignments).where(assignments.c.identity == identity, assignments.c.cycle_id == cycle_id)
+    rows = (await db.execute(query.order_by(assignments.c.id))).mappings()
+    return [_assignment(row, row["id"], cycle_id) for row in rows]
+
+
 async def add_place(
-    db: Db, cycle: Cycle, task: Task, worker_id: str, identity: str, key_digest: str, now: float
+    db: Db,
+    cycle: Cycle,
+    task: Task,
+    worker_id: str,
+    identity: str,
+    key_digest: str,
+    now: float,
+    *,
+    instead_of: Assignment | None = None,
 ) -> None:
-    """Gives a worker a place in a cycle, for a task."""
+    """Gives a worker a place in a cycle, for a task.
+
+    Args:
+        db: the connection.
+        cycle: the cycle.
+        task: what the worker does there.
+        worker_id: the worker.
+        identity: see `auth.Worker`.
+        key_digest: of its request key.
+        now: the time.
+        instead_of: the place of another worker of its identity, which it gets.
+    """
     aside = task is not cycle.task
     values = {
         "cycle_id": cycle.id,
@@ -154,16 +186,35 @@ async def add_place(
         "grants": 1,
     }
     await db.execute(_ADD_PLACE, values)
-    await db.execute(_SET_ASIDE if aside else _OCCUPY, {"which": cycle.id})
+    if instead_of is None:
+        await db.execute(_SET_ASIDE if aside else _OCCUPY, {"which": cycle.id})
+    else:
+        await _give_up(db, instead_of)
 
 
-async def renew_place(db: Db, cycle: Cycle, place: Assignment, key_digest: str, now: float) -> None:
-    """Gives a worker its place anew, with a new key."""
+async def renew_place(
+    db: Db,
+    cycle: Cycle,
+    place: Assignment,
+    key_digest: str,
+    now: float,
+    *,
+    instead_of: Assignment | None = None,
+) -> None:
+    """Gives a worker its place anew, with a new key; `instead_of` as for `add_place`."""
     renewed = update(assignments).where(assignments.c.id == place.id)
+    aside = place.aside if instead_of is None else instead_of.aside
     values = {"key_digest": key_digest, "accepted_at": now, "released": False, "grants": place.grants + 1}
-    await db.execute(renewed.values(values))
-    if place.released and not place.aside:
+    await db.execute(renewed.values(values | {"aside": aside}))
+    if instead_of is not None:
+        await _give_up(db, instead_of)
+    elif place.released and not place.aside:
         await db.execute(_OCCUPY, {"which": cycle.id})
+
+
+async def _give_up(db: Db, place: Assignment) -> None:
+    """Takes a place that another worker gets: the cycle counts as many as before."""
+    await db.execute(update(assignments).where(assignments.c.id == place.id).values(released=True))
 
 
 async def add_report(
@@ -190,75 +241,29 @@ async def add_report(
         return None
     values = {"which": place.id, "digest": key_digest, "now": now, "blob": blob, "counted": into}
     values |= {"told": digest, "replica": replica}
-    released: bool | None = await db.scalar(_ADD_DIFF, values)
-    if released is None:
+    added = (await db.execute(_ADD_DIFF, values)).first()
+    if added is None:
         return None
-    lacks_place = released or into != place.cycle_id
+    if added.released:
+        await _release_others(db, place.cycle_id, added.identity)
+        row = (await db.execute(_CYCLE, {"cycle_id": into})).mappings().one()
+    lacks_place = added.released or into != place.cycle_id
     if lacks_place and not place.aside:  # it is none of those that the cycle counts
         row = (await db.execute(_OCCUPY_AND_LOOK, {"which": into})).mappings().one()
     return read_cycle(row)
 
 
-async def reports(
-    db: Db, cycle_id: int, *, aside: bool = False, replica: str | None = None
-) -> Sequence[Report]:
-    """The reports that a cycle received, in the order in which the workers joined.
-
-    Args:
-        db: the connection.
-        cycle_id: the cycle.
-        aside: those of places for evaluation alone in a cycle of training, in place of the others.
-        replica: those only that this replica adds up.
-    """
-    given, counted = cycles.alias("given"), cycles.alias("counted")
-    before, after = checkpoints.alias("before"), checkpoints.alias("after")
-    query = (
-        select(assignments.c.diff, (after.c.number - before.c.number).label("staleness"))
-        .join(given, given.c.id == assignments.c.cycle_id)
-        .join(counted, counted.c.id == assignments.c.counted_in)
-        .join(before, before.c.id == given.c.checkpoint_id)
-        .join(after, after.c.id == counted.c.checkpoint_id)
-        .where(
-            assignments.c.counted_in == cycle_id,
-            assignments.c.diff.is_not(None),
-            assignments.c.aside.is_(aside),
-        )
-        .order_by(assignments.c.id)
-    )
-    if replica is not None:
-        query = query.where(assignments.c.replica == replica)
-    return [Report(row.diff, row.staleness) for row in await db.execute(query)]
+async def _release_others(db: Db, cycle_id: int, identity: str) -> None:
+    """Takes the place that another worker of one identity has, since the identity has reported."""
+    held = and_(assignments.c.cycle_id == cycle_id, assignments.c.identity == identity, _WAITED_FOR)
+    places = (await db.execute(update(assignments).where(held).values(released=True))).rowcount
+    if places:
+        await db.execute(_VACATE, {"which": cycle_id, "places": places})
 
 
-async def forget_diffs(db: Db, cycle_id: int) -> None:
-    """Takes the diffs out of a cycle's reports."""
-    await db.execute(update(assignments).where(assignments.c.counted_in == cycle_id).values(diff=None))
-
-
-async def leave_out(db: Db, cycle_id: int, blobs: Sequence[str]) -> Cycle:
-    """Takes reports out of a cycle whose blobs are damaged or missing; returns the cycle as it is then.
-
-    Their workers have no place any more, and may report again while the cycle is open.
-    """
-    aside = list[bool]()
-    for start in range(0, len(blobs), _MOST_AT_ONCE):
-        some = blobs[start : start + _MOST_AT_ONCE]
-        lost = update(assignments).where(assignments.c.counted_in == cycle_id, assignments.c.diff.in_(some))
-        values = {"diff": None, "digest": None, "reported_at": None, "replica": None, "released": True}
-        rows = lost.values(values | {"damaged": assignments.c.diff}).returning(assignments.c.aside)
-        aside += await db.scalars(rows)
-    counted = aside.count(False)
-    fewer = (
-        update(cycles)
-        .where(cycles.c.id == cycle_id)
-        .values(
-            reported=cycles.c.reported - counted,
-            occupied=cycles.c.occupied - counted,
-            damaged=cycles.c.damaged + len(aside),
-        )
-        .returning(*cycles.c)
-    )
-    return read_cycle((await db.execute(fewer)).mappings().one())
+async def identity_has_reported(db: Db, place: Assignment) -> bool:
+    """Whether another worker of the same identity has reported in a worker's cycle."""
+    return bool(await db.scalar(select(_IDENTITY_HAS_REPORTED).where(assignments.c.id == place.id)))
 
 
 async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | None:
@@ -308,19 +313,19 @@ async def release_places(db: Db, cycle_id: int) -> None:
 
 
 async def count_waiting(db: Db, process_id: int, without: str, now: float) -> int:
-    """How many workers, but for one, wait for a place."""
+    """How many identities, but for one, wait for a place."""
     query = select(func.count()).where(
         waiting.c.process_id == process_id, waiting.c.until > now, waiting.c.worker_id != without
     )
     return int(await db.scalar(query) or 0)
 
 
-async def note_waiting(db: Db, process_id: int, worker_id: str, until: float | None, now: float) -> None:
-    """Notes until when a worker waits (None: it does not), and forgets those whose time is over."""
-    gone = or_(waiting.c.worker_id == worker_id, waiting.c.until <= now)
+async def note_waiting(db: Db, process_id: int, identity: str, until: float | None, now: float) -> None:
+    """Notes until when an identity waits (None: it does not), and forgets those whose time is over."""
+    gone = or_(waiting.c.worker_id == identity, waiting.c.until <= now)
     await db.execute(delete(waiting).where(waiting.c.process_id == process_id, gone))
     if until is not None:
-        values = {"process_id": process_id, "worker_id": worker_id, "until": until}
+        values = {"process_id": process_id, "worker_id": identity, "until": until}
         await db.execute(waiting.insert(), values)
 
 

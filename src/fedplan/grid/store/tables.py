@@ -39,6 +39,20 @@ keys = Table(
 )
 """Secrets that all replicas of a grid share."""
 
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    UniqueConstraint("digest"),
+)
+"""Tokens of people and programs; see `records.ApiToken`. Revoked ones stay."""
+
 processes = Table(
     "processes",
     metadata,
@@ -175,4 +189,5 @@ waiting = Table(
     Column("until", Double, nullable=False),
     Index(None, "process_id", "until"),
 )
-"""Workers that asked for a place and did not get one, until they are forgotten."""
+"""Workers that asked for a place and did not get one, until they are forgotten. In `worker_id` stands the
+identity (`auth.Worker`): who comes with several worker ids waits once."""

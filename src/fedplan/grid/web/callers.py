@@ -43,17 +43,29 @@ class Caller:
     Attributes:
         token: the bearer token.
         user_agent: what the client calls itself.
+        origin: of the web page that sends it, where a browser tells one.
+        host: by which name it calls the grid.
     """
 
     token: str | None = None
     user_agent: str = ""
+    origin: str | None = None
+    host: str = ""
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
         """The caller by the headers of its request or handshake."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         bearer = token.strip() or None if scheme.lower() == "bearer" else None
-        return cls(bearer, headers.get("user-agent", ""))
+        return cls(bearer, headers.get("user-agent", ""), headers.get("origin"), headers.get("host", ""))
+
+    @property
+    def is_foreign_page(self) -> bool:
+        """Whether a web page sends it that did not come from the grid itself.
+
+        PySyft, which is no page, names the grid as the origin too; other clients name none.
+        """
+        return self.origin is not None and self.origin.partition("://")[2] != self.host
 
     @property
     def client(self) -> Client:

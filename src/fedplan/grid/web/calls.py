@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedplan.errors import InvalidRequestError
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Scope
 from fedplan.grid.service.evaluating import evaluate
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
@@ -49,7 +50,7 @@ class Call:
     Attributes:
         request: what its message holds.
         run: the use case.
-        owner_only: whether it needs the grid's owner token.
+        scope: what who sends it must have a token for; None for workers' calls.
         most_bytes: the largest message, where it is less than the grid's setting.
         of_client: whether the use case is told which client asks.
         bytes_request: for a call whose message may also be a body of bytes, what the query holds then.
@@ -58,7 +59,7 @@ class Call:
 
     request: type[Request]
     run: Callable[..., Awaitable[Reply]]
-    owner_only: bool = False
+    scope: Scope | None = None
     most_bytes: int | None = None
     of_client: bool = False
     bytes_request: type[Request] | None = None
@@ -70,8 +71,8 @@ CALLS: dict[str, Call] = {
     CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_client=True),
     REPORT: Call(ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes),
     DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
-    HOST_TRAINING: Call(HostTrainingRequest, host_training, owner_only=True),
-    EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, owner_only=True),
+    HOST_TRAINING: Call(HostTrainingRequest, host_training, scope=Scope.HOST),
+    EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, scope=Scope.HOST),
 }
 """By message type, which is also the path."""
 
@@ -95,11 +96,12 @@ async def perform(
 
     Raises:
         InvalidRequestError: the message is not what the call needs.
-        AuthenticationError: the call is the owner's, and the token is not.
+        AuthenticationError: the call needs a token, and there is none, or a wrong one.
+        AccessDeniedError: the token is for other calls, or a web page sends it to a grid without tokens.
         GridError: whatever the use case raises.
     """
-    if call.owner_only:
-        grid.require_owner(caller.token)
+    if call.scope is not None:
+        await grid.access.require(caller, call.scope)
     if keys is not None and call.run_bytes is not None:
         return await call.run_bytes(grid, keys, message)
     request = parse(call.request, message)

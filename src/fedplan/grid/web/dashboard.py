@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import dataclasses
 from html import escape
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from fedplan.errors import AuthenticationError
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Scope
 from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.http import answered
@@ -40,12 +42,14 @@ _PAGE = """<!doctype html>
 @router.get("/", response_model=None)
 @answered("dashboard")
 async def dashboard(request: Request) -> Response:
-    """The page; a browser asks for the owner token as a password, when there is one."""
+    """The page; a browser asks for a token as a password, where one is needed."""
     grid: Grid = request.app.state.grid
     try:
-        grid.require_owner(Caller.of(request.headers).token or _password_of(request))
+        caller = Caller.of(request.headers)
+        shown = caller.token or _password_of(request)
+        await grid.access.require(dataclasses.replace(caller, token=shown), Scope.OBSERVE)
     except AuthenticationError as error:
-        ask = {"www-authenticate": 'Basic realm="fedplan grid, owner token as password"'}
+        ask = {"www-authenticate": 'Basic realm="fedplan grid, token as password"'}
         return HTMLResponse(page(f"<p>{escape(str(error))}</p>"), 401, ask)
     return HTMLResponse(page(models(await status(grid, None))))
 

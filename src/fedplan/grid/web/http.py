@@ -16,10 +16,10 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
 
 from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Scope
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
 from fedplan.grid.service.history import history
@@ -27,6 +27,7 @@ from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, Call, perform
+from fedplan.grid.web.pieces import Pieces
 from fedplan.grid.web.replies import outcome
 from fedplan.wire import messages
 from fedplan.wire.encoding import ZSTD, takes_zstd
@@ -55,22 +56,6 @@ class DirectRoute(APIRoute):
         return self.endpoint
 
 
-class Pieces(Response):
-    """A response whose body is sent piece by piece, each when the peer has taken the one before.
-
-    Written at once, a large body would be copied for each peer, and held for as long as a slow one takes.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        whole = memoryview(self.body)
-        for at in range(0, len(whole), _SENT_BYTES):
-            piece = whole[at : at + _SENT_BYTES]
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-
 calls = APIRouter(route_class=DirectRoute)
 """The calls and downloads of the tables."""
 
@@ -88,9 +73,6 @@ _LINGER_SECONDS = 1.0
 
 _LOOSE_BYTES = 4 * 1024 * 1024
 """Of a body, as pieces. For small ones to join these is faster than to let a buffer grow."""
-
-_SENT_BYTES = 256 * 1024
-"""Of a body, at once."""
 
 _BODY_IS_LEFT = (408, 413, 503)
 """Statuses that may be sent before the body has come."""
@@ -261,19 +243,19 @@ class Download:
     Attributes:
         query: what its query holds.
         run: the use case, which finds the source.
-        of_owner: whether the use case is told whether the grid's owner asks.
+        reads: whether the use case is told why who asks may not read checkpoints, if it may not.
     """
 
     query: type[messages.Request]
     run: Callable[..., Awaitable[Source]]
-    of_owner: bool = False
+    reads: bool = False
 
 
 DOWNLOADS: dict[str, Download] = {
     GET_MODEL: Download(messages.ModelRequest, downloads.get_model),
     GET_PLAN: Download(messages.PlanRequest, downloads.get_plan),
     GET_PROTOCOL: Download(messages.ProtocolRequest, downloads.get_protocol),
-    RETRIEVE_MODEL: Download(messages.RetrieveRequest, retrieve_model, of_owner=True),
+    RETRIEVE_MODEL: Download(messages.RetrieveRequest, retrieve_model, reads=True),
 }
 """By message type, which is also the path."""
 
@@ -285,7 +267,9 @@ def _add_download(type: str, download: Download) -> None:
     async def handler(request: Request) -> Response:
         grid: Grid = request.app.state.grid
         query = parse_query(download.query, request)
-        asker = {"is_owner": grid.is_owner(Caller.of(request.headers).token)} if download.of_owner else {}
+        asker = {}
+        if download.reads:
+            asker["refusal"] = await grid.access.refusal(Caller.of(request.headers), Scope.READ)
         return await _send(grid, await download.run(grid, query, **asker), request.headers)
 
     schema = download.query.model_json_schema()
@@ -311,18 +295,18 @@ for _type, _download in DOWNLOADS.items():
 @router.get(f"/{STATUS}", response_model=None)
 @answered(STATUS)
 async def get_status(request: Request, name: StorableText | None = None) -> Reply:
-    """The hosted models, their cycles and checkpoints; needs the owner token, when there is one."""
+    """The hosted models, their cycles and checkpoints; needs a token to observe, where there are some."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(Caller.of(request.headers).token)
+    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
     return await status(grid, name)
 
 
 @router.get(f"/{HISTORY}", response_model=None)
 @answered(HISTORY)
 async def get_history(request: Request, name: StorableText, version: StorableText | None = None) -> Reply:
-    """What came of a model's cycles; needs the owner token, when there is one."""
+    """What came of a model's cycles; needs a token to observe, where there are some."""
     grid: Grid = request.app.state.grid
-    grid.require_owner(Caller.of(request.headers).token)
+    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
     return await history(grid, messages.HistoryRequest(name=name, version=version))
 
 

@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from fedplan.grid.gauges import gauges
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Scope
 from fedplan.grid.store.overview import last_summaries, overview
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.http import answered
@@ -25,10 +26,10 @@ async def healthz(request: Request) -> Response:
 @router.get("/metrics", response_model=None)
 @answered("metrics")
 async def metrics(request: Request) -> Response:
-    """The counters, in Prometheus's text format; for the owner of the grid also how each model is doing."""
+    """The counters, in Prometheus's text format; for who may observe also how each model is doing."""
     grid: Grid = request.app.state.grid
     counted = grid.metrics.exposition()
-    if grid.is_owner(Caller.of(request.headers).token):
+    if await grid.access.refusal(Caller.of(request.headers), Scope.OBSERVE) is None:
         async with grid.store.reading() as db:
             seen, summaries = await overview(db, None), await last_summaries(db)
         counted += gauges(seen, summaries)

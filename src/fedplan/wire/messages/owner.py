@@ -23,11 +23,16 @@ class HostTrainingRequest(Request):
 
 
 class RetrieveRequest(Request):
-    """Asks for a checkpoint of a model: its number, 1 being the model as hosted, or `latest` or `best`."""
+    """Asks for a checkpoint of a model: its number, 1 being the model as hosted, or `latest` or `best`.
+
+    A worker may have the one that its cycle starts from, and shows its place with the other two.
+    """
 
     name: StorableText
     version: StorableText | None = None
     checkpoint: str = "latest"
+    worker_id: str | None = None
+    request_key: str | None = None
 
 
 class CycleStatus(Reply):

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -191,7 +192,7 @@ async def test_each_subject_of_a_token_has_a_state_of_its_own(
     await host(url, plan, authentication={"secret": secret})
 
     def token(subject: str, **claims: Any) -> str:
-        return jwt.encode({"sub": subject, **claims}, secret, algorithm="HS256")
+        return jwt.encode({"sub": subject, "exp": time.time() + 600, **claims}, secret, algorithm="HS256")
 
     folder = tmp_path / "shared"
     await train(url, state=folder, auth_token=token("ada"))

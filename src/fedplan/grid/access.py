@@ -1,0 +1,136 @@
+"""What people and programs may do that are no workers: the owner token, and API tokens with scopes."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+
+from fedplan.errors import AccessDeniedError, AuthenticationError, ConfigError, GridError
+from fedplan.grid.auth import is_same
+from fedplan.grid.records import ApiToken, Scope
+from fedplan.grid.store import Store, credentials
+from fedplan.grid.web.callers import Caller
+from fedplan.wire.config import MOST_CHARACTERS
+
+_PREFIX = "fedplan_"
+"""So that people, and programs that look for secrets, know a token when they see one."""
+
+_KEY = 32  # bytes
+
+
+class Access:
+    """Decides who may do what.
+
+    A grid without an owner token on which no API token was ever made is open: everybody may do everything,
+    but for web pages from elsewhere. One whose tokens are all revoked is not open again.
+
+    Args:
+        store: where API tokens are.
+        owner_token: opens everything.
+        clock: the time in seconds since 1970.
+    """
+
+    def __init__(self, store: Store, owner_token: str | None, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._owner_token = owner_token
+        self._clock = clock
+
+    async def require(self, caller: Caller, scope: Scope) -> None:
+        """Lets only those pass who may do something.
+
+        Raises:
+            AuthenticationError: no token, or one that is not known, was revoked, or has expired.
+            AccessDeniedError: a token for other things, or a web page at a grid without tokens.
+        """
+        refusal = await self.refusal(caller, scope)
+        if refusal is not None:
+            raise refusal
+
+    async def refusal(self, caller: Caller, scope: Scope) -> GridError | None:
+        """Why somebody may not do something, as the error to raise; None when it may."""
+        shown, owner = caller.token, self._owner_token
+        if owner is not None and shown is not None and is_same(shown, owner):
+            return None
+        async with self._store.reading() as db:
+            token = None
+            if shown is not None and shown.startswith(_PREFIX):
+                token = await credentials.find_api_token(db, token_digest(shown))
+            is_open = token is None and owner is None and not await credentials.has_api_tokens(db)
+        if is_open:
+            return _refusal_of_page() if caller.is_foreign_page else None
+        if token is None:
+            return AuthenticationError(
+                f"this needs the grid's owner token, or an API token for '{scope}'; send it as "
+                "'Authorization: Bearer …'"
+                if shown is None
+                else "the token is not known to this grid: it is neither the owner token nor an API token"
+            )
+        return _refusal_of_token(token, scope, self._clock())
+
+
+def _refusal_of_page() -> GridError:
+    return AccessDeniedError(
+        "this grid has no owner token, so no web page from elsewhere may do this; set "
+        "FEDPLAN_OWNER_TOKEN, and send it as 'Authorization: Bearer …'"
+    )
+
+
+def _refusal_of_token(token: ApiToken, scope: Scope, now: float) -> GridError | None:
+    if token.revoked_at is not None:
+        return AuthenticationError(f"the token '{token.name}' was revoked")
+    if token.expires_at is not None and token.expires_at <= now:
+        when = datetime.fromtimestamp(token.expires_at, UTC)
+        return AuthenticationError(f"the token '{token.name}' expired at {when:%Y-%m-%d %H:%M} UTC")
+    if not {scope, Scope.ADMIN} & token.scopes:
+        return AccessDeniedError(
+            f"the token '{token.name}' is for {', '.join(sorted(token.scopes))}, and this needs '{scope}'"
+        )
+    return None
+
+
+def token_digest(token: str) -> str:
+    """What is stored of an API token. It is random and long, so that a plain hash cannot be turned back."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def make_token(
+    store: Store, name: str, scopes: Collection[Scope], seconds: float | None, now: float | None = None
+) -> str:
+    """Makes an API token, which is told only now.
+
+    Args:
+        store: the grid's.
+        name: tells it from others.
+        scopes: what it opens.
+        seconds: for how long; without end when None.
+        now: the time, in seconds since 1970; that of this machine by default.
+
+    Raises:
+        ConfigError: one of that name is in use, or the name is none, or it opens nothing.
+    """
+    if not 0 < len(name) <= MOST_CHARACTERS or not name.isprintable():
+        raise ConfigError(f"a token's name has 1 to {MOST_CHARACTERS} printable characters")
+    if not scopes:
+        raise ConfigError(f"a token without a scope opens nothing; the scopes are {', '.join(Scope)}")
+    made = time.time() if now is None else now
+    text = _PREFIX + secrets.token_urlsafe(_KEY)
+    token = ApiToken(name, frozenset(scopes), made, None if seconds is None else made + seconds)
+    async with store.writing() as db:
+        if any(held.name == name and held.is_good(made) for held in await credentials.list_api_tokens(db)):
+            raise ConfigError(f"there is a token '{name}'; revoke it first, or choose another name")
+        await credentials.add_api_token(db, token, token_digest(text))
+    return text
+
+
+async def revoke_token(store: Store, name: str) -> None:
+    """Revokes the API token of a name; the grid's processes know it at once.
+
+    Raises:
+        ConfigError: there is none, or none that was not revoked before.
+    """
+    async with store.writing() as db:
+        if not await credentials.revoke_api_tokens(db, name, time.time()):
+            raise ConfigError(
+                f"there is no token '{name}' to revoke; `fedplan token list` shows those there are"
+            )
