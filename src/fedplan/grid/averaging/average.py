@@ -147,7 +147,7 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
         metrics = add_metrics(metrics, metrics_of(told.evaluation, process.setting.weighting))
         samples += Fraction(told.samples or 0)
     if lost:
-        raise DamagedReportsError(lost)
+        raise DamagedReportsError(tuple(lost))
     return CycleSummary(len(received), float(samples), metrics)
 
 
@@ -231,7 +231,7 @@ class _Reading:
 
     def _check(self) -> None:
         if self._lost:
-            raise DamagedReportsError(self._lost)
+            raise DamagedReportsError(tuple(self._lost))
 
 
 def _changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerState) -> tuple[bytes, bytes]:
