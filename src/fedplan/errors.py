@@ -49,8 +49,6 @@
 Messages say what happened, why, and what to do next.
 """
 
-from collections.abc import Sequence
-
 
 class FedplanError(Exception):
     """Base of every error that fedplan raises on purpose."""
@@ -158,8 +156,8 @@ class DamagedReportsError(FedplanError):
         blobs: the keys of their blobs.
     """
 
-    def __init__(self, blobs: Sequence[str]) -> None:
-        self.blobs = tuple(blobs)
+    def __init__(self, blobs: tuple[str, ...]) -> None:
+        self.blobs = blobs
         super().__init__(f"{len(self.blobs)} stored reports are damaged or missing: {', '.join(self.blobs)}")
 
 

@@ -143,7 +143,7 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
         else:
             found.add(told)
     if lost:
-        raise DamagedReportsError(lost)
+        raise DamagedReportsError(tuple(lost))
     return CycleSummary(found.reports, float(found.samples), found.metrics)
 
 
@@ -227,7 +227,7 @@ class _Reading:
 
     def _check(self) -> None:
         if self._lost:
-            raise DamagedReportsError(self._lost)
+            raise DamagedReportsError(tuple(self._lost))
 
 
 def _changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerState) -> tuple[bytes, bytes]:
