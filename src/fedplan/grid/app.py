@@ -51,7 +51,8 @@ def create_app(
 
     Its store is opened, and its cycles are closed, between the start and the end of the app's lifespan.
     In-process, without a server: ``async with app.router.lifespan_context(app)``. It raises a `ConfigError`
-    when the store cannot be opened.
+    when the store cannot be opened. A server that is not started by `serve` needs `web.hosts.KnownHosts`
+    around the app, and must not be reached by other machines without an owner token.
 
     Args:
         settings: how it runs; read from the environment when None.
