@@ -29,7 +29,7 @@ def urls(data: Path) -> Iterator[list[str]]:
     serve = ("serve", "--port", 0, "--data", data)
     with fedplan_process(*serve) as one, fedplan_process(*serve) as other:
         urls = [process.stdout.readline().strip() for process in (one, other)]
-        answer = httpx.post(f"{urls[0]}/model-centric/host-training", json=hosting("m"))
+        answer = httpx.post(f"{urls[0]}/model-centric/host-training", json=hosting("m"), timeout=30)
         assert answer.json() == {"status": "success"}
         yield urls
 
@@ -38,7 +38,8 @@ def ask(url: str, scope: str, token: str | None) -> httpx.Response:
     method, path = CALLS[scope]
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     message = hosting(f"m-{os.urandom(4).hex()}") if method == "POST" else None
-    return httpx.request(method, f"{url}/model-centric/{path}", headers=headers, json=message)
+    address = f"{url}/model-centric/{path}"
+    return httpx.request(method, address, headers=headers, json=message, timeout=30)
 
 
 def create(fedplan: Invoke, data: Path, name: str, *scopes: str, expires: str = "1h") -> str:
