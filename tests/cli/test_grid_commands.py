@@ -111,7 +111,7 @@ def test_a_worker_trains_as_many_cycles_and_batches_as_it_was_told(
 ) -> None:
     host("endless", max_diffs=1)
     where = ("--url", grid_url, "--model", "endless", "--version", "1.0", "--data", project["data.npz"])
-    assert fedplan("worker", *where, "--cycles", 1, "--batches", 1).stdout.startswith("1 cycles, loss ")
+    assert fedplan("worker", *where, "--cycles", 1, "--batches", 1).stdout.startswith("1 cycle, loss ")
     model = status_of(fedplan, grid_url, "endless")
     assert model["cycle"]["number"] in (1, 2)  # the average may not be made yet
     assert "num_cycles" not in model

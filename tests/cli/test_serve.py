@@ -40,9 +40,15 @@ def test_an_address_that_other_machines_reach_needs_an_owner_token(tmp_path: Pat
     assert not data.exists()
 
 
+def test_an_owner_token_that_is_easily_guessed_does_not_do(tmp_path: Path) -> None:
+    line = refused("--host", "0.0.0.0", "--data", tmp_path / "data", FEDPLAN_OWNER_TOKEN="abc")
+    assert "FEDPLAN_OWNER_TOKEN is short enough to be guessed" in line
+    assert "abc" not in line
+
+
 def test_an_owner_token_opens_such_an_address(tmp_path: Path) -> None:
     arguments = ("serve", "--port", 0, "--host", "0.0.0.0", "--data", tmp_path)
-    with fedplan_process(*arguments, FEDPLAN_OWNER_TOKEN="secret") as process:
+    with fedplan_process(*arguments, FEDPLAN_OWNER_TOKEN="secret" * 3) as process:
         url = process.stdout.readline().strip()
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert httpx.get(f"{url}/model-centric/status").status_code == 401

@@ -146,7 +146,7 @@ def test_a_worker_says_that_it_leaves_a_last_single_sample_out(
     with fedplan_process("worker", *where, "--data", tmp_path / "data.npz", "--cycles", 1) as worker:
         output, errors = worker.communicate(timeout=60)
     assert worker.returncode == 0, errors
-    assert output.startswith("1 cycles, loss ")
+    assert output.startswith("1 cycle, loss ")
     assert "the last of 17 samples would be a batch of its own and is left out" in errors
 
 

@@ -132,6 +132,11 @@ class TestAnAuthenticationConfiguration:
             check_authentication(config, allowed)
 
     def test_with_a_short_secret_is_taken_with_a_warning_that_does_not_tell_it(self, caplog):
-        check_authentication(AuthenticationConfig(secret="hunter2"), [])
+        check_authentication(AuthenticationConfig(secret="hunter2" * 3), [])
         assert "short" in caplog.text
         assert "hunter2" not in caplog.text
+
+    def test_with_a_secret_that_is_easily_guessed_is_refused_and_does_not_tell_it(self):
+        with pytest.raises(ConfigError, match=r"'authentication\.secret' has 7 bytes") as refused:
+            check_authentication(AuthenticationConfig(secret="hunter2"), [])
+        assert "hunter2" not in str(refused.value)

@@ -144,7 +144,8 @@ def worker(
         scores = {"loss": result["loss"], **result["metrics"]}
         refused = f", {done.refused} reports refused" if done.refused else ""
         text = "".join(f", {name} {value:.4g}" for name, value in scores.items() if value is not None)
-        typer.echo(f"{done.cycles} cycles{refused}{text}")
+        many = "" if done.cycles == 1 else "s"
+        typer.echo(f"{done.cycles} cycle{many}{refused}{text}")
 
 
 def summary(done: "Participation") -> dict[str, Any]:

@@ -34,6 +34,8 @@ _WORKER = b"worker, expiring"
 _KEY = 32  # bytes of a request key
 
 _SAFE_SECRET_BYTES = 32  # RFC 7518, section 3.2
+_LEAST_SECRET_BYTES = 16
+"""The example of PyGrid's documentation has 27."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,6 +179,12 @@ def _check_secret(secret: str) -> None:
         raise ConfigError(
             "server_config: 'authentication.secret' is a key of another kind; give a public key as 'pub_key'"
         ) from None
+    if len(secret.encode()) < _LEAST_SECRET_BYTES:
+        raise ConfigError(
+            f"server_config: 'authentication.secret' has {len(secret.encode())} bytes, so whoever sees a "
+            f"token can guess it and make others: take {_SAFE_SECRET_BYTES} random bytes, and "
+            f"{_LEAST_SECRET_BYTES} at least"
+        )
     if len(secret.encode()) < _SAFE_SECRET_BYTES:
         logger.warning("a model is hosted with a token secret that is short enough to be guessed")
 

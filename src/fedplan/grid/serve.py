@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 10
 
+_LEAST_TOKEN = 16
+"""Characters of an owner token that others may try to guess."""
+
 _OTHER_FILES = 100
 """Open files that are no connections: the database, blobs, scratch files."""
 
@@ -116,11 +119,23 @@ def _open_files(connections: int) -> int:
 
 def _check_reach(settings: Settings, host: str, listener: socket.socket) -> None:
     """Lets no grid be open to other machines by an oversight."""
-    if settings.owner_token is None and not settings.insecure and not is_loopback(listener.getsockname()[0]):
+    if is_loopback(listener.getsockname()[0]) or settings.insecure:
+        return
+    reach = f"at {host or '0.0.0.0'} other machines reach this grid, and"
+    if settings.owner_token is None:
         raise SettingsError(
-            f"at {host or '0.0.0.0'} other machines reach this grid, and without an owner token each "
-            "could host models and retrieve them: set FEDPLAN_OWNER_TOKEN, or start with --insecure if "
-            "that is meant"
+            f"{reach} without an owner token each could host models and retrieve them: set "
+            "FEDPLAN_OWNER_TOKEN, or start with --insecure if that is meant"
+        )
+    if len(settings.owner_token.get_secret_value()) < _LEAST_TOKEN:
+        raise SettingsError(
+            f"{reach} FEDPLAN_OWNER_TOKEN is short enough to be guessed: take one of {_LEAST_TOKEN} "
+            "characters or more"
+        )
+    if settings.tls_cert is None:
+        logger.warning(
+            "other machines reach this grid over plain HTTP: tokens, models and reports can be read on the "
+            "way, unless a proxy encrypts them, or the grid does with --tls-cert"
         )
 
 

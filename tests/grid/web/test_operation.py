@@ -62,6 +62,8 @@ async def test_each_model_has_gauges(peer):
 async def test_gauges_are_for_the_owner(open_grid):
     async with open_grid(owner_token="secret") as peer:
         assert "fedplan_model" not in (await peer.http.get("/metrics")).text
+        wrong = await peer.http.get("/metrics", headers={"authorization": "Bearer wrong"})
+        assert wrong.status_code == 401  # a scraper whose token has expired must not look well
         peer.http.headers["authorization"] = "Bearer secret"
         await peer.host()
         assert await value(peer, 'fedplan_model_cycle{model="m",version="1.0"}') == 1

@@ -41,8 +41,11 @@ def plot_partition(parts: Sequence[Indices], labels: ArrayLike) -> Any:
     counts = np.stack(
         [np.bincount(label_of[part], minlength=names.size) for part in parts]
     )  # (parts, labels)
-    colours = pyplot.get_cmap("viridis")(np.linspace(0, 1, names.size))
-    axes = pyplot.subplots()[1]
+    if names.size <= _MOST_NAMES:  # colours that can be told apart
+        colours = pyplot.get_cmap("tab10" if names.size <= 10 else "tab20")(range(names.size))
+    else:
+        colours = pyplot.get_cmap("viridis")(np.linspace(0, 1, names.size))
+    axes = pyplot.subplots(layout="constrained")[1]
     below = np.zeros(len(parts), np.int64)
     for label, colour in enumerate(colours):
         axes.bar(range(len(parts)), counts[:, label], 1.0, below, color=colour, label=str(names[label]))

@@ -26,10 +26,17 @@ async def healthz(request: Request) -> Response:
 @router.get("/metrics", response_model=None)
 @answered("metrics")
 async def metrics(request: Request) -> Response:
-    """The counters, in Prometheus's text format; for who may observe also how each model is doing."""
+    """The counters, in Prometheus's text format; for who may observe also how each model is doing.
+
+    A token that is shown and does not open this is refused.
+    """
     grid: Grid = request.app.state.grid
     counted = grid.metrics.exposition()
-    if await grid.access.refusal(Caller.of(request.headers), Scope.OBSERVE) is None:
+    caller = Caller.of(request.headers)
+    refused = await grid.access.refusal(caller, Scope.OBSERVE)
+    if refused is not None and caller.token is not None:  # a tool whose token has expired must not look well
+        raise refused
+    if refused is None:
         async with grid.store.reading() as db:
             seen, summaries = await overview(db, None), await last_summaries(db)
         counted += gauges(seen, summaries)
