@@ -14,7 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from typer.testing import CliRunner
 
+from fedplan.cli.main import app
 from tests.cli.conftest import Invoke, fedplan_process
 
 
@@ -24,6 +26,14 @@ def refused(*arguments: object, **environment: str) -> str:
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (2, ""), errors
     (line,) = errors.splitlines()
+    return line
+
+
+def refused_at_once(*arguments: object, **environment: str) -> str:
+    """The one line with which it does not start, in this process: nothing is opened before."""
+    result = CliRunner().invoke(app, ["serve", "--port", "0", *map(str, arguments)], env=environment)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    (line,) = result.stderr.splitlines()
     return line
 
 
@@ -112,9 +122,9 @@ def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     text.write_text("no PEM")
     data = ("--data", tmp_path / "data")
     assert "--tls-cert and --tls-key" in refused(*data, "--tls-cert", cert)
-    assert "--tls-cert and --tls-key" in refused(*data, "--tls-key", key)
+    assert "--tls-cert and --tls-key" in refused_at_once(*data, "--tls-key", key)
     for c, k in ((tmp_path / "missing", key), (cert, tmp_path / "missing"), (text, key), (cert, locked)):
-        line = refused(*data, "--tls-cert", c, "--tls-key", k)
+        line = refused_at_once(*data, "--tls-cert", c, "--tls-key", k)
         assert f"'{c}' with the key '{k}' cannot be used: " in line
     assert not (tmp_path / "data").exists()
 
@@ -133,7 +143,7 @@ def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
 def test_a_variable_that_nothing_reads_is_named_with_the_nearest(
     tmp_path: Path, name: str, nearest: str
 ) -> None:
-    line = refused("--data", tmp_path / "data", **{name: "s3cret"})
+    line = refused_at_once("--data", tmp_path / "data", **{name: "s3cret"})
     assert line.startswith(f"fedplan: {name} is no setting of fedplan{nearest} ")
     assert "s3cret" not in line
     assert not (tmp_path / "data").exists()
@@ -170,7 +180,7 @@ def test_what_other_commands_and_grids_read_is_known(
     ],
 )
 def test_a_value_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, value: str, why: str) -> None:
-    line = refused("--data", tmp_path, **{name: value})
+    line = refused_at_once("--data", tmp_path, **{name: value})
     assert line.startswith(f"fedplan: {name}: ")
     assert why in line
     assert "s3cret" not in line
@@ -237,4 +247,4 @@ def test_a_database_whose_key_is_lost_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_too_short_is_one_line(tmp_path: Path) -> None:
-    assert "at least 32 characters" in refused("--data", tmp_path, FEDPLAN_SECRET_KEY="hunter2")
+    assert "at least 32 characters" in refused_at_once("--data", tmp_path, FEDPLAN_SECRET_KEY="hunter2")
