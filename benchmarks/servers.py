@@ -19,6 +19,7 @@ from fedplan.grid import Settings, serve
 from fedplan.grid.blobs.logs import Logs
 from fedplan.grid.serve import uvicorn_config
 from fedplan.grid.service.presence import Presence
+from fedplan.grid.web.intake import Intake
 from fedplan.wire import State
 
 
@@ -123,7 +124,8 @@ async def _nothing(presence: Presence, now: float) -> None:
 
 
 def _bare(settings: Settings, app: Any) -> None:
-    config = uvicorn_config(settings, app)
+    intake = Intake(settings.max_pending_bytes)
+    config = uvicorn_config(settings, app, lambda: intake)
 
     class Told(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:

@@ -69,7 +69,8 @@ def server(tmp_path_factory):
 @contextlib.contextmanager
 def serving(settings, *, haste=1):
     """A real server, run as `serve` does, in a thread; yields its address. In haste it pings more often."""
-    config = uvicorn_config(settings, create_app(settings))
+    app = create_app(settings)
+    config = uvicorn_config(settings, app, lambda: app.state.grid.intake)
     config.ws_ping_interval /= haste
     config.ws_ping_timeout /= haste
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from fedplan.errors import SettingsError
 from fedplan.grid.app import create_app
@@ -16,6 +17,7 @@ from fedplan.grid.web.connections.bounds import BoundedConfig, Bounds, Peers
 from fedplan.grid.web.connections.http import BoundedHttp
 from fedplan.grid.web.connections.websocket import BoundedWebSocket
 from fedplan.grid.web.hosts import KnownHosts, is_loopback
+from fedplan.grid.web.intake import Intake
 
 try:
     import resource
@@ -61,7 +63,7 @@ def serve(
     used = settings or Settings()
     _check_tls(used)
     app = create_app(used)
-    config = uvicorn_config(used, app)
+    config = uvicorn_config(used, app, lambda: app.state.grid.intake)
     config.lifespan = "off"  # the server below runs it; uvicorn would log why it fails, and raise nothing
     with socket.create_server((host, port), family=_family(host), backlog=config.backlog) as listener:
         _check_reach(used, host, listener)
@@ -70,14 +72,20 @@ def serve(
             server.run(sockets=[listener])
 
 
-def uvicorn_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
-    """How uvicorn serves a grid."""
+def uvicorn_config(settings: Settings, app: ASGIApp, intake: Callable[[], Intake]) -> uvicorn.Config:
+    """How uvicorn serves a grid.
+
+    Args:
+        settings: of the grid.
+        app: the grid.
+        intake: the room for what its peers send; there is one as soon as the grid is open.
+    """
     most = min(settings.max_connections, _open_files(settings.max_connections) - _OTHER_FILES)
     bounds = Bounds(
         Peers(most, settings.max_connections_per_address),
         settings.head_seconds,
         settings.stall_seconds,
-        lambda: app.state.grid.intake,
+        intake,
     )
     return BoundedConfig(
         KnownHosts(app, settings),
