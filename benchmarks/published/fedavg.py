@@ -17,7 +17,7 @@ from benchmarks.images import Images, read_images
 from benchmarks.published.report import METRICS, Asked, print_table, run_seeds
 
 CLIENTS, COHORT, BATCH, LR, GOAL = 100, 10, 10, 0.1, 0.97
-PUBLISHED = {"IID": (87, 200), "non-IID, 2 shards a client": (664, 1500)}
+PUBLISHED = {"IID": (87, 200), "two shards a client": (664, 1500)}
 """Rounds in the paper, and after how many we give up."""
 
 
