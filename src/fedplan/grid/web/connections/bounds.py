@@ -108,3 +108,45 @@ class Deadline:
     def _run_out(self) -> None:
         self._timer = None
         self._act()
+
+
+class BoundedConnection(asyncio.Protocol):
+    """The part of a protocol that bounds a connection, whatever is said over it. It stands before uvicorn's
+    protocol among the bases; the names are those of asyncio's callbacks, and of uvicorn's attributes.
+
+    Attributes:
+        bounds: those of the server.
+        is_admitted: whether there was room for the connection.
+    """
+
+    config: uvicorn.Config
+    loop: asyncio.AbstractEventLoop
+    client: tuple[str, int] | None
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A peer has connected."""
+        super().connection_made(transport)
+        self.bounds = bounds_of(self.config)
+        self._stall = Deadline(self.loop, self.bounds.stall_seconds, self.transport.abort)
+        self.is_admitted = self.bounds.peers.enter(self, self.client[0] if self.client else "")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self.leave()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer takes what is sent more slowly than it is written."""
+        self._stall.begin()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer has taken most of what was written."""
+        self._stall.end()
+        super().resume_writing()
+
+    def leave(self) -> None:
+        """The connection counts no more."""
+        self.bounds.peers.leave(self)
+        self._stall.end()

@@ -8,13 +8,10 @@ peer that does not take its answer.
 
 import asyncio
 import json
-from typing import Any
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
-from fedplan.grid.web.connections.bounds import Deadline, bounds_of
+from fedplan.grid.web.connections.bounds import BoundedConnection, Deadline
 
 MOST_HEAD_BYTES = 64 * 1024
 """Bytes that may come before a head, a chunk's line or a body's trailers end. One read of the socket more
@@ -27,37 +24,20 @@ _TURNED_AWAY = (
 )
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(BoundedConnection, HttpToolsProtocol):
     """uvicorn's HTTP protocol for one connection, bounded; the names are those of its callbacks."""
 
     _collected = 0
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        """See uvicorn. The config is a `BoundedConfig`."""
-        super().__init__(config, server_state, app_state, _loop)
-        self._bounds = bounds_of(config)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A peer has connected."""
         super().connection_made(transport)
-        self._head = Deadline(self.loop, self._bounds.head_seconds, transport.close)
-        self._stall = Deadline(self.loop, self._bounds.stall_seconds, transport.abort)
-        if self._bounds.peers.enter(self, self.client[0] if self.client else ""):
+        self._head = Deadline(self.loop, self.bounds.head_seconds, self.transport.close)
+        if self.is_admitted:
             self._head.begin()
         else:
-            transport.write(_TURNED_AWAY)
-            transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
-        self._leave()
-        super().connection_lost(exc)
+            self.transport.write(_TURNED_AWAY)
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Takes what has come."""
@@ -86,20 +66,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """The connection goes on as a WebSocket, which counts itself."""
-        self._leave()
+        self.leave()
         super().handle_websocket_upgrade()
 
-    def pause_writing(self) -> None:
-        """The peer takes its answer more slowly than it is written."""
-        self._stall.begin()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """The peer has taken most of what was written."""
-        self._stall.end()
-        super().resume_writing()
-
-    def _leave(self) -> None:
-        self._bounds.peers.leave(self)
+    def leave(self) -> None:
+        """The connection counts no more."""
         self._head.end()
-        self._stall.end()
+        super().leave()

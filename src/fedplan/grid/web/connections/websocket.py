@@ -6,49 +6,31 @@ frames that come too fast end the connection: each costs the parser time, also a
 """
 
 import asyncio
-from typing import Any
 
-import uvicorn
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 
 from fedplan.errors import OverloadedError
-from fedplan.grid.web.connections.bounds import Deadline, bounds_of
+from fedplan.grid.web.connections.bounds import BoundedConnection
 from fedplan.grid.web.connections.frames import Frames
 
 _POLICY, _TRY_AGAIN = 1008, 1013
 """Codes of an end: the peer does what it may not; or it may come again later."""
 
 
-class BoundedWebSocket(WebSocketsSansIOProtocol):
+class BoundedWebSocket(BoundedConnection, WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol for one connection, bounded; the names are those of its callbacks."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        """See uvicorn. The config is a `BoundedConfig`."""
-        super().__init__(config, server_state, app_state, _loop)
-        self._bounds = bounds_of(config)
-        self._intake = self._bounds.intake()
-        self._coming = self._intake.room()  # for what has come and the app has not received
-        self._answered = self._intake.room()  # for what the app is answering
-        self._frames_seen = Frames()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection has become a WebSocket; it was one of the peers' before, so there is room for it."""
         super().connection_made(transport)
-        self._stall = Deadline(self.loop, self._bounds.stall_seconds, self.transport.abort)
-        self._bounds.peers.enter(self, self.client[0] if self.client else "")
+        self._intake = self.bounds.intake()
+        self._coming = self._intake.room()  # for what has come and the app has not received
+        self._answered = self._intake.room()  # for what the app is answering
+        self._frames_seen = Frames()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
-        self._bounds.peers.leave(self)
-        self._stall.end()
         self._coming.give_back()
         super().connection_lost(exc)
 
@@ -81,16 +63,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._answered.give_back()
         self._coming.give_back()
         super().on_task_complete(task)
-
-    def pause_writing(self) -> None:
-        """The peer takes its answers more slowly than they are written."""
-        self._stall.begin()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """The peer has taken most of what was written."""
-        self._stall.end()
-        super().resume_writing()
 
     def _fail(self, code: int, reason: str) -> None:
         """Ends the connection, and says why."""
