@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 
+from fedplan.client import ModelCentricFLClient
+from fedplan.grid import Settings, create_app
 from tests.client.small_grid import SmallGrid, serve
 from tests.client.training_cases import BATCH, make_model, make_plan
 
@@ -31,3 +33,18 @@ def grid(stage: Stage) -> SmallGrid:
     stage.grid = SmallGrid(make_model(), {"training_plan": make_plan()}, batch_size=BATCH, lr=0.05)
     stage.grid.url = stage.url
     return stage.grid
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real grid, on a socket."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=0.5)
+    with serve(create_app(settings)) as url:
+        yield url
+
+
+@pytest.fixture
+def owner(url: str) -> Iterator[ModelCentricFLClient]:
+    """Who hosts models there."""
+    with ModelCentricFLClient(url) as owner:
+        yield owner

@@ -1,7 +1,6 @@
 """Workers that only measure a model, over real sockets: after its last cycle, on request, beside training."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,24 +8,9 @@ import torch
 
 from fedplan.client import Job, ModelCentricFLClient, Syft, participate_async
 from fedplan.errors import ConfigError, CycleRejectedError, GridResponseError, JobStateError, WaitTimeoutError
-from fedplan.grid import Settings, create_app
 from tests.client.measured import BATCH, LR, TRAINING, data_of, host, measured, net
-from tests.client.small_grid import serve
 
 OWN = data_of(1, 12)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=0.2)
-    with serve(create_app(settings)) as url:
-        yield url
-
-
-@pytest.fixture
-async def owner(url: str) -> Any:
-    async with ModelCentricFLClient(url) as owner:
-        yield owner
 
 
 async def train(url: str, name: str, **options: Any) -> Any:

@@ -4,7 +4,6 @@ import asyncio
 import csv
 import io
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,11 +13,9 @@ from torch import Tensor
 from fedplan.client import Job, ModelCentricFLClient, PlanTrainer, Syft, SyftModel, participate_async
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import ConfigError, GridResponseError, JobStateError
-from fedplan.grid import Settings, create_app
 from fedplan.plan import model_parameters
 from fedplan.wire import MetricMean, Summary
 from tests.client.measured import BATCH, EVALUATION, LR, TRAINING, data_of, host, measured, net
-from tests.client.small_grid import serve
 
 
 def trainer(x: Tensor, y: Tensor, **options: Any) -> PlanTrainer:
@@ -71,19 +68,6 @@ class TestASummary:
         training = trainer(DataLoader(TensorDataset(x, y), batch_size=3), None, batch_size=None)
         await training.start()
         assert (training.summary.samples, training.summary.steps) == (10.0, 4)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=0.5)
-    with serve(create_app(settings)) as url:
-        yield url
-
-
-@pytest.fixture
-async def owner(url: str) -> Any:
-    async with ModelCentricFLClient(url) as owner:
-        yield owner
 
 
 SIZES = (12, 30)

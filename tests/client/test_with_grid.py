@@ -2,7 +2,6 @@
 
 import asyncio
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,25 +15,11 @@ from fedplan.errors import CycleRejectedError, GridResponseError, PlanLimitError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec, model_parameters
 from fedplan.wire import State
-from tests.client.small_grid import serve
 from tests.client.training_cases import make_data, make_module, make_plan
 
 FIXTURES = pathlib.Path(__file__).parents[3] / "shared/fixtures"
 IMAGES, LABELS = make_data(64)
 CLIENT = {"name": "digits", "version": "1.0", "batch_size": 8, "lr": 0.1, "max_updates": 4}
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.1, retry_seconds=1)
-    with serve(create_app(settings)) as url:
-        yield url
-
-
-@pytest.fixture
-def owner(url: str) -> Iterator[ModelCentricFLClient]:
-    with ModelCentricFLClient(url) as owner:
-        yield owner
 
 
 def host(owner: ModelCentricFLClient, name: str, **server_config: Any) -> None:

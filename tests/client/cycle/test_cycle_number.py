@@ -1,6 +1,5 @@
 """The number of the cycle: the grid tells it to who asks, Plans read it, random numbers depend on it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,9 +16,8 @@ from fedplan.client import (
     participate_async,
 )
 from fedplan.errors import ConfigError
-from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, StepContext, training_plan
-from tests.client.small_grid import SmallGrid, serve
+from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import make_data, make_model, make_module, make_plan
 
 IMAGES, LABELS = make_data(8)
@@ -38,13 +36,6 @@ def number(output: Tensor, target: Tensor, step: StepContext) -> Tensor:
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     return training_plan(make_module(), cooling, example=(IMAGES, LABELS), metrics={"cycle": number})
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("grid")
-    with serve(create_app(Settings(data_dir=folder, poll_seconds=0.05, retry_seconds=0.5))) as url:
-        yield url
 
 
 async def host(url: str, name: str, plan: Plan, diffs: int = 1) -> None:

@@ -6,7 +6,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,19 +19,11 @@ from fedplan.errors import (
     PlanLimitError,
     WireError,
 )
-from fedplan.grid import Settings, create_app
 from fedplan.plan import Limits
-from tests.client.small_grid import SmallGrid, serve
+from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import make_data, make_module, make_plan
 
 IMAGES, LABELS = make_data(16)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.1, retry_seconds=1)
-    with serve(create_app(settings)) as url:
-        yield url
 
 
 class Round:

@@ -5,7 +5,6 @@ import json
 import pathlib
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,26 +12,12 @@ import pytest
 from fedplan.client import Job, ModelCentricFLClient, PlanTrainerCheckpoint, Syft, participate_async
 from fedplan.client.cycle.place import Place, check_cycle
 from fedplan.errors import CheckpointError, GridResponseError
-from fedplan.grid import Settings, create_app
-from tests.client.small_grid import SmallGrid, serve
+from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import BATCH, make_data, make_module, make_plan, make_trainer
 from tests.long import some
 
 ROOT = pathlib.Path(__file__).parents[3]
 IMAGES, LABELS = make_data()
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.1, retry_seconds=1)
-    with serve(create_app(settings)) as url:
-        yield url
-
-
-@pytest.fixture
-def owner(url: str) -> Iterator[ModelCentricFLClient]:
-    with ModelCentricFLClient(url) as owner:
-        yield owner
 
 
 async def host(owner: ModelCentricFLClient, name: str, **server_config: Any) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,27 +13,13 @@ from starlette.responses import Response
 from fedplan.client import ModelCentricFLClient, Syft, SyftModel, participate
 from fedplan.client.owner import waiting
 from fedplan.errors import ConfigError, CycleFailedError, GridResponseError, WaitTimeoutError
-from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, model_parameters
 from fedplan.wire.messages import ModelStatus
-from tests.client.small_grid import SmallGrid, serve
+from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import BATCH, make_data, make_module, make_plan
 from tests.grid import models
 
 IMAGES, LABELS = make_data()
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("grid"), poll_seconds=0.05, retry_seconds=1)
-    with serve(create_app(settings)) as url:
-        yield url
-
-
-@pytest.fixture
-def owner(url: str) -> Iterator[ModelCentricFLClient]:
-    with ModelCentricFLClient(url) as owner:
-        yield owner
 
 
 def host(owner: ModelCentricFLClient, name: str, version: str = "1", **server_config: Any) -> None:

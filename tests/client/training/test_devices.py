@@ -6,7 +6,6 @@ On a machine with one, ``pytest -m gpu tests`` runs what is skipped elsewhere.
 import functools
 import json
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,9 +24,8 @@ from fedplan.client import (
 )
 from fedplan.client.training.device import usable_device
 from fedplan.errors import ConfigError
-from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, StepContext, accuracy, model_parameters, training_plan
-from tests.client.small_grid import SmallGrid, serve
+from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import make_trainer
 from tests.devices import DEVICES
 
@@ -176,13 +174,6 @@ async def test_a_checkpoint_goes_on_on_another_device(plans: dict[str, Plan], de
         resumed = trainer(plans["pictures"], "pictures", device=second, checkpoint=checkpoint)
         await resumed.resume()
         assert_alike(resumed.current_model, whole.current_model)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("grid")
-    with serve(create_app(Settings(data_dir=folder, poll_seconds=0.05, retry_seconds=0.5))) as url:
-        yield url
 
 
 async def test_a_model_of_a_device_is_hosted_trained_there_and_loaded_back(
