@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -44,7 +44,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def owner(url: str) -> Iterator[ModelCentricFLClient]:
-    """Who hosts models there."""
+async def owner(url: str) -> AsyncIterator[ModelCentricFLClient]:
+    """Who hosts models there, with blocking calls or in the test's loop."""
     with ModelCentricFLClient(url) as owner:
-        yield owner
+        async with owner:
+            yield owner

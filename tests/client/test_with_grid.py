@@ -47,7 +47,6 @@ async def test_a_worker_whom_the_grid_no_longer_knows_becomes_another(
         job._joining.worker_id = "a worker of another grid"
         await job.start()
         assert job.worker_id != "a worker of another grid"
-    await owner.aclose()
 
 
 async def test_a_plan_over_the_workers_limits_does_not_run(url: str, owner: ModelCentricFLClient) -> None:
@@ -59,7 +58,6 @@ async def test_a_plan_over_the_workers_limits_does_not_run(url: str, owner: Mode
         await job.start()
         with pytest.raises(PlanLimitError, match="100 are allowed"):
             await job.train("training_plan", data=IMAGES, target=LABELS).wait()
-    await owner.aclose()
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])

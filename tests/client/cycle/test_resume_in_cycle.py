@@ -54,7 +54,6 @@ async def test_a_training_resumed_in_a_new_process_completes_its_cycle_with_the_
     assert made[0] != (await owner.retrieve_model_async(name, "1.0", 1)).serialize()
     (row,) = await owner.history_async(name, "1.0")
     assert row.samples == len(IMAGES)
-    await owner.aclose()
 
 
 async def stopped(job: Job) -> PlanTrainerCheckpoint:
@@ -84,7 +83,6 @@ async def test_a_training_of_a_cycle_that_is_over_is_not_gone_on_with(
         trained = await job.train("training_plan", data=IMAGES, target=LABELS).wait()
         await job.report(job.model.diff(trained).serialize())
     await owner.wait_async("over", "1.0", finished=True, timeout=30)
-    await owner.aclose()
 
 
 async def test_another_worker_of_the_same_cycle_may_go_on_with_a_training(
@@ -102,7 +100,6 @@ async def test_another_worker_of_the_same_cycle_may_go_on_with_a_training(
         ).wait()
         await second.report(second.model.diff(trained).serialize())
     await owner.wait_async("handed on", "1.0", finished=True, timeout=30)
-    await owner.aclose()
 
 
 async def test_a_resumed_job_is_in_the_cycle_as_the_worker_that_it_was(
@@ -126,7 +123,6 @@ async def test_a_resumed_job_is_in_the_cycle_as_the_worker_that_it_was(
         await job.start()
         assert (job.worker_id, job.cycle) == (first.worker_id, 2)
         await job.decline()
-    await owner.aclose()
 
 
 async def test_a_checkpoint_of_no_cycle_or_of_another_model_cannot_be_resumed(grid: SmallGrid) -> None:
