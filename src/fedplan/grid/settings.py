@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     sums_bytes: int = Field(
         default=1024 * 1024 * 1024,
         ge=0,
-        description="Bytes of sums of diffs kept in memory, one for each open cycle with reports: 24 bytes "
+        description="Bytes of sums of diffs kept in memory, one for each open cycle with reports: 16 bytes "
         "for each number of its model that is not frozen, and as many while a sum is written for other "
         "replicas or read from them. A cycle that finds no room is averaged from the blobs when it closes.",
     )

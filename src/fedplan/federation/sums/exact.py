@@ -2,13 +2,13 @@
 
 A float64 sum rounds with each addition, so its last bits depend on the order. Here each number is cut at
 fixed places into pieces, as in Demmel and Nguyen, "Parallel reproducible summation" (IEEE Transactions on
-Computers 64, 2015). A piece is a whole multiple of its place's unit, and multiples of one unit add without
-rounding. Only what lies below the last place is rounded away, number by number.
+Computers 64, 2015). A piece is a whole multiple of its place's unit, and whole numbers add without rounding.
+Only what lies below the last place is rounded away, number by number.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -17,21 +17,25 @@ from numpy.typing import NDArray
 from fedplan.errors import AggregationError
 
 Float64s = NDArray[np.float64]
+Int64s = NDArray[np.int64]
 
-_WIDTH = 32
+_WIDTH = 50
 """Bits from one place to the next."""
 
-PLACES = 3
-"""How many places a sum has. It keeps at least 63 bits below the largest number of a tensor."""
+PLACES = 2
+"""How many places a sum has. It keeps at least 50 bits below the largest number of a tensor."""
 
-_MOST = 1 << 20
-"""So many pieces of 32 bits add up within the 53 bits of a float64; before more come, carries are moved."""
-
-_TOPS = range(-28, 29)
-"""The highest place that a sum may have: units and the numbers that cut at them are then normal float64."""
+_TOPS = range(-20, 20)
+"""The highest place that a sum may have: the numbers that cut at it and below are then normal float64."""
 
 LARGEST = 2.0 ** (_WIDTH * _TOPS.stop - 1)
-"""No magnitude that is added may reach this: about 2e279."""
+"""No magnitude that is added may reach this: about 5e300."""
+
+_ROOM = 1 << 12
+"""So many pieces of 50 bits add up within an int64; before more come, digits give their upper bits away."""
+
+_KEPT = 40
+"""Bits that a digit then keeps."""
 
 _BLOCK = 1 << 13
 """Elements that are cut at once: they stay in the processor's cache."""
@@ -39,29 +43,30 @@ _BLOCK = 1 << 13
 _TOGETHER = 1 << 15
 """The same of several tensors, where a call of NumPy for each piece of a row would count."""
 
-_ROWS = 1 << 12
-"""So many tensors at most are cut at once."""
-
 
 @dataclasses.dataclass(slots=True)
 class ExactSum:
     """A sum of tensors of one shape, with one weight in all elements of each. Sums add: a commutative monoid.
 
     Attributes:
-        top: number of the highest place; the unit of place n is 2 ** (32 n). None for a sum of zeros.
-        digits: (places, elements) float64, from the highest place to the lowest; each a whole multiple of its
-            place's unit.
-        pieces: how many pieces at most were added to a digit since carries were moved.
+        top: number of the highest place; the unit of place n is 2 ** (50 n). None for a sum of zeros.
+        digits: (places, elements) int64, how many units of each place, from the highest to the lowest.
+        upper: as `digits`, in units of 2 ** 40 times the place's: what the digits have given away. None when
+            that is nothing.
+        pieces: how many pieces at most were added to a digit since it gave something away.
     """
 
     top: int | None
-    digits: Float64s
+    digits: Int64s
+    upper: Int64s | None = None
     pieces: int = 0
+    _shifted: int = 0
+    """How often the digits have the bits of the numbers that cut in them, see `_cut`."""
 
     @classmethod
     def zeros(cls, elements: int) -> Self:
         """The sum of nothing."""
-        return cls(None, np.zeros((PLACES, elements)))
+        return cls(None, np.zeros((PLACES, elements), np.int64))
 
     def add(self, values: NDArray[Any], weight: float = 1.0, largest: float | None = None) -> None:
         """Adds a tensor times a weight; the product is rounded to float64.
@@ -79,12 +84,12 @@ class ExactSum:
             largest = self.check(flat, weight)
         if largest == 0.0:
             return
-        # so high that of no higher place's unit it would be half or more: there it rounds to zero
-        self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
+        self._raise_to(_top_of(largest))
         self._make_room(1)
         for start in range(0, flat.size, _BLOCK):
             products = np.multiply(flat[None, start : start + _BLOCK], weight, dtype=np.float64)
             self._cut(products, slice(start, start + _BLOCK))
+        self._shifted += 1
 
     def add_rows(self, values: NDArray[Any], weights: Float64s, largest: float) -> None:
         """Adds several tensors, each times its weight: the bits are those of `add` for each.
@@ -96,14 +101,15 @@ class ExactSum:
         """
         if largest == 0.0:
             return
-        self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
-        for first in range(0, len(values), _ROWS):
-            rows, factors = values[first : first + _ROWS], weights[first : first + _ROWS, None]
+        self._raise_to(_top_of(largest))
+        for first in range(0, len(values), _ROOM):
+            rows, factors = values[first : first + _ROOM], weights[first : first + _ROOM, None]
             self._make_room(len(rows))
             width = max(1, _TOGETHER // len(rows))
             for start in range(0, values.shape[1], width):
                 products = np.multiply(rows[:, start : start + width], factors, dtype=np.float64)
                 self._cut(products, slice(start, start + width))
+            self._shifted += len(rows)
 
     @staticmethod
     def check_rows(values: NDArray[Any], weights: Float64s) -> float:
@@ -129,58 +135,125 @@ class ExactSum:
         return _checked(max(float(values.max()), -float(values.min())) * abs(weight))
 
     def merge(self, other: "ExactSum") -> None:
-        """Adds another sum to this one, and leaves the other as it is."""
+        """Adds another sum to this one; the other keeps its value."""
         if other.top is None:
             return
         self._raise_to(other.top)
+        other.settle()
         self._make_room(other.pieces)
         lower = (self.top or 0) - other.top  # so many places; what is below the lowest is given up
         if lower < PLACES:
             self.digits[lower:] += other.digits[: PLACES - lower]
+            if other.upper is not None:
+                self._upper()[lower:] += other.upper[: PLACES - lower]
 
     def total(self) -> Float64s:
         """The sum, rounded to float64 (to within two steps): (elements,)."""
         if self.top is None:
             return np.zeros(self.digits.shape[1])
-        units, made = self._units(), np.empty(self.digits.shape[1])
+        self.settle()
+        made = np.empty(self.digits.shape[1])
         for start in range(0, made.size, _BLOCK):
             part = slice(start, start + _BLOCK)
-            digits = self.digits[:, part].copy()
-            _carry(digits, units, np.floor)  # one form for all ways to have made the sum
-            _carry(digits, units, np.rint)  # digits that are small against those above: little is lost
-            np.add(digits[2], digits[1], out=made[part])
-            made[part] += digits[0]
+            made[part] = self._total_of(part)
+        return made
+
+    def settle(self) -> None:
+        """Brings the digits into the form in which others may read them."""
+        if self._shifted:
+            for place, shift in enumerate(self._shifts()):
+                self.digits[place] -= _wrapped(self._shifted * _bits_of(shift))
+            self._shifted = 0
+
+    def head(self) -> dict[str, Any]:
+        """What `read` must know beside `arrays`."""
+        return {"top": self.top, "pieces": self.pieces, "upper": self.upper is not None}
+
+    def arrays(self) -> list[Int64s]:
+        """The digits, to be written."""
+        self.settle()
+        return [self.digits] if self.upper is None else [self.digits, self.upper]
+
+    @classmethod
+    def read(
+        cls, head: Mapping[str, Any], elements: int, take: Callable[[int, type[np.int64]], Int64s]
+    ) -> Self:
+        """A sum that was written, to be merged: its digits cannot be written to.
+
+        Args:
+            head: see `head`.
+            elements: how many it has.
+            take: gives the next so many numbers of what was written.
+        """
+        parts = [
+            take(PLACES * elements, np.int64).reshape(PLACES, elements) for _ in range(1 + head["upper"])
+        ]
+        return cls(head["top"], parts[0], parts[1] if head["upper"] else None, head["pieces"])
+
+    def _total_of(self, part: slice) -> Float64s:
+        high, low = (digits[part].copy() for digits in self.digits)
+        above = np.zeros_like(high)
+        if self.upper is not None:
+            above += self.upper[0, part]
+            more = self.upper[1, part] >> (_WIDTH - _KEPT)
+            low += (self.upper[1, part] - (more << (_WIDTH - _KEPT))) << _KEPT
+            high += more
+        high += _carried(low, _WIDTH)
+        above += _carried(high, _KEPT)
+        unit = 2.0 ** (_WIDTH * (self.top or 0))
+        # whatever way the sum was made, the three are the same now; they overlap in no bit
+        made: Float64s = low * (unit * 2.0**-_WIDTH) + high * unit
+        made += above * (unit * 2.0**_KEPT)
         return made
 
     def _cut(self, products: Float64s, part: slice) -> None:
-        """Adds the pieces of (tensors, elements) to the digits of these elements; spoils the argument."""
-        piece = np.empty_like(products)
-        for place, unit in enumerate(self._units()):
-            _round_to_multiples(products, unit, out=piece)
-            # multiples of the unit add in any order
-            self.digits[place, part] += piece[0] if len(piece) == 1 else piece.sum(0)
+        """Adds the pieces of (tensors, elements) to the digits of these elements; spoils the argument.
+
+        A number plus 1.5 * 2^52 units is rounded to whole units, which its last bits then count. All bits of
+        the sum, read as an integer, are those of the number that was added, plus this count.
+        """
+        cut = np.empty_like(products)
+        for place, shift in enumerate(self._shifts()):
+            np.add(products, shift, out=cut)
+            bits = cut.view(np.int64)
+            self.digits[place, part] += bits[0] if len(bits) == 1 else bits.sum(0)
             if place + 1 < PLACES:
-                products -= piece
+                cut -= shift
+                products -= cut
 
-    def _units(self) -> Sequence[float]:
+    def _shifts(self) -> list[float]:
+        """The numbers that cut at each place."""
         top = self.top or 0
-        return [2.0 ** (_WIDTH * (top - place)) for place in range(PLACES)]
+        return [1.5 * 2.0 ** (52 + _WIDTH * (top - place)) for place in range(PLACES)]
 
-    def _raise_to(self, top: int | None) -> None:
+    def _raise_to(self, top: int) -> None:
         """Makes a place the highest one, if it is higher than that of now; the lowest ones are given up."""
-        if top is None or (self.top is not None and top <= self.top):
+        if self.top is not None and top <= self.top:
             return
+        self.settle()
         up = PLACES if self.top is None else min(top - self.top, PLACES)
-        if up < PLACES:
-            self.digits[up:] = self.digits[:-up].copy()
-        self.digits[:up] = 0.0
+        for digits in (self.digits, self.upper):
+            if digits is not None:
+                digits[up:] = digits[: PLACES - up].copy()
+                digits[:up] = 0
         self.top = top
 
     def _make_room(self, pieces: int) -> None:
-        if self.pieces + pieces > _MOST:
-            _carry(self.digits, self._units(), np.rint)
+        if self.pieces + pieces > _ROOM:
+            self.settle()
+            self._upper()[:] += _carried(self.digits, _KEPT)
             self.pieces = 1
         self.pieces += pieces
+
+    def _upper(self) -> Int64s:
+        if self.upper is None:
+            self.upper = np.zeros_like(self.digits)
+        return self.upper
+
+
+def _top_of(largest: float) -> int:
+    """The lowest place of whose next one `largest` is less than half a unit: there it rounds to zero."""
+    return max(-((_WIDTH - 1 - math.frexp(largest)[1]) // _WIDTH), _TOPS.start)
 
 
 def _checked(largest: float) -> float:
@@ -189,18 +262,17 @@ def _checked(largest: float) -> float:
     return largest
 
 
-def _round_to_multiples(values: Float64s, unit: float, *, out: Float64s) -> None:
-    """The nearest multiples of a power of two, for values below 2^51 of them; of two the even one."""
-    shift = 1.5 * 2.0**52 * unit
-    np.add(values, shift, out=out)
-    np.subtract(out, shift, out=out)
+def _carried(digits: Int64s, bits: int) -> Int64s:
+    """Takes from the digits what they have beyond so many bits: how many times 2 ** bits."""
+    more = (digits + (1 << (bits - 1))) >> bits
+    digits -= more << bits
+    return more
 
 
-def _carry(digits: Float64s, units: Sequence[float], rounded: Any) -> None:
-    """Moves what a digit has of the next unit to the place above it; the sum stays what it is."""
-    for place in range(PLACES - 1, 0, -1):
-        above = digits[place] * (1.0 / units[place - 1])  # a power of two: exact
-        rounded(above, out=above)
-        above *= units[place - 1]
-        digits[place] -= above
-        digits[place - 1] += above
+def _bits_of(number: float) -> int:
+    return int(np.float64(number).view(np.int64))
+
+
+def _wrapped(number: int) -> np.int64:
+    """A whole number as int64 arithmetic has it, modulo 2 ** 64."""
+    return np.uint64(number % (1 << 64)).view(np.int64)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fedplan.errors import AggregationError
-from fedplan.federation.sums.exact import PLACES, ExactSum
-from fedplan.federation.sums.framing import Arrays, framed, unframed
+from fedplan.federation.sums.exact import ExactSum
+from fedplan.federation.sums.framing import Arrays, Numbers, framed, unframed
 from fedplan.federation.sums.metrics import (
     Metrics,
     MetricSum,
@@ -25,10 +25,11 @@ from fedplan.plan.signature import Role
 from fedplan.wire import MetricMean, Summary
 from fedplan.wire.scalars import Buffer
 
-BYTES_PER_ELEMENT = 24
-"""Of a sum, for each number of the model; twice as many when only some workers tell their weight."""
+BYTES_PER_ELEMENT = 16
+"""Of a sum, for each number of the model; twice as many when only some workers tell their weight, and of
+more than 4,096 updates."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Of a sum that is written."""
 
 TRAINING = "training_"
@@ -256,8 +257,8 @@ class Sums:
         return Average(tensors, numbers, self.count, float(self._samples), means)
 
     def serialize(self) -> bytes:
-        """The sum as bytes, for another process to merge: a head in JSON, then arrays of float64."""
-        arrays: list[Float64s] = []
+        """The sum as bytes, for another process to merge: a head in JSON, then arrays."""
+        arrays: list[Numbers] = []
         head: dict[str, Any] = {
             "format": _FORMAT,
             "count": self.count,
@@ -271,10 +272,9 @@ class Sums:
                     "weight": str(part.weight),
                     "count": part.count,
                     "numbers": {key: str(number) for key, number in part.numbers.items()},
-                    "tops": [total.top for total in part.tensors],
-                    "pieces": [total.pieces for total in part.tensors],
+                    "tensors": [total.head() for total in part.tensors],
                 }
-                arrays += [total.digits for total in part.tensors]
+                arrays += [array for total in part.tensors for array in total.arrays()]
         arrays += [array for bounds in self._bounds if bounds is not None for array in bounds]
         return b"".join([framed(head), *(np.ascontiguousarray(array).data for array in arrays)])
 
@@ -294,7 +294,9 @@ class Sums:
                 setattr(other, f"_{name}", _read_part(head[name], self._sizes, arrays))
         for place in head["bounds"]:
             shape, _ = self.layout[place]
-            least, most = (arrays.take(math.prod(shape)).reshape(shape).copy() for _ in _Bounds._fields)
+            least, most = (
+                arrays.take(math.prod(shape), np.float64).reshape(shape).copy() for _ in _Bounds._fields
+            )
             other._bounds[place] = _Bounds(least, most)
         arrays.end()
         other.count = head["count"]
@@ -330,11 +332,10 @@ class Sums:
 
 
 def _read_part(head: Mapping[str, Any], sizes: Sequence[int], arrays: Arrays) -> _Weighted:
-    if len(head["tops"]) != len(sizes):
-        raise AggregationError(f"the sum is of another model: of {len(head['tops'])} tensors")
+    if len(head["tensors"]) != len(sizes):
+        raise AggregationError(f"the sum is of another model: of {len(head['tensors'])} tensors")
     totals = [
-        ExactSum(top, arrays.take(PLACES * size).reshape(PLACES, size), pieces)
-        for size, top, pieces in zip(sizes, head["tops"], head["pieces"], strict=True)
+        ExactSum.read(told, size, arrays.take) for size, told in zip(sizes, head["tensors"], strict=True)
     ]
     numbers = {key: Fraction(number) for key, number in head["numbers"].items()}
     return _Weighted(totals, Fraction(head["weight"]), head["count"], numbers)

@@ -31,6 +31,10 @@ _PIECES = 8
 
 _PATIENCE_SECONDS = 0.5
 
+_MOST_OF_A_SUM = 5 * BYTES_PER_ELEMENT
+"""Bytes for each number: of two sums, one for updates that tell no weight, each twice as large when there are
+more than 4,096 updates, and of the bounds of running statistics. What is not written to takes no memory."""
+
 _SMALL = 1 << 16
 """Bytes for what is small beside a model's tensors."""
 
@@ -73,7 +77,7 @@ class Processes:
         self._workers: list[_Worker] = []
         for _ in range(workers):
             others = [worker.connection for worker in self._workers]
-            memory = SharedMemory(2 * BYTES_PER_ELEMENT * elements + _SMALL)
+            memory = SharedMemory(_MOST_OF_A_SUM * elements + _SMALL)
             self._workers.append(_Worker(experiment, self._model, memory, others))
 
     def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
