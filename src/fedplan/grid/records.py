@@ -307,7 +307,7 @@ class Assignment:
         released: whether its place was given up, because the cycle's time passed without its report.
         aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
         grants: how often it was given to the worker; 0 when its key is one that was drawn at random.
-        digest: of the report that came, its `report_digest`; None before, and of reports of older grids.
+        digest: how the key of the report's blob ended; None before it came, and of reports of older grids.
     """
 
     id: int

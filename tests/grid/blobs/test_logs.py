@@ -21,7 +21,7 @@ async def opened(tmp_path):
 
 def at(folder, place, size):
     """What stands at a place."""
-    file, start, _ = place
+    file, start = place
     return (folder / file).read_bytes()[start : start + size]
 
 
@@ -75,7 +75,7 @@ async def test_what_comes_together_is_written_at_once(opened, monkeypatch):
 
 async def test_memory_of_other_blobs_is_not_written_between_them(opened, tmp_path):
     await opened.append("7", b"\xff" * 8000)
-    file, start, _ = await opened.append("7", b"short")
+    file, start = await opened.append("7", b"short")
     assert (tmp_path / file).read_bytes()[start:] == b"short" + bytes(4096 - 5)
 
 
@@ -178,7 +178,7 @@ async def test_few_files_are_remembered_and_the_others_left(opened, tmp_path, mo
 
 
 async def test_a_file_that_another_process_deleted_is_made_anew(opened, tmp_path):
-    gone, *_ = await opened.append("7", b"data")
+    gone, _ = await opened.append("7", b"data")
     (tmp_path / gone).unlink()
     assert at(tmp_path, await opened.append("7", b"more"), 4) == b"more"
     (tmp_path / "7").joinpath(*files(tmp_path, "7")).unlink()
@@ -210,7 +210,7 @@ from fedplan.grid.blobs.logs import Logs
 async def main():
     opened = Logs(Path(sys.argv[1]))
     for n in range(1, 4):
-        file, start, _ = await opened.append("7", bytes([n]) * 5000)
+        file, start = await opened.append("7", bytes([n]) * 5000)
         print(file, start, flush=True)
     os.kill(os.getpid(), 9)
 
@@ -223,5 +223,5 @@ def test_what_was_appended_outlives_a_kill(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == -9
     places = [line.split() for line in run.stdout.splitlines()]
-    found = [at(tmp_path, (file, int(start), ""), 5000) for file, start in places]
+    found = [at(tmp_path, (file, int(start)), 5000) for file, start in places]
     assert found == [bytes([n]) * 5000 for n in (1, 2, 3)]

@@ -80,17 +80,18 @@ class Blobs:
         await self._storage.put(key, data)
         return key
 
-    async def add(self, group: str, data: Buffer) -> str:
+    async def add(self, group: str, data: Buffer, mark: str | None = None) -> str:
         """Stores bytes with others that will be deleted together, on disk before it returns.
 
         Args:
             group: which others, such as ``diffs/7``: the first part of the key.
             data: the bytes.
+            mark: their `mark_of`, if it is known already.
 
         Returns:
             The new key.
         """
-        return await self._storage.add(group, data)
+        return await self._storage.add(group, data, mark or await mark_in_thread(data))
 
     async def get(self, key: str) -> bytes:
         """All bytes of a blob.

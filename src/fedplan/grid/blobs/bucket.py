@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore
 
-from fedplan.grid.blobs.checksum import mark_in_thread
 from fedplan.wire.scalars import Buffer
 
 _CHUNK_BYTES = 1024 * 1024
@@ -27,9 +26,9 @@ class Bucket:
         """See `Storage`."""
         await self._store.put_async(key, data)
 
-    async def add(self, group: str, data: Buffer) -> str:
+    async def add(self, group: str, data: Buffer, mark: str) -> str:
         """See `Storage`."""
-        key = f"{group}/{secrets.token_hex(16)}{await mark_in_thread(data)}"
+        key = f"{group}/{secrets.token_hex(16)}{mark}"
         await self.put(key, data)
         return key
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedplan.errors import DamagedBlobError
-from fedplan.grid.blobs.checksum import mark_in_thread
 from fedplan.grid.blobs.disk import write_file
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
 from fedplan.wire.scalars import Buffer
@@ -42,12 +41,12 @@ class Folder:
         """See `Storage`."""
         await self._do(lambda: write_file(str(self._folder / key), data))
 
-    async def add(self, group: str, data: Buffer) -> str:
+    async def add(self, group: str, data: Buffer, mark: str) -> str:
         """See `Storage`."""
         if len(data) <= MOST_BYTES:
-            file, start, mark = await self._logs.append(group, data)
+            file, start = await self._logs.append(group, data)
             return f"{file}@{start}+{len(data)}{mark}"
-        key = f"{group}/{secrets.token_hex(16)}{await mark_in_thread(data)}"
+        key = f"{group}/{secrets.token_hex(16)}{mark}"
         await self.put(key, data)
         return key
 

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from fedplan.grid.blobs.checksum import mark_of
 from fedplan.grid.blobs.disk import NEW, open_file, sync_names, write_all
 from fedplan.wire.scalars import Buffer
 
@@ -33,8 +32,8 @@ _KNOWN_FILES = 1000
 
 _PAST_THE_CACHE = getattr(os, "O_DIRECT", 0)
 
-Spot = tuple[str, int, str]
-"""A file's name under the folder, where in it a blob starts, and how the blob's key ends."""
+Spot = tuple[str, int]
+"""A file's name under the folder, and where in it a blob starts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ class _Files:
             if end > len(self._buffer):
                 self._write(log, file, filled)
                 filled, end = 0, _whole_blocks(len(blob))
-            spots.append((log.name, log.size + filled, mark_of(blob)))
+            spots.append((log.name, log.size + filled))
             self._buffer[filled : filled + len(blob)] = blob
             self._buffer[filled + len(blob) : end] = bytes(end - filled - len(blob))
             filled = end

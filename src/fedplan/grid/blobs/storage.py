@@ -15,10 +15,10 @@ class Storage(Protocol):
     async def put(self, key: str, data: Buffer) -> None:
         """Stores bytes, on disk before it returns."""
 
-    async def add(self, group: str, data: Buffer) -> str:
+    async def add(self, group: str, data: Buffer, mark: str) -> str:
         """Stores bytes with others of a group, on disk before it returns.
 
-        Gives their key, which ends in their checksum.
+        Gives their key, which ends in the mark.
         """
 
     async def get(self, key: str) -> bytes:

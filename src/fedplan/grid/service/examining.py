@@ -1,7 +1,6 @@
 """How a report is checked, before anything is kept of it."""
 
 import dataclasses
-import hashlib
 from collections.abc import Collection, Sequence
 
 import pybase64
@@ -20,6 +19,7 @@ from fedplan.federation import (
 )
 from fedplan.federation.refusals import check_fit, check_told
 from fedplan.federation.stored import read_stored
+from fedplan.grid.blobs.checksum import mark_of
 from fedplan.grid.records import Process
 from fedplan.wire import State, Summary, read_report, with_summary
 from fedplan.wire.compression import decompress
@@ -42,7 +42,7 @@ class Examined:
 
     Attributes:
         data: what is kept of it.
-        digest: see `report_digest`.
+        digest: of `data`, as its blob's key has it: tells a report that comes again from another one.
         update: what is in it.
         reach: how far the values of its tensors reach.
     """
@@ -51,15 +51,6 @@ class Examined:
     digest: str
     update: Update
     reach: Reach
-
-
-def report_digest(sent: Buffer | str) -> str:
-    """Tells a report from others, in whatever form it came: base64 and binary of one State are the same.
-
-    Raises:
-        DiffRefusedError: it is not base64.
-    """
-    return hashlib.sha256(_decoded(sent) if isinstance(sent, str) else sent).hexdigest()
 
 
 def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examined:
@@ -77,7 +68,7 @@ def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examine
     whole = _whole(sent, process.layout)
     data, tensors, summary = read_diff(whole, process.layout, formats, process.changing)
     check_told(strategy, summary)
-    return Examined(data, report_digest(whole), Update(tensors, summary), reach_of(tensors))
+    return Examined(data, mark_of(data), Update(tensors, summary), reach_of(tensors))
 
 
 def examine_measurement(sent: Buffer | str) -> Buffer:

@@ -11,11 +11,12 @@ from fedplan.federation import Strategy, Task, Tensors, Update, is_within, round
 from fedplan.federation.refusals import check_result
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
+from fedplan.grid.blobs.checksum import mark_of
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Assignment, Cycle, Phase, Report
+from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of
-from fedplan.grid.service.examining import examine, examine_measurement, report_digest
+from fedplan.grid.service.examining import examine, examine_measurement
 from fedplan.grid.store import participation, rounds
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
@@ -82,10 +83,12 @@ async def _turn(grid: Grid) -> AsyncIterator[None]:
 async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     async with grid.store.reading() as db:
         place, given = await find_place(db, keys.worker_id, keys.request_key)
-    if place.reported and await _is_the_same(place, diff):
-        return
     process = (await grid.known.hosted(given.process_id)).process
     strategy = grid.known.strategy(process)
+    if place.digest is not None and place.digest == await asyncio.to_thread(
+        _digest, place.task_in(given), process, strategy, diff
+    ):
+        return
     if place.task_in(given) is Task.EVALUATION:
         await _take_measurement(grid, keys, strategy, place, given, diff)
         return
@@ -116,11 +119,15 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     await grid.tallies.settle(into.id)
 
 
-async def _is_the_same(place: Assignment, sent: Buffer | str) -> bool:
-    """Whether a worker that has reported sends the same again."""
-    if place.digest is None:
-        return False
-    return place.digest == await asyncio.to_thread(report_digest, sent)
+def _digest(task: Task, process: Process, strategy: Strategy, sent: Buffer | str) -> str:
+    """The digest that a report would be kept with, in whatever form it came.
+
+    Raises:
+        DiffRefusedError: it would not be kept.
+    """
+    if task is Task.EVALUATION:
+        return mark_of(examine_measurement(sent))
+    return examine(sent, process, strategy).digest
 
 
 async def _take_measurement(
@@ -130,7 +137,7 @@ async def _take_measurement(
     if place.reported or not given.is_open:
         raise _conflict(place)
     data = examine_measurement(sent)
-    await _keep(grid, keys, strategy, place, given.id, data, report_digest(data))
+    await _keep(grid, keys, strategy, place, given.id, data, mark_of(data))
 
 
 async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given: Cycle) -> tuple[Cycle, int]:
@@ -183,7 +190,7 @@ async def _keep(
 ) -> None:
     """Stores a report, and adds it to a cycle: to its sum too, if it holds an update."""
     try:
-        blob = await grid.blobs.add(group_of(grid, into), data)
+        blob = await grid.blobs.add(group_of(grid, into), data, digest)
         await _count(grid, keys, strategy, place, into, blob, digest, update)
     except (FileNotFoundError, ReportConflictError) as error:
         ended = await _forget_late(grid, into)
