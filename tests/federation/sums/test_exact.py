@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -130,6 +131,26 @@ def test_what_could_become_infinite_is_refused(value: float, weight: float) -> N
         made.add(np.array([value]), weight)
     with pytest.raises(AggregationError, match="could become infinite"):
         ExactSum.check_rows(np.array([[1.0], [value]]), np.array([1.0, weight]))
+
+
+@given(reports)
+def test_the_last_total_is_the_same(some: list[Report]) -> None:
+    made = sum_of(some)
+    assert made.total().tobytes() == made.total(last=True).tobytes()
+
+
+def test_the_last_total_takes_no_memory_beside_the_sum() -> None:
+    tracemalloc.start()
+    try:
+        made = sum_of([(np.ones(1_000_000, np.float32), 3.0)], 1_000_000)
+        tracemalloc.reset_peak()
+        total = made.total(last=True)
+        left, most = tracemalloc.get_traced_memory()
+        assert (total == 3.0).all()
+        assert left < 8_100_000
+        assert most < 17_000_000  # the sum itself has 16 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_sum_of_nothing_is_zero() -> None:

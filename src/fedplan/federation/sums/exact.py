@@ -147,15 +147,25 @@ class ExactSum:
             if other.upper is not None:
                 self._upper()[lower:] += other.upper[: PLACES - lower]
 
-    def total(self) -> Float64s:
-        """The sum, rounded to float64 (to within two steps): (elements,)."""
+    def total(self, *, last: bool = False) -> Float64s:
+        """The sum, rounded to float64 (to within two steps): (elements,).
+
+        Args:
+            last: whether the sum is not used any more: then the result takes its memory, and no more.
+        """
+        elements = self.digits.shape[1]
         if self.top is None:
-            return np.zeros(self.digits.shape[1])
+            return np.zeros(elements)
         self.settle()
-        made = np.empty(self.digits.shape[1])
-        for start in range(0, made.size, _BLOCK):
+        made = self.digits[0].view(np.float64) if last else np.empty(elements)
+        for start in range(0, elements, _BLOCK):
             part = slice(start, start + _BLOCK)
             made[part] = self._total_of(part)
+        if last:
+            del made  # what would be left of it is a part of `digits`, whose rest is given back
+            self.digits.resize((1, elements), refcheck=False)
+            made = self.digits[0].view(np.float64)
+            self.digits, self.upper, self.top = np.zeros((PLACES, 0), np.int64), None, None
         return made
 
     def settle(self) -> None:

@@ -232,8 +232,11 @@ class Sums:
         self._samples += other._samples
         self.metrics = add_metrics(self.metrics, other.metrics)
 
-    def average(self) -> Average:
+    def average(self, *, last: bool = False) -> Average:
         """The weighted average.
+
+        Args:
+            last: whether the sum is not used any more: then its memory is used for the average.
 
         Raises:
             AggregationError: there is no update.
@@ -244,7 +247,7 @@ class Sums:
         each = told.weight / told.count if told.count else Fraction(1)  # what an untold weight is taken for
         whole = told.weight + (each * untold.count if untold else 0)
         tensors = tuple(
-            self._tensor(place, shape, float(each), float(whole))
+            self._tensor(place, shape, float(each), float(whole), last)
             for place, (shape, _) in enumerate(self.layout)
         )
         numbers = {
@@ -317,15 +320,15 @@ class Sums:
             more = _Bounds(np.minimum(known.least, more.least), np.maximum(known.most, more.most))
         self._bounds[place] = more
 
-    def _tensor(self, place: int, shape: tuple[int, ...], each: float, whole: float) -> Float64s:
+    def _tensor(self, place: int, shape: tuple[int, ...], each: float, whole: float, last: bool) -> Float64s:
         bounds = self._bounds[place]
         if bounds is not None and self._roles[place] is Role.COUNTER:
             return bounds.least
         if not self._sizes[place]:
             return np.zeros(shape)
-        total = self._told.tensors[place].total()
+        total = self._told.tensors[place].total(last=last)
         if self._untold is not None:
-            total += each * self._untold.tensors[place].total()
+            total += each * self._untold.tensors[place].total(last=last)
         total /= whole
         average = total.reshape(shape)
         return average if bounds is None else np.clip(average, bounds.least, bounds.most)

@@ -175,7 +175,7 @@ class _Reading:
         if self._lost:
             self._grid.tallies.give_back(cycle_id, self._strategy, tally)
         self._check()
-        return await asyncio.to_thread(tally.sums.average), tally.sums.metrics
+        return await asyncio.to_thread(tally.sums.average, last=True), tally.sums.metrics
 
     async def combined(self, combine: Any, before: ServerState) -> tuple[Average, Metrics]:
         """The trained tensors of all reports go into one file, which the strategy reads by slices."""
@@ -188,7 +188,9 @@ class _Reading:
                     await asyncio.to_thread(self._put, sums, scratch, update)
             self._check()
             vector = await asyncio.to_thread(combine, scratch, before)
-        return await asyncio.to_thread(lambda: with_trained(sums.average(), setting, vector)), sums.metrics
+        return await asyncio.to_thread(
+            lambda: with_trained(sums.average(last=True), setting, vector)
+        ), sums.metrics
 
     async def folded(self, fold: Any) -> tuple[Average, Metrics]:
         """The diffs of all reports, one after the other."""
@@ -197,7 +199,7 @@ class _Reading:
 
         def averaged() -> Average:
             diff = fold(diffs())
-            return with_folded(sums.average(), diff)
+            return with_folded(sums.average(last=True), diff)
 
         def diffs() -> Iterator[Tensors]:
             for report in self._received:
