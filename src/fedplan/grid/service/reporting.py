@@ -107,9 +107,10 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
             # a writing transaction sees what is about to be committed, and waits for it
             async with grid.store.writing() as db:
                 place, given = await find_place(db, keys.worker_id, keys.request_key)
+                comes_second = place.reported or await participation.identity_has_reported(db, place)
             if place.digest == examined.digest:  # it came twice at once
                 return
-            if place.reported or strategy.staleness is None:
+            if comes_second or strategy.staleness is None:  # no later cycle would take it either
                 raise
         else:
             break
