@@ -135,6 +135,20 @@ async def test_a_measurement_in_the_place_of_a_diff_is_refused(peer):
     assert "the diff does not fit the model" in reply.json()["error"]
 
 
+async def test_a_late_report_of_a_training_does_not_count_as_a_measurement(peer):
+    strategy = {"name": "fedbuff", "k": 1, "staleness": 5}
+    await peer.host(
+        plans=PLANS, server={"strategy": strategy, "num_cycles": 1, "evaluation": {"reports": 2}}
+    )
+    slow, fast = await peer.join(), await peer.join()
+    assert (await fast.report(1.0)).status_code == 200
+    await peer.until(lambda model: model["cycle"]["task"] == "evaluation")
+    reply = await slow.report(1.0)
+    assert reply.status_code == 409
+    assert "its cycle is over" in reply.json()["error"]
+    assert (await peer.status())["cycle"]["reported"] == 0
+
+
 async def test_those_set_aside_in_a_cycle_count_only_in_its_metrics(peer):
     await host(peer, max_diffs=3, evaluation={"fraction": 0.5})
     trains, measures = await join(peer), await join(peer)

@@ -149,7 +149,8 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
     old = await grid.known.checkpoint(given.checkpoint_id)
     new = await grid.known.checkpoint(latest.checkpoint_id)
     staleness = new.number - old.number
-    if latest.phase is not Phase.OPEN or staleness > strategy.staleness:
+    trains = latest.phase is Phase.OPEN and latest.task is Task.TRAINING
+    if not trains or staleness > strategy.staleness:
         raise _conflict(place)
     return latest, staleness
 
