@@ -303,3 +303,21 @@ def test_the_grid_measures_updates_when_it_is_asked_to():
 
 def test_an_update_counts_unchanged_where_nothing_is_said():
     assert strategy("fedavg").prepare(random_updates(1)[0]) == Contribution()
+
+
+class TestNumbersThatCannotBeComputed:
+    def test_are_found_before_an_update_is_added(self):
+        made = strategy("qfedavg", q=5, lr=0.1)
+        told = Summary(metrics={"loss": MetricMean(1e100, 1.0)})
+        with pytest.raises(AggregationError, match="qfedavg cannot compute with it"):
+            made.check(Update(random_diffs(1)[0], told))
+        for update in random_updates(3):
+            made.check(update)
+
+    def test_fail_the_cycle_and_not_the_grid(self):
+        made = strategy("qfedavg", q=50, lr=0.1)
+        total = made.nothing()
+        told = Summary(metrics={"loss": MetricMean(0.0, 1.0)})
+        made.add(total, Update(random_diffs(1)[0], told))
+        with pytest.raises(AggregationError, match=r"cannot compute the model: .*division by zero"):
+            next_model(made, random_diffs(1)[0], total.average(), ServerState())

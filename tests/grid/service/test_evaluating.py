@@ -137,9 +137,7 @@ async def test_a_measurement_in_the_place_of_a_diff_is_refused(peer):
 
 async def test_a_late_report_of_a_training_does_not_count_as_a_measurement(peer):
     strategy = {"name": "fedbuff", "k": 1, "staleness": 5}
-    await peer.host(
-        plans=PLANS, server={"strategy": strategy, "num_cycles": 1, "evaluation": {"reports": 2}}
-    )
+    await peer.host(plans=PLANS, server={"strategy": strategy, "num_cycles": 1, "evaluation": {"reports": 2}})
     slow, fast = await peer.join(), await peer.join()
     assert (await fast.report(1.0)).status_code == 200
     await peer.until(lambda model: model["cycle"]["task"] == "evaluation")

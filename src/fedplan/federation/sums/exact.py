@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedplan.errors import AggregationError
+from fedplan.federation.tensors import LARGEST
 
 Float64s = NDArray[np.float64]
 
@@ -27,11 +28,8 @@ PLACES = 3
 _MOST = 1 << 20
 """So many pieces of 32 bits add up within the 53 bits of a float64; before more come, carries are moved."""
 
-_TOPS = range(-28, 29)
+_TOPS = range(-28, math.frexp(LARGEST)[1] // _WIDTH)
 """The highest place that a sum may have: units and the numbers that cut at them are then normal float64."""
-
-LARGEST = 2.0 ** (_WIDTH * _TOPS.stop - 1)
-"""No magnitude that is added may reach this: about 2e279."""
 
 _BLOCK = 1 << 13
 """Elements that are cut at once: they stay in the processor's cache."""
@@ -115,7 +113,7 @@ class ExactSum:
         if not values.size:
             return 0.0
         reach = np.maximum(values.max(1).astype(np.float64), -values.min(1).astype(np.float64))
-        return _checked(float((reach * abs(weights)).max()))
+        return check_largest(float((reach * abs(weights)).max()))
 
     @staticmethod
     def check(values: NDArray[Any], weight: float = 1.0) -> float:
@@ -126,7 +124,7 @@ class ExactSum:
         """
         if not values.size:
             return 0.0
-        return _checked(max(float(values.max()), -float(values.min())) * abs(weight))
+        return check_largest(max(float(values.max()), -float(values.min())) * abs(weight))
 
     def merge(self, other: "ExactSum") -> None:
         """Adds another sum to this one, and leaves the other as it is."""
@@ -183,7 +181,12 @@ class ExactSum:
         self.pieces += pieces
 
 
-def _checked(largest: float) -> float:
+def check_largest(largest: float) -> float:
+    """The largest magnitude of what is to be added.
+
+    Raises:
+        AggregationError: it is too large, or no number.
+    """
     if not largest < LARGEST:
         raise AggregationError(f"a weighted value reaches {LARGEST:.0e}, and sums could become infinite")
     return largest

@@ -212,7 +212,7 @@ class _Reading:
             return await loop.run_in_executor(own, averaged), sums.metrics
 
     def _put(self, sums: Sums, scratch: Scratch, update: Update) -> None:
-        contribution = self._strategy.prepare(update)
+        contribution = self._strategy.contribution(update)
         sums.add(update, contribution)
         scratch.add(update.tensors, contribution.factor)
 

@@ -1,0 +1,79 @@
+"""What updates add to a sum beside their tensors. It is computed before a sum is changed, for it can fail."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Self
+
+from fedplan.errors import AggregationError
+from fedplan.federation.sums.metrics import Metrics, metrics_of_all, total_of
+from fedplan.federation.update import Contribution, Weighting
+from fedplan.wire import MetricMean, Summary
+
+TRAINING = "training_"
+"""How the names of metrics begin that workers measured while they trained."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Beside:
+    """What some updates add.
+
+    Attributes:
+        weight: the sum of their weights.
+        numbers: by name, of what `Contribution.numbers` holds, weighted.
+        samples: of which they told.
+        metrics: what their workers, and the grid, measured.
+    """
+
+    weight: Fraction
+    numbers: Mapping[str, Fraction]
+    samples: Fraction
+    metrics: Metrics
+
+    @classmethod
+    def of(
+        cls,
+        factors: Sequence[float],
+        summaries: Sequence[Summary],
+        contributions: Sequence[Contribution],
+        weighting: Weighting,
+    ) -> Self:
+        """What several updates add.
+
+        Args:
+            factors: by what each is multiplied.
+            summaries: what each tells.
+            contributions: what the strategy makes of each.
+            weighting: how much metrics may count.
+
+        Raises:
+            AggregationError: a number is not finite.
+        """
+        names = sorted({name for contribution in contributions for name in contribution.numbers})
+        try:
+            numbers = {
+                name: total_of(
+                    (factor, made.numbers[name])
+                    for factor, made in zip(factors, contributions, strict=True)
+                    if name in made.numbers
+                )
+                for name in names
+            }
+            measured = [_measured(s, c) for s, c in zip(summaries, contributions, strict=True)]
+            return cls(
+                total_of((factor, 1.0) for factor in factors),
+                numbers,
+                total_of((summary.samples or 0.0, 1.0) for summary in summaries),
+                metrics_of_all(measured, weighting),
+            )
+        except (OverflowError, ValueError):  # what an infinite number and NaN raise
+            raise AggregationError("a number that the grid computes of the report is not finite") from None
+
+
+def _measured(summary: Summary, contribution: Contribution) -> dict[str, MetricMean]:
+    """What a worker, and the grid of its update, measured."""
+    return {
+        **{TRAINING + name: metric for name, metric in summary.metrics.items()},
+        **summary.evaluation,
+        **contribution.metrics,
+    }
