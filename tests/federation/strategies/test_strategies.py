@@ -217,6 +217,16 @@ def test_a_norm_is_bounded_before_it_is_added(name):
     assert made.prepare(Update([wire(np.full((3, 4), 1e-3)), wire(np.zeros(4)), wire(0.0)])).factor == 1.0
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e270])
+def test_a_norm_is_what_it_is_however_large_or_small_its_squares_would_be(size):
+    layout = (((2,), "float64"), ((), "float64"))
+    diff = [wire([3 * size, -4 * size], "float64"), wire(12 * size, "float64")]
+    assert setting(layout=layout).norm(diff) == pytest.approx(13 * size, rel=1e-15)
+    made = strategy("fedavg", layout, clip_norm=1.3e-300)
+    assert made.prepare(Update(diff)).factor == pytest.approx(1e-301 / size, rel=1e-12)
+    assert setting(layout=layout).norm([wire([0.0, 0.0], "float64"), wire(0.0, "float64")]) == 0.0
+
+
 def test_running_statistics_and_counters_are_left_to_the_mean_and_the_maximum():
     layout = (((4,), "float32"), ((4,), "float32"), ((), "int64"))
     roles = (Role.TRAINED, Role.AVERAGED, Role.COUNTER)

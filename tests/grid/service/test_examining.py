@@ -51,3 +51,12 @@ async def test_a_number_that_is_too_large_is_refused_and_harms_nobody(
     assert (rows[0]["reports"], rows[0]["samples"]) == (2, 8.0)
     if not server:
         np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
+
+
+async def test_what_the_grid_measures_may_be_large(peer):
+    await host(peer, "float64", metrics=["update_norm"], max_weight=1.0)
+    for worker in [await peer.join(summary=True) for _ in range(2)]:
+        assert (await worker.report(diff=told(1e200, "float64", samples=1.0))).status_code == 200
+    await peer.until_checkpoint(2)
+    rows = (await peer.http.get("/model-centric/history", params={"name": "m"})).json()["rows"]
+    assert rows[0]["metrics"]["update_norm"]["value"] == pytest.approx(1e200 * np.sqrt(8))

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.metadata
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -119,7 +118,7 @@ def _clipped(
     def clipped(update: Update) -> Contribution:
         contribution = prepare(update)
         norm = setting.norm(update.tensors)
-        factor = min(1.0, most / norm) if norm and math.isfinite(norm) else 1.0
+        factor = min(1.0, most / norm) if norm else 1.0
         return replace(contribution, factor=contribution.factor * factor)
 
     return clipped
