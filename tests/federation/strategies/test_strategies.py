@@ -217,6 +217,16 @@ def test_a_norm_is_bounded_before_it_is_added(name):
     assert made.prepare(Update([wire(np.full((3, 4), 1e-3)), wire(np.zeros(4)), wire(0.0)])).factor == 1.0
 
 
+@pytest.mark.parametrize("name", ["fedavg", "median"])
+def test_no_workers_metrics_count_more_than_the_owner_allows(name):
+    made = strategy(name, server={"max_weight": 10.0})
+    total = made.nothing()
+    for accuracy, samples in ((1.0, 1e100), (0.1, 30.0), (0.1, 10.0)):
+        told = Summary(samples, evaluation={"accuracy": MetricMean(accuracy, samples)})
+        made.add(total, Update(random_diffs(1)[0], told))
+    assert total.metrics["accuracy"].mean == MetricMean(pytest.approx(0.4), 30.0)
+
+
 @pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e270])
 def test_a_norm_is_what_it_is_however_large_or_small_its_squares_would_be(size):
     layout = (((2,), "float64"), ((), "float64"))

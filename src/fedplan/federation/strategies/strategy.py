@@ -11,7 +11,7 @@ from fedplan.federation.state import ServerState
 from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.sums import Average, Sums
 from fedplan.federation.tensors import Float64s, Tensors, apply, check_average, from_float64, to_float64
-from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, Weighting
+from fedplan.federation.update import UNCHANGED, Contribution, Update, Weighting
 from fedplan.wire import Summary
 
 
@@ -84,8 +84,9 @@ class Strategy:
 
     @property
     def weighting(self) -> Weighting:
-        """How much an update counts in the average."""
-        return UNIFORM if self.uniform else self.setting.weighting
+        """How much an update counts in the average; no metric counts more than `max_weight` either way."""
+        told = self.setting.weighting
+        return dataclasses.replace(told, by_samples=False) if self.uniform else told
 
     def contribution(self, update: Update) -> Contribution:
         """What `prepare` makes of an update.
