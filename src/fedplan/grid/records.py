@@ -82,6 +82,7 @@ class Process:
         frozen: key of the State of the others, the same for all checkpoints; None when there are none.
         roles: of the tensors that change, what the training does with each.
         evaluates: whether it was hosted with an evaluation Plan.
+        measured: see `Setting`; None also for what an older grid hosted.
     """
 
     id: int
@@ -95,12 +96,19 @@ class Process:
     frozen: str | None = None
     roles: tuple[Role, ...] = ()
     evaluates: bool = False
+    measured: frozenset[str] | None = None
 
     @property
     def setting(self) -> Setting:
         """What its strategy is made for."""
         return Setting(
-            self.server_config, self.client_config, self.layout, self.changing, self.roles, self.evaluates
+            self.server_config,
+            self.client_config,
+            self.layout,
+            self.changing,
+            self.roles,
+            self.evaluates,
+            self.measured,
         )
 
     @property
@@ -180,6 +188,7 @@ class NewProcess(Generic[Content]):
         layout: of the model's tensors.
         changing: see `Process`.
         roles: see `Process`.
+        measured: see `Process`.
         model: the State of the tensors that change.
         frozen: the State of the others, if there are any.
         averaging_plan: the averaging Plan, if it has one.
@@ -194,6 +203,7 @@ class NewProcess(Generic[Content]):
     layout: Layout
     changing: Places
     roles: tuple[Role, ...]
+    measured: frozenset[str] | None
     model: Content
     frozen: Content | None
     averaging_plan: Content | None

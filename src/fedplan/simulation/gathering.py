@@ -57,7 +57,7 @@ class Gathered:
         self._sums = strategy.nothing()
         self._scratch = None if strategy.combine is None else Scratch(None, strategy.setting)
         self._diffs: list[Tensors] = []
-        self._measured = Measurements(strategy.setting.weighting)
+        self._measured = Measurements(strategy.setting.weighting, strategy.setting.metric_names)
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ import torch
 
 from fedplan.plan import PlanInputSpec, PlanOutputSpec, trace
 from fedplan.wire import MetricMean, State, Summary, with_summary
-from tests.grid.models import diff, training_plan
+from tests.grid.models import diff, hosting, training_plan
 from tests.grid.peers import Worker
 
 TELLS = {"summary": True, "evaluates": True}
@@ -18,7 +18,7 @@ def _measure(x, y, w, b):
     return (error * error).mean()
 
 
-def evaluation_plan():
+def evaluation_plan(result=None):
     kinds, results = PlanInputSpec, PlanOutputSpec
     return trace(
         _measure,
@@ -33,7 +33,7 @@ def evaluation_plan():
             kinds(kinds.TYPE_MODEL_PARAM, index=0),
             kinds(kinds.TYPE_MODEL_PARAM, index=1),
         ],
-        outputs=[results(results.TYPE_LOSS)],
+        outputs=[result or results(results.TYPE_LOSS)],
     ).serialize()
 
 
@@ -70,6 +70,23 @@ async def history(peer):
 
 async def closed(peer):
     await peer.until(lambda model: "closed_at" in model["cycle"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [
+        ("training_loss", "'training_loss', as what is measured in a training"),
+        ("update_norm", "'update_norm', as what is measured by the grid"),
+    ],
+)
+async def test_a_plan_whose_metric_has_the_name_of_another_is_refused(peer, metric, why):
+    plan = evaluation_plan(PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, metric))
+    message = hosting(
+        plans={**PLANS, "evaluation_plan": plan.hex()}, server={"max_diffs": 1, "metrics": ["update_norm"]}
+    )
+    reply = await peer.post("host-training", **message)
+    assert reply.status_code == 400
+    assert why in reply.json()["error"]
 
 
 async def test_such_a_place_opens_the_evaluation_plan_alone(peer):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedplan.federation.schedule import config_at
+from fedplan.federation.sums import MetricNames
 from fedplan.federation.tensors import Float64s, Layout, Tensors, part_of, reach_of, to_float64
 from fedplan.federation.update import Weighting
 from fedplan.plan.signature import Role
@@ -30,6 +31,8 @@ class Setting:
         changing: which of them change; None when all may.
         roles: of those that change, in their order.
         evaluates: whether workers measure it with an evaluation Plan.
+        measured: the metrics of its Plans, by the names that a history has for them; None where that is not
+            known, for the Plans do not say what they return.
     """
 
     server: ServerConfig
@@ -38,6 +41,14 @@ class Setting:
     changing: Places
     roles: tuple[Role, ...]
     evaluates: bool = False
+    measured: frozenset[str] | None = None
+
+    @property
+    def metric_names(self) -> MetricNames:
+        """Which metrics of workers are kept."""
+        goals = (self.server.best, self.server.stop)
+        wanted = frozenset(goal.metric for goal in goals if goal is not None)
+        return MetricNames(self.measured, wanted, frozenset(self.server.metrics))
 
     @property
     def changing_layout(self) -> Layout:

@@ -118,7 +118,7 @@ class Strategy:
             skipped = setting.trained
         if self.fold is not None:
             skipped = tuple(range(len(setting.roles)))
-        return Sums(setting.changing_layout, setting.roles, self.weighting, skipped)
+        return Sums(setting.changing_layout, setting.roles, self.weighting, skipped, setting.metric_names)
 
     def add(self, sums: Sums, update: Update) -> None:
         """Adds an update to a sum that began as `nothing`."""

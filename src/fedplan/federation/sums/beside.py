@@ -6,12 +6,9 @@ from fractions import Fraction
 from typing import Self
 
 from fedplan.errors import AggregationError
-from fedplan.federation.sums.metrics import Metrics, metrics_of_all, total_of
+from fedplan.federation.sums.metrics import MetricNames, Metrics, metrics_of_all, total_of
 from fedplan.federation.update import Contribution, Weighting
-from fedplan.wire import MetricMean, Summary
-
-TRAINING = "training_"
-"""How the names of metrics begin that workers measured while they trained."""
+from fedplan.wire import Summary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,13 +19,15 @@ class Beside:
         weight: the sum of their weights.
         numbers: by name, of what `Contribution.numbers` holds, weighted.
         samples: of which they told.
-        metrics: what their workers, and the grid, measured.
+        told: what their workers measured.
+        own: what the grid measured of them.
     """
 
     weight: Fraction
     numbers: Mapping[str, Fraction]
     samples: Fraction
-    metrics: Metrics
+    told: Metrics
+    own: Metrics
 
     @classmethod
     def of(
@@ -37,6 +36,7 @@ class Beside:
         summaries: Sequence[Summary],
         contributions: Sequence[Contribution],
         weighting: Weighting,
+        kept: MetricNames,
     ) -> Self:
         """What several updates add.
 
@@ -45,6 +45,7 @@ class Beside:
             summaries: what each tells.
             contributions: what the strategy makes of each.
             weighting: how much metrics may count.
+            kept: which metrics are.
 
         Raises:
             AggregationError: a number is not finite.
@@ -59,21 +60,12 @@ class Beside:
                 )
                 for name in names
             }
-            measured = [_measured(s, c) for s, c in zip(summaries, contributions, strict=True)]
             return cls(
                 total_of((factor, 1.0) for factor in factors),
                 numbers,
                 total_of((summary.samples or 0.0, 1.0) for summary in summaries),
-                metrics_of_all(measured, weighting),
+                metrics_of_all([kept.told(summary) for summary in summaries], weighting),
+                metrics_of_all([made.metrics for made in contributions], weighting),
             )
         except (OverflowError, ValueError):  # what an infinite number and NaN raise
             raise AggregationError("a number that the grid computes of the report is not finite") from None
-
-
-def _measured(summary: Summary, contribution: Contribution) -> dict[str, MetricMean]:
-    """What a worker, and the grid of its update, measured."""
-    return {
-        **{TRAINING + name: metric for name, metric in summary.metrics.items()},
-        **summary.evaluation,
-        **contribution.metrics,
-    }

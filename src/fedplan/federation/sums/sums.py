@@ -12,7 +12,14 @@ from fedplan.errors import AggregationError
 from fedplan.federation.sums.beside import Beside
 from fedplan.federation.sums.exact import PLACES, ExactSum, check_largest
 from fedplan.federation.sums.framing import Arrays, framed, unframed
-from fedplan.federation.sums.metrics import Metrics, MetricSum, add_metrics
+from fedplan.federation.sums.metrics import (
+    ANY_NAMES,
+    MetricNames,
+    Metrics,
+    MetricSum,
+    MetricTotals,
+    add_metrics,
+)
 from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
 from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, UpdateBlock, Weighting
 from fedplan.plan.signature import Role
@@ -22,7 +29,7 @@ from fedplan.wire.scalars import Buffer
 BYTES_PER_ELEMENT = 24
 """Of a sum, for each number of the model; twice as many when only some workers tell their weight."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Of a sum that is written."""
 
 
@@ -91,7 +98,6 @@ class Sums:
     Attributes:
         layout: of the tensors of an update.
         count: how many updates are in it.
-        metrics: what their workers, and the grid, measured.
 
     Args:
         layout: of the tensors of an update.
@@ -99,6 +105,7 @@ class Sums:
         weighting: how much an update counts.
         skipped: places of tensors that are not added up, for something else combines them: their average is
             zero.
+        kept: which metrics of workers are.
     """
 
     def __init__(
@@ -107,12 +114,14 @@ class Sums:
         roles: Sequence[Role],
         weighting: Weighting = UNIFORM,
         skipped: Collection[int] = (),
+        kept: MetricNames = ANY_NAMES,
     ) -> None:
         self.layout = layout
         self.count = 0
         self._roles = tuple(roles)
         self._weighting = weighting
         self._skipped = skipped
+        self._kept = kept
         self._sizes = [
             0 if role is Role.COUNTER or place in skipped else math.prod(shape)
             for place, ((shape, _), role) in enumerate(zip(layout, roles, strict=True))
@@ -121,7 +130,13 @@ class Sums:
         self._untold: _Weighted | None = None
         self._bounds: list[_Bounds | None] = [None] * len(layout)
         self._samples = Fraction(0)
-        self.metrics: Metrics = {}
+        self._metrics = MetricTotals(kept)
+        self._own: Metrics = {}
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the workers of the updates, and the grid, measured, in the order of the names."""
+        return dict(sorted({**self._metrics.metrics, **self._own}.items()))
 
     def check(self, update: Update, contribution: Contribution = UNCHANGED) -> None:
         """Sees whether an update can be added, whatever other updates are in the sum, and changes nothing.
@@ -169,7 +184,11 @@ class Sums:
         }
         if weight is None:  # it counts as what others will have told
             check_largest(self._weighting.largest * max(largest.values(), default=0.0))
-        return scales, largest, Beside.of([factor], [update.summary], [contribution], self._weighting)
+        return (
+            scales,
+            largest,
+            Beside.of([factor], [update.summary], [contribution], self._weighting, self._kept),
+        )
 
     def add_block(self, block: UpdateBlock, contributions: Sequence[Contribution]) -> None:
         """Adds several updates: the bits are those of `add` for each.
@@ -198,7 +217,7 @@ class Sums:
         largest = {place: ExactSum.check_rows(values, scales[place]) for place, values in rows.items()}
         if not told:
             check_largest(self._weighting.largest * max(largest.values(), default=0.0))
-        beside = Beside.of(factors, block.summaries, contributions, self._weighting)
+        beside = Beside.of(factors, block.summaries, contributions, self._weighting, self._kept)
         part = self._part(told=told)
         for place, (total, role) in enumerate(zip(part.tensors, self._roles, strict=True)):
             if place in rows:
@@ -216,7 +235,8 @@ class Sums:
             part.numbers[name] = part.numbers.get(name, Fraction(0)) + number
         self.count += count
         self._samples += beside.samples
-        self.metrics = add_metrics(self.metrics, beside.metrics)
+        self._metrics.add(beside.told)
+        self._own = add_metrics(self._own, beside.own)
 
     def merge(self, other: "Sums") -> None:
         """Adds another sum to this one; the other keeps its value."""
@@ -228,7 +248,8 @@ class Sums:
                 self._widen(place, bounds)
         self.count += other.count
         self._samples += other._samples
-        self.metrics = add_metrics(self.metrics, other.metrics)
+        self._metrics.add(other._metrics.metrics)
+        self._own = add_metrics(self._own, other._own)
 
     def average(self) -> Average:
         """The weighted average.
@@ -259,7 +280,8 @@ class Sums:
             "format": _FORMAT,
             "count": self.count,
             "samples": str(self._samples),
-            "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
+            "metrics": {name: metric.to_json() for name, metric in self._metrics.metrics.items()},
+            "own": {name: metric.to_json() for name, metric in self._own.items()},
             "bounds": [place for place, bounds in enumerate(self._bounds) if bounds is not None],
         }
         for name, part in (("told", self._told), ("untold", self._untold)):
@@ -284,7 +306,7 @@ class Sums:
         head, left = unframed(data)
         if head.get("format") != _FORMAT:
             raise AggregationError("the sum was written by another version of fedplan")
-        other = Sums(self.layout, self._roles, self._weighting, self._skipped)
+        other = Sums(self.layout, self._roles, self._weighting, self._skipped, self._kept)
         arrays = Arrays(left)
         for name in ("told", "untold"):
             if name in head:
@@ -296,7 +318,8 @@ class Sums:
         arrays.end()
         other.count = head["count"]
         other._samples = Fraction(head["samples"])
-        other.metrics = {name: MetricSum.from_json(told) for name, told in head["metrics"].items()}
+        other._metrics.add({name: MetricSum.from_json(told) for name, told in head["metrics"].items()})
+        other._own = {name: MetricSum.from_json(told) for name, told in head["own"].items()}
         self.merge(other)
 
     def _part(self, *, told: bool) -> _Weighted:

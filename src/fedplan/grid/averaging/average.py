@@ -134,7 +134,8 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
     """
     async with grid.store.reading() as db:
         received = await reports.of_cycle(db, cycle_id, aside=aside)
-    found, lost = Measurements(process.setting.weighting), list[str]()
+    setting = process.setting
+    found, lost = Measurements(setting.weighting, setting.metric_names), list[str]()
     for report in received:
         try:
             _, told = read_report(await grid.blobs.get(report.blob))
