@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from fedplan.errors import GridError, OverloadedError, ReportConflictError
 from fedplan.federation import Strategy, Task, Tensors, Update, is_within, round_of
@@ -53,16 +53,33 @@ async def report_bytes(grid: Grid, keys: ReportKeys, diff: Buffer) -> Success:
     return await _answered(grid, keys, diff)
 
 
+async def check_keys(grid: Grid, keys: ReportKeys) -> None:
+    """Refuses a report whose keys open nothing, before it is read.
+
+    Raises:
+        AccessDeniedError: the request key was not given to this worker.
+    """
+    with _refusals_counted(grid):
+        async with grid.store.reading() as db:
+            await find_place(db, keys.worker_id, keys.request_key)
+
+
 async def _answered(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> Success:
-    try:
+    with _refusals_counted(grid):
         async with _turn(grid):
             await _take(grid, keys, diff)
+    grid.metrics.reports.labels("accepted").inc()
+    return Success()
+
+
+@contextlib.contextmanager
+def _refusals_counted(grid: Grid) -> Iterator[None]:
+    try:
+        yield
     except GridError as error:
         grid.metrics.reports.labels("refused").inc()
         logger.info("a report was refused: %s", error)
         raise
-    grid.metrics.reports.labels("accepted").inc()
-    return Success()
 
 
 @contextlib.asynccontextmanager
