@@ -10,6 +10,7 @@ from typing import TypeVar
 from fedplan.errors import ConfigError
 from fedplan.grid.averaging.average import catch_up, publish
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Running
 from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.service.presence import Presence
@@ -67,18 +68,27 @@ class Closer:
         await self._grid.parts.forget_own(ended)
         to_close = set(due) - self._closing
         for cycle in unfinished:  # most have nothing to do, and their models need not be known
-            if (cycle.id in to_close or cycle.reported) and await self._is_known(cycle.process_id):
-                if cycle.id in to_close:
-                    self._closing.add(cycle.id)
-                    self._begin(self._close(cycle.id))
-                if cycle.reported:
-                    await catch_up(self._grid, cycle)
-                    if self._grid.others:
-                        publish(self._grid, cycle)
+            if cycle.id in to_close or cycle.reported:
+                try:
+                    await self._attend(cycle, is_due=cycle.id in to_close)
+                except Exception as error:  # noqa: BLE001  # the other cycles must go on
+                    log_failure(logger, f"cycle {cycle.id} cannot be looked after; it is tried again", error)
         lapse = await self._lapses.release(unfinished, now)
         poll = self._grid.settings.poll_seconds
         waits = [time - now for time in (deadline, lapse) if time is not None]
         return min(poll, max(min(waits, default=poll), _SHORTEST_NAP))
+
+    async def _attend(self, cycle: Running, *, is_due: bool) -> None:
+        """Starts closing a cycle that is due, and adds up what has come to one that is open."""
+        if not await self._is_known(cycle.process_id):
+            return
+        if is_due:
+            self._closing.add(cycle.id)
+            self._begin(self._close(cycle.id))
+        if cycle.reported:
+            await catch_up(self._grid, cycle)
+            if self._grid.others:
+                publish(self._grid, cycle)
 
     async def _is_known(self, process_id: int) -> bool:
         """Whether this grid can run the cycles of a model; one with other plugins may have hosted it."""

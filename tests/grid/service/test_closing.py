@@ -5,11 +5,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import update
 
 from fedplan.grid.averaging.average import Averaged
 from fedplan.grid.records import CycleSummary, Phase
 from fedplan.grid.service import closing
 from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store.tables import processes
 from fedplan.plan import trace
 from tests.grid.models import (
     MODEL,
@@ -279,6 +281,21 @@ async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_gri
         models.unlink()
         away.rename(models)
         await peer.until_checkpoint(2)
+
+
+async def test_a_model_that_cannot_be_read_stops_no_other(open_grid, caplog):
+    async with open_grid() as peer:
+        await peer.host("broken", server={"max_diffs": 2})
+        assert (await (await peer.join("broken")).report(1)).status_code == 200
+        await peer.host("fine")
+        worker = await peer.join("fine")
+        async with peer.app.state.grid.store.writing() as db:
+            await db.execute(update(processes).where(processes.c.name == "broken").values(layout="?"))
+    async with open_grid() as peer:
+        worker.peer = peer
+        assert (await worker.report(1)).status_code == 200
+        await peer.until_checkpoint(2, "fine")
+    assert "cycle 1 cannot be looked after" in caplog.text
 
 
 async def test_a_cycle_whose_averaging_plan_is_damaged_waits_for_it(open_grid, tmp_path, caplog):
