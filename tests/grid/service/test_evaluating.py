@@ -1,5 +1,6 @@
 """Reports of workers that only measure a model, as the grid takes, refuses and keeps them."""
 
+import asyncio
 import base64
 
 import pytest
@@ -143,6 +144,16 @@ async def test_what_is_no_measurement_is_refused_and_a_good_one_still_taken(peer
     assert why in reply.json()["error"]
     for value, status in ((1.0, 200), (1.0, 200), (2.0, 409)):
         assert (await worker.report(diff=base64_of(measurement(value)))).status_code == status
+
+
+async def test_a_measurement_that_comes_many_times_at_once_is_counted_once(peer):
+    await host(peer, evaluation={"reports": 2})
+    await finish(peer)
+    worker = await join(peer)
+    sent = base64_of(measurement(1.0))
+    replies = await asyncio.gather(*(worker.report(diff=sent) for _ in range(20)))
+    assert {reply.status_code for reply in replies} == {200}
+    assert (await peer.status())["cycle"]["reported"] == 1
 
 
 async def test_a_measurement_in_the_place_of_a_diff_is_refused(peer):

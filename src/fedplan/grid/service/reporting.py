@@ -118,19 +118,10 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     while True:
         into, staleness = await _destination(grid, strategy, place, given)
         update = dataclasses.replace(examined.update, staleness=staleness)
-        try:
-            await _keep(grid, keys, strategy, place, into.id, examined.data, examined.digest, update)
-        except ReportConflictError:
-            # a writing transaction sees what is about to be committed, and waits for it
-            async with grid.store.writing() as db:
-                place, given = await find_place(db, keys.worker_id, keys.request_key)
-                comes_second = place.reported or await participation.identity_has_reported(db, place)
-            if place.digest == examined.digest:  # it came twice at once
-                return
-            if comes_second or strategy.staleness is None:  # no later cycle would take it either
-                raise
-        else:
+        if await _is_kept(grid, keys, strategy, place, into.id, examined.data, examined.digest, update):
             break
+        async with grid.store.reading() as db:
+            place, given = await find_place(db, keys.worker_id, keys.request_key)
     await grid.tallies.settle(into.id)
 
 
@@ -148,7 +139,8 @@ async def _take_measurement(
     if place.reported or not given.is_open:
         raise _conflict(place)
     data = examine_measurement(sent)
-    await _keep(grid, keys, strategy, place, given.id, data, report_digest(data))
+    if not await _is_kept(grid, keys, strategy, place, given.id, data, report_digest(data)):
+        raise _conflict(place)
 
 
 async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given: Cycle) -> tuple[Cycle, int]:
@@ -190,7 +182,7 @@ async def _after_closing(grid: Grid, process_id: int) -> Cycle:
     raise OverloadedError("the next cycle has not opened yet; send the report again in a few seconds")
 
 
-async def _keep(
+async def _is_kept(
     grid: Grid,
     keys: ReportKeys,
     strategy: Strategy,
@@ -199,6 +191,39 @@ async def _keep(
     data: Buffer,
     digest: str,
     update: Update | None = None,
+) -> bool:
+    """Stores a report, unless it has come before.
+
+    Returns:
+        False when its cycle takes no reports any more; a later one may take it.
+
+    Raises:
+        ReportConflictError: no cycle takes it.
+    """
+    try:
+        await _keep(grid, keys, strategy, place, into, data, digest, update)
+    except ReportConflictError:
+        # a writing transaction sees what is about to be committed, and waits for it
+        async with grid.store.writing() as db:
+            place, _ = await find_place(db, keys.worker_id, keys.request_key)
+            comes_second = place.reported or await participation.identity_has_reported(db, place)
+        if place.digest == digest:  # it came twice at once
+            return True
+        if comes_second or strategy.staleness is None:
+            raise
+        return False
+    return True
+
+
+async def _keep(
+    grid: Grid,
+    keys: ReportKeys,
+    strategy: Strategy,
+    place: Assignment,
+    into: int,
+    data: Buffer,
+    digest: str,
+    update: Update | None,
 ) -> None:
     """Stores a report, and adds it to a cycle: to its sum too, if it holds an update."""
     try:
