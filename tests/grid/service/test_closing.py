@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from fedplan.grid.averaging.average import Averaged
 from fedplan.grid.records import CycleSummary, Phase
@@ -264,6 +266,36 @@ class TestReplicas:
                 await asyncio.sleep(0.9)  # the other replica looks every 50 ms
                 assert (await one.status())["cycle"]["phase"] == Phase.CLOSING
             await one.until_checkpoint(2)
+
+
+async def test_a_renewal_of_a_lease_that_fails_is_not_the_last(open_grid, monkeypatch, caplog):
+    async with open_grid(lease_seconds=0.6, poll_seconds=60) as peer:
+        await peer.host(server={"max_diffs": 2})
+        grid = peer.app.state.grid
+        async with grid.store.writing() as db:
+            await rounds.set_closing(db, 1)
+            assert await rounds.take_lease(db, 1, grid.replica, grid.clock(), grid.clock() + 0.6)
+        monkeypatch.setattr(grid.store, "writing", failing_once(grid.store.writing))
+        async with closing._lease_kept(grid, 1):
+            await asyncio.sleep(1.5)
+            async with grid.store.writing() as db:
+                now = grid.clock()
+                assert not await rounds.take_lease(db, 1, "another replica", now, now + 60)
+    assert "the lease of cycle 1 was not renewed" in caplog.text
+
+
+def failing_once(writing):
+    """Transactions of which the first one fails, as when the database is away for a moment."""
+    left = iter([OperationalError("UPDATE", {}, Exception("the connection is closed"))])
+
+    @contextlib.asynccontextmanager
+    async def failing(**options):
+        for error in left:
+            raise error
+        async with writing(**options) as db:
+            yield db
+
+    return failing
 
 
 async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_grid, tmp_path, caplog):

@@ -26,6 +26,7 @@ from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
+from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,11 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
                 await done.wait()
                 return
         now = grid.clock()
-        async with grid.store.writing() as db:
-            await rounds.take_lease(db, cycle_id, grid.replica, now, now + grid.settings.lease_seconds)
+        try:
+            async with grid.store.writing() as db:
+                await rounds.take_lease(db, cycle_id, grid.replica, now, now + grid.settings.lease_seconds)
+        except Exception as error:  # noqa: BLE001  # the next renewal may still come in time
+            log_failure(logger, f"the lease of cycle {cycle_id} was not renewed; it is tried again", error)
 
 
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
