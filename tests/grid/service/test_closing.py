@@ -1,19 +1,15 @@
 import asyncio
-import contextlib
 import logging
 import time
 
 import numpy as np
 import pytest
 import torch
-from sqlalchemy import update
-from sqlalchemy.exc import OperationalError
 
 from fedplan.grid.averaging.average import Averaged
 from fedplan.grid.records import CycleSummary, Phase
 from fedplan.grid.service import closing
 from fedplan.grid.store import catalogue, participation, rounds
-from fedplan.grid.store.tables import processes
 from fedplan.plan import trace
 from tests.grid.models import (
     MODEL,
@@ -268,36 +264,6 @@ class TestReplicas:
             await one.until_checkpoint(2)
 
 
-async def test_a_renewal_of_a_lease_that_fails_is_not_the_last(open_grid, monkeypatch, caplog):
-    async with open_grid(lease_seconds=0.6, poll_seconds=60) as peer:
-        await peer.host(server={"max_diffs": 2})
-        grid = peer.app.state.grid
-        async with grid.store.writing() as db:
-            await rounds.set_closing(db, 1)
-            assert await rounds.take_lease(db, 1, grid.replica, grid.clock(), grid.clock() + 0.6)
-        monkeypatch.setattr(grid.store, "writing", failing_once(grid.store.writing))
-        async with closing._lease_kept(grid, 1):
-            await asyncio.sleep(1.5)
-            async with grid.store.writing() as db:
-                now = grid.clock()
-                assert not await rounds.take_lease(db, 1, "another replica", now, now + 60)
-    assert "the lease of cycle 1 was not renewed" in caplog.text
-
-
-def failing_once(writing):
-    """Transactions of which the first one fails, as when the database is away for a moment."""
-    left = iter([OperationalError("UPDATE", {}, Exception("the connection is closed"))])
-
-    @contextlib.asynccontextmanager
-    async def failing(**options):
-        for error in left:
-            raise error
-        async with writing(**options) as db:
-            yield db
-
-    return failing
-
-
 async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_grid, tmp_path, caplog):
     models, away = tmp_path / "blobs" / "models", tmp_path / "away"
     late = 0.0
@@ -313,21 +279,6 @@ async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_gri
         models.unlink()
         away.rename(models)
         await peer.until_checkpoint(2)
-
-
-async def test_a_model_that_cannot_be_read_stops_no_other(open_grid, caplog):
-    async with open_grid() as peer:
-        await peer.host("broken", server={"max_diffs": 2})
-        assert (await (await peer.join("broken")).report(1)).status_code == 200
-        await peer.host("fine")
-        worker = await peer.join("fine")
-        async with peer.app.state.grid.store.writing() as db:
-            await db.execute(update(processes).where(processes.c.name == "broken").values(layout="?"))
-    async with open_grid() as peer:
-        worker.peer = peer
-        assert (await worker.report(1)).status_code == 200
-        await peer.until_checkpoint(2, "fine")
-    assert "cycle 1 cannot be looked after" in caplog.text
 
 
 async def test_a_cycle_whose_averaging_plan_is_damaged_waits_for_it(open_grid, tmp_path, caplog):

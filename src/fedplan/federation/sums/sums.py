@@ -23,11 +23,11 @@ from fedplan.federation.sums.metrics import (
 from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
 from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, UpdateBlock, Weighting
 from fedplan.plan.signature import Role
-from fedplan.wire import MetricMean
+from fedplan.wire import MetricMean, Summary
 from fedplan.wire.scalars import Buffer
 
 BYTES_PER_ELEMENT = 24
-"""Of a sum, for each number of the model; twice as many when only some workers tell their weight."""
+"""Of a sum, for each number of the model, in each of its `Sums.parts`."""
 
 _FORMAT = 2
 """Of a sum that is written."""
@@ -137,6 +137,16 @@ class Sums:
     def metrics(self) -> Metrics:
         """What the workers of the updates, and the grid, measured, in the order of the names."""
         return dict(sorted({**self._metrics.metrics, **self._own}.items()))
+
+    @property
+    def parts(self) -> int:
+        """How many sums of tensors there are: of updates that tell their weight, and of the others."""
+        return (self._told is not None) + (self._untold is not None)
+
+    def parts_with(self, summary: Summary) -> int:
+        """How many parts there are once an update is added whose worker tells this."""
+        told = self._weighting.weight(summary) is not None
+        return (told or self._told is not None) + (not told or self._untold is not None)
 
     def check(self, update: Update, contribution: Contribution = UNCHANGED) -> None:
         """Sees whether an update can be added, whatever other updates are in the sum, and changes nothing.

@@ -57,15 +57,15 @@ async def attend(grid: Grid, cycle_id: int) -> None:
     process, cycle = claimed
     while True:
         try:
-            with grid.metrics.closing_seconds.time():
-                async with _lease_kept(grid, cycle_id):
-                    outcome = await _average(grid, process, cycle)
+            with grid.tallies.returned(cycle_id):
+                with grid.metrics.closing_seconds.time():
+                    async with _lease_kept(grid, cycle_id):
+                        outcome = await _average(grid, process, cycle)
+                await _end(grid, process, cycle, outcome)
+            return
         except DamagedReportsError as error:
             if not await _leave_out(grid, process, cycle, error.blobs):
                 return
-        else:
-            await _end(grid, process, cycle, outcome)
-            return
 
 
 async def _claim(grid: Grid, cycle_id: int) -> tuple[Process, Cycle] | None:
@@ -175,7 +175,22 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, blobs: Sequence
 async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> None:
     """Ends a cycle with its outcome and opens the next, in one transaction; then forgets the diffs."""
     phase = Phase.DONE if outcome.failure is None else Phase.FAILED
-    made = outcome.averaged
+    try:
+        ended = await _is_ended(grid, process, cycle, outcome)
+    except Exception:
+        await _drop_unless_stored(grid, cycle, outcome.averaged)
+        raise
+    if not ended:
+        logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
+        await _drop(grid, outcome.averaged)
+        return
+    grid.metrics.cycles.labels(phase.value).inc()
+    logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
+    await diffs.forget(grid, cycle.id)
+
+
+async def _is_ended(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:
+    """Ends a cycle in the store, and opens the next; False when the lease was lost."""
     now = grid.clock()
     async with grid.store.writing() as db:
         ended = await rounds.end_cycle(
@@ -191,13 +206,26 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
             await _open_next(db, round, process, cycle, outcome, now)
             if not grid.settings.keep_diffs:
                 await reports.forget_diffs(db, cycle.id)
-    if not ended:
-        logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
-        await grid.blobs.delete(*filter(None, [made.blob, made.state] if made else []))
-        return
-    grid.metrics.cycles.labels(phase.value).inc()
-    logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    await diffs.forget(grid, cycle.id)
+    return ended
+
+
+async def _drop_unless_stored(grid: Grid, cycle: Cycle, made: Averaged | None) -> None:
+    """Deletes a new model when the transaction that was to store it failed: the next try makes another one.
+
+    A database may lose the answer to a commit. So the cycle is looked at; who cannot do so leaves the blobs.
+    """
+    try:
+        async with grid.store.writing() as db:
+            is_over = (await participation.get_cycle(db, cycle.id, lock=True)).is_over
+        if not is_over:
+            await _drop(grid, made)
+    except Exception as error:  # noqa: BLE001  # the error that led here is raised
+        log_failure(logger, "a model that was not stored is left among the blobs", error)
+
+
+async def _drop(grid: Grid, made: Averaged | None) -> None:
+    """Deletes what was made of a model, to which no row refers."""
+    await grid.blobs.delete(*filter(None, [made.blob, made.state] if made else []))
 
 
 async def _open_next(
