@@ -335,7 +335,7 @@ class _Sum:
                 if update is None:
                     try:
                         data = await self._blobs.get(report.blob)
-                        update = read_stored(data, self._layout, report.staleness)
+                        update = await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
                     except (DamagedBlobError, WireError) as error:
                         logger.warning("the report %s is in no sum: %s", report.blob, error)
                         continue  # closing the cycle leaves it out
