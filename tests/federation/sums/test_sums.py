@@ -252,7 +252,7 @@ def test_a_sum_of_another_model_or_form_is_not_merged():
             other.merge_bytes(data)
         assert other.count == 0
     with pytest.raises(AggregationError, match="another version of fedplan"):
-        part.merge_bytes(data.replace(b'"format": 1', b'"format": 9'))
+        part.merge_bytes(data.replace(b'"format": 2', b'"format": 9'))
     assert part.count == 1
 
 
