@@ -61,7 +61,7 @@ def test_of_plans_that_say_nothing_the_same_few_are_kept_in_whatever_order_repor
         part = data.draw(st.sampled_from(parts))
         part.add(Update(DIFF, Summary(evaluation=told(*report))))
     parts[0].merge_bytes(parts[1].serialize())
-    assert list(parts[0].metrics) == expected
+    assert list(parts[0].metrics) == sorted(expected)
     for name in expected:
         assert parts[0].metrics[name].workers == sum(name in report for report in reports)
 
