@@ -160,6 +160,35 @@ class TestMetrics:
         assert cycle.summary.metrics["training_loss"].mean == MetricMean(2.0, 10.0)
 
 
+class TestAGoal:
+    STOP: ClassVar = {"stop": {"metric": "loss", "mode": "min", "patience": 2}}
+
+    async def measure(self, peer, loss):
+        await run_cycle(peer, (0, {"evaluation": {"loss": MetricMean(loss, 1.0)}}))
+
+    async def test_is_reached_by_the_metrics_of_all_cycles_of_which_each_is_read_once(
+        self, open_grid, monkeypatch
+    ):
+        read, history = [], rounds.history
+
+        async def noted(*arguments):
+            found = await history(*arguments)
+            read.append([cycle.number for cycle, _ in found])
+            return found
+
+        monkeypatch.setattr(rounds, "history", noted)
+        async with open_grid() as peer:
+            await peer.host(plans=PLANS, server={"max_diffs": 1, **self.STOP})
+            for loss in (3.0, 2.0, 2.5):
+                await self.measure(peer, loss)
+            assert read == [[], [1], [2]]
+        async with open_grid() as peer:
+            await self.measure(peer, 2.0)  # two in succession are no better than the second
+            assert read[3:] == [[1, 2, 3]]
+            model = await peer.status()
+            assert (model["phase"], model["cycle"]["task"]) == ("finished", "evaluation")
+
+
 class TestWhatAStrategyNeeds:
     async def test_is_asked_of_who_wants_to_train(self, peer):
         await peer.host(server={"max_diffs": 2, "strategy": "fednova"})

@@ -50,10 +50,10 @@ async def test_a_close_that_fails_late_leaves_no_model_and_keeps_its_sum(open_gr
         opened, read, get = closing._open_next, [], grid.blobs.get
         left = iter([OperationalError("INSERT", {}, Exception("the connection is closed"))] * 3)
 
-        async def failing(*arguments):
+        async def failing(*arguments, **options):
             for error in left:
                 raise error
-            return await opened(*arguments)
+            return await opened(*arguments, **options)
 
         def noted(key):
             read.append(key)

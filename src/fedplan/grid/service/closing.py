@@ -191,6 +191,7 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
 
 async def _is_ended(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:
     """Ends a cycle in the store, and opens the next; False when the lease was lost."""
+    goal_reached = await _is_goal_reached(grid, process, cycle, outcome)
     now = grid.clock()
     async with grid.store.writing() as db:
         ended = await rounds.end_cycle(
@@ -203,7 +204,7 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome
         )
         if ended:
             round = round_of(grid.known.strategy(process))
-            await _open_next(db, round, process, cycle, outcome, now)
+            await _open_next(db, round, cycle, outcome, now, goal_reached=goal_reached)
             if not grid.settings.keep_diffs:
                 await reports.forget_diffs(db, cycle.id)
     return ended
@@ -229,7 +230,7 @@ async def _drop(grid: Grid, made: Averaged | None) -> None:
 
 
 async def _open_next(
-    db: Db, round: Round, process: Process, cycle: Cycle, outcome: Outcome, now: float
+    db: Db, round: Round, cycle: Cycle, outcome: Outcome, now: float, *, goal_reached: bool
 ) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one.
 
@@ -241,16 +242,22 @@ async def _open_next(
         checkpoint_id = await catalogue.add_checkpoint(
             db, cycle.process_id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
         )
-    task = round.after(cycle, goal_reached=await _is_goal_reached(db, process))
+    task = round.after(cycle, goal_reached=goal_reached)
     if task is not None:
         deadline = round.first_stage(task).deadline(now)
         await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, now, deadline, task)
 
 
-async def _is_goal_reached(db: Db, process: Process) -> bool:
-    """Whether the training has come to what its owner wants, by the metrics of all cycles that have ended."""
+async def _is_goal_reached(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:
+    """Whether the training has come to what its owner wants, by the metrics of all its cycles."""
     stop = process.server_config.stop
-    if stop is None or not is_reached(stop, await rounds.metric_by_checkpoint(db, process.id, stop.metric)):
+    if stop is None or cycle.task is not Task.TRAINING:
+        return False
+    values = dict(await grid.known.metric_by_checkpoint(process.id, stop.metric))
+    if outcome.summary is not None and stop.metric in outcome.summary.metrics:
+        checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
+        values[checkpoint.number] = outcome.summary.metrics[stop.metric].mean.value
+    if not is_reached(stop, values):
         return False
     logger.info("the training of '%s' ends: its goal for %s is reached", process.name, stop.metric)
     return True
