@@ -19,7 +19,7 @@ from fedplan.wire.messages import EVALUATION_PLAN
 
 @contextlib.contextmanager
 def about(part: str) -> Iterator[None]:
-    """Says of which part of what is to be hosted an error tells.
+    """Names the part of a model in the errors that checking it raises.
 
     Raises:
         HostingError: the part is wrong.

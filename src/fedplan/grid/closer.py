@@ -41,10 +41,10 @@ class Closer:
 
     async def run(self) -> None:
         """Works until it is cancelled; then lets what it has begun come to its end."""
-        self._begin(forget_left(self._grid))
+        self._begin(forget_left(self._grid), "deleting what cycles have left that have ended")
         try:
             while True:
-                looking = self._begin(self._look())
+                looking = self._begin(self._look(), "looking for cycles to close")
                 await asyncio.wait([looking])
                 await self._nap(looking)
         finally:
@@ -84,7 +84,7 @@ class Closer:
             return
         if is_due:
             self._closing.add(cycle.id)
-            self._begin(self._close(cycle.id))
+            self._begin(self._close(cycle.id), f"closing cycle {cycle.id}")
         if cycle.reported:
             await catch_up(self._grid, cycle)
             if self._grid.others:
@@ -117,9 +117,9 @@ class Closer:
         except TimeoutError:
             return
 
-    def _begin(self, work: Coroutine[object, object, _T]) -> asyncio.Task[_T]:
-        """A task whose failure is logged: nobody waits for it, and the others must go on."""
-        task = asyncio.create_task(work)
+    def _begin(self, work: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
+        """A task whose failure is logged by its name: nobody waits for it, and the others must go on."""
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -127,4 +127,4 @@ class Closer:
     def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log_failure(logger, "closing cycles failed; it is tried again", error)
+            log_failure(logger, f"{task.get_name()} failed; it is tried again", error)

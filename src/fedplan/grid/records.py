@@ -25,7 +25,7 @@ class Phase(enum.StrEnum):
     CLOSING = "closing"
     """Takes no more reports; its average is being made."""
     DONE = "done"
-    """Its average is a checkpoint."""
+    """It has ended: its average is a checkpoint or, of a cycle of evaluation, its measurements are kept."""
     FAILED = "failed"
     """Its average was not usable; the model stayed as it was."""
 
@@ -314,7 +314,8 @@ class Assignment:
         cycle_id: the cycle.
         worker_id: the worker.
         reported: whether its diff has come.
-        released: whether its place was given up, because the cycle's time passed without its report.
+        released: whether the worker has no place any more. It declined, it did not report in time, another
+            worker of its token subject got the place, or what was stored of its report is damaged.
         aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
         grants: how often it was given to the worker; 0 when its key is one that was drawn at random.
         digest: of the report that came, its `report_digest`; None before, and of reports of older grids.

@@ -77,7 +77,7 @@ class ExactSum:
             largest = self.check(flat, weight)
         if largest == 0.0:
             return
-        # so high that of no higher place's unit it would be half or more: there it rounds to zero
+        # the place above is not needed: the largest number is less than half of its unit, and rounds to zero
         self._raise_to(max(math.frexp(largest)[1] // _WIDTH, _TOPS.start))
         self._make_room(1)
         for start in range(0, flat.size, _BLOCK):

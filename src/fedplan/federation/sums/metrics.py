@@ -35,11 +35,6 @@ class MetricSum:
         """The metric of several workers: (value, weight) of each; all are finite."""
         return cls(total_of(told), total_of([(weight, 1.0) for _, weight in told]), len(told))
 
-    @classmethod
-    def of(cls, value: float, weight: float) -> Self:
-        """The metric of one worker; both numbers are finite."""
-        return cls(Fraction(value) * Fraction(weight), Fraction(weight), 1)
-
     def __add__(self, other: "MetricSum") -> "MetricSum":
         return MetricSum(self.total + other.total, self.weight + other.weight, self.workers + other.workers)
 
@@ -60,7 +55,7 @@ class MetricSum:
 
 def total_of(pairs: Iterable[tuple[float, float]]) -> Fraction:
     """The sum of the products of pairs of finite numbers, exactly."""
-    total, unit = 0, 1  # a whole number of parts, of which so many make one: a power of two
+    total, unit = 0, 1  # the sum is total / unit, and unit is a power of two
     for one, other in pairs:
         (a, b), (c, d) = one.as_integer_ratio(), other.as_integer_ratio()
         product, parts = a * c, b * d
