@@ -288,7 +288,8 @@ class AuthenticationError(GridError):
 
 
 class AccessDeniedError(GridError):
-    """A request key that does not open what was asked for."""
+    """What was shown does not open what was asked for: a request key, or an API token for other things. Or a
+    web page from elsewhere asks a grid that has no tokens."""
 
 
 class NotFoundError(GridError):

@@ -118,7 +118,7 @@ async def test_the_average_is_weighted_by_what_workers_trained_on(
         torch.testing.assert_close(ours, (12 * one + 30 * other) / 42, rtol=0, atol=1e-6)
 
 
-async def test_a_worker_may_measure_on_other_data_and_tell_what_it_likes(
+async def test_a_worker_may_measure_on_other_data_and_tell_other_numbers(
     url: str, owner: ModelCentricFLClient
 ) -> None:
     await host(owner, "told", max_diffs=2, num_cycles=1)
@@ -134,7 +134,8 @@ async def test_a_worker_may_measure_on_other_data_and_tell_what_it_likes(
         told = await job.evaluate(data=held_out[0], target=held_out[1])
         model = await job.train("training_plan", data=own[0], target=own[1]).wait()
         diff = await job.model.create_serialized_diff_from_model(model)
-        summary = Summary(samples=3.0, metrics={"mood": MetricMean(0.5, 1.0)})
+        numbers = {"accuracy": MetricMean(0.5, 1.0), "mood": MetricMean(0.5, 1.0)}  # no Plan measures a mood
+        summary = Summary(samples=3.0, metrics=numbers)
         await job.report(diff, summary=summary)
     loss, share = measured(model_parameters(net()), held_out)
     assert told == {"loss": pytest.approx(loss), "accuracy": pytest.approx(share)}
@@ -143,7 +144,8 @@ async def test_a_worker_may_measure_on_other_data_and_tell_what_it_likes(
     assert row.samples == 11.0
     assert row.metrics["loss"].value == pytest.approx(loss)
     assert row.metrics["loss"].workers == 1
-    assert row.metrics["training_mood"].value == 0.5
+    assert row.metrics["training_accuracy"].workers == 2
+    assert "training_mood" not in row.metrics
 
 
 async def test_a_history_can_be_read_in_several_ways(url: str, owner: ModelCentricFLClient) -> None:

@@ -179,12 +179,15 @@ def npy(header: str, values: bytes = b"") -> bytes:
         npy("{'descr': '<f2', 'fortran_order': False, 'shape': (True, 2), }", bytes(4)),
         npy("{'descr': '<f2', 'fortran_order': False, 'shape': (1,), }", bytes(3)),
         npy("{'descr': '<f2', 'fortran_order': False, 'shape': (1,), }"),
+        npy("(("),
+        npy("-" * 9000 + "1"),
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",), }"),
         b"PK\x03\x04" + bytes(40),
         b"\x93NUMPY\x02\x00" + bytes(40),
     ],
     ids=[
         "objects", "float32", "columns first", "two terabytes", "a truth value as extent", "a byte too many",
-        "nothing", "an archive", "another version",
+        "nothing", "open brackets", "many signs", "many digits", "an archive", "another version",
     ],
 )  # fmt: skip
 def test_an_array_that_is_not_of_halves_row_by_row_is_refused(data: bytes) -> None:

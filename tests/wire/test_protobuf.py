@@ -247,9 +247,24 @@ def test_half_a_million_empty_messages_are_the_most_that_is_read():
         (schema.TorchTensor, b"\x32\x00" * 1001),
         (schema.Shape, record(1, b"\x01" * 1001)),
         (schema.Shape, b"\x08\x01" * 1001),
+        (schema.TensorData, record(22, b"") * 1001),
+        (schema.TensorData, (b"\xb5\x01" + bytes(4)) * 1001),
+        (schema.Plan, record(10, record(1, b"x") * 1001)),
+        (schema.Plan, record(10, record(2, b"") * 1001)),
         (schema.Role, record(2, b"\x2a\x00" * 300) * 4),
     ],
-    ids=["messages", "map entries", "texts", "packed numbers", "numbers", "together"],
+    ids=[
+        "messages",
+        "map entries",
+        "texts",
+        "packed numbers",
+        "numbers",
+        "pieces of contents",
+        "elements of contents",
+        "keys of an entry",
+        "values of an entry",
+        "together",
+    ],
 )
 def test_every_kind_of_value_counts(kind, data, monkeypatch):
     monkeypatch.setattr(protobuf, "MAX_VALUES", 1000)

@@ -69,7 +69,8 @@ class Job(Attendance):
             trained: the trained model, whose private tensors are kept for the next cycle; by default that of
                 the last `train`.
             summary: what to tell; by default the summary of the last `train` and `evaluate`. An empty
-                `Summary()` tells nothing: the report then counts as the mean of the others.
+                `Summary()` tells nothing: the report then counts as the mean of the others. The grid keeps
+                the metrics that the model's Plans measure.
 
         Raises:
             WireError: `diff` is not bytes.

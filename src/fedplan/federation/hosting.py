@@ -19,7 +19,7 @@ from fedplan.wire.messages import EVALUATION_PLAN
 
 @contextlib.contextmanager
 def about(part: str) -> Iterator[None]:
-    """Says of which part of what is to be hosted an error tells.
+    """Names the part of a model in the errors that checking it raises.
 
     Raises:
         HostingError: the part is wrong.
@@ -114,10 +114,13 @@ def strategy_to_host(
         )
     changing = changing_tensors(plans.values(), len(layout))
     roles = part_of(tensor_roles(plans.values(), len(layout)), changing)
-    setting = Setting(server_config, client_config, layout, changing, roles, evaluates)
+    measured = _measured(plans)
+    says_all = all(plan.output_specs is not None for plan in plans.values())
+    known = frozenset(measured) if says_all else None
+    setting = Setting(server_config, client_config, layout, changing, roles, evaluates, known)
     strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
     _check_reports(strategy)
-    _check_goals(server_config, plans)
+    _check_metrics(server_config, measured)
     return strategy
 
 
@@ -143,25 +146,43 @@ def _check_reports(strategy: Strategy) -> None:
         )
 
 
-def _check_goals(config: ServerConfig, plans: Mapping[str, Plan]) -> None:
-    """Checks that the metrics which the model's owner wants to see reached are measured.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    measured = {*config.metrics}
+def _measured(plans: Mapping[str, Plan]) -> dict[str, str]:
+    """The metrics that the Plans say they return, by their names in a history; for each its Plan."""
+    found = dict[str, str]()
     for name, plan in plans.items():
         prefix = "" if name == EVALUATION_PLAN else TRAINING
         for spec in plan.output_specs or ():
             if spec.type == PlanOutputSpec.TYPE_METRIC:
-                measured.add(f"{prefix}{spec.name}")
+                found[f"{prefix}{spec.name}"] = name
             elif spec.type == PlanOutputSpec.TYPE_LOSS:
-                measured.add(f"{prefix}loss")
+                found[f"{prefix}loss"] = name
+    return found
+
+
+def _check_metrics(config: ServerConfig, measured: Mapping[str, str]) -> None:
+    """Checks that no two metrics have one name, and that those are measured which are to reach something.
+
+    Args:
+        config: names the grid's own metrics, and the goals.
+        measured: see `_measured`.
+
+    Raises:
+        ConfigError: it is not so.
+    """
+    for name, plan in measured.items():
+        is_training = plan != EVALUATION_PLAN
+        if name in config.metrics or (name.startswith(TRAINING) and not is_training):
+            whose = "measured by the grid" if name in config.metrics else "measured in a training"
+            raise ConfigError(
+                f"the Plan '{plan}' has a metric that a history would call '{name}', as what is {whose}: "
+                "give it another name"
+            )
+    known = {*config.metrics, *measured}
     for key, goal in (("best", config.best), ("stop", config.stop)):
-        if goal is not None and goal.metric not in measured:
+        if goal is not None and goal.metric not in known:
             raise ConfigError(
                 f"server_config: '{key}': the Plans measure no '{goal.metric}'; they measure "
-                f"{', '.join(sorted(measured)) or 'nothing'}"
+                f"{', '.join(sorted(known)) or 'nothing'}"
             )
 
 

@@ -3,6 +3,7 @@
 from fedplan.errors import AggregationError, DiffRefusedError
 from fedplan.federation.strategies import Strategy, lacking
 from fedplan.federation.tensors import Layout, Tensors, apply, misfit
+from fedplan.federation.update import Update
 from fedplan.wire import Summary
 
 
@@ -18,6 +19,22 @@ def check_told(strategy: Strategy, summary: Summary) -> None:
             f"the model's strategy, {strategy.name}, needs to know the {' and the '.join(missing)} of a "
             "training, and the report does not tell: take part with a newer fedplan"
         )
+
+
+def check_sum(strategy: Strategy, update: Update) -> None:
+    """Refuses a report that cannot be averaged with others, for a number in it is too large.
+
+    Args:
+        strategy: the model's.
+        update: the report; its diff passed `check_fit`, and what it tells `check_told`.
+
+    Raises:
+        DiffRefusedError: it cannot.
+    """
+    try:
+        strategy.check(update)
+    except AggregationError as error:
+        raise DiffRefusedError(f"the report cannot be averaged: {error}") from None
 
 
 def check_fit(diff: Tensors, layout: Layout) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fedplan.federation.tensors import Tensors
 from fedplan.wire import MetricMean, Summary, WireTensor
-from fedplan.wire.summary import NOTHING_TOLD
+from fedplan.wire.summary import MOST_TOLD, NOTHING_TOLD
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ class Weighting:
             return 1.0
         samples = self.untold if summary.samples is None else summary.samples
         return None if samples is None else self.bounded(samples)
+
+    @property
+    def largest(self) -> float:
+        """No report counts more."""
+        return self.bounded(MOST_TOLD) if self.by_samples else 1.0
 
     def bounded(self, weight: float) -> float:
         """A weight, but no more than one report may count."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 from fedplan.errors import ConfigError
 from fedplan.grid.averaging.average import catch_up, publish
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Running
 from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.service.presence import Presence
@@ -40,10 +41,10 @@ class Closer:
 
     async def run(self) -> None:
         """Works until it is cancelled; then lets what it has begun come to its end."""
-        self._begin(forget_left(self._grid))
+        self._begin(forget_left(self._grid), "deleting what cycles have left that have ended")
         try:
             while True:
-                looking = self._begin(self._look())
+                looking = self._begin(self._look(), "looking for cycles to close")
                 await asyncio.wait([looking])
                 await self._nap(looking)
         finally:
@@ -67,18 +68,27 @@ class Closer:
         await self._grid.parts.forget_own(ended)
         to_close = set(due) - self._closing
         for cycle in unfinished:  # most have nothing to do, and their models need not be known
-            if (cycle.id in to_close or cycle.reported) and await self._is_known(cycle.process_id):
-                if cycle.id in to_close:
-                    self._closing.add(cycle.id)
-                    self._begin(self._close(cycle.id))
-                if cycle.reported:
-                    await catch_up(self._grid, cycle)
-                    if self._grid.others:
-                        publish(self._grid, cycle)
+            if cycle.id in to_close or cycle.reported:
+                try:
+                    await self._attend(cycle, is_due=cycle.id in to_close)
+                except Exception as error:  # noqa: BLE001  # the other cycles must go on
+                    log_failure(logger, f"cycle {cycle.id} cannot be looked after; it is tried again", error)
         lapse = await self._lapses.release(unfinished, now)
         poll = self._grid.settings.poll_seconds
         waits = [time - now for time in (deadline, lapse) if time is not None]
         return min(poll, max(min(waits, default=poll), _SHORTEST_NAP))
+
+    async def _attend(self, cycle: Running, *, is_due: bool) -> None:
+        """Starts closing a cycle that is due, and adds up what has come to one that is open."""
+        if not await self._is_known(cycle.process_id):
+            return
+        if is_due:
+            self._closing.add(cycle.id)
+            self._begin(self._close(cycle.id), f"closing cycle {cycle.id}")
+        if cycle.reported:
+            await catch_up(self._grid, cycle)
+            if self._grid.others:
+                publish(self._grid, cycle)
 
     async def _is_known(self, process_id: int) -> bool:
         """Whether this grid can run the cycles of a model; one with other plugins may have hosted it."""
@@ -107,9 +117,9 @@ class Closer:
         except TimeoutError:
             return
 
-    def _begin(self, work: Coroutine[object, object, _T]) -> asyncio.Task[_T]:
-        """A task whose failure is logged: nobody waits for it, and the others must go on."""
-        task = asyncio.create_task(work)
+    def _begin(self, work: Coroutine[object, object, _T], name: str) -> asyncio.Task[_T]:
+        """A task whose failure is logged by its name: nobody waits for it, and the others must go on."""
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -117,4 +127,4 @@ class Closer:
     def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log_failure(logger, "closing cycles failed; it is tried again", error)
+            log_failure(logger, f"{task.get_name()} failed; it is tried again", error)

@@ -1,19 +1,22 @@
 """What is hosted, remembered: none of it ever changes, and almost every call needs some."""
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 
 from fedplan.errors import NotFoundError
 from fedplan.federation import Reach, Strategy, reach_of, strategy_of
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.memory import Memory
 from fedplan.grid.records import Checkpoint, Hosted, Process
-from fedplan.grid.store import Store, catalogue
+from fedplan.grid.store import Store, catalogue, rounds
 from fedplan.plan import Plan
 from fedplan.wire import State
 
 _HOSTED_BYTES = 64 * 1024 * 1024
 _COUNT = 10_000
+_CHECKPOINTS = 1_000_000
+"""Of all models, those of which a metric is remembered."""
 
 
 class Known:
@@ -32,6 +35,7 @@ class Known:
         self._checkpoints: Memory[int, Checkpoint] = Memory(_COUNT)
         self._reaches: Memory[int, Reach] = Memory(_COUNT)
         self._strategies: Memory[int, Strategy] = Memory(_COUNT)
+        self._metrics: Memory[tuple[int, str], _Measured] = Memory(_CHECKPOINTS)
 
     async def hosted(self, id: int) -> Hosted:
         """What was hosted as the FL process of an id that is known to exist."""
@@ -70,7 +74,7 @@ class Known:
         return found
 
     def strategy(self, process: Process) -> Strategy:
-        """The strategy of an FL process. It is used in threads, not in the event loop.
+        """The strategy of an FL process. Its `fold` must run in a thread: it waits for the event loop.
 
         Raises:
             ConfigError: this grid does not know it; the one that hosted the model did.
@@ -98,6 +102,29 @@ class Known:
             found = await asyncio.to_thread(_reach, model)
             self._reaches.put(checkpoint.id, found)
         return found
+
+    async def metric_by_checkpoint(self, process_id: int, metric: str) -> Mapping[int, float]:
+        """A metric of each checkpoint from which a cycle started that has ended, by the checkpoint's number.
+
+        Only cycles are read that have ended since it was asked for the last time.
+        """
+        found = self._metrics.get((process_id, metric)) or _Measured()
+        async with self._store.reading(long=True) as db:
+            ended = await rounds.history(db, process_id, found.until)
+        for cycle, checkpoint in ended:
+            found.until = max(found.until, cycle.number)
+            if cycle.summary is not None and metric in cycle.summary.metrics:
+                found.values[checkpoint] = cycle.summary.metrics[metric].mean.value
+        self._metrics.put((process_id, metric), found, 1 + len(found.values))
+        return found.values
+
+
+@dataclasses.dataclass(slots=True)
+class _Measured:
+    """A metric of a model's checkpoints, by their numbers, from its cycles up to one that has ended."""
+
+    values: dict[int, float] = dataclasses.field(default_factory=dict)
+    until: int = 0
 
 
 def _reach(model: bytes) -> Reach:

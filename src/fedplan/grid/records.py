@@ -25,7 +25,7 @@ class Phase(enum.StrEnum):
     CLOSING = "closing"
     """Takes no more reports; its average is being made."""
     DONE = "done"
-    """Its average is a checkpoint."""
+    """It has ended: its average is a checkpoint or, of a cycle of evaluation, its measurements are kept."""
     FAILED = "failed"
     """Its average was not usable; the model stayed as it was."""
 
@@ -82,6 +82,7 @@ class Process:
         frozen: key of the State of the others, the same for all checkpoints; None when there are none.
         roles: of the tensors that change, what the training does with each.
         evaluates: whether it was hosted with an evaluation Plan.
+        measured: see `Setting`; None also for what an older grid hosted.
     """
 
     id: int
@@ -95,12 +96,19 @@ class Process:
     frozen: str | None = None
     roles: tuple[Role, ...] = ()
     evaluates: bool = False
+    measured: frozenset[str] | None = None
 
     @property
     def setting(self) -> Setting:
         """What its strategy is made for."""
         return Setting(
-            self.server_config, self.client_config, self.layout, self.changing, self.roles, self.evaluates
+            self.server_config,
+            self.client_config,
+            self.layout,
+            self.changing,
+            self.roles,
+            self.evaluates,
+            self.measured,
         )
 
     @property
@@ -180,6 +188,7 @@ class NewProcess(Generic[Content]):
         layout: of the model's tensors.
         changing: see `Process`.
         roles: see `Process`.
+        measured: see `Process`.
         model: the State of the tensors that change.
         frozen: the State of the others, if there are any.
         averaging_plan: the averaging Plan, if it has one.
@@ -194,6 +203,7 @@ class NewProcess(Generic[Content]):
     layout: Layout
     changing: Places
     roles: tuple[Role, ...]
+    measured: frozenset[str] | None
     model: Content
     frozen: Content | None
     averaging_plan: Content | None
@@ -304,7 +314,8 @@ class Assignment:
         cycle_id: the cycle.
         worker_id: the worker.
         reported: whether its diff has come.
-        released: whether its place was given up, because the cycle's time passed without its report.
+        released: whether the worker has no place any more. It declined, it did not report in time, another
+            worker of its token subject got the place, or what was stored of its report is damaged.
         aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
         grants: how often it was given to the worker; 0 when its key is one that was drawn at random.
         digest: how the key of the report's blob ended; None before it came, and of reports of older grids.

@@ -107,8 +107,9 @@ class Settings(BaseSettings):
         default=1024 * 1024 * 1024,
         ge=0,
         description="Bytes of sums of diffs kept in memory, one for each open cycle with reports: 16 bytes "
-        "for each number of its model that is not frozen, and as many while a sum is written for other "
-        "replicas or read from them. A cycle that finds no room is averaged from the blobs when it closes.",
+        "for each number of its model that is not frozen, twice as many where only some of its reports tell "
+        "their samples, and as many while a sum is written for other replicas or read from them. A cycle "
+        "that finds no room is averaged from the blobs when it closes.",
     )
     body_pause_seconds: float = Field(
         default=60.0, gt=0, description="After how long without a byte of it a body is given up."

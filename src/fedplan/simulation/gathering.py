@@ -57,7 +57,7 @@ class Gathered:
         self._sums = strategy.nothing()
         self._scratch = None if strategy.combine is None else Scratch(None, strategy.setting)
         self._diffs: list[Tensors] = []
-        self._measured = Measurements(strategy.setting.weighting)
+        self._measured = Measurements(strategy.setting.weighting, strategy.setting.metric_names)
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -74,9 +74,9 @@ class Gathered:
         """Adds a report of a training.
 
         Raises:
-            AggregationError: a number is too large to be added up.
+            AggregationError: a number is too large to be added up, or not finite.
         """
-        contribution = self._strategy.prepare(update)
+        contribution = self._strategy.contribution(update)
         self._sums.add(update, contribution)
         if self._scratch is not None:
             self._scratch.add(update.tensors, contribution.factor)
@@ -90,7 +90,7 @@ class Gathered:
             AggregationError: they have to be added one by one; nothing was added.
         """
         whole = [] if self._strategy.prepare is as_it_is and self._strategy.streams else list(block)
-        contributions = [self._strategy.prepare(update) for update in whole] or [UNCHANGED] * len(block)
+        contributions = [self._strategy.contribution(update) for update in whole] or [UNCHANGED] * len(block)
         self._sums.add_block(block, contributions)
         for update, contribution in zip(whole, contributions, strict=False):
             if self._scratch is not None:

@@ -18,7 +18,7 @@ from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
 from fedplan.federation import Update, is_within, reach_of
-from fedplan.federation.refusals import check_fit, check_result, check_told
+from fedplan.federation.refusals import check_fit, check_result, check_sum, check_told
 from fedplan.federation.stored import read_stored
 from fedplan.plan import RandomStream, from_torch
 from fedplan.plan.roles import averaged_tensors
@@ -158,6 +158,7 @@ class Participants:
         try:
             check_told(deployment.strategy, update.summary)
             check_fit(update.tensors, setting.changing_layout)
+            check_sum(deployment.strategy, update)
             if not is_within(self.work.reach, reach_of(update.tensors), setting.changing_layout):
                 check_result(self.work.changing, update.tensors)
         except DiffRefusedError as refusal:

@@ -1,8 +1,8 @@
 """The two configurations of an FL process, checked key by key.
 
 The `client_config` goes to workers as the model owner wrote it; the `server_config` says how the grid runs
-its cycles. An unknown key of the server_config is an error: a key that nothing reads is a wish that nobody
-hears. Numbers must be numbers, not texts that look like them: phones read them as they were written.
+its cycles. An unknown key of the server_config is an error: the grid would ignore it, and the owner would not
+notice. Numbers must be numbers of JSON, not texts such as "10": phones cannot read these as numbers.
 """
 
 import json

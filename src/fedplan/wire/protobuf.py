@@ -247,11 +247,11 @@ def _store(
     """Puts one record into the message that is being read."""
     kind = spec.kind
     value: Any
+    allowance.take()  # contents, too: they may come in very many pieces, or element by element
     if isinstance(kind, Scalar) and kind in PACKED:
         value = _packed(getattr(result, name), kind, wire_type, raw, name)
         setattr(result, name, value)
         return
-    allowance.take()
     if spec.mapped:
         key, item = _map_entry(_expect(raw, wire_type, DELIMITED, name), _class_of(spec), allowance, depth)
         getattr(result, name)[key] = item
@@ -288,12 +288,11 @@ def _map_entry(
 ) -> tuple[str, Message]:
     key, item = "", kind()
     for number, wire_type, raw in _records(data):
+        allowance.take()  # a key or a value may stand there again and again
         if number == 1:
             key = text_of(_expect(raw, wire_type, DELIMITED, "key"))
         elif number == 2:
             item._merge(_expect(raw, wire_type, DELIMITED, "value"), allowance, depth + 1)
-        else:
-            allowance.take()
     return key, item
 
 

@@ -21,7 +21,7 @@ MOST_METRICS = 100
 LONGEST_NAME = 100
 """Characters of a metric's name."""
 
-_LARGEST = 1e100
+MOST_TOLD = 1e100
 """No number in a summary is larger: a sum of them stays finite."""
 
 
@@ -112,7 +112,7 @@ def read_report(data: Buffer, most_values: int = MAX_VALUES) -> tuple[State, Sum
     told = report.summary
     if told is None:
         return state, NOTHING_TOLD
-    if told.samples is not None and not 0 < told.samples <= _LARGEST:
+    if told.samples is not None and not 0 < told.samples <= MOST_TOLD:
         raise WireError(f"the report tells of {told.samples} samples; it must be more than 0 or left out")
     if told.steps is not None and told.steps <= 0:
         raise WireError(f"the report tells of {told.steps} steps; it must be more than 0 or left out")
@@ -152,4 +152,4 @@ def _read(metrics: Sequence[schema.Metric]) -> Mapping[str, MetricMean]:
 
 
 def _is_in_range(value: float) -> bool:
-    return math.isfinite(value) and abs(value) <= _LARGEST
+    return math.isfinite(value) and abs(value) <= MOST_TOLD

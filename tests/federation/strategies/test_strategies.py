@@ -217,6 +217,26 @@ def test_a_norm_is_bounded_before_it_is_added(name):
     assert made.prepare(Update([wire(np.full((3, 4), 1e-3)), wire(np.zeros(4)), wire(0.0)])).factor == 1.0
 
 
+@pytest.mark.parametrize("name", ["fedavg", "median"])
+def test_no_workers_metrics_count_more_than_the_owner_allows(name):
+    made = strategy(name, server={"max_weight": 10.0})
+    total = made.nothing()
+    for accuracy, samples in ((1.0, 1e100), (0.1, 30.0), (0.1, 10.0)):
+        told = Summary(samples, evaluation={"accuracy": MetricMean(accuracy, samples)})
+        made.add(total, Update(random_diffs(1)[0], told))
+    assert total.metrics["accuracy"].mean == MetricMean(pytest.approx(0.4), 30.0)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e270])
+def test_a_norm_is_what_it_is_however_large_or_small_its_squares_would_be(size):
+    layout = (((2,), "float64"), ((), "float64"))
+    diff = [wire([3 * size, -4 * size], "float64"), wire(12 * size, "float64")]
+    assert setting(layout=layout).norm(diff) == pytest.approx(13 * size, rel=1e-15)
+    made = strategy("fedavg", layout, clip_norm=1.3e-300)
+    assert made.prepare(Update(diff)).factor == pytest.approx(1e-301 / size, rel=1e-12)
+    assert setting(layout=layout).norm([wire([0.0, 0.0], "float64"), wire(0.0, "float64")]) == 0.0
+
+
 def test_running_statistics_and_counters_are_left_to_the_mean_and_the_maximum():
     layout = (((4,), "float32"), ((4,), "float32"), ((), "int64"))
     roles = (Role.TRAINED, Role.AVERAGED, Role.COUNTER)
@@ -303,3 +323,21 @@ def test_the_grid_measures_updates_when_it_is_asked_to():
 
 def test_an_update_counts_unchanged_where_nothing_is_said():
     assert strategy("fedavg").prepare(random_updates(1)[0]) == Contribution()
+
+
+class TestNumbersThatCannotBeComputed:
+    def test_are_found_before_an_update_is_added(self):
+        made = strategy("qfedavg", q=5, lr=0.1)
+        told = Summary(metrics={"loss": MetricMean(1e100, 1.0)})
+        with pytest.raises(AggregationError, match="qfedavg cannot compute with it"):
+            made.check(Update(random_diffs(1)[0], told))
+        for update in random_updates(3):
+            made.check(update)
+
+    def test_fail_the_cycle_and_not_the_grid(self):
+        made = strategy("qfedavg", q=50, lr=0.1)
+        total = made.nothing()
+        told = Summary(metrics={"loss": MetricMean(0.0, 1.0)})
+        made.add(total, Update(random_diffs(1)[0], told))
+        with pytest.raises(AggregationError, match=r"cannot compute the model: .*division by zero"):
+            next_model(made, random_diffs(1)[0], total.average(), ServerState())

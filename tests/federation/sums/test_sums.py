@@ -148,6 +148,35 @@ def test_a_factor_does_not_hide_what_is_too_large_beside_the_trained_tensors():
     assert (average.reports, [tensor.tolist() for tensor in average.tensors]) == (1, [[1.0], [1.0]])
 
 
+@pytest.mark.parametrize(
+    "made",
+    [Contribution(numbers={"h": np.inf}), Contribution(metrics={"norm": MetricMean(np.nan, 1.0)})],
+    ids=["numbers", "metrics"],
+)
+def test_what_is_not_finite_beside_the_tensors_is_refused_and_nothing_is_added(made):
+    total = Sums(LAYOUT, ROLES, BY_SAMPLES)
+    first, second = random_updates(2)
+    total.add(first)
+    before = bits(total.average())
+    for refuse in (
+        lambda: total.check(second, made),
+        lambda: total.add(second, made),
+        lambda: total.add_block(block_of([second]), [made]),
+    ):
+        with pytest.raises(AggregationError, match="is not finite"):
+            refuse()
+        assert (total.count, bits(total.average())) == (1, before)
+
+
+def test_who_tells_no_weight_may_count_as_much_as_anybody_tells():
+    layout = (((1,), "float64"),)
+    large = Update([wire([1e200], "float64")])
+    with pytest.raises(AggregationError, match="sums could become infinite"):
+        Sums(layout, (Role.TRAINED,), BY_SAMPLES).add(large)
+    Sums(layout, (Role.TRAINED,), Weighting(by_samples=True, most=1e9)).add(large)
+    Sums(layout, (Role.TRAINED,)).add(large)
+
+
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4), st.data())
 @settings(max_examples=1000 if LONG else 200, deadline=None)
 def test_neither_order_nor_grouping_nor_storing_changes_a_bit(seed, count, replicas, data):
@@ -223,7 +252,7 @@ def test_a_sum_of_another_model_or_form_is_not_merged():
             other.merge_bytes(data)
         assert other.count == 0
     with pytest.raises(AggregationError, match="another version of fedplan"):
-        part.merge_bytes(data.replace(b'"format": 2', b'"format": 1'))
+        part.merge_bytes(data.replace(b'"format": 3', b'"format": 9'))
     assert part.count == 1
 
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from fedplan.federation import ServerState
 from fedplan.grid.store import catalogue, rounds
-from fedplan.plan import from_torch, model_parameters, module_state, training_plan
+from fedplan.plan import from_torch, model_parameters, module_state, trace, training_plan
 from fedplan.wire import MetricMean, State, Summary, WireTensor, with_summary
 from fedplan.wire.compression import compress
 from tests.grid.models import base64_of, diff, hosting, iterative_plan
+from tests.grid.service.test_evaluating import PLANS
 
 
 async def report(worker, value, **told):
@@ -117,14 +118,17 @@ class TestAStrategyWithState:
 
 class TestMetrics:
     async def test_are_kept_with_the_cycle_weighted_by_samples(self, peer):
-        await peer.host(server={"max_diffs": 2, "metrics": ["update_norm"]})
+        await peer.host(plans=PLANS, server={"max_diffs": 2, "metrics": ["update_norm"]})
         told = [
             {
                 "samples": samples,
-                "metrics": {"loss": MetricMean(loss, samples)},
-                "evaluation": {"accuracy": MetricMean(accuracy, samples)},
+                "metrics": {"loss": MetricMean(trained, samples), "mood": MetricMean(1.0, samples)},
+                "evaluation": {
+                    "loss": MetricMean(measured, samples),
+                    "training_loss": MetricMean(9.0, samples),
+                },
             }
-            for samples, loss, accuracy in ((10.0, 2.0, 0.5), (30.0, 1.0, 0.9))
+            for samples, trained, measured in ((10.0, 2.0, 0.5), (30.0, 1.0, 0.9))
         ]
         await run_cycle(peer, (1, told[0]), (2, told[1]))
         async with peer.app.state.grid.store.reading() as db:
@@ -132,10 +136,20 @@ class TestMetrics:
         means = {name: metric.mean.value for name, metric in cycle.summary.metrics.items()}
         assert means == {
             "training_loss": 1.25,
-            "accuracy": 0.8,
+            "loss": 0.8,
             "update_norm": pytest.approx(1.75 * np.sqrt(8)),
         }
         assert (cycle.summary.reports, cycle.summary.samples) == (2, 40.0)
+
+    async def test_are_few_where_the_plans_do_not_say_what_they_return(self, peer):
+        plan = trace(lambda x: x * 2, torch.zeros(3)).serialize().hex()
+        await peer.host(plans={"p": plan}, server={"max_diffs": 2})
+        loss = {"loss": MetricMean(2.0, 5.0)}
+        many = [{f"x{worker}-{n}": MetricMean(1.0, 1.0) for n in range(99)} for worker in (1, 2)]
+        await run_cycle(peer, *((1, {"metrics": loss | more}) for more in many))
+        ((row,),) = [(await peer.http.get("/model-centric/history", params={"name": "m"})).json()["rows"]]
+        assert len(row["metrics"]) == 20
+        assert row["metrics"]["training_loss"] == {"value": 2.0, "weight": 10.0, "workers": 2}
 
     async def test_are_kept_where_a_plan_averages_too(self, peer):
         await peer.host(server={"max_diffs": 2, "iterative_plan": True}, averaging_plan=iterative_plan())
@@ -144,6 +158,35 @@ class TestMetrics:
         async with peer.app.state.grid.store.reading() as db:
             ((cycle, _),) = await rounds.history(db, 1)
         assert cycle.summary.metrics["training_loss"].mean == MetricMean(2.0, 10.0)
+
+
+class TestAGoal:
+    STOP: ClassVar = {"stop": {"metric": "loss", "mode": "min", "patience": 2}}
+
+    async def measure(self, peer, loss):
+        await run_cycle(peer, (0, {"evaluation": {"loss": MetricMean(loss, 1.0)}}))
+
+    async def test_is_reached_by_the_metrics_of_all_cycles_of_which_each_is_read_once(
+        self, open_grid, monkeypatch
+    ):
+        read, history = [], rounds.history
+
+        async def noted(*arguments):
+            found = await history(*arguments)
+            read.append([cycle.number for cycle, _ in found])
+            return found
+
+        monkeypatch.setattr(rounds, "history", noted)
+        async with open_grid() as peer:
+            await peer.host(plans=PLANS, server={"max_diffs": 1, **self.STOP})
+            for loss in (3.0, 2.0, 2.5):
+                await self.measure(peer, loss)
+            assert read == [[], [1], [2]]
+        async with open_grid() as peer:
+            await self.measure(peer, 2.0)  # two in succession are no better than the second
+            assert read[3:] == [[1, 2, 3]]
+            model = await peer.status()
+            assert (model["phase"], model["cycle"]["task"]) == ("finished", "evaluation")
 
 
 class TestWhatAStrategyNeeds:

@@ -13,7 +13,7 @@ from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
 from fedplan.grid.records import Report
 from fedplan.plan import Role
-from fedplan.wire import State
+from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.config import ServerConfig
 from tests.grid.databases import only_sqlite
 from tests.grid.models import MODEL, SHAPES, diff, iterative_plan
@@ -23,6 +23,8 @@ LAYOUT = tuple((shape, "float32") for shape in SHAPES)
 BYTES = 24 * 8
 STRATEGY = strategy_of(Setting(ServerConfig(), {}, LAYOUT, None, (Role.TRAINED,) * 2))
 ROOM = 10 * BYTES
+ALL = (((80,), "float32"),)
+"""As much as there is room for."""
 
 
 @pytest.fixture
@@ -51,24 +53,24 @@ class TestASum:
         reports = await given(blobs, 1, 2, 4)
         for report, tensors in reports:
             tallies.add(7, STRATEGY, report, tensors if at_hand else None)
-        tally = await tallies.take(7)
+        tally = await tallies.take(7, STRATEGY)
         assert tally.counted == {report.blob for report, _ in reports}
         assert tally.sums.count == 3
         assert [float(3 * tensor.flat[0]) for tensor in tally.sums.average().tensors] == [7, 7]
-        assert await tallies.take(7) is None
+        assert (await tallies.take(7, STRATEGY)).counted == set()
 
     async def test_counts_a_report_once(self, tallies, blobs):
         ((report, tensors),) = await given(blobs, 1)
         for again in (tensors, None, tensors):
             tallies.add(7, STRATEGY, report, again)
-        assert (await tallies.take(7)).sums.count == 1
+        assert (await tallies.take(7, STRATEGY)).sums.count == 1
 
     async def test_of_a_diff_that_is_lost_is_given_up(self, tallies, blobs, caplog):
         (first, _), (lost, _), (last, _) = await given(blobs, 1, 2, 3)
         await blobs.delete(lost.blob)
         for report in (first, lost, last):
             tallies.add(7, STRATEGY, report)
-        assert await tallies.take(7) is None
+        assert (await tallies.take(7, STRATEGY)).counted == set()
         assert "given up" in caplog.text
 
     async def test_holds_few_diffs_in_memory_at_once(self, tallies, blobs, monkeypatch):
@@ -78,7 +80,7 @@ class TestASum:
         for report, tensors in reports:
             tallies.add(7, STRATEGY, report, tensors)
         assert sum(tensors is not None for _, tensors in tallies._sums[7]._waiting) == 1
-        assert (await tallies.take(7)).sums.count == 20
+        assert (await tallies.take(7, STRATEGY)).sums.count == 20
 
     @pytest.mark.parametrize(("limit", "settled"), [(31, 1), (32, 0)])
     async def test_settles_when_little_enough_waits_to_be_added(
@@ -114,24 +116,71 @@ class TestASum:
         await tallies.settle(7)
         tallies.add(7, STRATEGY, *late)
         assert not tallies._sums[7]._waiting
-        assert await tallies.take(7) is None
+        assert (await tallies.take(7, STRATEGY)).counted == set()
 
     async def test_is_not_formed_where_there_is_no_room(self, tallies, blobs):
         ((report, tensors),) = await given(blobs, 1)
         for cycle_id in range(12):
             tallies.add(cycle_id, STRATEGY, report, tensors)
-        found = [await tallies.take(cycle_id) for cycle_id in range(12)]
-        assert [tally is None for tally in found] == [False] * 10 + [True] * 2
+        found = []
+        for cycle_id in range(12):
+            with tallies.returned(cycle_id):
+                found.append((await tallies.take(cycle_id, STRATEGY)).sums.count)
+        assert found == [1] * 10 + [0] * 2
         tallies.add(99, STRATEGY, report, tensors)
-        assert await tallies.take(99) is not None
+        assert (await tallies.take(99, STRATEGY)).sums.count == 1
+
+    async def test_counts_until_its_cycle_has_closed(self, tallies, blobs):
+        ((report, tensors),) = await given(blobs, 1)
+        tallies.add(7, STRATEGY, report, tensors)
+        rest = (((72,), "float32"),)  # as much as nine such sums
+        with tallies.returned(7):
+            await tallies.take(7, STRATEGY)
+            assert tallies.has_room(rest)
+            assert not tallies.has_room(ALL)
+        assert tallies.has_room(ALL)
+
+    async def test_is_kept_for_the_next_try_when_closing_fails(self, tallies, blobs):
+        ((report, tensors),) = await given(blobs, 1)
+        tallies.add(7, STRATEGY, report, tensors)
+        with contextlib.suppress(OSError), tallies.returned(7):
+            await tallies.take(7, STRATEGY)
+            raise OSError("the disk is full")
+        assert not tallies.has_room(ALL)
+        with tallies.returned(7):
+            assert (await tallies.take(7, STRATEGY, {report.blob})).sums.count == 1
+        assert tallies.has_room(ALL)
+
+    async def test_with_others_than_the_cycles_reports_is_thrown_away(self, tallies, blobs):
+        (report, tensors), (other, _) = await given(blobs, 1, 2)
+        tallies.add(7, STRATEGY, report, tensors)
+        assert (await tallies.take(7, STRATEGY, {other.blob})).sums.count == 0
+
+    @pytest.mark.parametrize("at_hand", [True, False], ids=["tensors", "blobs"])
+    async def test_takes_twice_as_much_when_only_some_tell_their_samples(self, blobs, at_hand):
+        told = [(with_summary(diff(1), Summary(samples=4.0)), Summary(samples=4.0)), (diff(2), Summary())]
+        reports = [
+            (Report(await blobs.put("diffs", data), 0), Update(State.parse(data).tensors, summary))
+            for data, summary in told
+        ]
+        for room, count in ((2 * BYTES, 2), (2 * BYTES - 1, 0)):
+            tallies = Tallies(blobs, room)
+            for report, update in reports:
+                tallies.add(7, STRATEGY, report, update if at_hand else None)
+            await tallies._sums[7].result()
+            assert not tallies.has_room((((1,), "float32"),)) or not count
+            with tallies.returned(7):
+                assert (await tallies.take(7, STRATEGY)).sums.count == count
+            assert tallies.has_room((((room // 24,), "float32"),))
 
     async def test_is_forgotten_with_its_cycle(self, tallies, blobs):
         ((report, tensors),) = await given(blobs, 1)
         for cycle_id in range(10):
             tallies.add(cycle_id, STRATEGY, report, tensors)
         tallies.forget([number for number in range(10) if number != 3])
-        assert [cycle_id for cycle_id in range(10) if await tallies.take(cycle_id)] == [3]
-        assert tallies.has_room((((80,), "float32"),))
+        assert tallies.cycles() == [3]
+        tallies.forget([3])
+        assert tallies.has_room(ALL)
 
 
 async def counted(peer, reports):

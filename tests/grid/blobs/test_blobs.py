@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import os
 
@@ -113,6 +114,46 @@ async def test_what_is_asked_for_again_and_again_is_remembered(tmp_path):
     await blobs.delete(key)
     with pytest.raises(FileNotFoundError):
         await blobs.recall(key)
+
+
+class TestWhatManyAskForAtOnce:
+    """As all workers of a cycle do when it opens."""
+
+    @pytest.fixture
+    async def asked(self, tmp_path):
+        async with contextlib.aclosing(Blobs.open(tmp_path.as_uri(), remembered=4 * len(DATA))) as blobs:
+            key, opened = await blobs.put("models", DATA), []
+
+            def ask():
+                async def stream():
+                    opened.append(key)
+                    return await blobs.stream(key)
+
+                return asyncio.ensure_future(blobs.recall("a model", stream))
+
+            yield ask, opened, tmp_path / key
+
+    async def test_is_read_once(self, asked):
+        ask, opened, _ = asked
+        assert await asyncio.gather(*(ask() for _ in range(20))) == [DATA] * 20
+        assert len(opened) == 1
+
+    async def test_comes_also_when_the_first_of_them_goes_away(self, asked):
+        ask, opened, _ = asked
+        first, second = ask(), ask()
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == DATA
+        assert len(opened) == 1
+
+    async def test_may_be_asked_for_again_when_it_could_not_be_read(self, asked):
+        ask, opened, file = asked
+        file.rename(file.with_suffix(".away"))
+        found = await asyncio.gather(*(ask() for _ in range(3)), return_exceptions=True)
+        assert [type(one) for one in found] == [FileNotFoundError] * 3
+        file.with_suffix(".away").rename(file)
+        assert await ask() == DATA
+        assert len(opened) == 2
 
 
 async def test_what_is_too_large_to_be_remembered_is_not(tmp_path):

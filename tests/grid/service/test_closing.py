@@ -274,7 +274,7 @@ async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_gri
         models.touch()  # a file where the folder was: nothing can be read from it or written to it
         late = 1000.0
         async with asyncio.timeout(5):
-            while "closing cycles failed" not in caplog.text:
+            while "closing cycle 1 failed" not in caplog.text:
                 await asyncio.sleep(0.01)
         models.unlink()
         away.rename(models)

@@ -279,7 +279,7 @@ async def test_a_store_that_is_away_costs_no_report(open_grid, tmp_path, caplog)
         assert (await last.report(3)).status_code == 200
         (tmp_path / "blobs").rename(tmp_path / "away")
         (tmp_path / "blobs").mkdir()
-        await logged(caplog, "closing cycles failed")
+        await logged(caplog, "closing cycle 1 failed")
         assert [row["damaged"] for row in await rows(peer)] == [None, None]
         (tmp_path / "blobs").rmdir()
         (tmp_path / "away").rename(tmp_path / "blobs")

@@ -1,5 +1,6 @@
 """Reports of workers that only measure a model, as the grid takes, refuses and keeps them."""
 
+import asyncio
 import base64
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from fedplan.plan import PlanInputSpec, PlanOutputSpec, trace
 from fedplan.wire import MetricMean, State, Summary, with_summary
-from tests.grid.models import diff, training_plan
+from tests.grid.models import diff, hosting, training_plan
 from tests.grid.peers import Worker
 
 TELLS = {"summary": True, "evaluates": True}
@@ -18,7 +19,7 @@ def _measure(x, y, w, b):
     return (error * error).mean()
 
 
-def evaluation_plan():
+def evaluation_plan(result=None):
     kinds, results = PlanInputSpec, PlanOutputSpec
     return trace(
         _measure,
@@ -33,7 +34,7 @@ def evaluation_plan():
             kinds(kinds.TYPE_MODEL_PARAM, index=0),
             kinds(kinds.TYPE_MODEL_PARAM, index=1),
         ],
-        outputs=[results(results.TYPE_LOSS)],
+        outputs=[result or results(results.TYPE_LOSS)],
     ).serialize()
 
 
@@ -70,6 +71,23 @@ async def history(peer):
 
 async def closed(peer):
     await peer.until(lambda model: "closed_at" in model["cycle"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [
+        ("training_loss", "'training_loss', as what is measured in a training"),
+        ("update_norm", "'update_norm', as what is measured by the grid"),
+    ],
+)
+async def test_a_plan_whose_metric_has_the_name_of_another_is_refused(peer, metric, why):
+    plan = evaluation_plan(PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, metric))
+    message = hosting(
+        plans={**PLANS, "evaluation_plan": plan.hex()}, server={"max_diffs": 1, "metrics": ["update_norm"]}
+    )
+    reply = await peer.post("host-training", **message)
+    assert reply.status_code == 400
+    assert why in reply.json()["error"]
 
 
 async def test_such_a_place_opens_the_evaluation_plan_alone(peer):
@@ -128,11 +146,33 @@ async def test_what_is_no_measurement_is_refused_and_a_good_one_still_taken(peer
         assert (await worker.report(diff=base64_of(measurement(value)))).status_code == status
 
 
+async def test_a_measurement_that_comes_many_times_at_once_is_counted_once(peer):
+    await host(peer, evaluation={"reports": 2})
+    await finish(peer)
+    worker = await join(peer)
+    sent = base64_of(measurement(1.0))
+    replies = await asyncio.gather(*(worker.report(diff=sent) for _ in range(20)))
+    assert {reply.status_code for reply in replies} == {200}
+    assert (await peer.status())["cycle"]["reported"] == 1
+
+
 async def test_a_measurement_in_the_place_of_a_diff_is_refused(peer):
     await host(peer)
     reply = await (await join(peer)).report(diff=base64_of(measurement(1.0)))
     assert reply.status_code == 400
     assert "the diff does not fit the model" in reply.json()["error"]
+
+
+async def test_a_late_report_of_a_training_does_not_count_as_a_measurement(peer):
+    strategy = {"name": "fedbuff", "k": 1, "staleness": 5}
+    await peer.host(plans=PLANS, server={"strategy": strategy, "num_cycles": 1, "evaluation": {"reports": 2}})
+    slow, fast = await peer.join(), await peer.join()
+    assert (await fast.report(1.0)).status_code == 200
+    await peer.until(lambda model: model["cycle"]["task"] == "evaluation")
+    reply = await slow.report(1.0)
+    assert reply.status_code == 409
+    assert "its cycle is over" in reply.json()["error"]
+    assert (await peer.status())["cycle"]["reported"] == 0
 
 
 async def test_those_set_aside_in_a_cycle_count_only_in_its_metrics(peer):

@@ -61,6 +61,21 @@ class TestASubject:
         assert (await old.report(5)).status_code == 409
         await peer.until_checkpoint(2)
 
+    async def test_reports_once_also_where_late_reports_go_into_later_cycles(self, peer):
+        strategy = {"name": "fedbuff", "k": 2}
+        await peer.host(server=CHECKED | {"strategy": strategy})
+        old, new = await joined(peer, "ann"), await joined(peer, "ann")
+        assert (await new.report(1)).status_code == 200
+        async with asyncio.timeout(5):
+            refused = await old.report(5)
+        assert refused.status_code == 409
+        assert "same token subject has reported" in refused.json()["error"]
+        assert (await (await joined(peer, "bob")).report(3)).status_code == 200
+        await peer.until_checkpoint(2)
+        async with asyncio.timeout(5):
+            assert (await old.report(5)).status_code == 409  # and not into the cycle of now
+        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
+
     async def test_gets_back_and_forth_between_its_workers(self, peer):
         await peer.host(server=CHECKED | {"max_diffs": 2})
         one, other = await joined(peer, "ann"), await joined(peer, "ann")

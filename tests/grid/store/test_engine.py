@@ -52,6 +52,7 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
     """As a grid of the first schema left it."""
     async with store.writing() as db:
         await db.execute(text("DROP TABLE api_tokens"))
+        await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN changing"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN frozen"))
         await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
@@ -94,7 +95,7 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
             "evaluation_plan": HostedPlan(2, {"list": Variant("plans/y", None)}, {}),
         }
         assert process.evaluates
-        assert (process.changing, process.frozen) == (None, None)
+        assert (process.changing, process.frozen, process.measured) == (None, None, None)
         assert process.roles == (Role.TRAINED, Role.TRAINED)
         assert process.server_config == ServerConfig(max_diffs=3, weighting="uniform")
         assert await reports.of_cycle(db, 7) == [Report("diffs/x", 0)]
@@ -111,6 +112,7 @@ async def test_models_that_were_hosted_before_tokens_had_to_expire_go_on_taking_
     }
     async with store.writing() as db:
         await db.execute(text("DROP TABLE api_tokens"))
+        await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0009'"))
         for id, config in configs.items():
             await db.execute(

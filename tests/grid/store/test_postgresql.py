@@ -6,7 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from fedplan.grid.store import Store
+from fedplan.grid.store import Store, participation, rounds
 from fedplan.grid.store.tables import metadata
 from tests.grid.databases import SERVER, VARIABLE, database_of
 
@@ -35,3 +35,25 @@ async def test_replicas_count_every_report_once(open_grid):
         assert model["cycle"]["number"] == 2
         ((row,),) = [(await one.http.get("/model-centric/history", params={"name": "m"})).json()["rows"]]
         assert row["reports"] == 8
+
+
+async def test_who_waits_for_a_cycle_to_end_gets_the_one_that_was_opened_then(open_grid):
+    async with open_grid() as peer:
+        await peer.host(server={"max_diffs": 1})
+        store = peer.app.state.grid.store
+
+        async def ask():
+            async with store.writing() as db:
+                return await participation.latest_cycle(db, 1, lock=True)
+
+        async with store.writing() as db:
+            first = await participation.latest_cycle(db, 1, lock=True)
+            await rounds.set_closing(db, first.id)
+            await rounds.take_lease(db, first.id, "r", 0.0, 1e12)
+            assert await rounds.end_cycle(db, first.id, "r", 1.0)
+            await rounds.open_cycle(db, 1, 2, first.checkpoint_id, 1.0, None)
+            asking = asyncio.create_task(ask())
+            await asyncio.sleep(0.3)
+            assert not asking.done()
+        latest = await asking
+        assert (latest.number, latest.is_open) == (2, True)

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from fedplan.errors import OverloadedError
@@ -123,9 +123,30 @@ async def test_waiting_for_ones_turn_has_an_end(store, monkeypatch):
             await write(store, "a")
 
 
-async def test_long_work_runs_in_threads(store, tmp_path):
-    async with store.writing(long=True) as db:
-        assert await db.run_sync(lambda _: threading.current_thread()) is not threading.main_thread()
-        await db.execute(keys.insert().values(name="a", value=b""))
+async def test_what_takes_long_is_read_in_threads_row_by_row(store):
+    await write(store, "a")
+    seen = []
+
+    def look(connection):
+        connection.connection.driver_connection.create_function(
+            "look", 0, lambda: seen.append(threading.current_thread())
+        )
+
     async with store.reading(long=True) as db:
+        await db.run_sync(look)
+        rows = (await db.execute(text("SELECT n, look() FROM (SELECT 1 n UNION SELECT 2)"))).mappings()
+        assert [row["n"] for row in rows] == [1, 2]
+        assert list(await db.scalars(text("SELECT n + 0 * look() FROM (SELECT 3 n)"))) == [None]
         assert await db.scalar(select(keys.c.name).where(keys.c.name == "a")) == "a"
+    assert len(seen) == 3
+    assert threading.main_thread() not in seen
+
+
+async def test_much_that_takes_long_at_once_does_not_stop_the_loop(store):
+    async def read():
+        async with store.reading(long=True) as db:
+            await asyncio.sleep(0.01)
+            return await db.scalar(text("SELECT 1"))
+
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*(read() for _ in range(40))) == [1] * 40

@@ -12,6 +12,7 @@ import pytest
 from fedplan.wire.messages import SPEED_TEST_BYTES
 from tests.grid.models import base64_of, diff, hosting, state
 from tests.grid.peers import Peer
+from tests.grid.web.test_hostile import POST, connection, response, served
 
 
 @pytest.fixture
@@ -262,6 +263,37 @@ class TestTheOwnersToken:
         del guarded.http.headers["authorization"]
         worker = await guarded.join()
         assert (await worker.report(1)).status_code == 200
+
+
+class TestWhoMayNotSendABody:
+    """It is refused before the body is read, so that nobody fills the room for bodies without a right to."""
+
+    BINARY = "report?worker_id=w&request_key=k"
+
+    @pytest.mark.parametrize(
+        ("call", "kind", "status"),
+        [
+            ("host-training", "application/json", 401),
+            (BINARY, "application/octet-stream", 403),
+            ("report", "application/octet-stream", 400),
+        ],
+    )
+    async def test_is_told_so_while_it_sends(self, tmp_path, call, kind, status):
+        with served(tmp_path, owner_token="a token", max_pending_bytes=100_000) as address:
+            async with connection(address) as (reader, writer):
+                head = POST.format(call, 10_000_000).replace("\r\n\r\n", f"\r\ncontent-type: {kind}\r\n\r\n")
+                writer.write(head.encode() + bytes(1_000_000))
+                told, head, _ = await response(reader)
+                assert (told, "connection: close" in head) == (status, True)
+                assert await reader.read() == b""
+
+    async def test_keeps_its_connection_when_all_of_it_has_come(self, tmp_path):
+        with served(tmp_path, owner_token="a token") as address:
+            async with connection(address) as (reader, writer):
+                for _ in range(2):
+                    writer.write(POST.format("host-training", 1000).encode() + bytes(1000))
+                    told, head, _ = await response(reader)
+                    assert (told, "connection: close" in head) == (401, False)
 
 
 async def test_the_loop_keeps_answering_while_large_reports_are_checked(peer, name):

@@ -17,7 +17,8 @@ class Measure:
     Attributes:
         name: of the metric.
         of: (update, the model's setting) → its value for one update, a finite number. The grid keeps the
-            mean of the values, weighted as the updates are.
+            mean of the values, weighted as the server_config says, also with a strategy in which all updates
+            count the same.
     """
 
     name: str

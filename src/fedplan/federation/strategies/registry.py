@@ -2,8 +2,8 @@
 
 import functools
 import importlib.metadata
-import math
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,8 @@ from fedplan.federation.strategies.strategy import Strategy
 from fedplan.federation.update import Contribution, Update
 from fedplan.plan import Plan
 from fedplan.wire.config import explain
+
+logger = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=StrategyConfig)
 
@@ -58,7 +60,7 @@ def register_strategy(kind: StrategyKind[Any]) -> None:
 
 def strategy_names() -> tuple[str, ...]:
     """The names of all strategies that are known."""
-    _load_entry_points()
+    broken_plugins()
     return tuple(sorted(_KINDS))
 
 
@@ -92,7 +94,11 @@ def strategy_of(setting: Setting, averaging_plan: Callable[[], Plan] | None = No
         if config.clip_norm is not None:
             made = replace(made, prepare=_clipped(made.prepare, config.clip_norm, setting))
     if server.metrics:
-        made = replace(made, prepare=measured(made.prepare, server.metrics, setting))
+        unloaded = _told(broken_plugins())  # these may have brought measures
+        try:
+            made = replace(made, prepare=measured(made.prepare, server.metrics, setting))
+        except ConfigError as error:
+            raise ConfigError(f"{error}{unloaded}") from None
     return made
 
 
@@ -106,7 +112,7 @@ def _kind(name: object) -> StrategyKind[Any]:
         )
         raise ConfigError(
             f"server_config: strategy: there is none with the name {name!r}; there are "
-            f"{', '.join(known)}{hint}"
+            f"{', '.join(known)}{hint}{_told(broken_plugins())}"
         )
     return _KINDS[name]
 
@@ -119,15 +125,35 @@ def _clipped(
     def clipped(update: Update) -> Contribution:
         contribution = prepare(update)
         norm = setting.norm(update.tensors)
-        factor = min(1.0, most / norm) if norm and math.isfinite(norm) else 1.0
+        factor = min(1.0, most / norm) if norm else 1.0
         return replace(contribution, factor=contribution.factor * factor)
 
     return clipped
 
 
 @functools.cache
-def _load_entry_points() -> None:
+def broken_plugins() -> tuple[str, ...]:
+    """Loads the entry points, once for this process; says which of them cannot be loaded, and why.
+
+    A model that needs none of these goes on.
+    """
+    broken = []
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        found = entry.load()
-        if isinstance(found, StrategyKind):
-            register_strategy(found)
+        try:
+            found = entry.load()
+            if isinstance(found, StrategyKind):
+                register_strategy(found)
+        except Exception as error:  # noqa: BLE001  # whatever a package raises when it is imported
+            broken.append(f"'{entry.name}' ({entry.value}): {type(error).__name__}: {error}")
+            logger.warning("an entry point of '%s' cannot be loaded: %s", ENTRY_POINTS, broken[-1])
+    return tuple(broken)
+
+
+def _told(broken: Sequence[str]) -> str:
+    """The end of an error that may come of plugins which cannot be loaded."""
+    if not broken:
+        return ""
+    return (
+        f". Of the entry points '{ENTRY_POINTS}' these cannot be loaded: {'; '.join(broken)}. Mend or remove "
+        "their packages, and start again"
+    )

@@ -1,18 +1,23 @@
 """What a strategy is made for: the model and its two configurations."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedplan.federation.schedule import config_at
-from fedplan.federation.tensors import Float64s, Layout, Tensors, part_of, to_float64
+from fedplan.federation.sums import MetricNames
+from fedplan.federation.tensors import Float64s, Layout, Tensors, part_of, reach_of, to_float64
 from fedplan.federation.update import Weighting
 from fedplan.plan.signature import Role
 from fedplan.wire.compression import FORMATS_KEY
 from fedplan.wire.config import ServerConfig
 from fedplan.wire.state import Places
+
+_LEAST_EXPONENT = 1000
+"""No scale is larger than 2 to this power: float64 holds it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class Setting:
         changing: which of them change; None when all may.
         roles: of those that change, in their order.
         evaluates: whether workers measure it with an evaluation Plan.
+        measured: the metrics of its Plans, by the names that a history has for them; None where that is not
+            known, for the Plans do not say what they return.
     """
 
     server: ServerConfig
@@ -34,6 +41,14 @@ class Setting:
     changing: Places
     roles: tuple[Role, ...]
     evaluates: bool = False
+    measured: frozenset[str] | None = None
+
+    @property
+    def metric_names(self) -> MetricNames:
+        """Which metrics of workers are kept."""
+        goals = (self.server.best, self.server.stop)
+        wanted = frozenset(goal.metric for goal in goals if goal is not None)
+        return MetricNames(self.measured, wanted, frozenset(self.server.metrics))
 
     @property
     def changing_layout(self) -> Layout:
@@ -72,6 +87,12 @@ class Setting:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def norm(self, diff: Tensors) -> float:
-        """The Euclidean norm of a diff's trained tensors, taken together."""
-        squares = (float(np.sum(np.square(to_float64(diff[place])))) for place in self.trained)
-        return float(np.sqrt(sum(squares)))
+        """The Euclidean norm of a diff's trained tensors, taken together.
+
+        Numbers are squared in parts of about the largest one, so that no square is infinite or lost.
+        """
+        trained = [diff[place] for place in self.trained]
+        exponent = math.frexp(max(reach_of(trained), default=0.0))[1]
+        scale = math.ldexp(1.0, -max(exponent, -_LEAST_EXPONENT))  # a power of two rounds nothing
+        squares = (float(np.sum(np.square(to_float64(tensor) * scale))) for tensor in trained)
+        return math.sqrt(sum(squares)) / scale

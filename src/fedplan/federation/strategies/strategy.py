@@ -2,14 +2,16 @@
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable, Iterable, Sequence
 
+from fedplan.errors import AggregationError
 from fedplan.federation.reports import Reports
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.sums import Average, Sums
 from fedplan.federation.tensors import Float64s, Tensors, apply, check_average, from_float64, to_float64
-from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, Weighting
+from fedplan.federation.update import UNCHANGED, Contribution, Update, Weighting
 from fedplan.wire import Summary
 
 
@@ -82,8 +84,31 @@ class Strategy:
 
     @property
     def weighting(self) -> Weighting:
-        """How much an update counts in the average."""
-        return UNIFORM if self.uniform else self.setting.weighting
+        """How much an update counts in the average; no metric counts more than `max_weight` either way."""
+        told = self.setting.weighting
+        return dataclasses.replace(told, by_samples=False) if self.uniform else told
+
+    def contribution(self, update: Update) -> Contribution:
+        """What `prepare` makes of an update.
+
+        Raises:
+            AggregationError: it cannot be computed, or multiplies the diff by what is not finite.
+        """
+        try:
+            made = self.prepare(update)
+        except ArithmeticError as error:
+            raise AggregationError(f"the strategy {self.name} cannot compute with it: {error}") from error
+        if not math.isfinite(made.factor):
+            raise AggregationError(f"the strategy {self.name} would multiply it by {made.factor}")
+        return made
+
+    def check(self, update: Update) -> None:
+        """Sees whether an update that fits the model can be averaged, whatever the others are.
+
+        Raises:
+            AggregationError: a number is too large, or not finite.
+        """
+        self.nothing().check(update, self.contribution(update))
 
     def nothing(self) -> Sums:
         """The sum of no update."""
@@ -93,11 +118,11 @@ class Strategy:
             skipped = setting.trained
         if self.fold is not None:
             skipped = tuple(range(len(setting.roles)))
-        return Sums(setting.changing_layout, setting.roles, self.weighting, skipped)
+        return Sums(setting.changing_layout, setting.roles, self.weighting, skipped, setting.metric_names)
 
     def add(self, sums: Sums, update: Update) -> None:
         """Adds an update to a sum that began as `nothing`."""
-        sums.add(update, self.prepare(update))
+        sums.add(update, self.contribution(update))
 
 
 def with_trained(average: Average, setting: Setting, vector: Float64s) -> Average:
@@ -137,9 +162,12 @@ def next_model(
         state: the strategy's, before the cycle.
 
     Raises:
-        AggregationError: a value would be infinite, or outside its dtype's range.
+        AggregationError: a value would be infinite, or outside its dtype's range, or cannot be computed.
     """
     layout = tuple((tensor.shape, tensor.dtype) for tensor in model)
-    change, state = strategy.step(model, average, state)
+    try:
+        change, state = strategy.step(model, average, state)
+    except ArithmeticError as error:
+        raise AggregationError(f"the strategy {strategy.name} cannot compute the model: {error}") from error
     rounded = [from_float64(values, dtype) for values, (_, dtype) in zip(change, layout, strict=True)]
     return apply(model, check_average(rounded, layout)), state

@@ -2,26 +2,27 @@
 
 from fedplan.federation.sums.framing import framed, unframed
 from fedplan.federation.sums.metrics import (
+    TRAINING,
     Measurements,
+    MetricNames,
     Metrics,
     MetricSum,
     add_metrics,
-    metrics_of,
     told_metrics,
 )
-from fedplan.federation.sums.sums import BYTES_PER_ELEMENT, TRAINING, Average, Sums
+from fedplan.federation.sums.sums import BYTES_PER_ELEMENT, Average, Sums
 
 __all__ = [
     "BYTES_PER_ELEMENT",
     "TRAINING",
     "Average",
     "Measurements",
+    "MetricNames",
     "MetricSum",
     "Metrics",
     "Sums",
     "add_metrics",
     "framed",
-    "metrics_of",
     "told_metrics",
     "unframed",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedplan.errors import AggregationError
+from fedplan.federation.tensors import LARGEST
 
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
@@ -26,10 +27,8 @@ PLACES = 2
 """How many places a sum has. It keeps at least 50 bits below the largest number of a tensor."""
 
 _TOPS = range(-20, 20)
-"""The highest place that a sum may have: the numbers that cut at it and below are then normal float64."""
-
-LARGEST = 2.0 ** (_WIDTH * _TOPS.stop - 1)
-"""No magnitude that is added may reach this: about 5e300."""
+"""The highest place that a sum may have: one is high enough for all numbers below `LARGEST`, and what cuts at
+any place is a normal float64."""
 
 _ROOM = 1 << 12
 """So many pieces of 50 bits add up within an int64; before more come, digits give their upper bits away."""
@@ -121,7 +120,7 @@ class ExactSum:
         if not values.size:
             return 0.0
         reach = np.maximum(values.max(1).astype(np.float64), -values.min(1).astype(np.float64))
-        return _checked(float((reach * abs(weights)).max()))
+        return check_largest(float((reach * abs(weights)).max()))
 
     @staticmethod
     def check(values: NDArray[Any], weight: float = 1.0) -> float:
@@ -132,7 +131,7 @@ class ExactSum:
         """
         if not values.size:
             return 0.0
-        return _checked(max(float(values.max()), -float(values.min())) * abs(weight))
+        return check_largest(max(float(values.max()), -float(values.min())) * abs(weight))
 
     def merge(self, other: "ExactSum") -> None:
         """Adds another sum to this one; the other keeps its value."""
@@ -266,7 +265,12 @@ def _top_of(largest: float) -> int:
     return max(-((_WIDTH - 1 - math.frexp(largest)[1]) // _WIDTH), _TOPS.start)
 
 
-def _checked(largest: float) -> float:
+def check_largest(largest: float) -> float:
+    """The largest magnitude of what is to be added.
+
+    Raises:
+        AggregationError: it is too large, or no number.
+    """
     if not largest < LARGEST:
         raise AggregationError(f"a weighted value reaches {LARGEST:.0e}, and sums could become infinite")
     return largest

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fedplan.errors import AggregationError
-from fedplan.federation.sums.exact import ExactSum
+from fedplan.federation.sums.beside import Beside
+from fedplan.federation.sums.exact import ExactSum, check_largest
 from fedplan.federation.sums.framing import Arrays, Numbers, framed, unframed
 from fedplan.federation.sums.metrics import (
+    ANY_NAMES,
+    MetricNames,
     Metrics,
     MetricSum,
+    MetricTotals,
     add_metrics,
-    metrics_of,
-    metrics_of_all,
-    total_of,
 )
 from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
 from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, UpdateBlock, Weighting
@@ -26,14 +27,11 @@ from fedplan.wire import MetricMean, Summary
 from fedplan.wire.scalars import Buffer
 
 BYTES_PER_ELEMENT = 16
-"""Of a sum, for each number of the model; twice as many when only some workers tell their weight, and of
-more than 4,096 updates."""
+"""Of a sum, for each number of the model, in each of its `Sums.parts`; twice as many with more than 4,096
+updates."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Of a sum that is written."""
-
-TRAINING = "training_"
-"""How the names of metrics begin that workers measured while they trained."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,15 +87,6 @@ class _Weighted:
             self.numbers[name] = self.numbers.get(name, Fraction(0)) + number
 
 
-def _measured(summary: Summary, contribution: Contribution) -> dict[str, MetricMean]:
-    """What a worker, and the grid of its update, measured."""
-    return {
-        **{TRAINING + name: metric for name, metric in summary.metrics.items()},
-        **summary.evaluation,
-        **contribution.metrics,
-    }
-
-
 class Sums:
     """A sum of updates: a commutative monoid.
 
@@ -110,7 +99,6 @@ class Sums:
     Attributes:
         layout: of the tensors of an update.
         count: how many updates are in it.
-        metrics: what their workers, and the grid, measured.
 
     Args:
         layout: of the tensors of an update.
@@ -118,6 +106,7 @@ class Sums:
         weighting: how much an update counts.
         skipped: places of tensors that are not added up, for something else combines them: their average is
             zero.
+        kept: which metrics of workers are.
     """
 
     def __init__(
@@ -126,21 +115,51 @@ class Sums:
         roles: Sequence[Role],
         weighting: Weighting = UNIFORM,
         skipped: Collection[int] = (),
+        kept: MetricNames = ANY_NAMES,
     ) -> None:
         self.layout = layout
         self.count = 0
         self._roles = tuple(roles)
         self._weighting = weighting
         self._skipped = skipped
+        self._kept = kept
         self._sizes = [
             0 if role is Role.COUNTER or place in skipped else math.prod(shape)
             for place, ((shape, _), role) in enumerate(zip(layout, roles, strict=True))
         ]
-        self._told = _Weighted.zeros(self._sizes)
+        self._told: _Weighted | None = None
         self._untold: _Weighted | None = None
         self._bounds: list[_Bounds | None] = [None] * len(layout)
         self._samples = Fraction(0)
-        self.metrics: Metrics = {}
+        self._metrics = MetricTotals(kept)
+        self._own: Metrics = {}
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the workers of the updates, and the grid, measured, in the order of the names."""
+        return dict(sorted({**self._metrics.metrics, **self._own}.items()))
+
+    @property
+    def parts(self) -> int:
+        """How many sums of tensors there are: of updates that tell their weight, and of the others."""
+        return (self._told is not None) + (self._untold is not None)
+
+    def parts_with(self, summary: Summary) -> int:
+        """How many parts there are once an update is added whose worker tells this."""
+        told = self._weighting.weight(summary) is not None
+        return (told or self._told is not None) + (not told or self._untold is not None)
+
+    def check(self, update: Update, contribution: Contribution = UNCHANGED) -> None:
+        """Sees whether an update can be added, whatever other updates are in the sum, and changes nothing.
+
+        Args:
+            update: see `add`.
+            contribution: see `add`.
+
+        Raises:
+            AggregationError: a number is too large to be added up, or not finite.
+        """
+        self._prepared(update, contribution)
 
     def add(self, update: Update, contribution: Contribution = UNCHANGED) -> None:
         """Adds an update.
@@ -150,32 +169,37 @@ class Sums:
             contribution: what the strategy makes of it.
 
         Raises:
-            AggregationError: a number is too large to be added up; then the sum is as it was.
+            AggregationError: a number is too large to be added up, or not finite; then the sum is as it was.
         """
-        summary = update.summary
-        weight = self._weighting.weight(summary)
-        factor = 1.0 if weight is None else weight
-        scales = [factor * contribution.factor if role is Role.TRAINED else factor for role in self._roles]
-        largest = {  # of all, before anything is added
-            place: ExactSum.check(values_of(update.tensors[place]), scales[place])
-            for place, size in enumerate(self._sizes)
-            if size
-        }
-        part = self._part(weight)
+        scales, largest, beside = self._prepared(update, contribution)
+        part = self._part(told=self._weighting.weight(update.summary) is not None)
         for place, (total, role) in enumerate(zip(part.tensors, self._roles, strict=True)):
             if place in largest:
                 total.add(values_of(update.tensors[place]), scales[place], largest[place])
             if role in _BOUNDED:
                 values = to_float64(update.tensors[place])
                 self._widen(place, _Bounds(values, values))
-        part.weight += Fraction(factor)
-        part.count += 1
-        for name, number in contribution.numbers.items():
-            part.numbers[name] = part.numbers.get(name, Fraction(0)) + Fraction(factor) * Fraction(number)
-        self.count += 1
-        self._samples += Fraction(summary.samples or 0)
-        measured = _measured(summary, contribution)
-        self.metrics = add_metrics(self.metrics, metrics_of(measured, self._weighting))
+        self._add_beside(part, beside, 1)
+
+    def _prepared(
+        self, update: Update, contribution: Contribution
+    ) -> tuple[Sequence[float], Mapping[int, float], Beside]:
+        """By what each tensor is multiplied, how large those become that are added up, and what else is."""
+        weight = self._weighting.weight(update.summary)
+        factor = 1.0 if weight is None else weight
+        scales = [factor * contribution.factor if role is Role.TRAINED else factor for role in self._roles]
+        largest = {
+            place: ExactSum.check(values_of(update.tensors[place]), scales[place])
+            for place, size in enumerate(self._sizes)
+            if size
+        }
+        if weight is None:  # it counts as what others will have told
+            check_largest(self._weighting.largest * max(largest.values(), default=0.0))
+        return (
+            scales,
+            largest,
+            Beside.of([factor], [update.summary], [contribution], self._weighting, self._kept),
+        )
 
     def add_block(self, block: UpdateBlock, contributions: Sequence[Contribution]) -> None:
         """Adds several updates: the bits are those of `add` for each.
@@ -185,12 +209,13 @@ class Sums:
             contributions: what the strategy makes of each.
 
         Raises:
-            AggregationError: a number is too large to be added up, or only some tell their weight; then the
-                sum is as it was.
+            AggregationError: a number is too large to be added up, or not finite, or only some tell their
+                weight; then the sum is as it was.
         """
         weights = [self._weighting.weight(summary) for summary in block.summaries]
         if len({weight is None for weight in weights}) != 1:
             raise AggregationError("only some of these updates tell how much they count: add each by itself")
+        told = weights[0] is not None
         factors = [1.0 if weight is None else weight for weight in weights]
         plain = np.array(factors, np.float64)
         trained = np.array([f * c.factor for f, c in zip(factors, contributions, strict=True)], np.float64)
@@ -201,7 +226,10 @@ class Sums:
         }
         scales = [trained if role is Role.TRAINED else plain for role in self._roles]
         largest = {place: ExactSum.check_rows(values, scales[place]) for place, values in rows.items()}
-        part = self._part(weights[0])
+        if not told:
+            check_largest(self._weighting.largest * max(largest.values(), default=0.0))
+        beside = Beside.of(factors, block.summaries, contributions, self._weighting, self._kept)
+        part = self._part(told=told)
         for place, (total, role) in enumerate(zip(part.tensors, self._roles, strict=True)):
             if place in rows:
                 total.add_rows(rows[place], scales[place], largest[place])
@@ -209,28 +237,30 @@ class Sums:
                 values = to_float64(block.tensors[place])
                 least, most = np.asarray(values.min(0)), np.asarray(values.max(0))
                 self._widen(place, _Bounds(least, most))
-        part.weight += total_of((factor, 1.0) for factor in factors)
-        part.count += len(block)
-        for name in sorted({name for contribution in contributions for name in contribution.numbers}):
-            told = zip(factors, contributions, strict=True)
-            more = total_of((f, c.numbers[name]) for f, c in told if name in c.numbers)
-            part.numbers[name] = part.numbers.get(name, Fraction(0)) + more
-        self.count += len(block)
-        self._samples += total_of((summary.samples or 0.0, 1.0) for summary in block.summaries)
-        measured = [_measured(s, c) for s, c in zip(block.summaries, contributions, strict=True)]
-        self.metrics = add_metrics(self.metrics, metrics_of_all(measured, self._weighting))
+        self._add_beside(part, beside, len(block))
+
+    def _add_beside(self, part: _Weighted, beside: Beside, count: int) -> None:
+        part.weight += beside.weight
+        part.count += count
+        for name, number in beside.numbers.items():
+            part.numbers[name] = part.numbers.get(name, Fraction(0)) + number
+        self.count += count
+        self._samples += beside.samples
+        self._metrics.add(beside.told)
+        self._own = add_metrics(self._own, beside.own)
 
     def merge(self, other: "Sums") -> None:
         """Adds another sum to this one; the other keeps its value."""
-        self._told.merge(other._told)
-        if other._untold is not None:
-            self._part(None).merge(other._untold)
+        for told, part in ((True, other._told), (False, other._untold)):
+            if part is not None:
+                self._part(told=told).merge(part)
         for place, bounds in enumerate(other._bounds):
             if bounds is not None:
                 self._widen(place, bounds)
         self.count += other.count
         self._samples += other._samples
-        self.metrics = add_metrics(self.metrics, other.metrics)
+        self._metrics.add(other._metrics.metrics)
+        self._own = add_metrics(self._own, other._own)
 
     def average(self, *, last: bool = False) -> Average:
         """The weighted average.
@@ -244,17 +274,16 @@ class Sums:
         if not self.count:
             raise AggregationError("there is no diff to average")
         told, untold = self._told, self._untold
-        each = told.weight / told.count if told.count else Fraction(1)  # what an untold weight is taken for
-        whole = told.weight + (each * untold.count if untold else 0)
+        each = told.weight / told.count if told else Fraction(1)  # what an untold weight is taken for
+        parts = [(scale, part) for scale, part in ((Fraction(1), told), (each, untold)) if part is not None]
+        whole = sum((scale * part.weight for scale, part in parts), Fraction(0))
         tensors = tuple(
-            self._tensor(place, shape, float(each), float(whole), last)
+            self._tensor(place, shape, parts, float(whole), last=last)
             for place, (shape, _) in enumerate(self.layout)
         )
         numbers = {
-            name: float(
-                (told.numbers.get(name, 0) + (each * untold.numbers.get(name, 0) if untold else 0)) / whole
-            )
-            for name in sorted({*told.numbers, *(untold.numbers if untold else ())})
+            name: float(sum(scale * part.numbers.get(name, Fraction(0)) for scale, part in parts) / whole)
+            for name in sorted({name for _, part in parts for name in part.numbers})
         }
         means = {name: metric.mean for name, metric in self.metrics.items()}
         return Average(tensors, numbers, self.count, float(self._samples), means)
@@ -266,7 +295,8 @@ class Sums:
             "format": _FORMAT,
             "count": self.count,
             "samples": str(self._samples),
-            "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
+            "metrics": {name: metric.to_json() for name, metric in self._metrics.metrics.items()},
+            "own": {name: metric.to_json() for name, metric in self._own.items()},
             "bounds": [place for place, bounds in enumerate(self._bounds) if bounds is not None],
         }
         for name, part in (("told", self._told), ("untold", self._untold)):
@@ -290,7 +320,7 @@ class Sums:
         head, left = unframed(data)
         if head.get("format") != _FORMAT:
             raise AggregationError("the sum was written by another version of fedplan")
-        other = Sums(self.layout, self._roles, self._weighting, self._skipped)
+        other = Sums(self.layout, self._roles, self._weighting, self._skipped, self._kept)
         arrays = Arrays(left)
         for name in ("told", "untold"):
             if name in head:
@@ -304,15 +334,20 @@ class Sums:
         arrays.end()
         other.count = head["count"]
         other._samples = Fraction(head["samples"])
-        other.metrics = {name: MetricSum.from_json(told) for name, told in head["metrics"].items()}
+        other._metrics.add({name: MetricSum.from_json(told) for name, told in head["metrics"].items()})
+        other._own = {name: MetricSum.from_json(told) for name, told in head["own"].items()}
         self.merge(other)
 
-    def _part(self, weight: float | None) -> _Weighted:
-        if weight is not None:
-            return self._told
-        if self._untold is None:
-            self._untold = _Weighted.zeros(self._sizes)
-        return self._untold
+    def _part(self, *, told: bool) -> _Weighted:
+        """The sum of the updates whose weight is told, or of the others; it is made when it is needed."""
+        found = self._told if told else self._untold
+        if found is None:
+            found = _Weighted.zeros(self._sizes)
+            if told:
+                self._told = found
+            else:
+                self._untold = found
+        return found
 
     def _widen(self, place: int, more: "_Bounds") -> None:
         known = self._bounds[place]
@@ -320,15 +355,24 @@ class Sums:
             more = _Bounds(np.minimum(known.least, more.least), np.maximum(known.most, more.most))
         self._bounds[place] = more
 
-    def _tensor(self, place: int, shape: tuple[int, ...], each: float, whole: float, last: bool) -> Float64s:
+    def _tensor(
+        self,
+        place: int,
+        shape: tuple[int, ...],
+        parts: Sequence[tuple[Fraction, _Weighted]],
+        whole: float,
+        *,
+        last: bool,
+    ) -> Float64s:
         bounds = self._bounds[place]
         if bounds is not None and self._roles[place] is Role.COUNTER:
             return bounds.least
         if not self._sizes[place]:
             return np.zeros(shape)
-        total = self._told.tensors[place].total(last=last)
-        if self._untold is not None:
-            total += each * self._untold.tensors[place].total(last=last)
+        (_, first), *others = parts  # the first one counts as it is
+        total = first.tensors[place].total(last=last)
+        for scale, part in others:
+            total += float(scale) * part.tensors[place].total(last=last)
         total /= whole
         average = total.reshape(shape)
         return average if bounds is None else np.clip(average, bounds.least, bounds.most)

@@ -10,12 +10,13 @@ from fedplan.federation.tensors.layout import (
     layout_of,
     misfit,
 )
-from fedplan.federation.tensors.numbers import Float64s, from_float64, to_float64, values_of
+from fedplan.federation.tensors.numbers import LARGEST, Float64s, from_float64, to_float64, values_of
 from fedplan.federation.tensors.part import changed_outside, others, part_of, zeros
 from fedplan.federation.tensors.reach import Reach, is_within, reach_of
 
 __all__ = [
     "AVERAGED_DTYPES",
+    "LARGEST",
     "Float64s",
     "Layout",
     "Reach",

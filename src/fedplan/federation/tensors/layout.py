@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from fedplan.errors import AggregationError
+from fedplan.federation.tensors.numbers import LARGEST
 from fedplan.wire import WireTensor
 
 Tensors = Sequence[WireTensor]
@@ -23,8 +24,6 @@ averaged, and quantized tensors have no common scale."""
 _ELEMENT_BYTES = 12  # a field number and the longest varint
 _TENSOR_BYTES = 4096
 _STATE_BYTES = 64 * 1024
-
-_LARGEST = 1e300  # sums are float64: room for a hundred million values of the only dtype that could fill it
 
 
 def layout_of(tensors: Sequence[WireTensor]) -> Layout:
@@ -67,6 +66,6 @@ def misfit(tensors: Sequence[WireTensor], layout: Layout) -> str | None:
             return f"tensor {index} is of {tensor.dtype}, the model's of {dtype}"
         if not tensor.isfinite():
             return f"tensor {index} holds NaN or an infinite value"
-        if dtype == "float64" and (abs(tensor.array) > _LARGEST).any():
-            return f"tensor {index} holds a value beyond {_LARGEST:.0e}, of which sums could become infinite"
+        if dtype == "float64" and (abs(tensor.array) >= LARGEST).any():
+            return f"tensor {index} holds a value beyond {LARGEST:.0e}, of which sums could become infinite"
     return None

@@ -10,6 +10,9 @@ from fedplan.wire import DTYPES, WireTensor
 
 Float64s = NDArray[np.float64]
 
+LARGEST = 2.0**927
+"""No number of a model, and no weighted number of a diff, reaches this (about 1e279): sums hold no more."""
+
 
 def values_of(tensor: WireTensor) -> NDArray[Any]:
     """The values in a dtype that NumPy knows: the tensor's own, without a copy, but bfloat16 as float32."""

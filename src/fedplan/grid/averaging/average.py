@@ -24,7 +24,6 @@ from fedplan.federation import (
 from fedplan.federation.scratch import Scratch
 from fedplan.federation.stored import read_stored
 from fedplan.federation.sums import Measurements, add_metrics
-from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process, Report, Running
 from fedplan.grid.store import replicas, reports
@@ -119,11 +118,13 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         metrics = add_metrics(metrics, (await measured(grid, process, cycle_id, aside=True)).metrics)
     model = await grid.blobs.get(checkpoint.blob)
     data, state = await asyncio.to_thread(_changed, strategy, model, averaged, before)
-    return Averaged(
-        await grid.blobs.put("models", data),
-        await grid.blobs.put("states", state) if state else None,
-        CycleSummary(averaged.reports, averaged.samples, metrics),
-    )
+    summary = CycleSummary(averaged.reports, averaged.samples, metrics)
+    blob = await grid.blobs.put("models", data)
+    try:
+        return Averaged(blob, await grid.blobs.put("states", state) if state else None, summary)
+    except Exception:
+        await grid.blobs.delete(blob)  # no row will refer to it
+        raise
 
 
 async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool = False) -> CycleSummary:
@@ -134,7 +135,8 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
     """
     async with grid.store.reading() as db:
         received = await reports.of_cycle(db, cycle_id, aside=aside)
-    found, lost = Measurements(process.setting.weighting), list[str]()
+    setting = process.setting
+    found, lost = Measurements(setting.weighting, setting.metric_names), list[str]()
     for report in received:
         try:
             _, told = read_report(await grid.blobs.get(report.blob))
@@ -163,17 +165,13 @@ class _Reading:
     async def streamed(self, cycle_id: int) -> tuple[Average, Metrics]:
         """Most updates are in this replica's sum or in parts of others'; the rest is read one at a time."""
         received = {report.blob for report in self._received}
-        tally = await self._grid.tallies.take(cycle_id)
-        if tally is None or not tally.counted <= received:
-            tally = Tally(self._strategy.nothing())
+        tally = await self._grid.tallies.take(cycle_id, self._strategy, received)
         await self._grid.parts.merge(cycle_id, self._layout, tally, received)
         for report in self._received:
             if report.blob not in tally.counted:
                 update = await self._update(report)
                 if update is not None:
                     await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
-        if self._lost:
-            self._grid.tallies.give_back(cycle_id, self._strategy, tally)
         self._check()
         return await asyncio.to_thread(tally.sums.average, last=True), tally.sums.metrics
 
@@ -214,7 +212,7 @@ class _Reading:
             return await loop.run_in_executor(own, averaged), sums.metrics
 
     def _put(self, sums: Sums, scratch: Scratch, update: Update) -> None:
-        contribution = self._strategy.prepare(update)
+        contribution = self._strategy.contribution(update)
         sums.add(update, contribution)
         scratch.add(update.tensors, contribution.factor)
 

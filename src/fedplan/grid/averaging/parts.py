@@ -6,8 +6,9 @@ the diffs. So one that is missing, damaged or old costs time, and nothing else. 
 store with no other publishes nothing.
 
 To write a part, and to read and merge it, takes as long as to read and add a few diffs (`scripts/bench
-closing`). So a part is written after many new reports, and, for the last few of a cycle are to be read from
-the diffs too, once more when so many are new as are still to come.
+closing`). So a part is written after many new reports. Near the end of a cycle it is written once more, as
+soon as no more reports are still to come than are new; the replica that closes the cycle then reads only the
+few that came after that from their diffs.
 """
 
 import asyncio

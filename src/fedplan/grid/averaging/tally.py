@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from fedplan.errors import AggregationError, DamagedBlobError, WireError
 from fedplan.federation import BYTES_PER_ELEMENT, Layout, Strategy, Sums, Update
@@ -84,6 +84,7 @@ class Tallies:
         self._blobs = blobs
         self._room = room
         self._sums: dict[int, _Sum] = {}
+        self._taken: dict[int, tuple[Strategy, Tally, int]] = {}  # with the bytes that were counted
 
     def add(self, cycle_id: int, strategy: Strategy, report: Report, update: Update | None = None) -> None:
         """Adds a report, a large one in the background; nothing happens when it is known already.
@@ -94,14 +95,9 @@ class Tallies:
             report: where it is.
             update: the report itself, when it is at hand.
         """
-        found = self._sums.get(cycle_id)
-        if found is None:
-            layout = strategy.setting.changing_layout
-            if not self.has_room(layout):
-                return
-            self._room -= _bytes_of(layout)
-            found = self._sums[cycle_id] = _Sum(strategy, layout, self._blobs)
-        found.add(report, update)
+        found = self._sums.get(cycle_id) or self._begin(cycle_id, strategy, Tally(strategy.nothing()))
+        if found is not None:
+            found.add(report, update)
 
     async def settle(self, cycle_id: int) -> None:
         """Waits while more of a cycle's diffs are in memory, to be added, than should be."""
@@ -118,17 +114,45 @@ class Tallies:
         found = self._sums.get(cycle_id)
         return self.has_room(layout) if found is None else len(found.known) < reported
 
-    def give_back(self, cycle_id: int, strategy: Strategy, tally: Tally) -> None:
-        """Takes back a sum that `take` gave, for its cycle does not close; nothing happens without room."""
-        layout = strategy.setting.changing_layout
-        if cycle_id not in self._sums and self.has_room(layout):
-            self._room -= _bytes_of(layout)
-            self._sums[cycle_id] = _Sum(strategy, layout, self._blobs, tally)
+    async def take(self, cycle_id: int, strategy: Strategy, wanted: Collection[str] | None = None) -> Tally:
+        """The sum of a cycle that closes, once all that was given to `add` is in it.
 
-    async def take(self, cycle_id: int) -> Tally | None:
-        """The sum of a cycle, once all that was given to `add` is in it; it is forgotten here."""
-        found = self._forget(cycle_id)
-        return None if found is None else await found.result()
+        Its bytes count, also beyond what there is room for, until `returned` ends.
+
+        Args:
+            cycle_id: the cycle.
+            strategy: the model's.
+            wanted: keys of all blobs that may be in it. A sum with others is thrown away. None for any.
+
+        Returns:
+            The sum; a new one if there is none.
+        """
+        found = self._sums.pop(cycle_id, None)
+        if found is None:
+            tally, size = None, _bytes_of(strategy.setting.changing_layout)
+            self._room -= size
+        else:
+            tally = await found.result()
+            size = found.size
+        if tally is None or (wanted is not None and not tally.counted <= set(wanted)):
+            tally = Tally(strategy.nothing())
+        self._taken[cycle_id] = strategy, tally, size
+        return tally
+
+    @contextlib.contextmanager
+    def returned(self, cycle_id: int) -> Iterator[None]:
+        """A block that may take a cycle's sum. If the block raises, the sum is kept for the next try."""
+        ended = False
+        try:
+            yield
+            ended = True
+        finally:
+            taken = self._taken.pop(cycle_id, None)
+            if taken is not None:
+                strategy, tally, size = taken
+                self._room += size
+                if not ended and cycle_id not in self._sums:
+                    self._begin(cycle_id, strategy, tally)
 
     def unpublished(self, cycle_id: int) -> int:
         """How many reports are new in a cycle's sum since its last snapshot, with those about to be added."""
@@ -149,8 +173,9 @@ class Tallies:
         """
         if isinstance(like, int):
             found = self._sums.get(like)
-            like = () if found is None else found.layout
-        size = _bytes_of(like)
+            size = 0 if found is None else found.size
+        else:
+            size = _bytes_of(like)
         room = size <= self._room
         self._room -= size if room else 0
         try:
@@ -175,20 +200,52 @@ class Tallies:
         self.forget(self.cycles())
         await asyncio.gather(*(found.result() for found in left), return_exceptions=True)
 
+    def _begin(self, cycle_id: int, strategy: Strategy, tally: Tally) -> "_Sum | None":
+        """Keeps the sum of a cycle, if there is room for it."""
+        size = _bytes_of(strategy.setting.changing_layout) * max(tally.sums.parts, 1)
+        if not self._claim(size):
+            return None
+        made = self._sums[cycle_id] = _Sum(strategy, self._blobs, tally, size, self._claim)
+        return made
+
+    def _claim(self, size: int) -> bool:
+        """Counts some bytes, if there is room for them."""
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
+
     def _forget(self, cycle_id: int) -> "_Sum | None":
         found = self._sums.pop(cycle_id, None)
         if found is not None:
-            self._room += _bytes_of(found.layout)
+            self._room += found.size
         return found
 
 
 class _Sum:
-    """One cycle's sum, and the task that adds to it what waits."""
+    """One cycle's sum, and the task that adds to it what waits.
 
-    def __init__(self, strategy: Strategy, layout: Layout, blobs: Blobs, tally: Tally | None = None) -> None:
-        self.layout = layout
-        self._tally: Tally | None = tally or Tally(strategy.nothing())
-        self.known = set(self._tally.counted)
+    Attributes:
+        size: how many bytes are counted for it.
+        known: keys of the blobs whose updates are in it, or wait.
+        published: how many of them are in the last snapshot.
+
+    Args:
+        strategy: the model's.
+        blobs: where the diffs are.
+        tally: the sum.
+        size: bytes that are counted for it.
+        claim: counts more, if there is room for them.
+    """
+
+    def __init__(
+        self, strategy: Strategy, blobs: Blobs, tally: Tally, size: int, claim: Callable[[int], bool]
+    ) -> None:
+        self.size = size
+        self._layout = strategy.setting.changing_layout
+        self._claim = claim
+        self._tally: Tally | None = tally
+        self.known = set(tally.counted)
         self.published = len(self.known)
         self._strategy = strategy
         self._blobs = blobs
@@ -204,7 +261,10 @@ class _Sum:
         self.known.add(report.blob)
         size = _size(update)
         if update is not None and size <= _QUICK_BYTES and self._is_idle():
-            self._tally.add(self._strategy, report.blob, update)
+            if self._fits(self._tally, update):
+                self._tally.add(self._strategy, report.blob, update)
+            else:
+                self.stop()
             return
         if self._held and self._held + size > _QUEUED_BYTES:
             update, size = None, 0
@@ -240,6 +300,16 @@ class _Sum:
         self.published = len(self.known)
         self._answer(None)
 
+    def _fits(self, tally: Tally, update: Update) -> bool:
+        """Whether there is room for the sum with an update in it; it takes twice as much when some tell."""
+        more = _bytes_of(self._layout) * tally.sums.parts_with(update.summary) - self.size
+        if more <= 0:
+            return True
+        if not self._claim(more):
+            return False
+        self.size += more
+        return True
+
     def _is_idle(self) -> bool:
         return self._task is None or self._task.done()
 
@@ -265,10 +335,14 @@ class _Sum:
                 if update is None:
                     try:
                         data = await self._blobs.get(report.blob)
-                        update = read_stored(data, self.layout, report.staleness)
+                        update = await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
                     except (DamagedBlobError, WireError) as error:
                         logger.warning("the report %s is in no sum: %s", report.blob, error)
                         continue  # closing the cycle leaves it out
+                if self._tally is None or not self._fits(self._tally, update):
+                    self.stop()  # it was forgotten meanwhile, or there is no room
+                    await self._release(0)
+                    return
                 await asyncio.to_thread(self._tally.add, self._strategy, report.blob, update)
                 await self._release(size)
         except Exception:  # closing the cycle reads everything again, and says what is wrong

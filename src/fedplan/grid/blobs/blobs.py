@@ -8,6 +8,7 @@ none; what they name is read as it is.
 """
 
 import asyncio
+import functools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ class Blobs:
         self._storage = storage
         self._remembered: Memory[str, bytes] = Memory(remembered)
         self._whole: Memory[str, bool] = Memory(_CHECKED)
+        self._reading: dict[str, asyncio.Task[bytes | None]] = {}
         self._compressing = asyncio.Lock()
 
     @classmethod
@@ -126,7 +128,7 @@ class Blobs:
         """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
 
         A stream is read through before it is given for the first time: what is damaged is known before the
-        first byte is on its way.
+        first byte is on its way. Who asks for the same while it is being read waits for that.
 
         Args:
             key: of a blob, or a name for what is made of several.
@@ -137,18 +139,32 @@ class Blobs:
             DamagedBlobError: its bytes, or some that it is made of, are not those that were stored.
         """
         data = self._remembered.get(key)
-        if data is None:
-            size, pieces = await (self.stream(key) if opened is None else opened())
-            if not self._remembered.takes(size):
-                if self._whole.get(key):
-                    return size, pieces
-                async for _ in pieces:
-                    pass
-                self._whole.put(key, True)
-                return await (self.stream(key) if opened is None else opened())
+        if data is not None:
+            return data
+        open = opened or functools.partial(self.stream, key)
+        if not self._whole.get(key):
+            data = await self._read_once(key, open)
+        return await open() if data is None else data
+
+    async def _read_once(self, key: str, open: Callable[[], Awaitable[Stream]]) -> bytes | None:
+        """What `_read` returns, of one reading for all who ask meanwhile."""
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = self._reading[key] = asyncio.create_task(self._read(key, open))
+            reading.add_done_callback(lambda _: self._reading.pop(key))
+        return await asyncio.shield(reading)  # whoever goes away must not end it for the others
+
+    async def _read(self, key: str, open: Callable[[], Awaitable[Stream]]) -> bytes | None:
+        """Reads a stream through; returns its bytes if they are remembered now."""
+        size, pieces = await open()
+        if self._remembered.takes(size):
             data = b"".join([piece async for piece in pieces])
             self._remembered.put(key, data, size)
-        return data
+            return data
+        async for _ in pieces:
+            pass
+        self._whole.put(key, True)
+        return None
 
     async def recall_zstd(self, key: str, data: bytes) -> bytes | None:
         """A blob as zstd, compressed when it is first asked for; None when that saves next to nothing.
@@ -191,6 +207,7 @@ class Blobs:
 
     async def aclose(self) -> None:
         """Ends all work."""
+        await asyncio.gather(*self._reading.values(), return_exceptions=True)
         await self._storage.aclose()
 
     async def _checked(self, key: str, checksum: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -26,6 +26,7 @@ from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
+from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +57,15 @@ async def attend(grid: Grid, cycle_id: int) -> None:
     process, cycle = claimed
     while True:
         try:
-            with grid.metrics.closing_seconds.time():
-                async with _lease_kept(grid, cycle_id):
-                    outcome = await _average(grid, process, cycle)
+            with grid.tallies.returned(cycle_id):
+                with grid.metrics.closing_seconds.time():
+                    async with _lease_kept(grid, cycle_id):
+                        outcome = await _average(grid, process, cycle)
+                await _end(grid, process, cycle, outcome)
+            return
         except DamagedReportsError as error:
             if not await _leave_out(grid, process, cycle, error.blobs):
                 return
-        else:
-            await _end(grid, process, cycle, outcome)
-            return
 
 
 async def _claim(grid: Grid, cycle_id: int) -> tuple[Process, Cycle] | None:
@@ -110,8 +111,11 @@ async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
                 await done.wait()
                 return
         now = grid.clock()
-        async with grid.store.writing() as db:
-            await rounds.take_lease(db, cycle_id, grid.replica, now, now + grid.settings.lease_seconds)
+        try:
+            async with grid.store.writing() as db:
+                await rounds.take_lease(db, cycle_id, grid.replica, now, now + grid.settings.lease_seconds)
+        except Exception as error:  # noqa: BLE001  # the next renewal may still come in time
+            log_failure(logger, f"the lease of cycle {cycle_id} was not renewed; it is tried again", error)
 
 
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
@@ -171,7 +175,23 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, blobs: Sequence
 async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> None:
     """Ends a cycle with its outcome and opens the next, in one transaction; then forgets the diffs."""
     phase = Phase.DONE if outcome.failure is None else Phase.FAILED
-    made = outcome.averaged
+    try:
+        ended = await _is_ended(grid, process, cycle, outcome)
+    except Exception:
+        await _drop_unless_stored(grid, cycle, outcome.averaged)
+        raise
+    if not ended:
+        logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
+        await _drop(grid, outcome.averaged)
+        return
+    grid.metrics.cycles.labels(phase.value).inc()
+    logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
+    await diffs.forget(grid, cycle.id)
+
+
+async def _is_ended(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:
+    """Ends a cycle in the store, and opens the next; False when the lease was lost."""
+    goal_reached = await _is_goal_reached(grid, process, cycle, outcome)
     now = grid.clock()
     async with grid.store.writing() as db:
         ended = await rounds.end_cycle(
@@ -184,20 +204,33 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
         )
         if ended:
             round = round_of(grid.known.strategy(process))
-            await _open_next(db, round, process, cycle, outcome, now)
+            await _open_next(db, round, cycle, outcome, now, goal_reached=goal_reached)
             if not grid.settings.keep_diffs:
                 await reports.forget_diffs(db, cycle.id)
-    if not ended:
-        logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
-        await grid.blobs.delete(*filter(None, [made.blob, made.state] if made else []))
-        return
-    grid.metrics.cycles.labels(phase.value).inc()
-    logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    await diffs.forget(grid, cycle.id)
+    return ended
+
+
+async def _drop_unless_stored(grid: Grid, cycle: Cycle, made: Averaged | None) -> None:
+    """Deletes a new model when the transaction that was to store it failed: the next try makes another one.
+
+    A database may lose the answer to a commit. So the cycle is looked at; who cannot do so leaves the blobs.
+    """
+    try:
+        async with grid.store.writing() as db:
+            is_over = (await participation.get_cycle(db, cycle.id, lock=True)).is_over
+        if not is_over:
+            await _drop(grid, made)
+    except Exception as error:  # noqa: BLE001  # the error that led here is raised
+        log_failure(logger, "a model that was not stored is left among the blobs", error)
+
+
+async def _drop(grid: Grid, made: Averaged | None) -> None:
+    """Deletes what was made of a model, to which no row refers."""
+    await grid.blobs.delete(*filter(None, [made.blob, made.state] if made else []))
 
 
 async def _open_next(
-    db: Db, round: Round, process: Process, cycle: Cycle, outcome: Outcome, now: float
+    db: Db, round: Round, cycle: Cycle, outcome: Outcome, now: float, *, goal_reached: bool
 ) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one.
 
@@ -209,16 +242,22 @@ async def _open_next(
         checkpoint_id = await catalogue.add_checkpoint(
             db, cycle.process_id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
         )
-    task = round.after(cycle, goal_reached=await _is_goal_reached(db, process))
+    task = round.after(cycle, goal_reached=goal_reached)
     if task is not None:
         deadline = round.first_stage(task).deadline(now)
         await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, now, deadline, task)
 
 
-async def _is_goal_reached(db: Db, process: Process) -> bool:
-    """Whether the training has come to what its owner wants, by the metrics of all cycles that have ended."""
+async def _is_goal_reached(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:
+    """Whether the training has come to what its owner wants, by the metrics of all its cycles."""
     stop = process.server_config.stop
-    if stop is None or not is_reached(stop, await rounds.metric_by_checkpoint(db, process.id, stop.metric)):
+    if stop is None or cycle.task is not Task.TRAINING:
+        return False
+    values = dict(await grid.known.metric_by_checkpoint(process.id, stop.metric))
+    if outcome.summary is not None and stop.metric in outcome.summary.metrics:
+        checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
+        values[checkpoint.number] = outcome.summary.metrics[stop.metric].mean.value
+    if not is_reached(stop, values):
         return False
     logger.info("the training of '%s' ends: its goal for %s is reached", process.name, stop.metric)
     return True

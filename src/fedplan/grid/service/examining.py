@@ -17,7 +17,7 @@ from fedplan.federation import (
     part_of,
     reach_of,
 )
-from fedplan.federation.refusals import check_fit, check_told
+from fedplan.federation.refusals import check_fit, check_sum, check_told
 from fedplan.federation.stored import read_stored
 from fedplan.grid.blobs.checksum import mark_of
 from fedplan.grid.records import Process
@@ -62,13 +62,16 @@ def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examine
         strategy: the model's.
 
     Raises:
-        DiffRefusedError: see `read_diff`; or the report does not tell what the strategy needs.
+        DiffRefusedError: see `read_diff`; or the report does not tell what the strategy needs, or cannot be
+            averaged with others.
     """
     formats = process.server_config.report_formats
     whole = _whole(sent, process.layout)
     data, tensors, summary = read_diff(whole, process.layout, formats, process.changing)
     check_told(strategy, summary)
-    return Examined(data, mark_of(data), Update(tensors, summary), reach_of(tensors))
+    update = Update(tensors, summary)
+    check_sum(strategy, update)
+    return Examined(data, mark_of(data), update, reach_of(tensors))
 
 
 def examine_measurement(sent: Buffer | str) -> Buffer:

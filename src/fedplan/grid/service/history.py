@@ -17,7 +17,7 @@ async def history(grid: Grid, request: HistoryRequest) -> HistoryReply:
         NotFoundError: there is no such model.
     """
     process = await grid.known.find(request.name, request.version)
-    async with grid.store.reading() as db:
+    async with grid.store.reading(long=True) as db:
         ended = await rounds.history(db, process.id)
     return HistoryReply(rows=[_row(cycle, checkpoint) for cycle, checkpoint in ended])
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from fedplan.errors import GridError, OverloadedError, ReportConflictError
 from fedplan.federation import Strategy, Task, Tensors, Update, is_within, round_of
@@ -54,16 +54,33 @@ async def report_bytes(grid: Grid, keys: ReportKeys, diff: Buffer) -> Success:
     return await _answered(grid, keys, diff)
 
 
+async def check_keys(grid: Grid, keys: ReportKeys) -> None:
+    """Refuses a report whose keys open nothing, before it is read.
+
+    Raises:
+        AccessDeniedError: the request key was not given to this worker.
+    """
+    with _refusals_counted(grid):
+        async with grid.store.reading() as db:
+            await find_place(db, keys.worker_id, keys.request_key)
+
+
 async def _answered(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> Success:
-    try:
+    with _refusals_counted(grid):
         async with _turn(grid):
             await _take(grid, keys, diff)
+    grid.metrics.reports.labels("accepted").inc()
+    return Success()
+
+
+@contextlib.contextmanager
+def _refusals_counted(grid: Grid) -> Iterator[None]:
+    try:
+        yield
     except GridError as error:
         grid.metrics.reports.labels("refused").inc()
         logger.info("a report was refused: %s", error)
         raise
-    grid.metrics.reports.labels("accepted").inc()
-    return Success()
 
 
 @contextlib.asynccontextmanager
@@ -104,18 +121,10 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     while True:
         into, staleness = await _destination(grid, strategy, place, given)
         update = dataclasses.replace(examined.update, staleness=staleness)
-        try:
-            await _keep(grid, keys, strategy, place, into.id, examined.data, examined.digest, update)
-        except ReportConflictError:
-            # a writing transaction sees what is about to be committed, and waits for it
-            async with grid.store.writing() as db:
-                place, given = await find_place(db, keys.worker_id, keys.request_key)
-            if place.digest == examined.digest:  # it came twice at once
-                return
-            if place.reported or strategy.staleness is None:
-                raise
-        else:
+        if await _is_kept(grid, keys, strategy, place, into.id, examined.data, examined.digest, update):
             break
+        async with grid.store.reading() as db:
+            place, given = await find_place(db, keys.worker_id, keys.request_key)
     await grid.tallies.settle(into.id)
 
 
@@ -137,7 +146,8 @@ async def _take_measurement(
     if place.reported or not given.is_open:
         raise _conflict(place)
     data = examine_measurement(sent)
-    await _keep(grid, keys, strategy, place, given.id, data, mark_of(data))
+    if not await _is_kept(grid, keys, strategy, place, given.id, data, mark_of(data)):
+        raise _conflict(place)
 
 
 async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given: Cycle) -> tuple[Cycle, int]:
@@ -155,7 +165,8 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
     old = await grid.known.checkpoint(given.checkpoint_id)
     new = await grid.known.checkpoint(latest.checkpoint_id)
     staleness = new.number - old.number
-    if latest.phase is not Phase.OPEN or staleness > strategy.staleness:
+    trains = latest.phase is Phase.OPEN and latest.task is Task.TRAINING
+    if not trains or staleness > strategy.staleness:
         raise _conflict(place)
     return latest, staleness
 
@@ -178,7 +189,7 @@ async def _after_closing(grid: Grid, process_id: int) -> Cycle:
     raise OverloadedError("the next cycle has not opened yet; send the report again in a few seconds")
 
 
-async def _keep(
+async def _is_kept(
     grid: Grid,
     keys: ReportKeys,
     strategy: Strategy,
@@ -187,6 +198,39 @@ async def _keep(
     data: Buffer,
     digest: str,
     update: Update | None = None,
+) -> bool:
+    """Stores a report, unless it has come before.
+
+    Returns:
+        False when its cycle takes no reports any more; a later one may take it.
+
+    Raises:
+        ReportConflictError: no cycle takes it.
+    """
+    try:
+        await _keep(grid, keys, strategy, place, into, data, digest, update)
+    except ReportConflictError:
+        # a writing transaction sees what is about to be committed, and waits for it
+        async with grid.store.writing() as db:
+            place, _ = await find_place(db, keys.worker_id, keys.request_key)
+            comes_second = place.reported or await participation.identity_has_reported(db, place)
+        if place.digest == digest:  # it came twice at once
+            return True
+        if comes_second or strategy.staleness is None:
+            raise
+        return False
+    return True
+
+
+async def _keep(
+    grid: Grid,
+    keys: ReportKeys,
+    strategy: Strategy,
+    place: Assignment,
+    into: int,
+    data: Buffer,
+    digest: str,
+    update: Update | None,
 ) -> None:
     """Stores a report, and adds it to a cycle: to its sum too, if it holds an update."""
     try:

@@ -6,7 +6,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Process
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.downloads import Source, whole_model
-from fedplan.grid.store import catalogue, rounds
+from fedplan.grid.store import catalogue
 from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import RetrieveRequest
 
@@ -26,12 +26,12 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridE
             f"the checkpoints of '{process.name}' are for the grid's owner and who may read: {refusal}. A "
             'model hosted with "public": true in its server_config is for everybody'
         )
+    number: int | None = None
+    if request.checkpoint == "best":
+        number = await _best(grid, process)
+    elif request.checkpoint != "latest":
+        number = _number(request.checkpoint)
     async with grid.store.reading() as db:
-        number: int | None = None
-        if request.checkpoint == "best":
-            number = await _best(db, process)
-        elif request.checkpoint != "latest":
-            number = _number(request.checkpoint)
         found = await catalogue.find_checkpoint(db, process.id, number)
         if refusal is not None and not process.server_config.public:
             await _check_place(db, request, process, found)
@@ -53,7 +53,7 @@ async def _check_place(db: Db, request: RetrieveRequest, process: Process, found
         )
 
 
-async def _best(db: Db, process: Process) -> int:
+async def _best(grid: Grid, process: Process) -> int:
     """The number of the best checkpoint, by what the server_config says.
 
     Raises:
@@ -65,7 +65,7 @@ async def _best(db: Db, process: Process) -> int:
             f"the server_config of the model '{process.name}' does not say which checkpoint is the best: "
             'host it with \'best\', such as {"metric": "accuracy", "mode": "max"}'
         )
-    number = best_of(goal, await rounds.metric_by_checkpoint(db, process.id, goal.metric))
+    number = best_of(goal, await grid.known.metric_by_checkpoint(process.id, goal.metric))
     if number is None:
         raise NotFoundError(f"no checkpoint of the model '{process.name}' has a measured {goal.metric} yet")
     return number

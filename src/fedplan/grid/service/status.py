@@ -29,7 +29,7 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
     Raises:
         NotFoundError: there is no model of that name.
     """
-    async with grid.store.reading() as db:
+    async with grid.store.reading(long=True) as db:
         seen = await overview(db, name)
     if name is not None and not seen.processes:
         raise NotFoundError(f"this grid hosts no model '{name}'")

@@ -11,6 +11,7 @@ from fedplan.grid.records import Cycle, Phase, Process, Running
 from fedplan.grid.service.access import find_place
 from fedplan.grid.store import participation, rounds
 from fedplan.grid.store.connection import Db
+from fedplan.grid.web.replies import log_failure
 from fedplan.wire.messages import DeclineRequest, Success
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,11 @@ class Lapses:
         self._next = {id: self._next.get(id, now) for id in cycles}
         for id, time in self._next.items():
             if time <= now:
-                self._next[id] = await self._look(cycles[id], now)
+                try:
+                    self._next[id] = await self._look(cycles[id], now)
+                except Exception as error:  # noqa: BLE001  # the other cycles must go on
+                    log_failure(logger, f"the places of cycle {id} cannot be looked at", error)
+                    self._next[id] = now + _UNKNOWN_SECONDS
         return min(self._next.values(), default=None)
 
     async def _look(self, running: Running, now: float) -> float:

@@ -58,6 +58,7 @@ async def add_process(db: Db, new: NewProcess[str], now: float) -> tuple[int, in
         "frozen": new.frozen,
         "roles": json.dumps(new.roles),
         "evaluates": EVALUATION_PLAN in new.plans,
+        "measured": None if new.measured is None else json.dumps(sorted(new.measured)),
     }
     try:
         process_id = await db.scalar(processes.insert().returning(processes.c.id), values)
@@ -161,4 +162,5 @@ def read_process(row: RowMapping) -> Process:
         frozen=row["frozen"],
         roles=tuple(map(Role, roles)),
         evaluates=row["evaluates"],
+        measured=None if row["measured"] is None else frozenset(json.loads(row["measured"])),
     )

@@ -35,7 +35,7 @@ class Database(Protocol):
     def reading(self, *, long: bool) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Store.reading`."""
 
-    def writing(self, *, long: bool) -> contextlib.AbstractAsyncContextManager[Db]:
+    def writing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Store.writing`."""
 
     async def aclose(self) -> None:
@@ -95,13 +95,9 @@ class Store:
         """
         return self._database.reading(long=long)
 
-    def writing(self, *, long: bool = False) -> contextlib.AbstractAsyncContextManager[Db]:
-        """A transaction: committed and on disk at the end of the block, undone when it raises.
-
-        Args:
-            long: as for `reading`.
-        """
-        return self._database.writing(long=long)
+    def writing(self) -> contextlib.AbstractAsyncContextManager[Db]:
+        """A transaction: committed and on disk at the end of the block, undone when it raises."""
+        return self._database.writing()
 
     async def _prepare(self, seal: Seal | None) -> None:
         sealed = 0
@@ -139,7 +135,7 @@ class ServerDatabase:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def writing(self, *, long: bool) -> AsyncIterator[Db]:
+    async def writing(self) -> AsyncIterator[Db]:
         """See `Store.writing`."""
         async with self._engine.connect() as connection:
             yield connection

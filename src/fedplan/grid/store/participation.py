@@ -104,7 +104,14 @@ async def latest_cycle(db: Db, process_id: int, *, lock: bool = False) -> Cycle:
         lock: hold the cycle until the transaction ends, so that what is decided of it stays true.
     """
     query = _LOCKED[_LATEST_CYCLE] if lock else _LATEST_CYCLE
-    return read_cycle((await db.execute(query, {"process_id": process_id})).mappings().one())
+    values, before = {"process_id": process_id}, None
+    while True:
+        latest = read_cycle((await db.execute(query, values)).mappings().one())
+        # one that is over may have been ended while PostgreSQL waited for it: the statement does not see
+        # which cycle was opened then, but the next statement does
+        if not lock or not latest.is_over or latest.id == before:
+            return latest
+        before = latest.id
 
 
 async def get_cycle(db: Db, id: int, *, lock: bool = False) -> Cycle:

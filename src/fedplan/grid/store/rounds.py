@@ -1,5 +1,6 @@
 """Queries about the life of cycles: opening, deadlines, leases, ending."""
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 
@@ -89,24 +90,26 @@ async def extend(db: Db, cycle_id: int, deadline: float | None) -> None:
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(deadline=deadline))
 
 
-async def history(db: Db, process_id: int) -> Sequence[tuple[Cycle, int]]:
-    """The cycles of an FL process that have ended, oldest first, each with the number of its checkpoint."""
+async def history(db: Db, process_id: int, after: int = 0) -> Sequence[tuple[Cycle, int]]:
+    """The cycles of an FL process that have ended, oldest first, each with the number of its checkpoint.
+
+    Args:
+        db: a connection for what takes long.
+        process_id: the FL process.
+        after: only those with greater numbers.
+    """
     query = (
         select(cycles, checkpoints.c.number.label("started_from"))
         .join(checkpoints, checkpoints.c.id == cycles.c.checkpoint_id)
-        .where(cycles.c.process_id == process_id, cycles.c.phase.in_((Phase.DONE, Phase.FAILED)))
+        .where(
+            cycles.c.process_id == process_id,
+            cycles.c.phase.in_((Phase.DONE, Phase.FAILED)),
+            cycles.c.number > after,
+        )
         .order_by(cycles.c.number)
     )
-    return [(read_cycle(row), row["started_from"]) for row in (await db.execute(query)).mappings()]
-
-
-async def metric_by_checkpoint(db: Db, process_id: int, metric: str) -> dict[int, float]:
-    """A metric of each checkpoint from which a cycle with it started, by the checkpoint's number."""
-    return {
-        checkpoint: cycle.summary.metrics[metric].mean.value
-        for cycle, checkpoint in await history(db, process_id)
-        if cycle.summary is not None and metric in cycle.summary.metrics
-    }
+    rows = (await db.execute(query)).mappings()
+    return await asyncio.to_thread(lambda: [(read_cycle(row), row["started_from"]) for row in rows])
 
 
 async def take_lease(db: Db, cycle_id: int, owner: str, now: float, until: float) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Dialect, Engine, Executable, create_engine, event
 from sqlalchemy.engine import CursorResult, ScalarResult
@@ -24,6 +24,9 @@ _T = TypeVar("_T")
 
 _POLL_SECONDS = 0.002
 """How often SQLite is asked again for its one place to write, while another process has it."""
+
+_LONG_AT_ONCE = 4
+"""Connections for what takes long. SQLAlchemy's pool has fifteen, of which two are in use all the time."""
 
 _BUSY = 5
 """The lowest byte of SQLite's codes for a database that another process is writing to."""
@@ -43,7 +46,7 @@ class InlineConnection:
 
     async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
         """See `Db`."""
-        return await self._run(lambda: self._connection.execute(statement, parameters))
+        return await self._run(lambda: self._fetched(self._connection.execute(statement, parameters)))
 
     async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
         """See `Db`."""
@@ -51,7 +54,7 @@ class InlineConnection:
 
     async def scalars(self, statement: Executable, parameters: Any = None, /) -> ScalarResult[Any]:
         """See `Db`."""
-        return await self._run(lambda: self._connection.scalars(statement, parameters))
+        return (await self.execute(statement, parameters)).scalars()
 
     async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> CursorResult[Any]:
         """See `Db`."""
@@ -60,6 +63,12 @@ class InlineConnection:
     async def run_sync(self, work: Callable[[Connection], _T], /) -> _T:
         """See `Db`."""
         return await self._run(lambda: work(self._connection))
+
+    def _fetched(self, result: CursorResult[Any]) -> CursorResult[Any]:
+        """The same rows, found in this thread: SQLite looks for each only when it is taken."""
+        if not self._threaded or not result.returns_rows:
+            return result
+        return cast("CursorResult[Any]", result.freeze()())
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.to_thread(work) if self._threaded else work()
@@ -81,6 +90,7 @@ class SqliteDatabase:
         self._writer.exec_driver_sql("PRAGMA busy_timeout=0")  # waiting is `_begin`'s, it blocks nobody
         self._writer.commit()
         self._turn = asyncio.Lock()  # in the order of asking
+        self._long = asyncio.Semaphore(_LONG_AT_ONCE)
         self._group: _Group | None = None
         self._committing: set[asyncio.Task[None]] = set()
         self._disk = ThreadPoolExecutor(1, "fedplan-commit")
@@ -100,17 +110,18 @@ class SqliteDatabase:
         if not long:
             yield InlineConnection(self._reader)
             return
-        with self.engine.connect() as connection:
-            yield InlineConnection(connection, threaded=True)
+        async with self._long:  # the pool would let the event loop wait for a connection
+            with self.engine.connect() as connection:
+                yield InlineConnection(connection, threaded=True)
 
     @contextlib.asynccontextmanager
-    async def writing(self, *, long: bool) -> AsyncIterator[Db]:
+    async def writing(self) -> AsyncIterator[Db]:
         """See `Store.writing`."""
         await self._take_turn()
         try:
             group = self._group or await self._begin()
             async with self._savepoint(group):
-                yield InlineConnection(self._writer, threaded=long)
+                yield InlineConnection(self._writer)
         finally:
             self._turn.release()
         await group.wait()

@@ -68,9 +68,10 @@ processes = Table(
     Column("frozen", String(80)),
     Column("roles", Text),
     Column("evaluates", Boolean, nullable=False, server_default=false()),
+    Column("measured", Text),
     UniqueConstraint("name", "version"),
 )
-"""FL processes. Configurations, layout, changing and roles are JSON; see `records.Process`."""
+"""FL processes. Configurations, layout, changing, roles and measured are JSON; see `records.Process`."""
 
 plans = Table(
     "plans",

@@ -12,7 +12,7 @@ from fedplan.grid.records import Scope
 from fedplan.grid.service.evaluating import evaluate
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
-from fedplan.grid.service.reporting import report, report_bytes
+from fedplan.grid.service.reporting import check_keys, report, report_bytes
 from fedplan.grid.service.vacating import decline
 from fedplan.grid.web.callers import Caller
 from fedplan.wire.config import explain
@@ -55,6 +55,7 @@ class Call:
         of_client: whether the use case is told which client asks.
         bytes_request: for a call whose message may also be a body of bytes, what the query holds then.
         run_bytes: the use case for that.
+        check_keys: refuses what the query holds, before the body is read.
     """
 
     request: type[Request]
@@ -64,17 +65,40 @@ class Call:
     of_client: bool = False
     bytes_request: type[Request] | None = None
     run_bytes: Callable[..., Awaitable[Reply]] | None = None
+    check_keys: Callable[..., Awaitable[None]] | None = None
 
 
 CALLS: dict[str, Call] = {
     AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
     CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_client=True),
-    REPORT: Call(ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes),
+    REPORT: Call(
+        ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes, check_keys=check_keys
+    ),
     DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, scope=Scope.HOST),
     EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, scope=Scope.HOST),
 }
 """By message type, which is also the path."""
+
+
+async def admit(grid: Grid, call: Call, caller: Caller, keys: Request | None) -> None:
+    """Refuses, before a message is read, who may not send it.
+
+    Args:
+        grid: the grid.
+        call: which call.
+        caller: who sends it.
+        keys: what comes beside a body of bytes.
+
+    Raises:
+        AuthenticationError: the call needs a token, and there is none, or a wrong one.
+        AccessDeniedError: the token is for other calls, a web page sends it to a grid without tokens, or the
+            keys open nothing.
+    """
+    if call.scope is not None:
+        await grid.access.require(caller, call.scope)
+    if keys is not None and call.check_keys is not None:
+        await call.check_keys(grid, keys)
 
 
 async def perform(
@@ -85,7 +109,7 @@ async def perform(
     *,
     keys: Request | None = None,
 ) -> Reply:
-    """Answers one message.
+    """Answers one message, of somebody who may send it; see `admit`.
 
     Args:
         grid: the grid.
@@ -96,12 +120,8 @@ async def perform(
 
     Raises:
         InvalidRequestError: the message is not what the call needs.
-        AuthenticationError: the call needs a token, and there is none, or a wrong one.
-        AccessDeniedError: the token is for other calls, or a web page sends it to a grid without tokens.
         GridError: whatever the use case raises.
     """
-    if call.scope is not None:
-        await grid.access.require(caller, call.scope)
     if keys is not None and call.run_bytes is not None:
         return await call.run_bytes(grid, keys, message)
     request = parse(call.request, message)

@@ -17,7 +17,13 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.datastructures import Headers
 
-from fedplan.errors import InvalidRequestError, MessageTooLargeError, OverloadedError, SlowRequestError
+from fedplan.errors import (
+    GridError,
+    InvalidRequestError,
+    MessageTooLargeError,
+    OverloadedError,
+    SlowRequestError,
+)
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Scope
 from fedplan.grid.service import downloads
@@ -26,7 +32,7 @@ from fedplan.grid.service.history import history
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
-from fedplan.grid.web.calls import CALLS, Call, perform
+from fedplan.grid.web.calls import CALLS, Call, admit, perform
 from fedplan.grid.web.pieces import Pieces
 from fedplan.grid.web.replies import outcome
 from fedplan.wire import messages
@@ -96,6 +102,8 @@ def answered(name: str) -> Callable[[Handler], Callable[..., Awaitable[Response]
             started = time.perf_counter()
             result = await outcome(handler(request, **arguments))
             response = to_response(result)
+            if getattr(request.state, "is_cut_off", False):
+                response.headers["connection"] = "close"  # else the rest of the body would be read
             if request.headers.get("content-type") == BINARY:
                 response.headers[ACCEPT_POST] = f"application/json, {BINARY}"
             grid.metrics.requests.labels(name, "http", str(response.status_code)).inc()
@@ -124,13 +132,15 @@ def _add_call(type: str, call: Call) -> None:
     @answered(type)
     async def handler(request: Request) -> Reply:
         grid: Grid = request.app.state.grid
-        limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
-        with grid.intake.share() as take:
-            keys = None
+        caller, keys = Caller.of(request.headers), None
+        async with body_left(request):
             if call.bytes_request is not None and request.headers.get("content-type") == BINARY:
                 keys = parse_query(call.bytes_request, request)
+            await admit(grid, call, caller, keys)
+        limit = min(call.most_bytes or math.inf, grid.settings.max_message_bytes)
+        with grid.intake.share() as take:
             body = await read_body(request, limit, take)
-            return await perform(grid, call, body, Caller.of(request.headers), keys=keys)
+            return await perform(grid, call, body, caller, keys=keys)
 
     schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
     calls.add_api_route(
@@ -204,12 +214,28 @@ async def read_body(request: Request, limit: float, take: Callable[[int], None])
     return whole
 
 
-async def drop_rest(request: Request) -> None:
-    """Reads on for a moment: whoever is cut off while sending does not see the answer."""
+async def drop_rest(request: Request) -> bool:
+    """Reads on for a moment: whoever is cut off while sending does not see the answer.
+
+    Returns:
+        Whether the body came to its end.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
             while (await request.receive()).get("more_body"):
                 pass
+            return True
+    return False
+
+
+@contextlib.asynccontextmanager
+async def body_left(request: Request) -> AsyncIterator[None]:
+    """A block before the body is read: if it raises, nothing of the body is kept."""
+    try:
+        yield
+    except GridError:
+        request.state.is_cut_off = not await drop_rest(request)
+        raise
 
 
 async def each_piece(request: Request, limit: float, keep: Callable[[bytes], object]) -> None:

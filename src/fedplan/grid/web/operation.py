@@ -37,7 +37,7 @@ async def metrics(request: Request) -> Response:
     if refused is not None and caller.token is not None:  # a tool whose token has expired must not look well
         raise refused
     if refused is None:
-        async with grid.store.reading() as db:
+        async with grid.store.reading(long=True) as db:
             seen, summaries = await overview(db, None), await last_summaries(db)
         counted += gauges(seen, summaries)
     return Response(counted, media_type="text/plain; version=0.0.4; charset=utf-8")

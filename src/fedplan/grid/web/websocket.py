@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from fedplan.errors import InvalidRequestError
 from fedplan.grid.grid import Grid
 from fedplan.grid.web.callers import Caller
-from fedplan.grid.web.calls import CALLS, parse, perform
+from fedplan.grid.web.calls import CALLS, admit, parse, perform
 from fedplan.grid.web.replies import outcome, refusal
 from fedplan.wire.messages import SOCKET_PING, Reply, Request, dump
 
@@ -79,6 +79,7 @@ async def _reply(grid: Grid, frame: Frame, caller: Caller) -> Reply:
         raise InvalidRequestError(f"there is no message type '{frame.type}'; there are {known}")
     if not isinstance(frame.data, dict):
         raise InvalidRequestError("'data' is not an object")
+    await admit(grid, call, caller, None)
     return await perform(grid, call, frame.data, caller)
 
 

@@ -1,0 +1,12 @@
+"""Which metrics a model's Plans measure: nothing else that workers tell is kept."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0016"
+down_revision = "0011"
+
+
+def upgrade() -> None:
+    """Adds the column; of models that are hosted already it is not known."""
+    op.add_column("processes", sa.Column("measured", sa.Text))

@@ -1,0 +1,82 @@
+"""What goes wrong while a cycle closes costs no other cycle, and nothing that was done."""
+
+import asyncio
+import contextlib
+
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+
+from fedplan.grid.service import closing
+from fedplan.grid.store import rounds
+from fedplan.grid.store.tables import processes
+
+
+async def test_a_model_that_cannot_be_read_stops_no_other(open_grid, caplog):
+    async with open_grid() as peer:
+        await peer.host("broken", server={"max_diffs": 2})
+        assert (await (await peer.join("broken")).report(1)).status_code == 200
+        await peer.host("fine")
+        worker = await peer.join("fine")
+        async with peer.app.state.grid.store.writing() as db:
+            await db.execute(update(processes).where(processes.c.name == "broken").values(layout="?"))
+    async with open_grid() as peer:
+        worker.peer = peer
+        assert (await worker.report(1)).status_code == 200
+        await peer.until_checkpoint(2, "fine")
+    assert "cycle 1 cannot be looked after" in caplog.text
+
+
+async def test_a_renewal_of_a_lease_that_fails_is_not_the_last(open_grid, monkeypatch, caplog):
+    async with open_grid(lease_seconds=0.6, poll_seconds=60) as peer:
+        await peer.host(server={"max_diffs": 2})
+        grid = peer.app.state.grid
+        async with grid.store.writing() as db:
+            await rounds.set_closing(db, 1)
+            assert await rounds.take_lease(db, 1, grid.replica, grid.clock(), grid.clock() + 0.6)
+        monkeypatch.setattr(grid.store, "writing", failing_once(grid.store.writing))
+        async with closing._lease_kept(grid, 1):
+            await asyncio.sleep(1.5)
+            async with grid.store.writing() as db:
+                now = grid.clock()
+                assert not await rounds.take_lease(db, 1, "another replica", now, now + 60)
+    assert "the lease of cycle 1 was not renewed" in caplog.text
+
+
+async def test_a_close_that_fails_late_leaves_no_model_and_keeps_its_sum(open_grid, tmp_path, monkeypatch):
+    async with open_grid(lease_seconds=0.2) as peer:
+        await peer.host(server={"max_diffs": 2, "strategy": "fedadam"})
+        grid = peer.app.state.grid
+        await (await peer.join()).report(1)
+        opened, read, get = closing._open_next, [], grid.blobs.get
+        left = iter([OperationalError("INSERT", {}, Exception("the connection is closed"))] * 3)
+
+        async def failing(*arguments, **options):
+            for error in left:
+                raise error
+            return await opened(*arguments, **options)
+
+        def noted(key):
+            read.append(key)
+            return get(key)
+
+        monkeypatch.setattr(closing, "_open_next", failing)
+        monkeypatch.setattr(grid.blobs, "get", noted)
+        await (await peer.join()).report(3)
+        await peer.until_checkpoint(2)
+        assert len(list((tmp_path / "blobs" / "models").iterdir())) == 2
+        assert len(list((tmp_path / "blobs" / "states").iterdir())) == 1
+        assert not [key for key in read if key.startswith("diffs/")]
+
+
+def failing_once(writing):
+    """Transactions of which the first one fails, as when the database is away for a moment."""
+    left = iter([OperationalError("UPDATE", {}, Exception("the connection is closed"))])
+
+    @contextlib.asynccontextmanager
+    async def failing(**options):
+        for error in left:
+            raise error
+        async with writing(**options) as db:
+            yield db
+
+    return failing
