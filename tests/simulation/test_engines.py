@@ -87,6 +87,17 @@ class TestSeveralProcesses:
         result = simulate(engine="processes", workers=2, **options)
         assert same_bits(result.model, simulate(engine="sequential", **options).model)
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_keep_the_reports_that_an_averaging_plan_folds_when_the_cycle_closes(self, workers: int) -> None:
+        def average(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(sum(tensors[k::4][1:], tensors[k]) / 6 for k in range(4))
+
+        parts = [p.detach() for p in model_of().parameters()]
+        plan = fedplan.trace(average, *parts * 6)
+        options: dict[str, Any] = {"server_averaging_plan": plan, "cohort": 6}
+        result = simulate(engine="processes", workers=workers, **options)
+        assert same_bits(result.model, simulate(engine="sequential", **options).model)
+
     def test_go_on_with_what_one_has_begun(self, tmp_path: Path) -> None:
         run("scaffold", checkpoint=tmp_path, rounds=2, engine="processes", workers=2)
         result = run("scaffold", checkpoint=tmp_path, engine="sequential")

@@ -220,13 +220,13 @@ class Sums:
         self.metrics = add_metrics(self.metrics, metrics_of_all(measured, self._weighting))
 
     def merge(self, other: "Sums") -> None:
-        """Adds another sum to this one; the other keeps its value."""
+        """Adds another sum to this one; the other keeps its value. Its arrays may be written over later."""
         self._told.merge(other._told)
         if other._untold is not None:
             self._part(None).merge(other._untold)
         for place, bounds in enumerate(other._bounds):
             if bounds is not None:
-                self._widen(place, bounds)
+                self._widen(place, _Bounds(*map(np.copy, bounds)))
         self.count += other.count
         self._samples += other._samples
         self.metrics = add_metrics(self.metrics, other.metrics)

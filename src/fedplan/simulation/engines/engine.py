@@ -13,7 +13,7 @@ class Inbox(Protocol):
     """What takes the reports that an engine computes; `Gathered` is one."""
 
     def add(self, update: Update) -> None:
-        """Adds a report of a training.
+        """Adds a report of a training. Who calls it may write over the report's arrays afterwards.
 
         Raises:
             AggregationError: a number is too large to be added up.
