@@ -71,9 +71,10 @@ class Folder:
             clock: is set to the time of then.
 
         Raises:
-            CheckpointError: the folder is another run's, or damaged.
+            CheckpointError: the folder is another run's, or damaged, or cannot be used.
         """
         if not self._checkpoint.exists():
+            self._forget_history()
             return None
         try:
             with zipfile.ZipFile(self._checkpoint) as file:
@@ -155,6 +156,17 @@ class Folder:
         os.replace(following, self._history)
         self._lines = count
         return rows
+
+    def _forget_history(self) -> None:
+        """Removes what was written of a first cycle that did not end.
+
+        Raises:
+            CheckpointError: it cannot be removed.
+        """
+        try:
+            self._history.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"the folder {self._path} cannot be used: {error}") from error
 
     def _damaged(self, error: Exception) -> CheckpointError:
         why = " ".join(str(error).split())
