@@ -208,6 +208,24 @@ class TestAFailedCycle:
             await asyncio.to_thread(failing.wait, self.name, "1", checkpoint=4)
 
 
+def test_a_checkpoint_that_a_training_ends_without_is_not_waited_for(
+    url: str, owner: ModelCentricFLClient
+) -> None:
+    goal = {"metric": "training_loss", "mode": "min", "value": 100.0}
+    host(owner, "stopped", num_cycles=5, stop=goal)
+    waits = threading.Thread(target=train, args=(url, "stopped"))
+    waits.start()
+    with pytest.raises(CycleFailedError) as error:
+        owner.wait("stopped", "1", checkpoint=4, timeout=60)
+    waits.join()
+    for words in (
+        "the training of 'stopped' 1 is finished (min training_loss ends it early)",
+        "there is no checkpoint 4: its newest checkpoint is 2",
+    ):
+        assert words in str(error.value)
+    assert owner.wait("stopped", "1", finished=True, timeout=60).checkpoints[0].number == 2
+
+
 def status(number: int) -> bytes:
     cycle = {"number": 1, "phase": "open", "accepted": 0, "reported": 0, "needed": 1}
     checkpoint = {"number": number, "created_at": "2026-01-01T00:00:00Z"}

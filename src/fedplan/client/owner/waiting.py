@@ -123,6 +123,12 @@ def _is_there(goal: Goal, model: ModelStatus, old_news: int) -> bool:
             f"{which} of {_name(model)} failed and made no checkpoint: {shown(model.last_failure)}.{ended} "
             f"Its newest checkpoint is {newest(model)}"
         )
+    if over and goal.checkpoint is not None:
+        why = f" ({shown(model.stop)} ends it early)" if model.stop else ""
+        raise CycleFailedError(
+            f"the training of {_name(model)} is finished{why}, and there is no checkpoint {goal.checkpoint}: "
+            f"its newest checkpoint is {newest(model)}. wait(finished=True) waits for its end, however early"
+        )
     return goal.reached(model)
 
 
