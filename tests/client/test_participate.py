@@ -10,6 +10,7 @@ import torch
 from starlette.responses import Response
 
 from fedplan.client import BatchEnd, Job, Participation, participate, participate_async
+from fedplan.client.training.step import TrainingStep
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import (
     ConfigError,
@@ -36,9 +37,8 @@ def test_one_call_authenticates_trains_and_reports(grid: SmallGrid) -> None:
     result = take_part(grid, auth_token="t0ken")
     assert grid.asked("authenticate")[0]["auth_token"] == "t0ken"
     assert result.cycles == 1
-    assert len(result.losses) == 7
-    assert all(isinstance(loss, float) for loss in result.losses)
-    assert len(result.metrics["accuracy"]) == 7
+    assert [type(loss) for loss in result.losses] == [float]
+    assert len(result.metrics["accuracy"]) == 1
     assert len(grid.diffs) == 1
 
 
@@ -51,17 +51,33 @@ async def test_the_reported_diff_is_that_of_the_training(grid: SmallGrid) -> Non
     assert grid.diffs[0].serialize() == grid.model.diff(trainer.current_model).serialize()
 
 
-def test_several_cycles_collect_their_losses(grid: SmallGrid) -> None:
-    result = take_part(grid, cycles=3, steps_per_epoch=2)
-    assert result.cycles == 3
-    assert len(result.losses) == 6
-    assert len(grid.diffs) == 3
+def test_each_cycle_has_the_mean_loss_of_its_samples(grid: SmallGrid) -> None:
+    batches: list[BatchEnd] = []
+    result = take_part(grid, cycles=3, batch_size=8, events={"batch_end": batches.append})
+    assert result.cycles == len(grid.diffs) == 3
+    sizes = [len(part) for part in LABELS.split(8)]
+    for cycle, loss in enumerate(result.losses):
+        told = [batch.loss for batch in batches[cycle * len(sizes) : (cycle + 1) * len(sizes)]]
+        assert loss == pytest.approx(np.average(told, weights=sizes))
+    assert len(result.losses) == len(result.metrics["accuracy"]) == 3
+
+
+def test_nobody_waits_for_the_numbers_of_each_batch_without_asking(
+    grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    read = TrainingStep.loss
+    monkeypatch.setattr(TrainingStep, "loss", lambda *told: asked.append(told) or read(*told))
+    take_part(grid, progress=False)
+    assert asked == []
+    take_part(grid, progress=True)
+    assert len(asked) == 7
 
 
 def test_counts_may_be_numpys(grid: SmallGrid) -> None:
     counts = {"cycles": np.int64(2), "epochs": np.uint8(2), "steps_per_epoch": torch.tensor(3)}
     result = take_part(grid, **counts, batch_size=np.int32(5))
-    assert (result.cycles, len(result.losses)) == (2, 12)
+    assert (result.cycles, len(result.losses)) == (2, 2)
 
 
 @pytest.mark.parametrize("name", ["cycles", "epochs", "batch_size", "steps_per_epoch"])
@@ -229,7 +245,7 @@ def test_a_worker_that_waits_goes_on_after_a_late_report(grid: SmallGrid) -> Non
         grid.answer("report", {"error": "too late"} if late else {"status": "success"})
     result = take_part(grid, wait=True, cycles=2)
     assert (result.cycles, result.refused) == (2, 3)
-    assert len(result.losses) == 5 * 7
+    assert len(result.losses) == 5
 
 
 def test_three_refused_reports_in_succession_are_no_accident(grid: SmallGrid) -> None:
@@ -248,8 +264,8 @@ def test_a_plain_url_of_another_machine_is_refused_unless_it_is_allowed() -> Non
 
 def test_handlers_hear_of_the_training(grid: SmallGrid) -> None:
     events: list[BatchEnd] = []
-    result = take_part(grid, events={"batch_end": events.append})
-    assert [e.loss for e in events] == result.losses
+    take_part(grid, events={"batch_end": events.append})
+    assert [event.batch for event in events] == list(range(7))
 
 
 def test_a_progress_bar_is_shown_when_asked_for(grid: SmallGrid, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from fedplan.client.counts import positive_integer
 from fedplan.client.cycle.consent import Accept, check_accept, obtain_consent
 from fedplan.client.cycle.place import given_back
-from fedplan.client.events import BatchEnd, Handler
+from fedplan.client.events import Handler
 from fedplan.client.job import Job
 from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
@@ -50,23 +50,22 @@ class Participation:
         cycles: cycles that it trained in and reported to.
         refused: reports that the grid refused, as it does with one that comes after its cycle, or that may
             have been lost because the connection broke.
-        losses: loss of each batch, over all cycles; empty when the Plan returns none.
-        metrics: by name, the metric of each batch, over all cycles.
+        losses: of each cycle that it trained in, the mean of the loss over the samples; empty when the Plan
+            returns none. ``events={"batch_end": …}`` hears of the loss of each batch.
+        metrics: by name, of each cycle that it trained in, the metric's mean; of those that are one number.
         evaluations: cycles in which it only measured the model, and reported that.
     """
 
     cycles: int = 0
     refused: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
-    metrics: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluations: int = 0
 
-    def add(self, batch: BatchEnd) -> None:
-        """Takes a batch's numbers in."""
-        if batch.loss is not None:
-            self.losses.append(batch.loss)
-        for name, value in batch.metrics.items():
-            self.metrics.setdefault(name, []).append(value)
+    def add(self, means: Mapping[str, float]) -> None:
+        """Takes in what a cycle's training has measured; see `PlanTrainer.means`."""
+        for name, mean in means.items():
+            (self.losses if name == "loss" else self.metrics.setdefault(name, [])).append(mean)
 
 
 async def participate_async(
@@ -229,9 +228,9 @@ async def participate_async(
                         seed=seed,
                         device=place,
                     )
-                    training.on("batch_end", result.add)
                     bars.follow(training, result.cycles + 1)
                     send = functools.partial(reports.send, job, await training.wait())
+                    result.add(training.means)
                     taken = await _report(send, patience)
                     result.cycles += taken
                     result.refused += not taken

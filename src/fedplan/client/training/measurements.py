@@ -60,13 +60,17 @@ class Measurements:
         self._settle()
         return dataclasses.replace(self, totals=dict(self.totals), weights=dict(self.weights), _pending=[])
 
+    def means(self) -> dict[str, float]:
+        """By name, the loss's and each metric's mean over the samples; it may be infinite, or NaN."""
+        self._settle()
+        return {name: total / self.weights[name] for name, total in self.totals.items()}
+
     def summary(self) -> Summary:
         """What is told of the training. A mean that is not finite is left out: it cannot be added up."""
-        self._settle()
         means = {
-            name: MetricMean(total / self.weights[name], self.weights[name])
-            for name, total in self.totals.items()
-            if math.isfinite(total) and fault_of_name(name) is None
+            name: MetricMean(mean, self.weights[name])
+            for name, mean in self.means().items()
+            if math.isfinite(mean) and fault_of_name(name) is None
         }
         kept = dict(list(means.items())[:MOST_METRICS])
         return Summary(float(self.samples) if self.samples else None, self.steps or None, kept)

@@ -191,6 +191,14 @@ class PlanTrainer(Observed):
         return self._step.measurements.summary()
 
     @property
+    def means(self) -> dict[str, float]:
+        """By name, the means so far of the loss (``loss``) and of each metric that is one number.
+
+        They are over the samples, and all of them: in `summary` those are left out that are not finite.
+        """
+        return self._step.measurements.means()
+
+    @property
     def current_model(self) -> SyftModel:
         """The model as trained so far: a copy, which further batches do not change.
 
