@@ -1,7 +1,8 @@
 """What commands print."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -11,8 +12,16 @@ _WIDE = 240
 
 
 def print_json(value: Any) -> None:
-    """Prints JSON to stdout."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    """Prints JSON to stdout. Numbers that are not finite are null, for JSON has none."""
+    typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(

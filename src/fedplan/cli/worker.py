@@ -1,7 +1,6 @@
 """`fedplan worker`: training a hosted model on data that stays here."""
 
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -137,22 +136,36 @@ def worker(
         verbose=verbose,
         allow_plain_text=allow_plain_text or None,
     )
-    result = summary(done)
     if as_json:
-        print_json(result)
+        print_json(summary(done))
     else:
-        scores = {"loss": result["loss"], **result["metrics"]}
-        refused = f", {done.refused} reports refused" if done.refused else ""
-        text = "".join(f", {name} {value:.4g}" for name, value in scores.items() if value is not None)
-        many = "" if done.cycles == 1 else "s"
-        typer.echo(f"{done.cycles} cycle{many}{refused}{text}")
+        typer.echo(_in_words(done))
 
 
 def summary(done: "Participation") -> dict[str, Any]:
-    """What a worker did, in numbers; loss and metrics are means over its last cycle."""
-    last = max(1, len(done.losses) // (done.cycles + done.refused))  # batches of a cycle
-    numbers = {
-        name: fmean(values[-last:]) for name, values in done.metrics.items() if isinstance(values[-1], float)
+    """What a worker did, in numbers; loss and metrics are means over its last cycle of training."""
+    return {
+        "cycles": done.cycles,
+        "evaluations": done.evaluations,
+        "refused": done.refused,
+        "loss": done.losses[-1] if done.losses else None,
+        "metrics": {name: means[-1] for name, means in done.metrics.items()},
     }
-    loss = fmean(done.losses[-last:]) if done.losses else None
-    return {"cycles": done.cycles, "refused": done.refused, "loss": loss, "metrics": numbers}
+
+
+def _in_words(done: "Participation") -> str:
+    """The same for people: ``2 cycles, 1 evaluation, loss 0.31``."""
+    told = summary(done)
+    counts = [_counted(done.cycles, "cycle")]
+    if done.evaluations:
+        counts.append(_counted(done.evaluations, "evaluation"))
+    if done.refused:
+        counts.append(f"{_counted(done.refused, 'report')} refused")
+    scores = {"loss": told["loss"], **told["metrics"]}
+    return ", ".join(
+        [*counts, *(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)]
+    )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
