@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from starlette.responses import Response
+from torch import nn
 
 from fedplan.client import BatchEnd, Job, Participation, participate, participate_async
 from fedplan.client.training.step import TrainingStep
@@ -19,9 +20,10 @@ from fedplan.errors import (
     GridResponseError,
     InsecureUrlError,
 )
+from fedplan.plan import evaluation_plan
 from fedplan.wire import State
 from tests.client.small_grid import SmallGrid
-from tests.client.training_cases import make_data, make_trainer
+from tests.client.training_cases import BATCH, make_data, make_module, make_trainer
 
 participating = importlib.import_module("fedplan.client.participate")  # the package has the function there
 IMAGES, LABELS = make_data()
@@ -246,6 +248,21 @@ def test_a_worker_that_waits_goes_on_after_a_late_report(grid: SmallGrid) -> Non
     result = take_part(grid, wait=True, cycles=2)
     assert (result.cycles, result.refused) == (2, 3)
     assert len(result.losses) == 5
+
+
+def test_a_late_evaluation_does_not_count_as_a_refused_report(grid: SmallGrid) -> None:
+    example = make_data(BATCH)
+    grid.plans["evaluation_plan"] = evaluation_plan(
+        make_module(), nn.functional.cross_entropy, example=example
+    )
+
+    def only_measures(data: dict[str, Any]) -> Any:
+        return {**grid.usual("cycle-request", data), "plans": {"evaluation_plan": 11}, "task": "evaluation"}
+
+    grid.answer("cycle-request", only_measures, only_measures, only_measures)
+    grid.answer("report", *[{"error": "too late"}] * 5)
+    result = take_part(grid, wait=True)
+    assert (result.cycles, result.evaluations, result.refused) == (1, 0, 5)
 
 
 def test_three_refused_reports_in_succession_are_no_accident(grid: SmallGrid) -> None:

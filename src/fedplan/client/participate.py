@@ -306,7 +306,7 @@ async def _report(
             unsent = isinstance(error, GridConnectionError) and not error.sent
             seconds = patience.outlast(error) if unsent else None
             if seconds is None:
-                if unsent or not (patience.forgives() or forgive):
+                if unsent or not (forgive or patience.forgives()):
                     raise
                 _log.warning("%s", error)
                 return False
