@@ -253,7 +253,7 @@ class GridResponseError(WorkerError):
     """The grid answered with an error, or with something unreadable.
 
     Attributes:
-        status: HTTP status of the answer; None when it came over a WebSocket.
+        status: HTTP status of the answer; None over a WebSocket, unless the grid is one of fedplan.
         retry_after: seconds after which the grid wants the request again; None when it did not say.
         accepts: content types of bodies that the grid says it knows; "" when it did not say.
         damaged: True when the answer was damaged on its way, so that another may come whole.

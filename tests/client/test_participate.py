@@ -172,9 +172,11 @@ AWAY = Response(status_code=502)
 
 @pytest.mark.usefixtures("short_pauses")
 class TestAGridThatIsAway:
-    def test_is_asked_again_by_a_worker_that_waits(self, grid: SmallGrid) -> None:
+    @pytest.mark.parametrize("scheme", ["http", "ws"])
+    def test_is_asked_again_by_a_worker_that_waits(self, grid: SmallGrid, scheme: str) -> None:
         grid.answer("cycle-request", LATER, *[AWAY] * 3, LATER, *[AWAY] * 3)
-        assert take_part(grid, wait=True).cycles == 1
+        url = grid.url.replace("http", scheme)
+        assert participate(url, "m", "1.0", IMAGES, LABELS, wait=True, verbose=True).cycles == 1
         assert len(grid.asked("authenticate")) == 1  # it stays one worker
         assert grid.next["cycle-request"] == deque()
 
