@@ -166,11 +166,12 @@ class Rounds:
                 for sent in self.engine.run(work, gathered):
                     if sent.refusal is None:
                         received.bytes += sent.bytes
+                        cycle.refusals = 0
                         self._states.put(sent.client, sent.state)
                     else:
                         received.refused += 1
                         _log.debug("the report of client %d is refused: %s", sent.client, sent.refusal)
-                        self._clock.refuse(cycle, places[sent.client])
+                        self._clock.refuse(cycle, places[sent.client], sent.refusal)
         return received
 
     def _works(self, come: Sequence[HeldPlace], cycle: Cycle) -> Iterator[tuple[Work, dict[int, HeldPlace]]]:

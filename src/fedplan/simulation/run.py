@@ -10,6 +10,7 @@ import torch
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.training.device import Device, usable_device
+from fedplan.errors import StuckCycleError
 from fedplan.federation import round_of
 from fedplan.plan import Plan, RandomStream
 from fedplan.simulation.availability import ALL_AT_ONCE, Availability
@@ -113,6 +114,8 @@ def simulate(
     Raises:
         ConfigError: a configuration or an argument is wrong; what a grid would refuse is refused in its
             words.
+        StuckCycleError: a cycle can never close, as when the training has diverged and all reports are
+            refused. Its `simulation` is what came of the cycles before; so does the folder have them.
         HostingError: the model or a Plan cannot be hosted.
         CheckpointError: the folder is another simulation's, or damaged, or its run was begun by an engine
             that gives other bits.
@@ -151,6 +154,9 @@ def simulate(
                 pass
         except KeyboardInterrupt:
             result.interrupted = True
+        except StuckCycleError as error:
+            error.simulation = result
+            raise
     return result
 
 
