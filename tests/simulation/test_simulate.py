@@ -90,6 +90,11 @@ class TestTheRounds:
         ]
         assert (result.history[1].reports, set(result.history[1].metrics)) == (6, {"loss", "accuracy"})
 
+    def test_have_as_many_evaluations_as_their_owner_wants_whatever_the_cohort(self) -> None:
+        server = {"num_cycles": 1, "evaluation": {"reports": 8}}
+        training, evaluation = simulate(evaluates=True, cohort=3, server=server, rounds=None).history
+        assert (training.reports, evaluation.reports, evaluation.workers) == (3, 8, 8)
+
     def test_take_some_clients_for_evaluation_alone(self) -> None:
         server = {"max_diffs": 6, "min_diffs": 6, "evaluation": {"fraction": 0.25}}
         result = simulate(evaluates=True, rounds=1, server=server, cohort=6)

@@ -298,7 +298,9 @@ class Clock:
                 return
 
     def _has_room(self, cycle: Cycle) -> bool:
-        if self._staleness is None or cycle.task is Task.EVALUATION:
+        if cycle.task is Task.EVALUATION:  # its reports are as many as its owner wants, whatever the cohort
+            return cycle.occupied < max(self._cohort, self._round.stage_of(cycle).limit or 0)
+        if self._staleness is None:
             return cycle.occupied < self._cohort
         return sum(not place.released for place in self.waiting) < self._cohort
 
