@@ -13,7 +13,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.training.batches import generators_of
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.compression import DiffCompressor, negotiate
-from fedplan.client.training.measurements import Measurements
+from fedplan.client.training.measurements import Measurements, told_of_evaluation, told_of_training
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
@@ -54,23 +54,10 @@ def trained_of(
     Args:
         params: the trained model, all of its tensors.
         measurements: what its batches measured.
-        measured: what `evaluated` told of the model as it was received.
+        measured: what is told of the model as it was received.
         epoch: see `ClientState`.
     """
-    summary = measurements.summary()
-    if measured is not None:
-        summary = dataclasses.replace(summary, evaluation=measured.evaluation)
-    return Trained(params, summary, epoch)
-
-
-def evaluated(measurements: Measurements) -> Summary:
-    """What a client tells that has measured the model as it received it.
-
-    Args:
-        measurements: by the evaluation Plan.
-    """
-    told = measurements.summary()
-    return Summary(samples=told.samples, evaluation=told.metrics)
+    return Trained(params, told_of_training(measurements.summary(), measured), epoch)
 
 
 class Participants:
@@ -169,7 +156,7 @@ class Participants:
         if self.evaluation is None:
             return None
         step = self.evaluation.run(self.model_of(state), data, target, self.random(client))
-        return evaluated(step.measurements)
+        return told_of_evaluation(step.measurements.summary())
 
     def model_of(self, state: ClientState) -> SyftModel:
         """The model as a client received it, with its own tensors in it."""

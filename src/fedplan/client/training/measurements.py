@@ -109,3 +109,25 @@ class Measurements:
                     self.totals[name] = self.totals.get(name, 0.0) + float(value) * rows
                     self.weights[name] = self.weights.get(name, 0.0) + rows
         self._pending.clear()
+
+
+def told_of_evaluation(measured: Summary) -> Summary:
+    """What a worker tells that has measured the model as it received it.
+
+    Args:
+        measured: what its evaluation Plan's run has measured of itself.
+    """
+    return Summary(samples=measured.samples, evaluation=measured.metrics)
+
+
+def told_of_training(trained: Summary | None, evaluation: Summary | None) -> Summary:
+    """What a worker tells that has trained.
+
+    Args:
+        trained: what the training has measured of itself; None when that is not known. The samples of an
+            evaluation say nothing of a training, and a report must not weigh as much as they are.
+        evaluation: what is told of the evaluation before, if there was one.
+    """
+    return dataclasses.replace(
+        trained or Summary(), evaluation={} if evaluation is None else evaluation.evaluation
+    )
