@@ -77,6 +77,14 @@ class TestTheRounds:
         share = (model(test[0]).argmax(1) == test[1]).float().mean()
         assert result.history[-1].metrics["test_accuracy"].value == pytest.approx(float(share))
 
+    def test_measure_the_last_checkpoint_also_where_the_goal_ends_them(self) -> None:
+        stop = {"metric": "training_loss", "mode": "min", "patience": 2}
+        options: dict[str, Any] = {"evaluates": True, "rounds": 50, "client_config": {**CONFIG, "lr": 1.5}}
+        result = simulate(**options, server={"stop": stop}, test=data_of(99), every=50)
+        training = [row for row in result.history if row.task == "training"]
+        assert 2 < len(training) < 50
+        assert list(result.history.values("test_loss")) == [len(training)]
+
     def test_may_be_measured_by_a_function(self) -> None:
         result = simulate(rounds=2, test=lambda model: {"first": float(model.params[0][0, 0])})
         assert result.history.values("test_first")[2] == float(result.model.params[0][0, 0])

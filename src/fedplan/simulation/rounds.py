@@ -100,30 +100,33 @@ class Rounds:
         Args:
             rounds: how many cycles of training there are to be in all.
         """
-        last = min(rounds, self._round.cycles or rounds)
-        while (task := self._next_task(rounds)) is not None:
-            self.progress = self._cycle(task, is_last=len(self.progress.rows) + 1 >= last)
+        while (task := self._next_task(self.progress.rows, rounds)) is not None:
+            self.progress = self._cycle(task, rounds)
             yield self.progress.rows[-1]
 
-    def _next_task(self, rounds: int) -> Task | None:
-        """What the next cycle is for; None when there is none."""
-        rows = self.progress.rows
+    def _next_task(self, rows: Sequence[SimulatedRow], rounds: int) -> Task | None:
+        """What the cycle is for that follows these; None when none does."""
         if not rows:
             return Task.TRAINING
         last = Cycle(rows[-1].cycle, Task(rows[-1].task), rows[-1].checkpoint, self._clock.now, None)
-        task = self._round.after(last, goal_reached=self._is_goal_reached())
+        task = self._round.after(last, goal_reached=self._is_goal_reached(rows))
         return None if task is Task.TRAINING and last.number >= rounds else task
 
-    def _is_goal_reached(self) -> bool:
-        """Whether the training has come to what its owner wants, by the metrics of all cycles so far."""
+    def _is_goal_reached(self, rows: Sequence[SimulatedRow]) -> bool:
+        """Whether the training has come to what its owner wants, by the metrics of these cycles."""
         stop = self._experiment.deployment.server_config.stop
         if stop is None:
             return False
-        told = ((row.checkpoint, row.metrics.get(stop.metric)) for row in self.progress.rows)
+        told = ((row.checkpoint, row.metrics.get(stop.metric)) for row in rows)
         return is_reached(stop, {number: metric.value for number, metric in told if metric is not None})
 
-    def _cycle(self, task: Task, is_last: bool) -> Progress:
-        """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half."""
+    def _cycle(self, task: Task, rounds: int) -> Progress:
+        """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half.
+
+        Args:
+            task: what it is for.
+            rounds: see `run`.
+        """
         started, progress = time.perf_counter(), self.progress
         number = len(progress.rows) + 1
         self._states.begin(number)
@@ -135,9 +138,6 @@ class Rounds:
                 outcome, after = gathered.measured(), progress
             else:
                 outcome, after = self._average(gathered)
-        found = dict(outcome.metrics)
-        if task is Task.TRAINING and self._measure is not None and (is_last or number % self._every == 0):
-            found |= self._measure(self._experiment.deployment.whole(after.model), number)
         row = SimulatedRow(
             cycle=number,
             task=task.value,
@@ -148,7 +148,7 @@ class Rounds:
             workers=cycle.occupied + cycle.evaluators,
             reports=outcome.reports,
             samples=outcome.samples,
-            metrics=found,
+            metrics=dict(outcome.metrics),
             failure=outcome.failure,
             report_bytes=received.bytes,
             refused=received.refused,
@@ -156,7 +156,16 @@ class Rounds:
             gone=cycle.gone,
             seconds=time.perf_counter() - started,
         )
-        return dataclasses.replace(after, rows=(*progress.rows, row))
+        rows = (*progress.rows, row)
+        if task is Task.TRAINING and self._measure is not None and self._is_due(rows, rounds):
+            found = self._measure(self._experiment.deployment.whole(after.model), number)
+            told = {"metrics": {**row.metrics, **found}, "seconds": time.perf_counter() - started}
+            rows = (*progress.rows, row.model_copy(update=told))
+        return dataclasses.replace(after, rows=rows)
+
+    def _is_due(self, rows: Sequence[SimulatedRow], rounds: int) -> bool:
+        """Whether the model is measured after these cycles: in its turn, or since no training follows."""
+        return len(rows) % self._every == 0 or self._next_task(rows, rounds) is not Task.TRAINING
 
     def _receive(self, cycle: Cycle, gathered: Gathered) -> _Received:
         """Has the engine compute the reports that come, until the cycle has enough of them."""
