@@ -145,19 +145,19 @@ def simulate(
         runs = engine_of(engine, workers, experiment, None if folder is None else folder.at_once)
         stack.callback(runs.close)
         simulated = Rounds(experiment, clock, runs, states, measure, every, before)
-        result = Simulation(deployment, simulated)
         rows = simulated.run(last)
         if folder is not None:
             rows = _kept(rows, simulated, clock, states, folder)
+        interrupted = False
         try:
             for _ in shown(progress, rows, "round", last, note_of, done):
                 pass
         except KeyboardInterrupt:
-            result.interrupted = True
+            interrupted = True
         except StuckCycleError as error:
-            error.simulation = result
+            error.simulation = Simulation(deployment, simulated.progress, runs.name)
             raise
-    return result
+    return Simulation(deployment, simulated.progress, runs.name, interrupted=interrupted)
 
 
 def _kept(
