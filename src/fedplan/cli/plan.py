@@ -9,7 +9,7 @@ import typer
 
 from fedplan.cli.files import about, read_plan, read_state, write_whole
 from fedplan.cli.options import AsJson, OutFile, PlanFile, read_option
-from fedplan.cli.terminal import in_bytes, print_json, print_table, shape_text
+from fedplan.cli.terminal import echo, in_bytes, print_json, print_table, shape_text
 
 if TYPE_CHECKING:
     from fedplan.cli.listing import Listing
@@ -38,7 +38,7 @@ def show(
     if as_json:
         print_json(listing)
     else:
-        typer.echo("\n".join(lines_of(listing)))
+        echo("\n".join(lines_of(listing)))
 
 
 @app.command("run")

@@ -7,7 +7,7 @@ import typer
 
 from fedplan.cli.files import read_arrays
 from fedplan.cli.options import AllowPlainText, AsJson, Model, Url, Verbose, Version, read_option
-from fedplan.cli.terminal import print_json
+from fedplan.cli.terminal import echo, print_json
 
 if TYPE_CHECKING:
     from fedplan.client import Participation
@@ -139,7 +139,7 @@ def worker(
     if as_json:
         print_json(summary(done))
     else:
-        typer.echo(_in_words(done))
+        echo(_in_words(done))
 
 
 def summary(done: "Participation") -> dict[str, Any]:
