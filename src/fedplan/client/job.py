@@ -94,7 +94,7 @@ class Job(Attendance):
         taken = False
         try:
             report = with_summary(bytes(diff), self._told(summary)) if place.summary else bytes(diff)
-            await self._grid.report(place.worker_id, place.request_key, report, again=place.summary)
+            await self._grid.report(place.worker_id, place.request_key, report, again=place.counts_once)
             taken = self._reported = True
         finally:
             self._private.settle(taken)

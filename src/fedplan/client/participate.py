@@ -292,7 +292,8 @@ async def _report(
 ) -> bool:
     """Sends a report; returns whether it was taken. A refusal is forgiven as often as the patience says.
 
-    A report that may have arrived is not repeated: it is one that may have been refused.
+    `send` repeats a report for a few seconds where the grid counts it once (see `Job.report`). One that may
+    have arrived is not sent again after that: it counts as refused.
 
     Args:
         send: sends it.
