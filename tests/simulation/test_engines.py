@@ -22,10 +22,10 @@ from fedplan.plan import RandomStream
 from fedplan.simulation.chance import Chance
 from fedplan.simulation.deployment import deploy
 from fedplan.simulation.engines.batched.batched import Batched
+from fedplan.simulation.engines.child import portable
+from fedplan.simulation.engines.memory import SharedMemory
 from fedplan.simulation.engines.processes import Processes
 from fedplan.simulation.engines.sequential import Sequential
-from fedplan.simulation.engines.share import portable
-from fedplan.simulation.engines.shared import SharedMemory
 from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.population import population_of
 from fedplan.simulation.states import ClientState

@@ -19,7 +19,7 @@ from fedplan.errors import AggregationError, CheckpointError, WireError
 from fedplan.federation import ServerState
 from fedplan.simulation.clock import Clock
 from fedplan.simulation.history import SimulatedRow
-from fedplan.simulation.rounds import Progress
+from fedplan.simulation.rounds import RunState
 from fedplan.wire import State
 
 _FORMAT = 1
@@ -64,7 +64,7 @@ class Folder:
         """Where the states of clients are."""
         return self._path / "clients"
 
-    def read(self, clock: Clock) -> Progress | None:
+    def read(self, clock: Clock) -> RunState | None:
         """How far the run has come; None when it begins.
 
         Args:
@@ -91,9 +91,9 @@ class Folder:
             raise self._damaged(error) from error
         except (AggregationError, WireError) as error:
             raise self._damaged(error) from error
-        return Progress(told["checkpoint"], models, remembered, rows)
+        return RunState(told["checkpoint"], models, remembered, rows)
 
-    def write(self, progress: Progress, clock: Clock, at_once: int | None) -> None:
+    def write(self, progress: RunState, clock: Clock, at_once: int | None) -> None:
         """Keeps what a cycle leaves behind, in place of what the one before did.
 
         Args:

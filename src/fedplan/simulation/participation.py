@@ -102,7 +102,7 @@ class Participants:
         Raises:
             FedplanError: see `report_of`.
         """
-        with about(client), self.data(client, state) as (data, target):
+        with about_client(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
             step = self.training.run(self.model_of(state), data, target, self.random(client))
             params = [param.cpu() for param in step.params]
@@ -115,7 +115,7 @@ class Participants:
             FedplanError: see `report_of`.
         """
         state = self.work.state_of(client)
-        with about(client), self.data(client, state) as (data, target):
+        with about_client(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
             if measured is None:
                 raise ConfigError("there is no Plan to measure with")
@@ -251,7 +251,7 @@ def epoch_of(data: Any) -> int:
 
 
 @contextlib.contextmanager
-def about(client: int) -> Iterator[None]:
+def about_client(client: int) -> Iterator[None]:
     """Says in whose training something went wrong."""
     try:
         yield

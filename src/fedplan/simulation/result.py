@@ -9,7 +9,7 @@ from fedplan.client.model import SyftModel
 from fedplan.errors import ConfigError
 from fedplan.simulation.deployment import Deployment
 from fedplan.simulation.history import SimulatedHistory, SimulatedRow
-from fedplan.simulation.rounds import Progress
+from fedplan.simulation.rounds import RunState
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _ROWS_SHOWN = 10
@@ -24,7 +24,7 @@ class Simulation:
     """
 
     def __init__(
-        self, deployment: Deployment, progress: Progress, engine: str, *, interrupted: bool = False
+        self, deployment: Deployment, progress: RunState, engine: str, *, interrupted: bool = False
     ) -> None:
         """See `simulate`. Of a run it holds the history and the newest checkpoint, and nothing of clients.
 

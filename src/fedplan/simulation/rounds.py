@@ -22,7 +22,7 @@ _log = logging.getLogger("fedplan.simulation")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Progress:
+class RunState:
     """How far a simulation is, between two cycles.
 
     Attributes:
@@ -81,10 +81,10 @@ class Rounds:
         states: ClientStates,
         measure: Tester | None,
         every: int,
-        progress: Progress | None = None,
+        progress: RunState | None = None,
     ) -> None:
         deployment = experiment.deployment
-        self.progress = progress or Progress(1, {1: deployment.start}, ServerState())
+        self.progress = progress or RunState(1, {1: deployment.start}, ServerState())
         self.engine = engine
         self._experiment = experiment
         self._strategy: Strategy = deployment.strategy
@@ -120,7 +120,7 @@ class Rounds:
         told = ((row.checkpoint, row.metrics.get(stop.metric)) for row in rows)
         return is_reached(stop, {number: metric.value for number, metric in told if metric is not None})
 
-    def _cycle(self, task: Task, rounds: int) -> Progress:
+    def _cycle(self, task: Task, rounds: int) -> RunState:
         """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half.
 
         Args:
@@ -201,7 +201,7 @@ class Rounds:
                 by_client,
             )
 
-    def _average(self, gathered: Gathered) -> tuple[Outcome, Progress]:
+    def _average(self, gathered: Gathered) -> tuple[Outcome, RunState]:
         """Makes the next checkpoint; the model stays what it is when that fails."""
         progress = self.progress
         try:
@@ -212,7 +212,7 @@ class Rounds:
         number = progress.checkpoint + 1
         needed = {place.checkpoint for place in self._clock.waiting}
         models = {at: model for at, model in progress.models.items() if at in needed}
-        return outcome, Progress(number, models | {number: changed}, remembered)
+        return outcome, RunState(number, models | {number: changed}, remembered)
 
 
 def _began(place: HeldPlace) -> tuple[int, int, str]:

@@ -18,7 +18,7 @@ from fedplan.simulation.engines.batched.program import Program, refusal
 from fedplan.simulation.engines.batched.reporting import reported
 from fedplan.simulation.engines.engine import BlockInbox
 from fedplan.simulation.engines.sequential import measure
-from fedplan.simulation.participation import Participants, about
+from fedplan.simulation.participation import Participants, about_client
 from fedplan.simulation.work import Experiment, Sent, Work
 from fedplan.wire import Summary
 
@@ -122,7 +122,7 @@ class Batched:
             return None
         program = self._program(participants, participants.training)
         model = participants.model_of(lineup.state).params
-        with about(lineup.client):
+        with about_client(lineup.client):
             return program.at_once(model, lineup.training.epochs[0][0])
 
 
