@@ -82,6 +82,13 @@ def test_counts_may_be_numpys(grid: SmallGrid) -> None:
     assert (result.cycles, len(result.losses)) == (2, 2)
 
 
+@pytest.mark.parametrize("wait", ["soon", -1, float("nan"), None, [1]])
+def test_what_is_no_time_to_wait_is_refused_before_the_grid_is_asked(grid: SmallGrid, wait: Any) -> None:
+    with pytest.raises(ConfigError, match="wait must be a number of seconds"):
+        take_part(grid, wait=wait)
+    assert grid.requests == []
+
+
 @pytest.mark.parametrize("name", ["cycles", "epochs", "batch_size", "steps_per_epoch"])
 @pytest.mark.parametrize("count", [0, -1, 2.0, True, "2", np.True_])
 def test_what_is_no_count_is_refused_before_the_grid_is_asked(grid: SmallGrid, name: str, count: Any) -> None:

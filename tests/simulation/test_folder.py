@@ -57,6 +57,11 @@ class TestARunThatIsKilled:
 
 
 class TestARunThatEnded:
+    def test_goes_on_whatever_the_order_of_what_was_configured(self, tmp_path: Path) -> None:
+        simulate(checkpoint=tmp_path, rounds=1)
+        other = dict(reversed(CONFIG.items()))
+        assert len(simulate(checkpoint=tmp_path, rounds=2, client_config=other).history) == 2
+
     @pytest.mark.parametrize("case", some(CASES, 3))
     @pytest.mark.parametrize("memory", [0, 1 << 30])
     def test_goes_on_with_more_rounds_as_if_there_had_been_no_end(

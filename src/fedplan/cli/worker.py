@@ -51,8 +51,8 @@ def worker(
             "--seed",
             min=0,
             help="Makes the training repeatable: decides the order of the samples, which are shuffled "
-            "once, and the random numbers of dropout and noise. By default these come from the operating "
-            "system.",
+            "once (by default always in the same way), and the random numbers of dropout and noise (from the "
+            "operating system by default).",
         ),
     ] = None,
     state: Annotated[

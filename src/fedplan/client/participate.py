@@ -5,12 +5,13 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedplan.client.counts import positive_integer
+from fedplan.client.counts import positive_integer, positive_seconds
 from fedplan.client.cycle.consent import Accept, check_accept, obtain_consent
 from fedplan.client.cycle.place import given_back
 from fedplan.client.events import Handler
@@ -32,7 +33,7 @@ from fedplan.wire.messages import EVALUATION_PLAN
 _log = logging.getLogger("fedplan.client")
 
 _REFUSALS = 2
-"""Reports in succession that may be refused. One that is late says nothing; more speak of a wrong diff."""
+"""So many reports in succession may be refused. One or two may have come too late; more mean a wrong diff."""
 
 _CLOSING_SECONDS = 60.0
 """For how long after the time that the grid names a worker asks for its next cycle that was not told to wait:
@@ -317,12 +318,23 @@ async def _report(
         await asyncio.sleep(seconds)
 
 
+def _seconds_of(wait: bool | float) -> float:
+    """For how long a worker waits in all.
+
+    Raises:
+        ConfigError: `wait` is neither True, False nor a number of seconds.
+    """
+    if wait is True:
+        return math.inf
+    return 0.0 if wait is False or wait == 0 else positive_seconds(wait, "wait")
+
+
 class _Patience:
     """How long a worker goes on."""
 
     def __init__(self, wait: bool | float) -> None:
-        self._left = self._first_left = float("inf") if wait is True else float(wait)
-        self._between = False  # its own cycles: after a report, until the grid has answered
+        self._left = self._first_left = _seconds_of(wait)
+        self._between = False  # whether it has reported, and asks for its next cycle
         self._forgiven = self._most_forgiven = _REFUSALS if wait else 0
         self._away: Iterator[float] = iter(())
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -132,7 +133,8 @@ def deploy(
             check_plan(read[name], layout, first)
     strategy = strategy_to_host(read, layout, client, settled, averaging_plan)
     _check_training(read, training)
-    hashed = hashlib.sha256(repr((told.name, told.version, training, client, server)).encode())
+    told_all = [told.name, told.version, training, client, server]
+    hashed = hashlib.sha256(json.dumps(told_all, sort_keys=True).encode())
     hashed.update(state.serialize())
     for name in sorted(read):
         hashed.update(name.encode() + read[name].serialize())

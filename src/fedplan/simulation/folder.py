@@ -22,7 +22,7 @@ from fedplan.simulation.history import SimulatedRow
 from fedplan.simulation.rounds import RunState
 from fedplan.wire import State
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Folder:

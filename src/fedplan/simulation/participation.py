@@ -104,7 +104,8 @@ class Participants:
         """
         with about_client(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
-            step = self.training.run(self.model_of(state), data, target, self.random(client))
+            trained_on = self.trained_on(client, target)
+            step = self.training.run(self.model_of(state), data, trained_on, self.random(client))
             params = [param.cpu() for param in step.params]
             return trained_of(params, step.measurements, measured, epoch_of(data))
 
@@ -170,7 +171,7 @@ class Participants:
 
     @contextlib.contextmanager
     def data(self, client: int, state: ClientState) -> Iterator[tuple[Any, Any]]:
-        """A client's data and targets, as it trains on them.
+        """A client's data and targets, as they are.
 
         Within the block torch's global generator is the client's own, if the data may draw from it.
 
@@ -194,9 +195,17 @@ class Participants:
             if isinstance(data, torch.utils.data.DataLoader):
                 for generator in generators_of(data):
                     generator.manual_seed(seed or 0)
-            for behaviour in self._behaviours(client):
-                target = behaviour.targets(target)
             yield data, target
+
+    def trained_on(self, client: int, target: Any) -> Any:
+        """The targets with which a client trains, which may be others than those that it has.
+
+        Raises:
+            DataError: they cannot be changed as its behaviour says.
+        """
+        for behaviour in self._behaviours(client):
+            target = behaviour.targets(target)
+        return target
 
     def _loader(self, client: int, data: Any) -> DataLoader:
         if self.batch_size is None:

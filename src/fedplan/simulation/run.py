@@ -90,7 +90,7 @@ def simulate(
         population: how many clients there are, when their data comes from a function.
         seed: decides everything that is drawn: who takes part, the clients' random inputs, who drops out.
         engine: how clients are computed: ``batched`` (side by side), ``sequential``, ``processes``, or
-            ``auto``, which takes the fastest. Batched, the last bits of results are others than a grid's.
+            ``auto``, which takes the fastest. The last bits of what ``batched`` computes are not a grid's.
         device: where Plans run, such as ``"cuda"``; the CPU by default.
         workers: how many processes; as many as there are cores by default.
         test: (x, y), on which the evaluation Plan measures each new checkpoint; or a function of the

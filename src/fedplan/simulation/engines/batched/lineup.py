@@ -46,7 +46,7 @@ def lineup_of(participants: Participants, client: int) -> Lineup:
         if participants.evaluation is not None:
             evaluation = course_of(participants.evaluation, data, target)
         if work.task is Task.TRAINING:
-            training = course_of(participants.training, data, target)
+            training = course_of(participants.training, data, participants.trained_on(client, target))
         elif evaluation is None:
             raise ConfigError("there is no Plan to measure with")
         seconds = time.perf_counter() - started
