@@ -1,6 +1,7 @@
 """What strategies reach on MNIST, with uneven data and with workers that mislead.
 
-    python -m benchmarks.accuracy FOLDER [--rounds 20] [--part uneven|attacked|all] [--only NAME]
+    python -m benchmarks.accuracy FOLDER [--rounds 20] [--seeds 3] [--images 60000] [--only NAME]
+        [--part uneven|attacked|attacked-uneven|all]
 
 FOLDER holds the four files of MNIST. Twenty workers train a small network for one epoch a round, by
 `fedplan.simulate`. Nothing here is timed.

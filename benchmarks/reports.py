@@ -5,7 +5,6 @@ it, and averaged. The data set's four files are looked for in ``../shared/data/m
 or where FEDPLAN_MNIST says.
 """
 
-import gzip
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.images import Images, read_images
 from benchmarks.line import Line, Options
 from fedplan import SyftModel, model_parameters, partition_iid, training_plan
 from fedplan.client.training.compression import DiffCompressor
@@ -30,14 +30,11 @@ MOST_LOST = 0.5
 """Points of test accuracy."""
 
 
-def read(part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (samples, 784), of mean 0 and deviation 1, and labels of a part of MNIST: "train" or "t10k"."""
-    images, labels = (
-        np.frombuffer(gzip.decompress((DATA / f"{part}-{name}-ubyte.gz").read_bytes()), np.uint8)
-        for name in ("images-idx3", "labels-idx1")
+def normal(images: Images) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images, (samples, 784) of mean 0 and deviation 1, and their labels."""
+    return torch.from_numpy((images.pixels - np.float32(0.1307)) / np.float32(0.3081)), torch.from_numpy(
+        images.labels
     )
-    pixels = (images[16:].reshape(-1, 784).astype(np.float32) / 255 - 0.1307) / 0.3081
-    return torch.from_numpy(pixels), torch.from_numpy(labels[8:].astype(np.int64))
 
 
 class Federation:
@@ -46,8 +43,8 @@ class Federation:
     def __init__(self, options: Options) -> None:
         torch.manual_seed(0)
         self.cycles = 2 if options.smoke else CYCLES
-        self.images, self.labels = read("train")
-        self.test = read("t10k")
+        train, test = read_images(DATA)
+        (self.images, self.labels), self.test = normal(train), normal(test)
         parts = partition_iid(len(self.labels), WORKERS, seed=0)
         self.parts = [torch.as_tensor(part)[: 2 * ROWS if options.smoke else None] for part in parts]
         self.module = nn.Sequential(nn.Linear(784, 392), nn.ReLU(), nn.Linear(392, 10))

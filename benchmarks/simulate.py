@@ -211,7 +211,7 @@ def simulated(case: Case, plan: Plan, data: Data, engine: str, rounds: int, **op
         case.model(),
         {"training_plan": plan},
         data,
-        {**config, **options.pop("config", {})},
+        config,
         {},
         rounds=rounds,
         cohort=case.cohort,

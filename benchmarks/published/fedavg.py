@@ -5,6 +5,7 @@ learning rates, this the one that is told below.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -37,11 +38,7 @@ def _rows(asked: Asked, train: Images, test: Images) -> Iterator[Sequence[str]]:
 
 
 def _rounds_needed(asked: Asked, split: str, train: Images, test: Images, rounds: int, seed: int) -> float:
-    """Rounds until the goal is reached.
-
-    Raises:
-        SystemExit: it was not.
-    """
+    """Rounds until the goal is reached; infinitely many where it was not."""
     if split == "IID":
         parts = fedplan.partition_iid(len(train.labels), CLIENTS, seed=seed)
     else:
@@ -65,6 +62,4 @@ def _rounds_needed(asked: Asked, split: str, train: Images, test: Images, rounds
         test=(test.pixels, test.labels),
     )
     reached = [cycle for cycle, share in result.history.values("test_accuracy").items() if share >= GOAL]
-    if not reached:
-        raise SystemExit(f"{split}: {GOAL:.0%} is not reached in {rounds} rounds")
-    return reached[0]
+    return reached[0] if reached else math.inf

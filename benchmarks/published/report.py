@@ -1,6 +1,7 @@
 """What a reproduction is asked, and what it says."""
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,16 +52,20 @@ def run_seeds(asked: Asked, run: Callable[[int], float]) -> tuple[str, float]:
 
     Args:
         asked: says how many there are.
-        run: seed → a result.
+        run: seed → a result; an infinite one where there was none.
 
     Returns:
-        Mean and standard deviation of the results, as text, and the seconds that one run took.
+        Mean and standard deviation of the results, as text that also counts the seeds without one, and the
+        seconds that one run took.
     """
     started = time.perf_counter()
     found = [run(seed) for seed in range(asked.seeds)]
     seconds = (time.perf_counter() - started) / asked.seeds
-    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-    return f"{statistics.mean(found):.2f}{spread}", seconds
+    ended = [result for result in found if math.isfinite(result)]
+    spread = f" ± {statistics.stdev(ended):.2f}" if len(ended) > 1 else ""
+    mean = f"{statistics.mean(ended):.2f}{spread}" if ended else "–"
+    without = f" ({len(found) - len(ended)} of {len(found)} seeds did not get there)"
+    return mean + (without if len(ended) < len(found) else ""), seconds
 
 
 def print_table(columns: Sequence[str], rows: Iterator[Sequence[str]]) -> None:

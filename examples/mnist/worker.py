@@ -30,7 +30,7 @@ def main() -> None:
         wait=True,  # when the grid says "not now", ask again
         log=True,
     )
-    print(f"worker {options.index}: {result.cycles} cycles, loss {result.losses[-1]:.3f} in the last batch")
+    print(f"worker {options.index}: {result.cycles} cycles, loss {result.losses[-1]:.3f} in the last one")
 
 
 def parse() -> argparse.Namespace:

@@ -1,7 +1,8 @@
 """Model-centric federated learning: training shipped to workers as data, not as code.
 
-The public names of the package, in one list. They are loaded when they are first used, so that the command
-line and programs that need only some of them start quickly.
+The public names of the package. They are loaded when they are first used, so that the command line and
+programs that need only some of them start quickly; so each stands in three lists: with its module, for type
+checkers, and in `__all__`.
 """
 
 import importlib

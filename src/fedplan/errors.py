@@ -18,7 +18,8 @@
     ├── DamagedReportsError         stored reports without which a cycle has to do
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
     ├── ConfigError                 a client, server or process setting that is wrong
-    │   └── SettingsError           a setting of a process with which it must not start
+    │   ├── SettingsError           a setting of a process with which it must not start
+    │   └── StuckCycleError         a simulated cycle that can never close
     ├── WorkerError                 raised on the worker's and the model owner's side
     │   ├── InsecureUrlError        a plain http/ws URL where only https/wss is allowed
     │   ├── UnknownEventError       an event name that does not exist
@@ -48,6 +49,8 @@
 
 Messages say what happened, why, and what to do next.
 """
+
+import typing
 
 
 class FedplanError(Exception):
@@ -173,6 +176,16 @@ class SettingsError(ConfigError):
     """A setting of a process with which it must not start: an argument or an environment variable."""
 
 
+class StuckCycleError(ConfigError):
+    """A simulated cycle that can never close.
+
+    Attributes:
+        simulation: what came of the cycles before it: the `Simulation` that `simulate` would have returned.
+    """
+
+    simulation: typing.Any = None
+
+
 class WorkerError(FedplanError):
     """Base of the errors on the worker's and the model owner's side."""
 
@@ -253,7 +266,7 @@ class GridResponseError(WorkerError):
     """The grid answered with an error, or with something unreadable.
 
     Attributes:
-        status: HTTP status of the answer; None when it came over a WebSocket.
+        status: HTTP status of the answer; None over a WebSocket, unless the grid is one of fedplan.
         retry_after: seconds after which the grid wants the request again; None when it did not say.
         accepts: content types of bodies that the grid says it knows; "" when it did not say.
         damaged: True when the answer was damaged on its way, so that another may come whole.

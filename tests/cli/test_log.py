@@ -1,7 +1,7 @@
 import io
 import logging
 
-from fedplan.cli.log import OneLine, escaped
+from fedplan.cli.log import OneLine
 
 FORGED = "m\n2026-11-27 12:00:00 INFO fedplan.grid: all is well"
 
@@ -20,11 +20,6 @@ def logged(log) -> list[str]:
 def test_a_line_break_in_what_a_peer_sends_begins_no_entry() -> None:
     (line,) = logged(lambda logger: logger.info("'%s' is closed", FORGED))
     assert line == "INFO grid: 'm\\n2026-11-27 12:00:00 INFO fedplan.grid: all is well' is closed"
-
-
-def test_what_is_not_printed_is_escaped_and_all_else_is_not() -> None:
-    assert escaped("Größe 模型 🙂") == "Größe 模型 🙂"
-    assert escaped("a\r\x1b[31m\u2028\u202e\x85\ud800b") == "a\\r\\x1b[31m\\u2028\\u202e\\x85\\ud800b"
 
 
 def test_the_lines_of_a_traceback_look_like_no_entry() -> None:

@@ -47,6 +47,15 @@ def test_a_plan_runs_from_the_shell(tmp_path: Path) -> None:
     assert_close(read(out), read(folder / "expected_output.state.pb"))
 
 
+def test_the_words_of_a_plan_cannot_steer_the_terminal(fedplan: Invoke, tmp_path: Path) -> None:
+    plan = trace(lambda x: x + 1, torch.zeros(2), name="a\x1b]0;owned\x07")
+    (tmp_path / "plan.pb").write_bytes(plan.serialize())
+    shown = fedplan("plan", "show", tmp_path / "plan.pb")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith("Plan 'a\\x1b]0;owned\\x07', ")
+    assert "\x1b" not in shown.stdout
+
+
 def test_arguments_that_do_not_fit_are_refused_and_nothing_is_written(
     fedplan: Invoke, project: Project, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedplan.plan import training_plan
+from fedplan.plan import evaluation_plan, training_plan
 from tests.cli.conftest import ENVIRONMENT, Invoke, Project, write_configs
 
 
@@ -68,6 +68,48 @@ def test_another_machine_is_reached_in_plain_text_only_where_that_is_allowed(
     taken = fedplan(*worker, "--allow-plain-text")
     assert taken.exit_code == 0, taken.output
     assert "1 cycle," in taken.stdout
+
+
+# what it prints
+
+
+def undefined(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:
+    return output.sum() * float("nan")
+
+
+@pytest.fixture
+def measured(fedplan: Invoke, grid_url: str, project: Project, tmp_path: Path) -> tuple[object, ...]:
+    """How a worker names a model of three cycles, the last of them the longest, that is also measured."""
+    example = (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))
+    net, loss = nn.Linear(3, 2), nn.functional.cross_entropy
+    training = training_plan(net, loss, example=example, metrics={"undefined": undefined})
+    (tmp_path / "t.pb").write_bytes(training.serialize())
+    (tmp_path / "e.pb").write_bytes(evaluation_plan(net, loss, example=example).serialize())
+    name = f"measured {tmp_path.name}"
+    configs = write_configs(tmp_path, name, max_diffs=1, num_cycles=3)
+    client = tmp_path / "client.json"
+    epochs = {"schedule": "values", "values": [1, 1, 4]}
+    client.write_text(json.dumps({**json.loads(client.read_text()), "max_epochs": epochs}))
+    result = fedplan(
+        "host", "--url", grid_url, "--model", project["model.pb"], "--plan",
+        f"training_plan={tmp_path / 't.pb'}", "--plan", f"evaluation_plan={tmp_path / 'e.pb'}", *configs,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return ("--url", grid_url, "--model", name, "--version", "1.0")
+
+
+def test_a_worker_tells_of_its_last_cycle_and_of_what_it_only_measured(
+    fedplan: Invoke, project: Project, measured: tuple[object, ...]
+) -> None:
+    worker = ("worker", *measured, "--data", project["data.npz"])
+    trained = fedplan(*worker, "--cycles", 3, "--json")
+    assert trained.exit_code == 0, trained.output
+    done = json.loads(trained.stdout)
+    last = json.loads(fedplan("history", *measured, "--json").stdout)[2]
+    assert done.pop("loss") == pytest.approx(last["metrics"]["training_loss"]["value"])
+    assert done == {"cycles": 3, "evaluations": 0, "refused": 0, "metrics": {"undefined": None}}
+    only = fedplan(*worker)
+    assert (only.exit_code, only.stdout) == (0, "0 cycles, 1 evaluation\n"), only.output
 
 
 # --review

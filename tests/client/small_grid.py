@@ -137,6 +137,9 @@ class SmallGrid:
                 if answer is None:  # stay silent
                     continue
                 reply = {"type": message["type"], "data": answer}
+                if isinstance(answer, Response):
+                    reply["data"] = {"error": answer.body.decode() or "refused"}
+                    reply |= {"status": answer.status_code} if message.get("tell_status") else {}
                 if self.echoes_request_id:
                     reply["request_id"] = message["request_id"]
                 await socket.send_text(json.dumps(reply))

@@ -148,6 +148,29 @@ async def test_a_worker_may_measure_on_other_data_and_tell_other_numbers(
     assert "training_mood" not in row.metrics
 
 
+async def test_samples_that_only_measured_the_model_do_not_weigh_a_training(
+    url: str, owner: ModelCentricFLClient
+) -> None:
+    await host(owner, "by hand", max_diffs=2, num_cycles=1)
+    own, held_out = data_of(0, 8), data_of(7, 30)
+    async with Syft(url, verbose=True) as syft:
+        first: Job = syft.new_job("by hand", "1.0")
+        await first.start()
+        await first.evaluate(data=held_out[0], target=held_out[1])
+        changed = [param + 1 for param in first.model.params]  # trained by no Plan
+        await first.report(await first.model.create_serialized_diff_from_model(SyftModel(changed)))
+        second: Job = syft.new_job("by hand", "1.0")
+        await second.start()
+        model = await second.train("training_plan", data=own[0], target=own[1]).wait()
+        await second.report(await second.model.create_serialized_diff_from_model(model))
+    await owner.wait_async("by hand", "1.0", finished=True, timeout=30)
+    (row,) = await owner.history_async("by hand", "1.0")
+    assert (row.samples, row.metrics["loss"].workers) == (8.0, 1)
+    averaged = await owner.retrieve_model_async("by hand", "1.0")
+    for ours, one, other in zip(averaged.params, changed, model.params, strict=True):
+        torch.testing.assert_close(ours, (one + other) / 2, rtol=0, atol=1e-6)
+
+
 async def test_a_history_can_be_read_in_several_ways(url: str, owner: ModelCentricFLClient) -> None:
     await host(owner, "read", max_diffs=1, num_cycles=1)
     assert list(await owner.history_async("read", "1.0")) == []

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from starlette.responses import Response
+from torch import nn
 
 from fedplan.client import BatchEnd, Job, Participation, participate, participate_async
+from fedplan.client.training.step import TrainingStep
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import (
     ConfigError,
@@ -18,9 +20,10 @@ from fedplan.errors import (
     GridResponseError,
     InsecureUrlError,
 )
+from fedplan.plan import evaluation_plan
 from fedplan.wire import State
 from tests.client.small_grid import SmallGrid
-from tests.client.training_cases import make_data, make_trainer
+from tests.client.training_cases import BATCH, make_data, make_module, make_trainer
 
 participating = importlib.import_module("fedplan.client.participate")  # the package has the function there
 IMAGES, LABELS = make_data()
@@ -36,9 +39,8 @@ def test_one_call_authenticates_trains_and_reports(grid: SmallGrid) -> None:
     result = take_part(grid, auth_token="t0ken")
     assert grid.asked("authenticate")[0]["auth_token"] == "t0ken"
     assert result.cycles == 1
-    assert len(result.losses) == 7
-    assert all(isinstance(loss, float) for loss in result.losses)
-    assert len(result.metrics["accuracy"]) == 7
+    assert [type(loss) for loss in result.losses] == [float]
+    assert len(result.metrics["accuracy"]) == 1
     assert len(grid.diffs) == 1
 
 
@@ -51,17 +53,40 @@ async def test_the_reported_diff_is_that_of_the_training(grid: SmallGrid) -> Non
     assert grid.diffs[0].serialize() == grid.model.diff(trainer.current_model).serialize()
 
 
-def test_several_cycles_collect_their_losses(grid: SmallGrid) -> None:
-    result = take_part(grid, cycles=3, steps_per_epoch=2)
-    assert result.cycles == 3
-    assert len(result.losses) == 6
-    assert len(grid.diffs) == 3
+def test_each_cycle_has_the_mean_loss_of_its_samples(grid: SmallGrid) -> None:
+    batches: list[BatchEnd] = []
+    result = take_part(grid, cycles=3, batch_size=8, events={"batch_end": batches.append})
+    assert result.cycles == len(grid.diffs) == 3
+    sizes = [len(part) for part in LABELS.split(8)]
+    for cycle, loss in enumerate(result.losses):
+        told = [batch.loss for batch in batches[cycle * len(sizes) : (cycle + 1) * len(sizes)]]
+        assert loss == pytest.approx(np.average(told, weights=sizes))
+    assert len(result.losses) == len(result.metrics["accuracy"]) == 3
+
+
+def test_nobody_waits_for_the_numbers_of_each_batch_without_asking(
+    grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    read = TrainingStep.loss
+    monkeypatch.setattr(TrainingStep, "loss", lambda *told: asked.append(told) or read(*told))
+    take_part(grid, progress=False)
+    assert asked == []
+    take_part(grid, progress=True)
+    assert len(asked) == 7
 
 
 def test_counts_may_be_numpys(grid: SmallGrid) -> None:
     counts = {"cycles": np.int64(2), "epochs": np.uint8(2), "steps_per_epoch": torch.tensor(3)}
     result = take_part(grid, **counts, batch_size=np.int32(5))
-    assert (result.cycles, len(result.losses)) == (2, 12)
+    assert (result.cycles, len(result.losses)) == (2, 2)
+
+
+@pytest.mark.parametrize("wait", ["soon", -1, float("nan"), None, [1]])
+def test_what_is_no_time_to_wait_is_refused_before_the_grid_is_asked(grid: SmallGrid, wait: Any) -> None:
+    with pytest.raises(ConfigError, match="wait must be a number of seconds"):
+        take_part(grid, wait=wait)
+    assert grid.requests == []
 
 
 @pytest.mark.parametrize("name", ["cycles", "epochs", "batch_size", "steps_per_epoch"])
@@ -154,9 +179,11 @@ AWAY = Response(status_code=502)
 
 @pytest.mark.usefixtures("short_pauses")
 class TestAGridThatIsAway:
-    def test_is_asked_again_by_a_worker_that_waits(self, grid: SmallGrid) -> None:
+    @pytest.mark.parametrize("scheme", ["http", "ws"])
+    def test_is_asked_again_by_a_worker_that_waits(self, grid: SmallGrid, scheme: str) -> None:
         grid.answer("cycle-request", LATER, *[AWAY] * 3, LATER, *[AWAY] * 3)
-        assert take_part(grid, wait=True).cycles == 1
+        url = grid.url.replace("http", scheme)
+        assert participate(url, "m", "1.0", IMAGES, LABELS, wait=True, verbose=True).cycles == 1
         assert len(grid.asked("authenticate")) == 1  # it stays one worker
         assert grid.next["cycle-request"] == deque()
 
@@ -229,7 +256,22 @@ def test_a_worker_that_waits_goes_on_after_a_late_report(grid: SmallGrid) -> Non
         grid.answer("report", {"error": "too late"} if late else {"status": "success"})
     result = take_part(grid, wait=True, cycles=2)
     assert (result.cycles, result.refused) == (2, 3)
-    assert len(result.losses) == 5 * 7
+    assert len(result.losses) == 5
+
+
+def test_a_late_evaluation_does_not_count_as_a_refused_report(grid: SmallGrid) -> None:
+    example = make_data(BATCH)
+    grid.plans["evaluation_plan"] = evaluation_plan(
+        make_module(), nn.functional.cross_entropy, example=example
+    )
+
+    def only_measures(data: dict[str, Any]) -> Any:
+        return {**grid.usual("cycle-request", data), "plans": {"evaluation_plan": 11}, "task": "evaluation"}
+
+    grid.answer("cycle-request", only_measures, only_measures, only_measures)
+    grid.answer("report", *[{"error": "too late"}] * 5)
+    result = take_part(grid, wait=True)
+    assert (result.cycles, result.evaluations, result.refused) == (1, 0, 5)
 
 
 def test_three_refused_reports_in_succession_are_no_accident(grid: SmallGrid) -> None:
@@ -248,8 +290,8 @@ def test_a_plain_url_of_another_machine_is_refused_unless_it_is_allowed() -> Non
 
 def test_handlers_hear_of_the_training(grid: SmallGrid) -> None:
     events: list[BatchEnd] = []
-    result = take_part(grid, events={"batch_end": events.append})
-    assert [e.loss for e in events] == result.losses
+    take_part(grid, events={"batch_end": events.append})
+    assert [event.batch for event in events] == list(range(7))
 
 
 def test_a_progress_bar_is_shown_when_asked_for(grid: SmallGrid, capsys: pytest.CaptureFixture[str]) -> None:

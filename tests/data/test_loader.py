@@ -230,6 +230,18 @@ def test_a_subclass_of_torchs_tensor_data_set_gives_its_own_samples():
     assert [batch[0].tolist() for batch in loader] == [[0, 2], [4, 6]]
 
 
+@pytest.mark.parametrize("name", ["get_item", "__getitem__"])
+@pytest.mark.parametrize("transform", [None, ToTensor()])
+def test_a_subclass_of_a_tensor_data_set_gives_its_own_samples(name, transform):
+    def doubled(self, index):
+        return tuple(2 * value for value in getattr(super(kind, self), name)(index))
+
+    kind = type("Doubled", (TensorDataset,), {name: doubled})
+    loader = DataLoader(kind(torch.arange(4), transform=transform), 2, shuffle=False)
+
+    assert [batch[0].tolist() for batch in loader] == [[0, 2], [4, 6]]
+
+
 @pytest.mark.parametrize(("collate", "expected"), [(None, [0, 10]), (sum, 10)])
 def test_a_data_set_that_fetches_many_samples_at_once_is_asked_once_for_a_batch(collate, expected):
     class Many(Counting):

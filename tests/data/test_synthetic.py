@@ -44,6 +44,19 @@ def test_beta_is_how_much_inputs_differ():
         assert np.std(means) == pytest.approx(np.sqrt(beta**2 + 1 / 60), rel=0.2)
 
 
+@pytest.mark.parametrize("seed", [0, 5])
+def test_no_client_has_the_numbers_of_the_model_that_all_share(seed):
+    """As drawn with the seed alone, they were client 0's: its first number, and then its inputs."""
+    x, _ = Synthetic(0, 0, seed=seed, iid=True)(0)
+    drawn = (x * np.arange(1, 61) ** 0.6).reshape(-1)[:500]
+    y = np.concatenate([Synthetic(0, 0, seed=seed, iid=True)(client)[1] for client in range(20)])
+    x = np.concatenate([Synthetic(0, 0, seed=seed, iid=True)(client)[0] for client in range(20)])
+    own = np.append(np.zeros(1), drawn)  # the number before it decided its size
+    weight = own[:500].reshape(50, 10)
+    agree = np.mean(np.argmax(x[:, :50] @ weight, axis=1) == y)
+    assert agree < 0.4
+
+
 def test_features_vary_less_and_less():
     x, _ = next(pair for pair in map(Synthetic(0, 0), range(99)) if len(pair[1]) > 2000)
     np.testing.assert_allclose(x.std(0), np.arange(1, 61) ** -0.6, rtol=0.15)

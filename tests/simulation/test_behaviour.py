@@ -55,6 +55,14 @@ class TestWhatTheyDo:
         assert torch.equal(change(arrays), honest)
         assert torch.equal(data_of(0)[1], y)
 
+    @pytest.mark.parametrize("engine", ["sequential", "batched"])
+    def test_the_model_is_measured_with_the_labels_that_there_are(self, engine: str) -> None:
+        flips = LabelFlip(share=1.0, classes=3)
+        (lie,) = simulate(evaluates=True, rounds=1, behaviour=flips, engine=engine).history
+        (truth,) = simulate(evaluates=True, rounds=1, engine=engine).history
+        assert lie.metrics["loss"] == truth.metrics["loss"]
+        assert lie.metrics["training_loss"] != truth.metrics["training_loss"]
+
     def test_several_do_several_things(self) -> None:
         both = [SignFlip(share=1.0), SignFlip(share=1.0, scale=2.0)]
         flipped = change(simulate(clients=[data_of(0)], rounds=1, behaviour=both))

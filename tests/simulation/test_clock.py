@@ -147,7 +147,7 @@ class TestACycle:
         clock = clock_of(Availability(), min_diffs=10, max_diffs=10)
         cycle = clock.open(1, Task.TRAINING, 1)
         first = clock.reports(cycle)
-        clock.refuse(cycle, first[3])
+        clock.refuse(cycle, first[3], "it holds NaN")
         (other,) = clock.reports(cycle)
         assert other.client not in {place.client for place in first}
         assert clock.reports(cycle) == []
@@ -258,7 +258,7 @@ def test_whatever_happens_the_rules_of_a_cycle_hold(
         while come := clock.reports(cycle):
             for place in come:
                 if place.number in refusals:
-                    clock.refuse(cycle, place)
+                    clock.refuse(cycle, place, "it holds NaN")
                 else:
                     taken.append(place)
         at_it = [place.client for place in clock.waiting]

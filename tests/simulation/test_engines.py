@@ -22,10 +22,10 @@ from fedplan.plan import RandomStream
 from fedplan.simulation.chance import Chance
 from fedplan.simulation.deployment import deploy
 from fedplan.simulation.engines.batched.batched import Batched
+from fedplan.simulation.engines.child import portable
+from fedplan.simulation.engines.memory import SharedMemory
 from fedplan.simulation.engines.processes import Processes
 from fedplan.simulation.engines.sequential import Sequential
-from fedplan.simulation.engines.share import portable
-from fedplan.simulation.engines.shared import SharedMemory
 from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.population import population_of
 from fedplan.simulation.states import ClientState
@@ -85,6 +85,17 @@ class TestSeveralProcesses:
         plan = fedplan.trace(average, *parts, *parts)
         options: dict[str, Any] = {"server_averaging_plan": plan, "cohort": 2}
         result = simulate(engine="processes", workers=2, **options)
+        assert same_bits(result.model, simulate(engine="sequential", **options).model)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_keep_the_reports_that_an_averaging_plan_folds_when_the_cycle_closes(self, workers: int) -> None:
+        def average(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(sum(tensors[k::4][1:], tensors[k]) / 6 for k in range(4))
+
+        parts = [p.detach() for p in model_of().parameters()]
+        plan = fedplan.trace(average, *parts * 6)
+        options: dict[str, Any] = {"server_averaging_plan": plan, "cohort": 6}
+        result = simulate(engine="processes", workers=workers, **options)
         assert same_bits(result.model, simulate(engine="sequential", **options).model)
 
     def test_go_on_with_what_one_has_begun(self, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The folder of a run: whoever is killed goes on from it, to the same bits."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -45,8 +46,22 @@ class TestARunThatIsKilled:
         assert len(result.history) == ROUNDS
         assert_same(result, run(case, engine=engine))
 
+    def test_in_its_first_cycle_does_not_have_it_twice(self, tmp_path: Path) -> None:
+        simulate(checkpoint=tmp_path, rounds=1)
+        (tmp_path / "checkpoint.zip").unlink()  # killed when the history was written, and nothing else was
+        for rounds in (2, 3):
+            result = simulate(checkpoint=tmp_path, rounds=rounds)
+        lines = (tmp_path / "history.jsonl").read_text().splitlines()
+        assert [json.loads(line)["cycle"] for line in lines] == [1, 2, 3]
+        assert_same(result, simulate(rounds=3))
+
 
 class TestARunThatEnded:
+    def test_goes_on_whatever_the_order_of_what_was_configured(self, tmp_path: Path) -> None:
+        simulate(checkpoint=tmp_path, rounds=1)
+        other = dict(reversed(CONFIG.items()))
+        assert len(simulate(checkpoint=tmp_path, rounds=2, client_config=other).history) == 2
+
     @pytest.mark.parametrize("case", some(CASES, 3))
     @pytest.mark.parametrize("memory", [0, 1 << 30])
     def test_goes_on_with_more_rounds_as_if_there_had_been_no_end(

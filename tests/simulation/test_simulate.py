@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import fedplan
-from fedplan.errors import ConfigError, DataError, HostingError
+from fedplan.errors import ConfigError, DataError, HostingError, StuckCycleError
 from tests.simulation.cases import (
     BATCH,
     CONFIG,
@@ -76,6 +77,14 @@ class TestTheRounds:
         share = (model(test[0]).argmax(1) == test[1]).float().mean()
         assert result.history[-1].metrics["test_accuracy"].value == pytest.approx(float(share))
 
+    def test_measure_the_last_checkpoint_also_where_the_goal_ends_them(self) -> None:
+        stop = {"metric": "training_loss", "mode": "min", "patience": 2}
+        options: dict[str, Any] = {"evaluates": True, "rounds": 50, "client_config": {**CONFIG, "lr": 1.5}}
+        result = simulate(**options, server={"stop": stop}, test=data_of(99), every=50)
+        training = [row for row in result.history if row.task == "training"]
+        assert 2 < len(training) < 50
+        assert list(result.history.values("test_loss")) == [len(training)]
+
     def test_may_be_measured_by_a_function(self) -> None:
         result = simulate(rounds=2, test=lambda model: {"first": float(model.params[0][0, 0])})
         assert result.history.values("test_first")[2] == float(result.model.params[0][0, 0])
@@ -88,6 +97,11 @@ class TestTheRounds:
             (2, "evaluation", 2),
         ]
         assert (result.history[1].reports, set(result.history[1].metrics)) == (6, {"loss", "accuracy"})
+
+    def test_have_as_many_evaluations_as_their_owner_wants_whatever_the_cohort(self) -> None:
+        server = {"num_cycles": 1, "evaluation": {"reports": 8}}
+        training, evaluation = simulate(evaluates=True, cohort=3, server=server, rounds=None).history
+        assert (training.reports, evaluation.reports, evaluation.workers) == (3, 8, 8)
 
     def test_take_some_clients_for_evaluation_alone(self) -> None:
         server = {"max_diffs": 6, "min_diffs": 6, "evaluation": {"fraction": 0.25}}
@@ -286,3 +300,48 @@ class TestIsRefused:
         with pytest.raises(ConfigError, match="the model is a int"):
             fedplan.simulate(3, plans_of(), clients(), CONFIG, {}, rounds=1)
         assert len(list(model_of().parameters())) == 4
+
+
+class TestATrainingThatDiverges:
+    SCHEDULE: ClassVar[dict[str, Any]] = {"schedule": "values", "values": [0.2, 0.2, 1e30]}
+
+    def diverge(self, **options: Any) -> StuckCycleError:
+        config = {**CONFIG, "lr": self.SCHEDULE}
+        with pytest.raises(StuckCycleError) as error:
+            simulate(client_config=config, cohort=5, rounds=5, **options)
+        return error.value
+
+    def test_is_given_up_when_nobody_is_left(self) -> None:
+        error = self.diverge()
+        assert "cycle 3 has 0 reports and can never close" in str(error)
+        assert (
+            "10 reports were refused, the last one because: the diff does not fit the model: tensor"
+            in str(error)
+        )
+
+    def test_is_given_up_before_all_of_a_large_population_are_trained(self) -> None:
+        asked: list[int] = []
+
+        def data(client: int) -> Any:
+            asked.append(client)
+            return data_of(client % 10)
+
+        error = self.diverge(clients=data, population=1_000_000)
+        assert "100 reports of cycle 3 were refused in succession" in str(error)
+        assert len(asked) == 2 * 5 + 100
+
+    def test_leaves_the_cycles_before(self, tmp_path: Path) -> None:
+        before = simulate(cohort=5, rounds=2)
+        for error in (self.diverge(), self.diverge(checkpoint=tmp_path)):
+            assert [row.cycle for row in error.simulation.history] == [1, 2]
+            assert same_bits(error.simulation.model, before.model)
+        assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 2
+
+    def test_is_none_when_some_reports_are_refused_among_many(self) -> None:
+        def data(client: int) -> Any:
+            x, y = data_of(client % 10)
+            return (x * float("nan"), y) if client % 10 else (x, y)
+
+        result = simulate(clients=data, population=100_000, cohort=30, rounds=1)
+        (row,) = result.history
+        assert (row.reports, row.refused > 200) == (30, True)

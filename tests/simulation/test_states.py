@@ -1,5 +1,6 @@
 """What clients remember: in memory as far as there is room, then on disk, and as it was after each cycle."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from fedplan.errors import CheckpointError
 from fedplan.simulation.states import ClientState, ClientStates
+from tests.simulation.cases import simulate
 
 
 def state(number: float, elements: int = 100) -> ClientState:
@@ -23,6 +25,13 @@ def test_a_state_comes_back_from_its_bytes() -> None:
     assert torch.equal(kept.private[2], torch.full((100,), 7.0))
     assert torch.equal(kept.lost[0], torch.ones(2))
     assert kept.epoch == 4
+
+
+def test_those_of_a_simulation_are_gone_when_it_has_ended() -> None:
+    result = simulate(kind="scaffold", server={"strategy": {"name": "scaffold", "population": 10}})
+    gc.collect()
+    assert [found for found in gc.get_objects() if type(found) is ClientStates] == []
+    assert len(result.history) == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int64])

@@ -76,6 +76,41 @@ class TestAllCombinations:
 
 
 @pytest.fixture(scope="module")
+def diverged() -> fedplan.Sweep:
+    return sweep(grid={"lr": [1e30, 0.1]}, seeds=2)
+
+
+class TestATrainingThatDiverges:
+    @pytest.fixture
+    def found(self, diverged: fedplan.Sweep) -> fedplan.Sweep:
+        return diverged
+
+    def test_does_not_end_the_sweep(self, found: fedplan.Sweep) -> None:
+        assert [run.failure is None for run in found.runs] == [False, False, True, True]
+        assert "can never close" in (found.runs[0].failure or "")
+        assert "NaN" in (found.runs[0].failure or "")
+        assert [len(run.simulation.history) for run in found.runs] == [0, 0, 2, 2]
+
+    def test_is_shown_in_the_table(self, found: fedplan.Sweep) -> None:
+        wild, trained = found.table("test_loss")
+        assert (wild["mean"], wild["spread"], wild["seeds"]) == (None, None, 0)
+        assert wild["failure"] == found.runs[0].failure
+        assert (trained["seeds"], trained["failure"]) == (2, None)
+        assert "lr=1e+30: no seed; failed: cycle 1" in repr(found)
+        assert "can never close" in found._repr_html_()
+
+    def test_is_not_the_best(self, found: fedplan.Sweep) -> None:
+        assert found.best("test_loss", "max") == {"lr": 0.1}
+        with pytest.raises(ConfigError, match="a simulation of each of these settings failed"):
+            fedplan.Sweep(found.runs[:2]).best("test_loss", "max")
+
+    def test_is_not_drawn(self, found: fedplan.Sweep) -> None:
+        axes = found.plot("test_loss")
+        assert [line.get_label() for line in axes.get_lines()] == ["lr=0.1"]
+        mpl.pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
 def found() -> fedplan.Sweep:
     return sweep(grid={"lr": [0.01, 0.3]}, seeds=3, rounds=3)
 

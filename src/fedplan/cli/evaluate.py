@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, Verbose, Version, WaitTimeout
-from fedplan.cli.terminal import print_json
+from fedplan.cli.terminal import echo, print_json
 
 
 def evaluate(
@@ -51,4 +51,4 @@ def evaluate(
         typer.echo(f"Cycle {cycle} takes workers that measure the model. `fedplan history` shows the result.")
     else:
         found = "".join(f", {name} {metric.value:.4g}" for name, metric in measured.metrics.items())
-        typer.echo(f"checkpoint {measured.checkpoint}: {measured.reports} reports{found}")
+        echo(f"checkpoint {measured.checkpoint}: {measured.reports} reports{found}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def about(path: Path, kind: str | None = None) -> Iterator[None]:
+def about_file(path: Path, kind: str | None = None) -> Iterator[None]:
     """Says of which file an error tells: in notes, which the command line puts in front of the message.
 
     Args:
@@ -41,7 +41,7 @@ def read_plan(path: Path) -> "Plan":
     """
     from fedplan.plan import Plan
 
-    with about(path, "Plan"):
+    with about_file(path, "Plan"):
         return Plan.parse(path.read_bytes())
 
 
@@ -53,7 +53,7 @@ def read_state(path: Path) -> "State":
     """
     from fedplan.wire import State
 
-    with about(path, "State"):
+    with about_file(path, "State"):
         state = State.parse(path.read_bytes())
         state.tensors  # noqa: B018  reading them checks them
         return state
@@ -65,7 +65,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it holds something else.
     """
-    with about(path):
+    with about_file(path):
         try:
             value = json.loads(path.read_bytes())
         except ValueError as error:
@@ -83,7 +83,7 @@ def read_arrays(path: Path) -> tuple[Any, Any]:
     """
     import numpy as np
 
-    with about(path):
+    with about_file(path):
         try:
             with path.open("rb") as file:
                 arrays = _first_two(np.load(file, allow_pickle=False))

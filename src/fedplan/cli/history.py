@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, Verbose, Version
-from fedplan.cli.terminal import print_json, print_table
+from fedplan.cli.terminal import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from fedplan.client.owner.history import History
@@ -46,13 +46,13 @@ def history(
     if as_json:
         print_json([row.model_dump(mode="json", exclude_none=True) for row in found])
     elif as_csv:
-        typer.echo(found.to_csv(), nl=False)
+        echo(found.to_csv(), nl=False)
     elif not found:
         typer.echo("No cycle of this model has ended yet. `fedplan status` shows how far it is.", err=True)
     else:
         _print_cycles(found)
         for name in found.metrics:
-            typer.echo(_plot(name, found.values(name)))
+            echo(_plot(name, found.values(name)))
 
 
 def _print_cycles(found: "History") -> None:

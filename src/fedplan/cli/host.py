@@ -7,6 +7,7 @@ import typer
 
 from fedplan.cli.files import read_object, read_plan, read_state
 from fedplan.cli.options import AllowPlainText, OwnerToken, Url, Verbose, read_option
+from fedplan.cli.terminal import echo
 
 
 def host(
@@ -103,7 +104,7 @@ def host(
     averaging = None if averaging_plan is None else read_plan(averaging_plan)
     with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
         grid.host_federated_training(state, plans, config, cycles, averaging, variants=variants)
-    typer.echo(f"{config['name']} {config['version']} is hosted, and its first cycle is open.", err=True)
+    echo(f"{config['name']} {config['version']} is hosted, and its first cycle is open.", err=True)
 
 
 def _named_file(text: str) -> tuple[str, Path]:

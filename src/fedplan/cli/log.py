@@ -3,6 +3,8 @@
 import logging
 from types import TracebackType
 
+from fedplan.wire.text import escaped
+
 _INDENT = "    "
 
 _Fault = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -21,13 +23,6 @@ class OneLine(logging.Formatter):
     def formatException(self, ei: _Fault) -> str:  # noqa: N802
         """What follows it of an error."""
         return "\n".join(_INDENT + escaped(line) for line in super().formatException(ei).split("\n"))
-
-
-def escaped(text: str) -> str:
-    """A text without characters that are not printed: these stand as in a Python string, such as ``\\n``."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def log_to_stderr() -> None:

@@ -18,6 +18,7 @@ from fedplan.cli.host import host
 from fedplan.cli.retrieve import retrieve
 from fedplan.cli.serve import serve
 from fedplan.cli.status import status
+from fedplan.cli.terminal import echo
 from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
@@ -52,7 +53,7 @@ class Commands(TyperGroup):
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    typer.echo(f"fedplan: {message}", err=True)
+    echo(f"fedplan: {message}", err=True)
     raise typer.Exit(code)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedplan.cli.files import about, read_plan, read_state, write_whole
+from fedplan.cli.files import about_file, read_plan, read_state, write_whole
 from fedplan.cli.options import AsJson, OutFile, PlanFile, read_option
-from fedplan.cli.terminal import in_bytes, print_json, print_table, shape_text
+from fedplan.cli.terminal import echo, in_bytes, print_json, print_table, shape_text
 
 if TYPE_CHECKING:
     from fedplan.cli.listing import Listing
@@ -33,12 +33,12 @@ def show(
     from fedplan.cli.listing import list_plan
 
     plan = read_plan(file)
-    with about(file):
+    with about_file(file):
         listing = list_plan(plan, file.stat().st_size, batch)
     if as_json:
         print_json(listing)
     else:
-        typer.echo("\n".join(lines_of(listing)))
+        echo("\n".join(lines_of(listing)))
 
 
 @app.command("run")
@@ -75,7 +75,7 @@ def run(
 
     plan = read_plan(file)
     arguments = read_state(inputs).tensors
-    with about(file):
+    with about_file(file):
         results = plan(*map(to_torch, arguments), random=None if seed is None else RandomStream(seed))
     write_whole(out, State.of(map(from_torch, results)).serialize())
     typer.echo(f"{out}: {len(results)} tensors", err=True)
@@ -105,7 +105,7 @@ def check(
 
     plan = read_plan(file)
     arguments = None if inputs is None else read_state(inputs).tensors
-    with about(file):
+    with about_file(file):
         findings = examine(plan, arguments)
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])

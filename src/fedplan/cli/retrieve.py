@@ -14,7 +14,13 @@ def retrieve(
     version: Version,
     out: OutFile,
     checkpoint: Annotated[
-        str, typer.Option("--checkpoint", metavar="N", help="Its number, 1 being the model as hosted.")
+        str,
+        typer.Option(
+            "--checkpoint",
+            metavar="N",
+            help="Its number, 1 being the model as hosted; or `latest`; or `best`, if the model's owner says "
+            "what that is.",
+        ),
     ] = "latest",
     token: OwnerToken = None,
     verbose: Verbose = False,

@@ -4,10 +4,9 @@ import asyncio
 import sys
 import threading
 
-import typer
-
 from fedplan.cli.listing import list_plan
 from fedplan.cli.plan import lines_of
+from fedplan.cli.terminal import echo
 from fedplan.client import Job
 from fedplan.errors import ConfigError
 from fedplan.wire.messages import EVALUATION_PLAN
@@ -49,9 +48,9 @@ class Review:
             size = job.client_config.get("batch_size")
             batch = size if isinstance(size, int) and size > 0 else _BATCH
             for line in lines_of(list_plan(plan, len(data), batch)):
-                typer.echo("".join(map(_printable, line)), err=True)
+                echo(line, err=True)
             what = "measured" if name == EVALUATION_PLAN else "changed"
-            typer.echo(f"Run '{name}' on your data, and report what it {what}? [y/N]: ", nl=False, err=True)
+            echo(f"Run '{name}' on your data, and report what it {what}? [y/N]: ", nl=False, err=True)
             if (await _read_line()).strip().lower() not in ("y", "yes"):
                 return "whoever reviewed its Plan said no"
             self._agreed.add(data)
@@ -75,8 +74,3 @@ async def _read_line() -> str:
 
     threading.Thread(target=read, name="fedplan review", daemon=True).start()
     return await typed
-
-
-def _printable(character: str) -> str:
-    """A character of a text from the grid, which is not trusted with the terminal."""
-    return character if character.isprintable() else ascii(character)[1:-1]

@@ -1,7 +1,8 @@
 """What commands print."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -10,15 +11,36 @@ _WIDE = 240
 """Columns of a table that goes into a file or a pipe."""
 
 
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Prints a text, which may hold words of a grid or of a file: they cannot steer the terminal.
+
+    Args:
+        text: what is printed, with its line breaks, and with all else escaped that is not printable.
+        err: print it to stderr.
+        nl: with a line break at its end.
+    """
+    from fedplan.wire.text import escaped_lines
+
+    typer.echo(escaped_lines(text), err=err, nl=nl)
+
+
 def print_json(value: Any) -> None:
-    """Prints JSON to stdout."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    """Prints JSON to stdout. Numbers that are not finite are null, for JSON has none."""
+    typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
 ) -> None:
-    """Prints a table to stdout.
+    """Prints a table to stdout; what is not printable is escaped, as `echo` does.
 
     Args:
         columns: their titles.
@@ -30,11 +52,15 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
+    from fedplan.wire.text import escaped_lines
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in columns:
-        table.add_column(title, justify="right" if title in numbers else "left", overflow="fold")
+        table.add_column(
+            Text(escaped_lines(title)), justify="right" if title in numbers else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(escaped_lines(cell)) for cell in row))
     console = Console()
     (console if console.is_terminal else Console(width=_WIDE)).print(table)
 

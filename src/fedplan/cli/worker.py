@@ -1,14 +1,13 @@
 """`fedplan worker`: training a hosted model on data that stays here."""
 
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedplan.cli.files import read_arrays
 from fedplan.cli.options import AllowPlainText, AsJson, Model, Url, Verbose, Version, read_option
-from fedplan.cli.terminal import print_json
+from fedplan.cli.terminal import echo, print_json
 
 if TYPE_CHECKING:
     from fedplan.client import Participation
@@ -52,8 +51,8 @@ def worker(
             "--seed",
             min=0,
             help="Makes the training repeatable: decides the order of the samples, which are shuffled "
-            "once, and the random numbers of dropout and noise. By default these come from the operating "
-            "system.",
+            "once (by default always in the same way), and the random numbers of dropout and noise (from the "
+            "operating system by default).",
         ),
     ] = None,
     state: Annotated[
@@ -137,22 +136,36 @@ def worker(
         verbose=verbose,
         allow_plain_text=allow_plain_text or None,
     )
-    result = summary(done)
     if as_json:
-        print_json(result)
+        print_json(summary(done))
     else:
-        scores = {"loss": result["loss"], **result["metrics"]}
-        refused = f", {done.refused} reports refused" if done.refused else ""
-        text = "".join(f", {name} {value:.4g}" for name, value in scores.items() if value is not None)
-        many = "" if done.cycles == 1 else "s"
-        typer.echo(f"{done.cycles} cycle{many}{refused}{text}")
+        echo(_in_words(done))
 
 
 def summary(done: "Participation") -> dict[str, Any]:
-    """What a worker did, in numbers; loss and metrics are means over its last cycle."""
-    last = max(1, len(done.losses) // (done.cycles + done.refused))  # batches of a cycle
-    numbers = {
-        name: fmean(values[-last:]) for name, values in done.metrics.items() if isinstance(values[-1], float)
+    """What a worker did, in numbers; loss and metrics are means over its last cycle of training."""
+    return {
+        "cycles": done.cycles,
+        "evaluations": done.evaluations,
+        "refused": done.refused,
+        "loss": done.losses[-1] if done.losses else None,
+        "metrics": {name: means[-1] for name, means in done.metrics.items()},
     }
-    loss = fmean(done.losses[-last:]) if done.losses else None
-    return {"cycles": done.cycles, "refused": done.refused, "loss": loss, "metrics": numbers}
+
+
+def _in_words(done: "Participation") -> str:
+    """The same for people: ``2 cycles, 1 evaluation, loss 0.31``."""
+    told = summary(done)
+    counts = [_counted(done.cycles, "cycle")]
+    if done.evaluations:
+        counts.append(_counted(done.evaluations, "evaluation"))
+    if done.refused:
+        counts.append(f"{_counted(done.refused, 'report')} refused")
+    scores = {"loss": told["loss"], **told["metrics"]}
+    return ", ".join(
+        [*counts, *(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)]
+    )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,7 +1,6 @@
 """Job: one training cycle, as a worker sees it."""
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from fedplan.client.loops.blocking import blocking_twin, run_blocking
 from fedplan.client.model import SyftModel
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.training.device import Device
+from fedplan.client.training.measurements import told_of_evaluation, told_of_training
 from fedplan.client.training.trainer import PlanTrainer
 from fedplan.errors import JobStateError, WireError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
@@ -95,7 +95,7 @@ class Job(Attendance):
         taken = False
         try:
             report = with_summary(bytes(diff), self._told(summary)) if place.summary else bytes(diff)
-            await self._grid.report(place.worker_id, place.request_key, report, again=place.summary)
+            await self._grid.report(place.worker_id, place.request_key, report, again=place.counts_once)
             taken = self._reported = True
         finally:
             self._private.settle(taken)
@@ -107,10 +107,10 @@ class Job(Attendance):
         """What is told with a report."""
         if summary is not None:
             return summary
-        training = self._training
-        if training is None:
+        if self.task == "evaluation":
             return self._evaluation
-        return dataclasses.replace(training.summary, evaluation=self._evaluation.evaluation)
+        trained = None if self._training is None else self._training.summary
+        return told_of_training(trained, self._evaluation)
 
     def _empty_diff(self, diff: object, summary: Summary | None) -> bytes:
         """What is reported in a place for evaluation alone."""
@@ -257,9 +257,8 @@ class Job(Attendance):
             device=device,
         )
         await trainer.start()
-        measured = trainer.summary
-        self._evaluation = Summary(samples=measured.samples, evaluation=measured.metrics)
-        return {name: metric.value for name, metric in measured.metrics.items()}
+        self._evaluation = told_of_evaluation(trainer.summary)
+        return {name: metric.value for name, metric in self._evaluation.evaluation.items()}
 
     evaluate_blocking = blocking_twin(evaluate)
 

@@ -5,15 +5,16 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedplan.client.counts import positive_integer
+from fedplan.client.counts import positive_integer, positive_seconds
 from fedplan.client.cycle.consent import Accept, check_accept, obtain_consent
 from fedplan.client.cycle.place import given_back
-from fedplan.client.events import BatchEnd, Handler
+from fedplan.client.events import Handler
 from fedplan.client.job import Job
 from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
@@ -32,7 +33,7 @@ from fedplan.wire.messages import EVALUATION_PLAN
 _log = logging.getLogger("fedplan.client")
 
 _REFUSALS = 2
-"""Reports in succession that may be refused. One that is late says nothing; more speak of a wrong diff."""
+"""So many reports in succession may be refused. One or two may have come too late; more mean a wrong diff."""
 
 _CLOSING_SECONDS = 60.0
 """For how long after the time that the grid names a worker asks for its next cycle that was not told to wait:
@@ -50,23 +51,22 @@ class Participation:
         cycles: cycles that it trained in and reported to.
         refused: reports that the grid refused, as it does with one that comes after its cycle, or that may
             have been lost because the connection broke.
-        losses: loss of each batch, over all cycles; empty when the Plan returns none.
-        metrics: by name, the metric of each batch, over all cycles.
+        losses: of each cycle that it trained in, the mean of the loss over the samples; empty when the Plan
+            returns none. ``events={"batch_end": …}`` hears of the loss of each batch.
+        metrics: by name, of each cycle that it trained in, the metric's mean; of those that are one number.
         evaluations: cycles in which it only measured the model, and reported that.
     """
 
     cycles: int = 0
     refused: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
-    metrics: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluations: int = 0
 
-    def add(self, batch: BatchEnd) -> None:
-        """Takes a batch's numbers in."""
-        if batch.loss is not None:
-            self.losses.append(batch.loss)
-        for name, value in batch.metrics.items():
-            self.metrics.setdefault(name, []).append(value)
+    def add(self, means: Mapping[str, float]) -> None:
+        """Takes in what a cycle's training has measured; see `PlanTrainer.means`."""
+        for name, mean in means.items():
+            (self.losses if name == "loss" else self.metrics.setdefault(name, [])).append(mean)
 
 
 async def participate_async(
@@ -229,9 +229,9 @@ async def participate_async(
                         seed=seed,
                         device=place,
                     )
-                    training.on("batch_end", result.add)
                     bars.follow(training, result.cycles + 1)
                     send = functools.partial(reports.send, job, await training.wait())
+                    result.add(training.means)
                     taken = await _report(send, patience)
                     result.cycles += taken
                     result.refused += not taken
@@ -293,7 +293,8 @@ async def _report(
 ) -> bool:
     """Sends a report; returns whether it was taken. A refusal is forgiven as often as the patience says.
 
-    A report that may have arrived is not repeated: it is one that may have been refused.
+    `send` repeats a report for a few seconds where the grid counts it once (see `Job.report`). One that may
+    have arrived is not sent again after that: it counts as refused.
 
     Args:
         send: sends it.
@@ -307,7 +308,7 @@ async def _report(
             unsent = isinstance(error, GridConnectionError) and not error.sent
             seconds = patience.outlast(error) if unsent else None
             if seconds is None:
-                if unsent or not (patience.forgives() or forgive):
+                if unsent or not (forgive or patience.forgives()):
                     raise
                 _log.warning("%s", error)
                 return False
@@ -317,12 +318,23 @@ async def _report(
         await asyncio.sleep(seconds)
 
 
+def _seconds_of(wait: bool | float) -> float:
+    """For how long a worker waits in all.
+
+    Raises:
+        ConfigError: `wait` is neither True, False nor a number of seconds.
+    """
+    if wait is True:
+        return math.inf
+    return 0.0 if wait is False or wait == 0 else positive_seconds(wait, "wait")
+
+
 class _Patience:
     """How long a worker goes on."""
 
     def __init__(self, wait: bool | float) -> None:
-        self._left = self._first_left = float("inf") if wait is True else float(wait)
-        self._between = False  # its own cycles: after a report, until the grid has answered
+        self._left = self._first_left = _seconds_of(wait)
+        self._between = False  # whether it has reported, and asks for its next cycle
         self._forgiven = self._most_forgiven = _REFUSALS if wait else 0
         self._away: Iterator[float] = iter(())
 

@@ -3,14 +3,14 @@
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fedplan.client.events import BatchEnd
 from fedplan.client.training.trainer import PlanTrainer
 
 
 class TrainingProgress:
-    """Shows the cycles of a worker, one line each."""
+    """Shows the cycle in which a worker trains, in one line."""
 
     def __init__(self, show: bool | None) -> None:
         """Makes the display.
@@ -28,6 +28,7 @@ class TrainingProgress:
             console=console,
             disable=not (console.is_terminal if show is None else show),
         )
+        self._bar: TaskID | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -36,13 +37,18 @@ class TrainingProgress:
         self._bars.stop()
 
     def follow(self, trainer: PlanTrainer, cycle: int) -> None:
-        """Shows the batches of a training."""
+        """Shows the batches of a training, in place of those of the cycle before.
+
+        A screenful of lines that stayed would push the newest one out of sight.
+        """
         if self._bars.disable:
             return
+        if self._bar is not None:
+            self._bars.remove_task(self._bar)
         self._bars.start()  # not before: until then somebody may be asked in the terminal; again does nothing
         per_epoch = trainer.batches_per_epoch
         total = None if per_epoch is None else per_epoch * trainer.epochs
-        bar = self._bars.add_task(f"cycle {cycle}", total=total, note="")
+        bar = self._bar = self._bars.add_task(f"cycle {cycle}", total=total, note="")
 
         @trainer.on("batch_end")
         def advance(event: BatchEnd) -> None:

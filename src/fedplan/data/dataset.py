@@ -91,15 +91,23 @@ class TensorDataset(Dataset):
         return rows if self.transform is None else self.transform.apply(*rows)
 
     def get_batch(self, indices: Sequence[int]) -> list[Tensor]:
-        """The batch of these samples; without a transform, gathered in one operation for each array.
+        """The batch of these samples; where they are rows as they are, gathered in one operation an array.
 
         Returns:
-            Tensors of shape (len(indices), …), one for each array.
+            Tensors of shape (len(indices), …), one for each array. In a subclass that makes samples of its
+            own, what `collate` makes of them.
         """
-        if self.transform is not None:
-            batch: list[Tensor] = collate([self.get_item(index) for index in indices], indices)
-            return batch
-        return rows_of(self.tensors, indices)
+        if self._gives_rows:
+            return rows_of(self.tensors, indices)
+        batch: list[Tensor] = collate([self[index] for index in indices], indices)
+        return batch
+
+    @property
+    def _gives_rows(self) -> bool:
+        """Whether sample i is row i of each array: nothing transforms it, and no subclass says otherwise."""
+        kind = type(self)
+        own = kind.get_item is not TensorDataset.get_item or kind.__getitem__ is not Dataset.__getitem__
+        return self.transform is None and not own
 
     @property
     def length(self) -> int:

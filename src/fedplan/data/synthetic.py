@@ -74,7 +74,7 @@ class Synthetic:
             raise DataError(f"a client has a number from 0 on, not {client!r}")
         random = np.random.default_rng([self.seed, client])
         samples = 50 + min(int(random.lognormal(4, 2)), _MOST_SAMPLES - 50)
-        shared = np.random.default_rng([self.seed]) if self.iid else random
+        shared = np.random.default_rng(self._of_all) if self.iid else random
         about = 0.0 if self.iid else random.normal(0, self.alpha)
         weight = shared.normal(about, 1, (self.features, self.classes))
         bias = shared.normal(about, 1, self.classes)
@@ -86,3 +86,11 @@ class Synthetic:
         spread = np.arange(1, self.features + 1) ** -0.6  # the root of the variance
         x = random.normal(centre, spread, (samples, self.features))
         return x.astype(np.float32), np.argmax(x @ weight + bias, axis=1)
+
+    @property
+    def _of_all(self) -> np.random.SeedSequence:
+        """What draws the model that all clients share: no client has its numbers.
+
+        Without the key they would be client 0's, for NumPy takes [seed] and [seed, 0] for the same.
+        """
+        return np.random.SeedSequence(self.seed, spawn_key=(0,))

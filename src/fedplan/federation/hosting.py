@@ -18,7 +18,7 @@ from fedplan.wire.messages import EVALUATION_PLAN
 
 
 @contextlib.contextmanager
-def about(part: str) -> Iterator[None]:
+def about_part(part: str) -> Iterator[None]:
     """Names the part of a model in the errors that checking it raises.
 
     Raises:
@@ -99,11 +99,11 @@ def strategy_to_host(
         HostingError: the Plans do not fit together, or the averaging Plan does not fit the model.
         ConfigError: the server_config asks for what these Plans cannot give.
     """
-    with about("model"):
+    with about_part("model"):
         check_private(plans)
         check_evaluation(plans, EVALUATION_PLAN)
     if averaging_plan is not None:
-        with about("averaging Plan"):
+        with about_part("averaging Plan"):
             server_config = _check_averaging_plan(averaging_plan, layout, server_config)
     elif server_config.iterative_plan:
         raise ConfigError("server_config: 'iterative_plan' is true, but no averaging Plan was sent")

@@ -49,7 +49,7 @@ class Behaviour:
         return chance.uniform(Purpose.LIAR, client=client, at=number) < (self.share or 0.0)
 
     def targets(self, targets: Any) -> Any:
-        """What the client trains with in place of its targets; they are not changed.
+        """What the client trains with in place of its targets, which are not changed. It measures with these.
 
         Raises:
             DataError: they cannot be changed.
@@ -95,7 +95,7 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LabelFlip(Behaviour):
-    """Trains with wrong labels: label k of n becomes n − 1 − k.
+    """Trains with wrong labels: label k of n becomes n − 1 − k. It measures the model with the right ones.
 
     Attributes:
         classes: how many labels there are: n.

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedplan.errors import ConfigError
+from fedplan.errors import StuckCycleError
 from fedplan.federation import Round, Strategy, Task
 from fedplan.federation.admission import Asker, admission, task_for
 from fedplan.simulation.availability import Availability
@@ -17,6 +17,10 @@ from fedplan.simulation.chance import Chance
 
 _MOST_EXTENSIONS = 1000
 """A cycle that was extended so often will not get its reports."""
+
+_REFUSED_COHORTS, _LEAST_REFUSED = 3, 100
+"""So many cohorts of reports, or at least so many reports, are refused in succession only where all would be,
+as when a training diverges. The rest of a large population need not be trained to find that out."""
 
 
 @dataclasses.dataclass(order=True, slots=True)
@@ -64,6 +68,8 @@ class Cycle:
         busy: clients that are at it, or have reported.
         places: how many places each client had so far.
         extensions: how often its deadline was moved.
+        refusals: reports that were refused since one was taken.
+        refusal: why the last of them was.
         turn: how often all clients were asked.
         order: those of this turn that were not asked yet.
     """
@@ -81,6 +87,8 @@ class Cycle:
     late: int = 0
     gone: int = 0
     extensions: int = 0
+    refusals: int = 0
+    refusal: str = ""
     busy: set[int] = dataclasses.field(default_factory=set)
     places: dict[int, int] = dataclasses.field(default_factory=dict)
     turn: int = 0
@@ -162,7 +170,7 @@ class Clock:
         is complete without any more.
 
         Raises:
-            ConfigError: the cycle can never close.
+            StuckCycleError: the cycle can never close.
         """
         come: list[HeldPlace] = []
         stage = self._round.stage_of(cycle)
@@ -182,11 +190,26 @@ class Clock:
                 self._fill(cycle)
         return sorted(come, key=lambda place: place.number)
 
-    def refuse(self, cycle: Cycle, place: HeldPlace) -> None:
-        """Takes back a report that was refused: its client leaves the cycle, and another may come."""
+    def refuse(self, cycle: Cycle, place: HeldPlace, reason: str) -> None:
+        """Takes back a report that was refused: its client leaves the cycle, and another may come.
+
+        Args:
+            cycle: the open one.
+            place: whose report it was.
+            reason: why it was refused.
+
+        Raises:
+            StuckCycleError: so many were refused in succession that all would be.
+        """
         if self._counts(cycle, place):
             cycle.reported -= 1
             cycle.occupied -= 1
+        cycle.refusals, cycle.refusal = cycle.refusals + 1, reason
+        if cycle.refusals >= max(_REFUSED_COHORTS * self._cohort, _LEAST_REFUSED):
+            raise StuckCycleError(
+                f"{cycle.refusals} reports of cycle {cycle.number} were refused in succession, the last one "
+                f"because: {reason}. Has the training diverged? A smaller learning rate would do then"
+            )
         self._fill(cycle)
 
     def close(self, cycle: Cycle) -> None:
@@ -206,10 +229,10 @@ class Clock:
                 self._extend(cycle)
             return None
         if first is None:
-            raise ConfigError(
+            raise StuckCycleError(
                 f"cycle {cycle.number} has {cycle.reported} reports and can never close: no other client may "
                 f"have a place in it. It needs {self._round.stage_of(cycle).needed} reports, the cohort is "
-                f"{self._cohort} of {self._population} clients"
+                f"{self._cohort} of {self._population} clients" + _refused(cycle)
             )
         place = heapq.heappop(self.waiting)
         self.now = place.time
@@ -219,7 +242,7 @@ class Clock:
         """Moves the deadline; clients that have not reported lose their places, but may still report."""
         cycle.extensions += 1
         if cycle.extensions > _MOST_EXTENSIONS:
-            raise ConfigError(
+            raise StuckCycleError(
                 f"cycle {cycle.number} was extended {_MOST_EXTENSIONS} times and has {cycle.reported} "
                 "reports: with this availability it never gets as many as it needs; a longer cycle_length, a "
                 "larger cohort or a smaller min_diffs would do"
@@ -275,7 +298,9 @@ class Clock:
                 return
 
     def _has_room(self, cycle: Cycle) -> bool:
-        if self._staleness is None or cycle.task is Task.EVALUATION:
+        if cycle.task is Task.EVALUATION:  # its reports are as many as its owner wants, whatever the cohort
+            return cycle.occupied < max(self._cohort, self._round.stage_of(cycle).limit or 0)
+        if self._staleness is None:
             return cycle.occupied < self._cohort
         return sum(not place.released for place in self.waiting) < self._cohort
 
@@ -313,3 +338,10 @@ class Clock:
         if self._config.do_not_reuse_workers_until_cycle and task is Task.TRAINING:
             self.last_cycles[client] = cycle.number
         return True
+
+
+def _refused(cycle: Cycle) -> str:
+    """What is to be said of the reports that were refused."""
+    if not cycle.refusals:
+        return ""
+    return f". {cycle.refusals} reports were refused, the last one because: {cycle.refusal}"

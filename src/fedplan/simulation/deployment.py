@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from fedplan.client.owner.hosting import check_is_plan, plans_of, state_of
 from fedplan.client.plain import plain_config
 from fedplan.errors import ConfigError
 from fedplan.federation import Strategy, Tensors, part_of
-from fedplan.federation.hosting import about, check_name, check_plan, checked_model, strategy_to_host
+from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
 from fedplan.federation.schedule import config_at
 from fedplan.plan import Plan, to_torch
 from fedplan.plan.roles import private_tensors
@@ -122,17 +123,18 @@ def deploy(
     given = plans_of(plans)
     if averaging_plan is not None:
         check_is_plan(averaging_plan, "server_averaging_plan")
-    with about("model"):
+    with about_part("model"):
         state, layout = checked_model(state_of(model))
     read = {}
     for name, plan in given.items():
-        with about(f"Plan '{name}'"):
+        with about_part(f"Plan '{name}'"):
             check_name(name)
             read[name] = Plan.parse(plan.serialize())
             check_plan(read[name], layout, first)
     strategy = strategy_to_host(read, layout, client, settled, averaging_plan)
     _check_training(read, training)
-    hashed = hashlib.sha256(repr((told.name, told.version, training, client, server)).encode())
+    told_all = [told.name, told.version, training, client, server]
+    hashed = hashlib.sha256(json.dumps(told_all, sort_keys=True).encode())
     hashed.update(state.serialize())
     for name in sorted(read):
         hashed.update(name.encode() + read[name].serialize())

@@ -19,10 +19,10 @@ from fedplan.errors import AggregationError, CheckpointError, WireError
 from fedplan.federation import ServerState
 from fedplan.simulation.clock import Clock
 from fedplan.simulation.history import SimulatedRow
-from fedplan.simulation.rounds import Progress
+from fedplan.simulation.rounds import RunState
 from fedplan.wire import State
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Folder:
@@ -64,16 +64,17 @@ class Folder:
         """Where the states of clients are."""
         return self._path / "clients"
 
-    def read(self, clock: Clock) -> Progress | None:
+    def read(self, clock: Clock) -> RunState | None:
         """How far the run has come; None when it begins.
 
         Args:
             clock: is set to the time of then.
 
         Raises:
-            CheckpointError: the folder is another run's, or damaged.
+            CheckpointError: the folder is another run's, or damaged, or cannot be used.
         """
         if not self._checkpoint.exists():
+            self._forget_history()
             return None
         try:
             with zipfile.ZipFile(self._checkpoint) as file:
@@ -90,9 +91,9 @@ class Folder:
             raise self._damaged(error) from error
         except (AggregationError, WireError) as error:
             raise self._damaged(error) from error
-        return Progress(told["checkpoint"], models, remembered, rows)
+        return RunState(told["checkpoint"], models, remembered, rows)
 
-    def write(self, progress: Progress, clock: Clock, at_once: int | None) -> None:
+    def write(self, progress: RunState, clock: Clock, at_once: int | None) -> None:
         """Keeps what a cycle leaves behind, in place of what the one before did.
 
         Args:
@@ -155,6 +156,17 @@ class Folder:
         os.replace(following, self._history)
         self._lines = count
         return rows
+
+    def _forget_history(self) -> None:
+        """Removes what was written of a first cycle that did not end.
+
+        Raises:
+            CheckpointError: it cannot be removed.
+        """
+        try:
+            self._history.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"the folder {self._path} cannot be used: {error}") from error
 
     def _damaged(self, error: Exception) -> CheckpointError:
         why = " ".join(str(error).split())

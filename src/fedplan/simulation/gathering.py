@@ -1,6 +1,7 @@
 """The reports of a cycle in memory, in the way in which its strategy takes them."""
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Mapping
 from types import TracebackType
@@ -71,7 +72,7 @@ class Gathered:
         self._exits.close()
 
     def add(self, update: Update) -> None:
-        """Adds a report of a training.
+        """Adds a report of a training; its arrays may be written over later.
 
         Raises:
             AggregationError: a number is too large to be added up, or not finite.
@@ -81,7 +82,7 @@ class Gathered:
         if self._scratch is not None:
             self._scratch.add(update.tensors, contribution.factor)
         elif self._strategy.fold is not None:
-            self._diffs.append(update.tensors)
+            self._diffs.append(copy.deepcopy(update.tensors))
 
     def add_block(self, block: UpdateBlock) -> None:
         """Adds several reports of a training, in their order.

@@ -13,7 +13,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.training.batches import generators_of
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.compression import DiffCompressor, negotiate
-from fedplan.client.training.measurements import Measurements
+from fedplan.client.training.measurements import Measurements, told_of_evaluation, told_of_training
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
@@ -54,23 +54,10 @@ def trained_of(
     Args:
         params: the trained model, all of its tensors.
         measurements: what its batches measured.
-        measured: what `evaluated` told of the model as it was received.
+        measured: what is told of the model as it was received.
         epoch: see `ClientState`.
     """
-    summary = measurements.summary()
-    if measured is not None:
-        summary = dataclasses.replace(summary, evaluation=measured.evaluation)
-    return Trained(params, summary, epoch)
-
-
-def evaluated(measurements: Measurements) -> Summary:
-    """What a client tells that has measured the model as it received it.
-
-    Args:
-        measurements: by the evaluation Plan.
-    """
-    told = measurements.summary()
-    return Summary(samples=told.samples, evaluation=told.metrics)
+    return Trained(params, told_of_training(measurements.summary(), measured), epoch)
 
 
 class Participants:
@@ -115,9 +102,10 @@ class Participants:
         Raises:
             FedplanError: see `report_of`.
         """
-        with about(client), self.data(client, state) as (data, target):
+        with about_client(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
-            step = self.training.run(self.model_of(state), data, target, self.random(client))
+            trained_on = self.trained_on(client, target)
+            step = self.training.run(self.model_of(state), data, trained_on, self.random(client))
             params = [param.cpu() for param in step.params]
             return trained_of(params, step.measurements, measured, epoch_of(data))
 
@@ -128,7 +116,7 @@ class Participants:
             FedplanError: see `report_of`.
         """
         state = self.work.state_of(client)
-        with about(client), self.data(client, state) as (data, target):
+        with about_client(client), self.data(client, state) as (data, target):
             measured = self._measured(client, state, data, target)
             if measured is None:
                 raise ConfigError("there is no Plan to measure with")
@@ -170,7 +158,7 @@ class Participants:
         if self.evaluation is None:
             return None
         step = self.evaluation.run(self.model_of(state), data, target, self.random(client))
-        return evaluated(step.measurements)
+        return told_of_evaluation(step.measurements.summary())
 
     def model_of(self, state: ClientState) -> SyftModel:
         """The model as a client received it, with its own tensors in it."""
@@ -184,7 +172,7 @@ class Participants:
 
     @contextlib.contextmanager
     def data(self, client: int, state: ClientState) -> Iterator[tuple[Any, Any]]:
-        """A client's data and targets, as it trains on them.
+        """A client's data and targets, as they are.
 
         Within the block torch's global generator is the client's own, if the data may draw from it.
 
@@ -208,9 +196,17 @@ class Participants:
             if isinstance(data, torch.utils.data.DataLoader):
                 for generator in generators_of(data):
                     generator.manual_seed(seed or 0)
-            for behaviour in self._behaviours(client):
-                target = behaviour.targets(target)
             yield data, target
+
+    def trained_on(self, client: int, target: Any) -> Any:
+        """The targets with which a client trains, which may be others than those that it has.
+
+        Raises:
+            DataError: they cannot be changed as its behaviour says.
+        """
+        for behaviour in self._behaviours(client):
+            target = behaviour.targets(target)
+        return target
 
     def _loader(self, client: int, data: Any) -> DataLoader:
         if self.batch_size is None:
@@ -265,7 +261,7 @@ def epoch_of(data: Any) -> int:
 
 
 @contextlib.contextmanager
-def about(client: int) -> Iterator[None]:
+def about_client(client: int) -> Iterator[None]:
     """Says in whose training something went wrong."""
     try:
         yield

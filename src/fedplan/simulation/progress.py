@@ -23,8 +23,8 @@ def shown(
 
     Args:
         show: how.
-        pieces: as they come.
-        what: they are.
+        pieces: what is computed, as it comes.
+        what: a piece is called, such as ``round``.
         total: how many there are to be.
         note: what is said of the latest one.
         done: how many there were before.

@@ -9,7 +9,7 @@ from fedplan.client.model import SyftModel
 from fedplan.errors import ConfigError
 from fedplan.simulation.deployment import Deployment
 from fedplan.simulation.history import SimulatedHistory, SimulatedRow
-from fedplan.simulation.rounds import Rounds
+from fedplan.simulation.rounds import RunState
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _ROWS_SHOWN = 10
@@ -20,28 +20,34 @@ class Simulation:
 
     Attributes:
         interrupted: whether Ctrl-C ended it early.
+        engine: the name of the engine that computed it.
     """
 
-    def __init__(self, deployment: Deployment, rounds: Rounds) -> None:
-        """See `simulate`."""
-        self.interrupted = False
+    def __init__(
+        self, deployment: Deployment, progress: RunState, engine: str, *, interrupted: bool = False
+    ) -> None:
+        """See `simulate`. Of a run it holds the history and the newest checkpoint, and nothing of clients.
+
+        Args:
+            deployment: what was simulated.
+            progress: how far the run came.
+            engine: the name of the engine that computed it.
+            interrupted: see above.
+        """
+        self.interrupted = interrupted
+        self.engine = engine
         self._deployment = deployment
-        self._rounds = rounds
+        self._rows, self._changing = progress.rows, progress.model
 
     @property
     def history(self) -> SimulatedHistory:
         """What came of each cycle; see `SimulatedRow`."""
-        return SimulatedHistory(self._rounds.progress.rows)
+        return SimulatedHistory(self._rows)
 
     @property
     def model(self) -> SyftModel:
         """The newest checkpoint; `load_into` copies it into an `nn.Module`."""
-        return self._deployment.whole(self._rounds.progress.model)
-
-    @property
-    def engine(self) -> str:
-        """The engine that computed it."""
-        return self._rounds.engine.name
+        return self._deployment.whole(self._changing)
 
     def hosting(self) -> dict[str, Any]:
         """The arguments with which `ModelCentricFLClient.host_federated_training` hosts what was simulated:
@@ -86,7 +92,7 @@ class Simulation:
         return axes
 
     def __repr__(self) -> str:
-        rows = self._rounds.progress.rows
+        rows = self._rows
         told = [f"{len(rows)} cycles", *(_shown(rows[-1]) if rows else ())]
         if rows:
             told.append(f"{sum(row.seconds for row in rows):.3g} s")

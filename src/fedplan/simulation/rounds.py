@@ -22,7 +22,7 @@ _log = logging.getLogger("fedplan.simulation")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Progress:
+class RunState:
     """How far a simulation is, between two cycles.
 
     Attributes:
@@ -81,10 +81,10 @@ class Rounds:
         states: ClientStates,
         measure: Tester | None,
         every: int,
-        progress: Progress | None = None,
+        progress: RunState | None = None,
     ) -> None:
         deployment = experiment.deployment
-        self.progress = progress or Progress(1, {1: deployment.start}, ServerState())
+        self.progress = progress or RunState(1, {1: deployment.start}, ServerState())
         self.engine = engine
         self._experiment = experiment
         self._strategy: Strategy = deployment.strategy
@@ -100,30 +100,33 @@ class Rounds:
         Args:
             rounds: how many cycles of training there are to be in all.
         """
-        last = min(rounds, self._round.cycles or rounds)
-        while (task := self._next_task(rounds)) is not None:
-            self.progress = self._cycle(task, is_last=len(self.progress.rows) + 1 >= last)
+        while (task := self._next_task(self.progress.rows, rounds)) is not None:
+            self.progress = self._cycle(task, rounds)
             yield self.progress.rows[-1]
 
-    def _next_task(self, rounds: int) -> Task | None:
-        """What the next cycle is for; None when there is none."""
-        rows = self.progress.rows
+    def _next_task(self, rows: Sequence[SimulatedRow], rounds: int) -> Task | None:
+        """What the cycle is for that follows these; None when none does."""
         if not rows:
             return Task.TRAINING
         last = Cycle(rows[-1].cycle, Task(rows[-1].task), rows[-1].checkpoint, self._clock.now, None)
-        task = self._round.after(last, goal_reached=self._is_goal_reached())
+        task = self._round.after(last, goal_reached=self._is_goal_reached(rows))
         return None if task is Task.TRAINING and last.number >= rounds else task
 
-    def _is_goal_reached(self) -> bool:
-        """Whether the training has come to what its owner wants, by the metrics of all cycles so far."""
+    def _is_goal_reached(self, rows: Sequence[SimulatedRow]) -> bool:
+        """Whether the training has come to what its owner wants, by the metrics of these cycles."""
         stop = self._experiment.deployment.server_config.stop
         if stop is None:
             return False
-        told = ((row.checkpoint, row.metrics.get(stop.metric)) for row in self.progress.rows)
+        told = ((row.checkpoint, row.metrics.get(stop.metric)) for row in rows)
         return is_reached(stop, {number: metric.value for number, metric in told if metric is not None})
 
-    def _cycle(self, task: Task, is_last: bool) -> Progress:
-        """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half."""
+    def _cycle(self, task: Task, rounds: int) -> RunState:
+        """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half.
+
+        Args:
+            task: what it is for.
+            rounds: see `run`.
+        """
         started, progress = time.perf_counter(), self.progress
         number = len(progress.rows) + 1
         self._states.begin(number)
@@ -135,9 +138,6 @@ class Rounds:
                 outcome, after = gathered.measured(), progress
             else:
                 outcome, after = self._average(gathered)
-        found = dict(outcome.metrics)
-        if task is Task.TRAINING and self._measure is not None and (is_last or number % self._every == 0):
-            found |= self._measure(self._experiment.deployment.whole(after.model), number)
         row = SimulatedRow(
             cycle=number,
             task=task.value,
@@ -148,7 +148,7 @@ class Rounds:
             workers=cycle.occupied + cycle.evaluators,
             reports=outcome.reports,
             samples=outcome.samples,
-            metrics=found,
+            metrics=dict(outcome.metrics),
             failure=outcome.failure,
             report_bytes=received.bytes,
             refused=received.refused,
@@ -156,7 +156,16 @@ class Rounds:
             gone=cycle.gone,
             seconds=time.perf_counter() - started,
         )
-        return dataclasses.replace(after, rows=(*progress.rows, row))
+        rows = (*progress.rows, row)
+        if task is Task.TRAINING and self._measure is not None and self._is_due(rows, rounds):
+            found = self._measure(self._experiment.deployment.whole(after.model), number)
+            told = {"metrics": {**row.metrics, **found}, "seconds": time.perf_counter() - started}
+            rows = (*progress.rows, row.model_copy(update=told))
+        return dataclasses.replace(after, rows=rows)
+
+    def _is_due(self, rows: Sequence[SimulatedRow], rounds: int) -> bool:
+        """Whether the model is measured after these cycles: in its turn, or since no training follows."""
+        return len(rows) % self._every == 0 or self._next_task(rows, rounds) is not Task.TRAINING
 
     def _receive(self, cycle: Cycle, gathered: Gathered) -> _Received:
         """Has the engine compute the reports that come, until the cycle has enough of them."""
@@ -166,11 +175,12 @@ class Rounds:
                 for sent in self.engine.run(work, gathered):
                     if sent.refusal is None:
                         received.bytes += sent.bytes
+                        cycle.refusals = 0
                         self._states.put(sent.client, sent.state)
                     else:
                         received.refused += 1
                         _log.debug("the report of client %d is refused: %s", sent.client, sent.refusal)
-                        self._clock.refuse(cycle, places[sent.client])
+                        self._clock.refuse(cycle, places[sent.client], sent.refusal)
         return received
 
     def _works(self, come: Sequence[HeldPlace], cycle: Cycle) -> Iterator[tuple[Work, dict[int, HeldPlace]]]:
@@ -191,7 +201,7 @@ class Rounds:
                 by_client,
             )
 
-    def _average(self, gathered: Gathered) -> tuple[Outcome, Progress]:
+    def _average(self, gathered: Gathered) -> tuple[Outcome, RunState]:
         """Makes the next checkpoint; the model stays what it is when that fails."""
         progress = self.progress
         try:
@@ -202,7 +212,7 @@ class Rounds:
         number = progress.checkpoint + 1
         needed = {place.checkpoint for place in self._clock.waiting}
         models = {at: model for at, model in progress.models.items() if at in needed}
-        return outcome, Progress(number, models | {number: changed}, remembered)
+        return outcome, RunState(number, models | {number: changed}, remembered)
 
 
 def _began(place: HeldPlace) -> tuple[int, int, str]:

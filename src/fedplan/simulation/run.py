@@ -10,6 +10,7 @@ import torch
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.training.device import Device, usable_device
+from fedplan.errors import StuckCycleError
 from fedplan.federation import round_of
 from fedplan.plan import Plan, RandomStream
 from fedplan.simulation.availability import ALL_AT_ONCE, Availability
@@ -89,7 +90,7 @@ def simulate(
         population: how many clients there are, when their data comes from a function.
         seed: decides everything that is drawn: who takes part, the clients' random inputs, who drops out.
         engine: how clients are computed: ``batched`` (side by side), ``sequential``, ``processes``, or
-            ``auto``, which takes the fastest. Batched, the last bits of results are others than a grid's.
+            ``auto``, which takes the fastest. The last bits of what ``batched`` computes are not a grid's.
         device: where Plans run, such as ``"cuda"``; the CPU by default.
         workers: how many processes; as many as there are cores by default.
         test: (x, y), on which the evaluation Plan measures each new checkpoint; or a function of the
@@ -113,6 +114,8 @@ def simulate(
     Raises:
         ConfigError: a configuration or an argument is wrong; what a grid would refuse is refused in its
             words.
+        StuckCycleError: a cycle can never close, as when the training has diverged and all reports are
+            refused. Its `simulation` is what came of the cycles before; so does the folder have them.
         HostingError: the model or a Plan cannot be hosted.
         CheckpointError: the folder is another simulation's, or damaged, or its run was begun by an engine
             that gives other bits.
@@ -142,16 +145,19 @@ def simulate(
         runs = engine_of(engine, workers, experiment, None if folder is None else folder.at_once)
         stack.callback(runs.close)
         simulated = Rounds(experiment, clock, runs, states, measure, every, before)
-        result = Simulation(deployment, simulated)
         rows = simulated.run(last)
         if folder is not None:
             rows = _kept(rows, simulated, clock, states, folder)
+        interrupted = False
         try:
             for _ in shown(progress, rows, "round", last, note_of, done):
                 pass
         except KeyboardInterrupt:
-            result.interrupted = True
-    return result
+            interrupted = True
+        except StuckCycleError as error:
+            error.simulation = Simulation(deployment, simulated.progress, runs.name)
+            raise
+    return Simulation(deployment, simulated.progress, runs.name, interrupted=interrupted)
 
 
 def _kept(

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.owner.history import data_frame
-from fedplan.errors import ConfigError
+from fedplan.errors import ConfigError, StuckCycleError
 from fedplan.plan import Plan
 from fedplan.simulation.progress import Show, note_of, shown
 from fedplan.simulation.result import Simulation, html_table, main_metrics, new_axes
@@ -29,11 +29,13 @@ class SweepRun:
         settings: what was set, by name.
         seed: its seed.
         simulation: what came of it.
+        failure: why it did not come to its end, as when its training diverged; None when it did.
     """
 
     settings: Mapping[str, Any]
     seed: int
     simulation: Simulation
+    failure: str | None = None
 
     @property
     def label(self) -> str:
@@ -64,7 +66,8 @@ def sweep(
         found.plot("test_accuracy")
         found.best("test_accuracy", "max")  # {"lr": 0.1, "strategy": "fedadam"}
 
-    Ctrl-C ends it early; the simulations that were complete are returned.
+    A simulation whose training diverges, so that its cycle can never close, does not end the sweep: its
+    `SweepRun` has a `failure`. Ctrl-C ends it early; the simulations that were complete are returned.
 
     Args:
         model: see `simulate`, like the next four.
@@ -99,10 +102,14 @@ def sweep(
             client, server, more = applied(settings, client_config, server_config)
             folder = None if checkpoint is None else Path(checkpoint) / _folder_name(settings, seed)
             told = {**options, **more, "seed": seed, "checkpoint": folder, "progress": False}
-            simulation = simulate(model, plans, clients, client, server, **told)
+            failure = None
+            try:
+                simulation = simulate(model, plans, clients, client, server, **told)
+            except StuckCycleError as error:
+                simulation, failure = error.simulation, str(error)
             if simulation.interrupted:
                 raise KeyboardInterrupt
-            yield SweepRun(settings, seed, simulation)
+            yield SweepRun(settings, seed, simulation, failure)
 
     interrupted = False
     try:
@@ -130,6 +137,9 @@ class Sweep:
         """One dict for each combination of settings: these, and the metric's last value over the seeds, as
         ``mean``, ``spread`` (the standard deviation; 0 with one seed) and ``seeds`` (how many).
 
+        Simulations that failed do not count. Where there are any, each dict has ``failure`` too: why the
+        first of these settings did, or None. Without a seed that is left, mean and spread are None.
+
         Args:
             metric: its name; by default the first of the test's, or of all.
 
@@ -139,26 +149,35 @@ class Sweep:
         name = self._metric(metric)
         rows = []
         for runs in self._by_settings().values():
-            last = [list(run.simulation.history.values(name).values())[-1] for run in runs]
-            told = {"mean": statistics.fmean(last), "spread": _spread(last), "seeds": len(last)}
-            rows.append({**runs[0].settings, **told})
+            last = [list(run.simulation.history.values(name).values())[-1] for run in _complete(runs)]
+            told = {
+                "mean": statistics.fmean(last) if last else None,
+                "spread": _spread(last) if last else None,
+                "seeds": len(last),
+            }
+            failures = [run.failure for run in runs if run.failure is not None]
+            failure = {"failure": failures[0] if failures else None}
+            rows.append({**runs[0].settings, **told, **(failure if self._any_failed else {})})
         return rows
 
     def best(self, metric: str, mode: str) -> Mapping[str, Any]:
-        """The settings with the best mean of a metric's last value.
+        """The settings with the best mean of a metric's last value, of those whose simulations all ended.
 
         Args:
             metric: its name.
             mode: ``max`` if more of it is better, ``min`` if less.
 
         Raises:
-            ConfigError: no simulation has it, or there is no such mode.
+            ConfigError: no simulation has it, there is no such mode, or no settings are without a failure.
         """
         if mode not in ("max", "min"):
             raise ConfigError(f"the mode is {mode!r}; it must be 'max' or 'min'")
-        rows = self.table(metric)
-        means = [row["mean"] if mode == "max" else -row["mean"] for row in rows]
-        return list(self._by_settings().values())[means.index(max(means))][0].settings
+        pairs = zip(self._by_settings().values(), self.table(metric), strict=True)
+        means = [(runs[0].settings, row["mean"]) for runs, row in pairs if row.get("failure") is None]
+        if not means:
+            raise ConfigError("a simulation of each of these settings failed; `table` says why")
+        choose = max if mode == "max" else min
+        return choose(means, key=lambda pair: pair[1])[0]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One flat dict for each cycle of each simulation: settings, seed, and its row of the history."""
@@ -179,6 +198,8 @@ class Sweep:
     def plot(self, metric: str | None = None) -> Any:
         """Draws a metric by cycle: for each combination of settings the mean over the seeds, and the spread.
 
+        Simulations that failed are left out.
+
         Args:
             metric: see `table`.
 
@@ -191,7 +212,9 @@ class Sweep:
         name = self._metric(metric)
         axes = new_axes()
         for label, runs in self._by_settings().items():
-            curves = [run.simulation.history.values(name) for run in runs]
+            curves = [run.simulation.history.values(name) for run in _complete(runs)]
+            if not curves:
+                continue
             cycles = sorted(set(curves[0]).intersection(*curves[1:]))
             values = [[curve[cycle] for curve in curves] for cycle in cycles]
             means, spreads = [statistics.fmean(at) for at in values], [_spread(at) for at in values]
@@ -220,6 +243,10 @@ class Sweep:
             return f"<p>{html.escape(repr(self))}</p>"
         return f"<p>{html.escape(self._metric(None))}</p>{html_table(rows)}"
 
+    @property
+    def _any_failed(self) -> bool:
+        return any(run.failure is not None for run in self.runs)
+
     def _by_settings(self) -> dict[str, list[SweepRun]]:
         """The simulations that differ in their seed alone, by their label."""
         found: dict[str, list[SweepRun]] = {}
@@ -235,7 +262,7 @@ class Sweep:
         """
         if metric is not None:
             return metric
-        names = main_metrics(self.runs[0].simulation.history) if self.runs else []
+        names = next(filter(None, (main_metrics(run.simulation.history) for run in self.runs)), [])
         if not names:
             raise ConfigError("nothing was measured; see `simulate` for `test` and for evaluation Plans")
         return names[0]
@@ -246,12 +273,17 @@ def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def _complete(runs: Sequence[SweepRun]) -> list[SweepRun]:
+    return [run for run in runs if run.failure is None]
+
+
 def _mean_of(row: Mapping[str, Any]) -> str:
-    return f"{row['mean']:.4g} ± {row['spread']:.2g}"
+    mean = "no seed" if row["mean"] is None else f"{row['mean']:.4g} ± {row['spread']:.2g}"
+    return mean if row.get("failure") is None else f"{mean}; failed: {row['failure']}"
 
 
 def _note(run: SweepRun) -> str:
-    return f"{run.label}: {note_of(run.simulation.history[-1])}"
+    return f"{run.label}: {note_of(run.simulation.history[-1]) if run.failure is None else 'failed'}"
 
 
 def _word(value: Any) -> str:

@@ -53,7 +53,6 @@ def identity_of(experiment: Experiment, cohort: int, availability: Availability)
         "report format": experiment.report_format,
         "device": experiment.device.type,
         "PyTorch": torch.__version__,
-        "threads": torch.get_num_threads(),
     }
 
 

@@ -65,7 +65,7 @@ async def test_a_step_reads_the_number_that_the_grid_has(url: str, plan: Plan, s
     await host(url, name, plan)
     first = await train(url.replace("http", scheme), name, cycles=2)
     second = await train(url.replace("http", scheme), name)
-    assert first.metrics["cycle"] + second.metrics["cycle"] == [1, 1, 2, 2, 3, 3]
+    assert first.metrics["cycle"] + second.metrics["cycle"] == [1, 2, 3]
     async with Syft(url, verbose=True) as syft:
         job = syft.new_job(name, "1.0")
         assert job.cycle is None

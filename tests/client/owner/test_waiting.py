@@ -208,6 +208,24 @@ class TestAFailedCycle:
             await asyncio.to_thread(failing.wait, self.name, "1", checkpoint=4)
 
 
+def test_a_checkpoint_that_a_training_ends_without_is_not_waited_for(
+    url: str, owner: ModelCentricFLClient
+) -> None:
+    goal = {"metric": "training_loss", "mode": "min", "value": 100.0}
+    host(owner, "stopped", num_cycles=5, stop=goal)
+    waits = threading.Thread(target=train, args=(url, "stopped"))
+    waits.start()
+    with pytest.raises(CycleFailedError) as error:
+        owner.wait("stopped", "1", checkpoint=4, timeout=60)
+    waits.join()
+    for words in (
+        "the training of 'stopped' 1 is finished (min training_loss ends it early)",
+        "there is no checkpoint 4: its newest checkpoint is 2",
+    ):
+        assert words in str(error.value)
+    assert owner.wait("stopped", "1", finished=True, timeout=60).checkpoints[0].number == 2
+
+
 def status(number: int) -> bytes:
     cycle = {"number": 1, "phase": "open", "accepted": 0, "reported": 0, "needed": 1}
     checkpoint = {"number": number, "created_at": "2026-01-01T00:00:00Z"}
@@ -237,13 +255,28 @@ def test_a_grid_that_stays_away_is_given_up(grid: SmallGrid, monkeypatch: pytest
         client.wait("m", "1", checkpoint=2, timeout=60)
 
 
-def test_a_grid_that_does_not_answer_is_not_waited_for_longer_than_said(grid: SmallGrid) -> None:
+@pytest.mark.parametrize(
+    ("answered", "message"), [(0, "the grid did not answer within 0.5 s"), (1, "no checkpoint 2")]
+)
+def test_a_grid_that_does_not_answer_is_not_waited_for_longer_than_said(
+    grid: SmallGrid, answered: int, message: str
+) -> None:
     def sleeping(_: dict[str, Any]) -> bytes:
         time.sleep(2)
         return status(1)
 
-    grid.answer("status", status(1), sleeping)
+    grid.answer("status", *[status(1)] * answered, sleeping)
     began = time.monotonic()
-    with ModelCentricFLClient(grid.url) as client, pytest.raises(WaitTimeoutError, match="no checkpoint 2"):
+    with ModelCentricFLClient(grid.url) as client, pytest.raises(WaitTimeoutError, match=message):
         client.wait("m", "1", checkpoint=2, timeout=0.5)
     assert time.monotonic() - began < 1.9
+    grid.answer("status", status(1))
+    with ModelCentricFLClient(grid.url) as client:
+        client.status("m")  # it sleeps no more, and the next test finds it awake
+
+
+def test_a_timeout_of_zero_looks_once(grid: SmallGrid) -> None:
+    grid.answer("status", status(1), status(2))
+    with ModelCentricFLClient(grid.url) as client, pytest.raises(WaitTimeoutError, match="no checkpoint 2"):
+        client.wait("m", "1", checkpoint=2, timeout=0)
+    assert len(grid.asked("status")) == 1

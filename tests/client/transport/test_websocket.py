@@ -65,6 +65,21 @@ async def test_an_error_in_the_answer_is_raised_with_the_grids_words(
     assert error.value.status is None
 
 
+@pytest.mark.parametrize(("told", "understood"), [(503, 503), ("503", None), (True, None), ([], None)])
+async def test_the_status_of_a_refusal_is_that_which_the_grid_tells(
+    told: Any, understood: int | None
+) -> None:
+    async def busy(socket: ServerConnection) -> None:
+        message = json.loads(await socket.recv())
+        assert message.pop("tell_status") is True
+        await socket.send(json.dumps({**message, "data": {"error": "come again"}, "status": told}))
+
+    async with listening(busy) as transport:
+        with pytest.raises(GridResponseError, match="come again") as error:
+            await transport.send(AUTHENTICATE)
+        assert error.value.status == understood
+
+
 async def test_answers_are_matched_by_request_id_when_they_come_in_another_order() -> None:
     async def backwards(socket: ServerConnection) -> None:
         messages = [json.loads(await socket.recv()) for _ in range(3)]

@@ -1,5 +1,6 @@
 """Sums of updates: weights that are told or not, metrics, counters; and bits that depend on nothing else."""
 
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -71,6 +72,20 @@ def test_an_untold_weight_and_a_bound_can_be_set():
     average = summed(updates, Weighting(by_samples=True, untold=5.0, most=100.0)).average()
     expected = np.average([u.tensors[0].array.astype(np.float64) for u in updates], 0, weights)
     np.testing.assert_allclose(average.tensors[0], expected, rtol=1e-13)
+
+
+def test_a_sum_holds_no_arrays_of_one_that_was_merged_into_it():
+    layout, roles = (((3,), "float64"),), (Role.AVERAGED,)
+    values = np.array([1.0, 2.0, 3.0])
+    buffers: list[pickle.PickleBuffer] = []
+    one = summed([Update([WireTensor(values, "float64")])], UNIFORM, layout, roles)
+    head = pickle.dumps(one, protocol=5, buffer_callback=buffers.append)
+    memory = [bytearray(buffer.raw()) for buffer in buffers]  # as processes that share memory have it
+    total = Sums(layout, roles, UNIFORM)
+    total.merge(pickle.loads(head, buffers=memory))
+    for part in memory:
+        part[:] = np.full(len(part) // 8, 7.0).tobytes()
+    assert total.average().tensors[0].tolist() == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "int8", "int64"])

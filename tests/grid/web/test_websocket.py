@@ -114,6 +114,19 @@ async def test_an_error_is_told_under_data_and_ends_nothing(socket):
         assert message in reply["data"]["error"]
 
 
+@pytest.mark.parametrize("asks", [True, False, None, 1, "true", {}])
+async def test_a_refusal_tells_its_status_to_who_asks(socket, asks):
+    for type, data, status in (
+        ("model-centric/authenticate", {"model_name": "no such model"}, 404),
+        ("model-centric/authenticate", {}, 400),
+        ("model-centric/nothing", {}, 400),
+    ):
+        reply = await say(socket, type, data, tell_status=asks)
+        assert reply.get("status") == (status if asks is True else None)
+        assert set(reply["data"]) == {"error"}
+    assert set(await say(socket, "socket-ping", tell_status=asks)) == {"type", "data"}
+
+
 @pytest.mark.parametrize("raw", ["", "{", "[]", "null", '"x"', "{}", '{"type": 5}', b"\xff\xfe"])
 async def test_what_is_no_message_is_answered_with_an_error(socket, raw):
     await socket.send(raw)

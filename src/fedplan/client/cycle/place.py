@@ -74,6 +74,14 @@ class Place(BaseModel):
         return f"{which} of '{self.model}' {self.version}"
 
     @property
+    def counts_once(self) -> bool:
+        """Whether the grid counts a report once that comes twice, as when the answer to it was lost.
+
+        Grids of fedplan do. Nothing in their answer says so but that they take a summary, as no other does.
+        """
+        return self.summary
+
+    @property
     def of_cycle(self) -> tuple[object, ...]:
         """Tells its cycle from others. Where the grid does not number them, each place counts as another."""
         which = self.request_key if self.cycle is None else self.cycle

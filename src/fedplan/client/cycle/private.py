@@ -88,16 +88,19 @@ class PrivateState:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = FileLock(f"{self._path}.lock", timeout=0, thread_local=False)
-            lock.acquire()
-            self._lock = lock
-            if self._unsettled.exists():
-                _log.warning(
-                    "the last run ended while its report was on the way, so the private state in %s is that "
-                    "of the cycle before",
-                    self._path,
-                )
-                self._unsettled.unlink()
-            self._kept = _read(self._path, self._whose) if self._path.exists() else None
+            with contextlib.ExitStack() as failed:
+                lock.acquire()
+                failed.callback(lock.release)
+                if self._unsettled.exists():
+                    _log.warning(
+                        "the last run ended while its report was on the way, so the private state in %s is "
+                        "that of the cycle before",
+                        self._path,
+                    )
+                    self._unsettled.unlink()
+                self._kept = _read(self._path, self._whose) if self._path.exists() else None
+                failed.pop_all()
+            self._lock = lock  # what could not be read is not open: who tries again must hear it again
         except Timeout:
             raise PrivateStateError(
                 f"another worker is using the private state in {self._path}: each worker needs a folder of "
@@ -105,9 +108,6 @@ class PrivateState:
             ) from None
         except OSError as error:
             raise PrivateStateError(f"the private state in {self._path} cannot be read: {error}") from error
-        except PrivateStateError:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Lets others use the folder."""

@@ -49,12 +49,13 @@ class BackgroundRun:
 
     def begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Starts a coroutine in the next turn of the running event loop."""
-        self._task = asyncio.get_running_loop().create_task(coroutine, name="fedplan training")
+        task = asyncio.get_running_loop().create_task(coroutine, name="fedplan training")
         self._ended = concurrent.futures.Future()
         self._thread = threading.get_ident()
-        self._task.add_done_callback(self._note_end)
+        self._task = task  # last: another thread that sees it waits for that end, and not for an earlier one
+        task.add_done_callback(self._note_end)
         _running.add(self)
-        return self._task
+        return task
 
     def _note_end(self, _task: asyncio.Task[None]) -> None:
         _running.discard(self)

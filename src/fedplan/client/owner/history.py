@@ -65,10 +65,11 @@ class History(Sequence[HistoryRow]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One flat dict a cycle; each metric's mean under its own name, None where it was not measured."""
+        metrics = self.metrics
         return [
             {
                 **{name: getattr(row, name) for name in self.columns},
-                **{name: row.metrics[name].value if name in row.metrics else None for name in self.metrics},
+                **{name: row.metrics[name].value if name in row.metrics else None for name in metrics},
             }
             for row in self._rows
         ]

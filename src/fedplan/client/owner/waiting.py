@@ -87,21 +87,42 @@ async def wait_for(
     timeout: float | None,  # noqa: ASYNC109  # the error says what was not there in time
 ) -> ModelStatus:
     """Looks at a model until it has come so far; see `ModelCentricFLClient.wait`."""
-    model = await look()
-    goal, news = Goal.of(model, checkpoint, finished=finished, evaluated=evaluated), _old_news(model)
+    seen: tuple[Goal, ModelStatus] | None = None
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout or None) as time:
+            model = await look()
+            goal, news = Goal.of(model, checkpoint, finished=finished, evaluated=evaluated), _old_news(model)
+            seen = goal, model
+            if timeout == 0:  # one look, however long it takes
+                time.reschedule(asyncio.get_running_loop().time())
             pause = _FIRST_PAUSE
             while not _is_there(goal, model, news):
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, _LONGEST_PAUSE)
                 model = await _outlasting(look)
+                seen = goal, model
     except TimeoutError:
-        raise WaitTimeoutError(
-            f"{_name(model)} has {goal} after {timeout:g} s: {outlook(model)}. Its newest checkpoint is "
-            f"{newest(model)}"
-        ) from None
+        raise _too_late(seen, timeout or 0.0) from None
     return model
+
+
+def _too_late(seen: tuple[Goal, ModelStatus] | None, timeout: float) -> WaitTimeoutError:
+    """Says what was not there in time.
+
+    Args:
+        seen: what was waited for, and the model at the last look; None when there was not even a first one.
+        timeout: for so many seconds.
+    """
+    if seen is None:
+        return WaitTimeoutError(
+            f"the grid did not answer within {timeout:g} s, so nobody knows how far the model is. Is the "
+            "grid overloaded? A longer timeout would do then"
+        )
+    goal, model = seen
+    return WaitTimeoutError(
+        f"{_name(model)} has {goal} after {timeout:g} s: {outlook(model)}. Its newest checkpoint is "
+        f"{newest(model)}"
+    )
 
 
 def _is_there(goal: Goal, model: ModelStatus, old_news: int) -> bool:
@@ -122,6 +143,12 @@ def _is_there(goal: Goal, model: ModelStatus, old_news: int) -> bool:
         raise CycleFailedError(
             f"{which} of {_name(model)} failed and made no checkpoint: {shown(model.last_failure)}.{ended} "
             f"Its newest checkpoint is {newest(model)}"
+        )
+    if over and goal.checkpoint is not None:
+        why = f" ({shown(model.stop)} ends it early)" if model.stop else ""
+        raise CycleFailedError(
+            f"the training of {_name(model)} is finished{why}, and there is no checkpoint {goal.checkpoint}: "
+            f"its newest checkpoint is {newest(model)}. wait(finished=True) waits for its end, however early"
         )
     return goal.reached(model)
 

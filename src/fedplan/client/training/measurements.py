@@ -60,13 +60,17 @@ class Measurements:
         self._settle()
         return dataclasses.replace(self, totals=dict(self.totals), weights=dict(self.weights), _pending=[])
 
+    def means(self) -> dict[str, float]:
+        """By name, the loss's and each metric's mean over the samples; it may be infinite, or NaN."""
+        self._settle()
+        return {name: total / self.weights[name] for name, total in self.totals.items()}
+
     def summary(self) -> Summary:
         """What is told of the training. A mean that is not finite is left out: it cannot be added up."""
-        self._settle()
         means = {
-            name: MetricMean(total / self.weights[name], self.weights[name])
-            for name, total in self.totals.items()
-            if math.isfinite(total) and fault_of_name(name) is None
+            name: MetricMean(mean, self.weights[name])
+            for name, mean in self.means().items()
+            if math.isfinite(mean) and fault_of_name(name) is None
         }
         kept = dict(list(means.items())[:MOST_METRICS])
         return Summary(float(self.samples) if self.samples else None, self.steps or None, kept)
@@ -105,3 +109,25 @@ class Measurements:
                     self.totals[name] = self.totals.get(name, 0.0) + float(value) * rows
                     self.weights[name] = self.weights.get(name, 0.0) + rows
         self._pending.clear()
+
+
+def told_of_evaluation(measured: Summary) -> Summary:
+    """What a worker tells that has measured the model as it received it.
+
+    Args:
+        measured: what its evaluation Plan's run has measured of itself.
+    """
+    return Summary(samples=measured.samples, evaluation=measured.metrics)
+
+
+def told_of_training(trained: Summary | None, evaluation: Summary | None) -> Summary:
+    """What a worker tells that has trained.
+
+    Args:
+        trained: what the training has measured of itself; None when that is not known. The samples of an
+            evaluation say nothing of a training, and a report must not weigh as much as they are.
+        evaluation: what is told of the evaluation before, if there was one.
+    """
+    return dataclasses.replace(
+        trained or Summary(), evaluation={} if evaluation is None else evaluation.evaluation
+    )

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fedplan.client.counts import positive_integer
 from fedplan.client.cycle.place import Place, check_cycle
 from fedplan.client.events import (
     TRAINING_EVENTS,
@@ -26,13 +25,12 @@ from fedplan.client.events import (
 from fedplan.client.loops.background import BackgroundRun
 from fedplan.client.model import SyftModel
 from fedplan.client.plain import plain_config
-from fedplan.client.training.batches import BatchSource
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint, RandomState, check_checkpoint
 from fedplan.client.training.device import Device, usable_device
 from fedplan.client.training.epochs import Epochs
 from fedplan.client.training.specs import complete_inputs, complete_outputs
 from fedplan.client.training.step import TrainingStep, copied
-from fedplan.client.training.training import check_epoch, open_source
+from fedplan.client.training.training import Training, batch_size_of, check_epoch
 from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
 from fedplan.plan.roles import private_tensors
@@ -129,7 +127,7 @@ class PlanTrainer(Observed):
         self.worker, self.plan = worker, plan
         self.original_model = model
         self.epochs = 1 if epochs is None else epochs
-        self.batch_size = getattr(data, "batch_size", batch_size)  # a DataLoader has its own
+        self.batch_size = batch_size_of(data, batch_size)
         self.steps_per_epoch = steps_per_epoch
         self.client_config = plain_config(client_config or {}, "client_config")
         self.epoch = self.batch_idx = 0
@@ -143,6 +141,7 @@ class PlanTrainer(Observed):
         self._device, self._place = usable_device(device), place
         self._start = RandomState(RandomStream() if seed is None else RandomStream(seed), cycle, 0)
         self._run = BackgroundRun()
+        self._training: Training
         self._epochs: Epochs
         self._step: TrainingStep
         if checkpoint is None:
@@ -151,30 +150,30 @@ class PlanTrainer(Observed):
             self.apply_checkpoint(checkpoint)
 
     def _prepare(self, params: Sequence[Tensor], start: RandomState) -> None:
-        self._epochs = Epochs(self._make_source())
-        self._step = self._make_step(params, start)
+        self._training = self._as_told()
+        self._epochs = Epochs(self._training.open(self._data, self._target))
+        self._begin_with(params, start)
 
-    def _make_source(self) -> BatchSource:
-        if self.batch_size is not None:
-            self.batch_size = positive_integer(self.batch_size, "the batch size")
-        return open_source(self.plan, self._inputs, self._data, self._target, self.batch_size)
-
-    def _make_step(self, params: Sequence[Tensor], start: RandomState) -> TrainingStep:
-        """A step that begins with copies of these parameters."""
-        self.epochs = positive_integer(self.epochs, "epochs")
-        if self.steps_per_epoch is not None:
-            self.steps_per_epoch = positive_integer(self.steps_per_epoch, "steps_per_epoch")
-        return TrainingStep(
+    def _as_told(self) -> Training:
+        """The training that the attributes describe now; in them, counts become plain integers."""
+        training = Training.of(
             self.plan,
-            self._epochs.source,
+            self.client_config,
             inputs=self._inputs,
             outputs=self._outputs,
-            client_config=self.client_config,
+            epochs=self.epochs,
+            steps_per_epoch=self.steps_per_epoch,
             batch_size=self.batch_size,
-            params=params,
-            received=self.original_model.params,
-            start=start,
             device=self._device,
+        )
+        self.epochs, self.steps_per_epoch = training.epochs, training.steps_per_epoch
+        self.batch_size = training.batch_size
+        return training
+
+    def _begin_with(self, params: Sequence[Tensor], start: RandomState) -> None:
+        """Makes a step that begins with copies of these parameters."""
+        self._step = self._training.step(
+            SyftModel(params), self._epochs.source, self.batch_size, start, received=self.original_model
         )
 
     @property
@@ -189,6 +188,14 @@ class PlanTrainer(Observed):
         `samples` is the number of samples in the longest epoch. `Job.report` tells a grid that takes it.
         """
         return self._step.measurements.summary()
+
+    @property
+    def means(self) -> dict[str, float]:
+        """By name, the means so far of the loss (``loss``) and of each metric that is one number.
+
+        They are over the samples, and all of them: in `summary` those are left out that are not finite.
+        """
+        return self._step.measurements.means()
 
     @property
     def current_model(self) -> SyftModel:
@@ -228,7 +235,8 @@ class PlanTrainer(Observed):
         if not resume:
             self.epoch = self.batch_idx = self._done = 0
             self._epochs.rewind()
-            self._step = self._make_step(self.original_model.params, self._start)
+            self._training = self._as_told()
+            self._begin_with(self.original_model.params, self._start)
         self.stopped = False
         return self._run.begin(self._train(resume))
 

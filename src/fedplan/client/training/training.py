@@ -55,21 +55,23 @@ class Training:
         plan: Plan,
         client_config: Mapping[str, Any],
         *,
+        inputs: Sequence[PlanInputSpec] | None = None,
+        outputs: Sequence[PlanOutputSpec] | None = None,
         epochs: int = 1,
         steps_per_epoch: int | None = None,
         batch_size: int | None = None,
         device: torch.device = CPU,
     ) -> Self:
-        """A training by a Plan that says itself what its inputs and outputs stand for.
+        """A training by a Plan; without specs, by one that says itself what its inputs and outputs stand for.
 
         Raises:
-            ConfigError: the Plan does not say it, or a number is not a positive integer.
+            ConfigError: nobody says it, or a number is not a positive integer.
         """
-        inputs = complete_inputs(plan, None)
+        inputs = complete_inputs(plan, inputs)
         return cls(
             plan,
             inputs,
-            complete_outputs(plan, None),
+            complete_outputs(plan, outputs),
             client_config,
             positive_integer(epochs, "epochs"),
             None if batch_size is None else positive_integer(batch_size, "the batch size"),
@@ -105,7 +107,12 @@ class Training:
         return step
 
     def step(
-        self, model: SyftModel, source: Locator, batch_size: int | None, start: RandomState
+        self,
+        model: SyftModel,
+        source: Locator,
+        batch_size: int | None,
+        start: RandomState,
+        received: SyftModel | None = None,
     ) -> TrainingStep:
         """A step that has not run yet.
 
@@ -114,6 +121,7 @@ class Training:
             source: knows where in a batch the data is.
             batch_size: for a Plan that takes a batch size and no data.
             start: see `run`.
+            received: the model as it came in this cycle, where the training goes on from another one.
 
         Raises:
             ConfigError: the client_config lacks what the Plan takes.
@@ -126,14 +134,14 @@ class Training:
             client_config=self.client_config,
             batch_size=batch_size,
             params=model.params,
+            received=None if received is None else received.params,
             start=start,
             device=self.device,
         )
 
     def size_of(self, data: Any) -> int | None:
         """Samples in a batch of some data."""
-        size: int | None = getattr(data, "batch_size", self.batch_size)
-        return size
+        return batch_size_of(data, self.batch_size)
 
     def open(self, data: Any, target: Any) -> BatchSource:
         """Where the batches come from.
@@ -155,28 +163,10 @@ class Training:
             yield _counted(epoch, itertools.islice(epochs.open(None), self.steps_per_epoch))
 
 
-def open_source(
-    plan: Plan,
-    inputs: Sequence[PlanInputSpec],
-    data: Any,
-    target: Any,
-    batch_size: int | None,
-) -> BatchSource:
-    """Where the batches of a training come from.
-
-    Args:
-        plan: what runs on them.
-        inputs: what its inputs stand for.
-        data: see `Job.train`.
-        target: see `Job.train`.
-        batch_size: samples in a batch; not needed with a DataLoader.
-
-    Raises:
-        DataError: data and target cannot be used.
-        ConfigError: there is no batch size.
-    """
-    refusal = functools.partial(refusal_of_rows, plan)
-    return open_batches(data, target, batch_size, _wants(plan, inputs), refusal)
+def batch_size_of(data: Any, told: int | None) -> int | None:
+    """Samples in a batch of some data: what a DataLoader says itself, and else what is told."""
+    size: int | None = getattr(data, "batch_size", told)
+    return size
 
 
 def _wants(plan: Plan, inputs: Sequence[PlanInputSpec]) -> Wants:

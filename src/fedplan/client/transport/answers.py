@@ -5,6 +5,7 @@ import reprlib
 from typing import Any
 
 from fedplan.errors import GridResponseError
+from fedplan.wire.text import escaped
 
 MAX_OBJECT_BYTES = 32 * 1024**2
 """Largest JSON object that is taken as an answer. Answers are small; models are downloaded as bytes."""
@@ -45,8 +46,5 @@ def grid_message(data: object) -> str | None:
 
 def shown(words: str) -> str:
     """A peer's words as a message may repeat them: in one line that steers no terminal, not too long."""
-    line = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in words[: _MAX_WORDS + 1]
-    )
+    line = escaped(words[: _MAX_WORDS + 1])
     return line if len(line) <= _MAX_WORDS else f"{line[:_MAX_WORDS]}…"

@@ -49,7 +49,7 @@ class WebSocketTransport:
         channel = await self._open()
         try:
             async with asyncio.timeout(self._timeout):
-                data = await channel.exchange(request.endpoint, request.data)
+                data, status = await channel.exchange(request.endpoint, request.data)
         except TimeoutError:
             # A late answer could be taken for that to a later message of the same type.
             await channel.aclose()
@@ -58,7 +58,7 @@ class WebSocketTransport:
             ) from None
         message = grid_message(data)
         if message is not None:
-            raise GridResponseError(f"the grid refused {request.endpoint}: {message}")
+            raise GridResponseError(f"the grid refused {request.endpoint}: {message}", status=status)
         return GridAnswer(data=data)
 
     async def _open(self) -> "_Channel":
@@ -111,12 +111,16 @@ class _Line:
     channel: "_Channel | None" = None
 
 
+_Answer = tuple[Mapping[str, Any], int | None]
+"""The data of an answer; and the status that it would have over HTTP, where the grid tells it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Pending:
     """A message that waits for its answer."""
 
     type: str
-    answer: asyncio.Future[Mapping[str, Any]]
+    answer: asyncio.Future[_Answer]
 
 
 class _Channel:
@@ -132,13 +136,14 @@ class _Channel:
     def closed(self) -> bool:
         return self._reader.done()
 
-    async def exchange(self, type: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Sends one message and waits for its answer's data."""
+    async def exchange(self, type: str, data: Mapping[str, Any]) -> _Answer:
+        """Sends one message and waits for its answer."""
         request_id = secrets.token_hex(8)
         pending = _Pending(type, asyncio.get_running_loop().create_future())
         self._pending[request_id] = pending
         try:
-            await self._socket.send(json.dumps({"type": type, "data": dict(data), "request_id": request_id}))
+            message = {"type": type, "data": dict(data), "request_id": request_id, "tell_status": True}
+            await self._socket.send(json.dumps(message))
             return await pending.answer
         except ConnectionClosed as error:
             raise self._broken(error) from error
@@ -167,7 +172,9 @@ class _Channel:
         pending = self._match(message)
         if pending is not None and not pending.answer.done():
             data = message.get("data", message)  # some nodes send a bare {"error": …}
-            pending.answer.set_result(data if isinstance(data, dict) else {})
+            told = message.get("status")
+            status = told if type(told) is int else None
+            pending.answer.set_result((data if isinstance(data, dict) else {}, status))
 
     def _match(self, message: Mapping[str, Any]) -> _Pending | None:
         request_id = message.get("request_id")

@@ -250,13 +250,13 @@ class Sums:
         self._own = add_metrics(self._own, beside.own)
 
     def merge(self, other: "Sums") -> None:
-        """Adds another sum to this one; the other keeps its value."""
+        """Adds another sum to this one; the other keeps its value. Its arrays may be written over later."""
         for told, part in ((True, other._told), (False, other._untold)):
             if part is not None:
                 self._part(told=told).merge(part)
         for place, bounds in enumerate(other._bounds):
             if bounds is not None:
-                self._widen(place, bounds)
+                self._widen(place, _Bounds(*map(np.copy, bounds)))
         self.count += other.count
         self._samples += other._samples
         self._metrics.add(other._metrics.metrics)

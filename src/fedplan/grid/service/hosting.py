@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from fedplan.errors import WireError
 from fedplan.federation import Strategy, Task, others, round_of
-from fedplan.federation.hosting import about, check_name, check_plan, checked_model, strategy_to_host
+from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
 from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.grid import Grid
@@ -66,11 +66,11 @@ def examine(request: HostTrainingRequest, auth_endpoints: Collection[str]) -> Ex
     server_config = parse_server_config(request.server_config)
     if server_config.authentication is not None:
         check_authentication(server_config.authentication, auth_endpoints)
-    with about("model"):
+    with about_part("model"):
         state, layout = checked_model(State.parse(_unhex(request.model)))
     plans, new_plans = dict[str, Plan](), {}
     for name, text in request.plans.items():
-        with about(f"Plan '{name}'"):
+        with about_part(f"Plan '{name}'"):
             check_name(name)
             data = _unhex(text)
             plans[name] = Plan.parse(data)
@@ -78,11 +78,11 @@ def examine(request: HostTrainingRequest, auth_endpoints: Collection[str]) -> Ex
             new_plans[name] = _new_plan(plans[name], data)
     protocols = {}
     for name, text in request.protocols.items():
-        with about(f"Protocol '{name}'"):
+        with about_part(f"Protocol '{name}'"):
             protocols[name] = _read_protocol(name, _unhex(text))
     averaging_plan, parsed = None, None
     if request.averaging_plan:
-        with about("averaging Plan"):
+        with about_part("averaging Plan"):
             averaging_plan = _unhex(request.averaging_plan)
             parsed = Plan.parse(averaging_plan)
     strategy = strategy_to_host(plans, layout, request.client_config, server_config, parsed)

@@ -50,10 +50,15 @@ class Frame(Request):
     type: Annotated[str, Field(max_length=200)]
     data: Any = None
     request_id: Any = None
+    tell_status: Any = None
+    """True where a refusal is to say the status that it has over HTTP; nobody is told who does not ask."""
 
 
 async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
-    """The answer to one message: same `type`, same `request_id` when one came, and `data`."""
+    """The answer to one message: same `type`, same `request_id` when one came, and `data`.
+
+    A refusal has the `status` beside them, where it is asked for.
+    """
     started = time.perf_counter()
     result: Reply | tuple[int, Reply]
     try:
@@ -67,7 +72,7 @@ async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
     label = frame.type if frame.type in CALLS else "other"
     grid.metrics.requests.labels(label, "ws", str(status)).inc()
     grid.metrics.seconds.labels(label).observe(time.perf_counter() - started)
-    return _seal(frame, reply)
+    return _seal(frame, status, reply)
 
 
 async def _reply(grid: Grid, frame: Frame, caller: Caller) -> Reply:
@@ -83,8 +88,10 @@ async def _reply(grid: Grid, frame: Frame, caller: Caller) -> Reply:
     return await perform(grid, call, frame.data, caller)
 
 
-def _seal(frame: Frame, reply: Reply) -> str:
+def _seal(frame: Frame, status: int, reply: Reply) -> str:
     sealed: dict[str, Any] = {"type": frame.type, "data": dump(reply)}
+    if frame.tell_status is True and status != 200:
+        sealed["status"] = status
     if "request_id" in frame.model_fields_set:
         sealed["request_id"] = frame.request_id
     return to_json(sealed, inf_nan_mode="null").decode()  # a request_id may be NaN, which is not JSON

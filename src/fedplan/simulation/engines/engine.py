@@ -13,7 +13,7 @@ class Inbox(Protocol):
     """What takes the reports that an engine computes; `Gathered` is one."""
 
     def add(self, update: Update) -> None:
-        """Adds a report of a training.
+        """Adds a report of a training. Who calls it may write over the report's arrays afterwards.
 
         Raises:
             AggregationError: a number is too large to be added up.
@@ -54,7 +54,7 @@ class Engine(Protocol):
         """
 
     def run(self, work: Work, gathered: Gathered) -> Iterator[Sent]:
-        """Does all of the work, and says of each client what it sent; of whom first, is the engine's choice.
+        """Does all of the work, and yields what each client sent, in an order that the engine chooses.
 
         A report that a grid would refuse is not added, and the client remembers what it did before. Where the
         strategy needs all reports, they are added in the order of ``work.clients``.

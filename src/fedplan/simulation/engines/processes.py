@@ -20,9 +20,9 @@ from typing import Any
 
 from fedplan.errors import ConfigError, FedplanError
 from fedplan.federation import BYTES_PER_ELEMENT
+from fedplan.simulation.engines.child import Common, Done, HandOver, Piece, serve, state_bytes, state_of
+from fedplan.simulation.engines.memory import SharedMemory
 from fedplan.simulation.engines.sequential import take
-from fedplan.simulation.engines.share import Common, Done, HandOver, Piece, serve, state_bytes, state_of
-from fedplan.simulation.engines.shared import SharedMemory
 from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.work import Experiment, Report, Sent, Work
 

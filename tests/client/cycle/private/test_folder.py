@@ -20,7 +20,7 @@ from fedplan.client import (
     ModelCentricFLClient,
     Syft,
 )
-from fedplan.client.cycle.private import subject_of
+from fedplan.client.cycle.private import PrivateState, Whose, subject_of
 from fedplan.errors import GridResponseError, PrivateStateError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Plan, training_plan
@@ -35,6 +35,22 @@ from tests.client.cycle.private.personal_grid import (
 )
 
 ROOT = pathlib.Path(__file__).parents[4]
+
+
+@pytest.mark.parametrize("suffix", ["", ".next"])
+def test_what_cannot_be_read_is_not_open_for_who_tries_again(tmp_path: pathlib.Path, suffix: str) -> None:
+    whose = Whose("http://grid", "m", "1", None)
+    state = PrivateState(whose, tmp_path)
+    fault = tmp_path / f"{whose.file_name}{suffix}"
+    fault.mkdir()  # it is there, and cannot be read
+    for _ in range(2):
+        with pytest.raises(PrivateStateError, match="cannot be read"):
+            state.open()
+    fault.rmdir()
+    other = PrivateState(whose, tmp_path)
+    other.open()  # the folder is free
+    other.close()
+    state.open()
 
 
 @pytest.mark.parametrize("taken", [False, True], ids=["before", "after"])

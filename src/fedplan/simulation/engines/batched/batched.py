@@ -5,6 +5,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
+from fedplan.client.training.measurements import told_of_evaluation
 from fedplan.client.training.training import Training
 from fedplan.errors import ConfigError, FedplanError, PlanError
 from fedplan.federation import Task
@@ -17,7 +18,7 @@ from fedplan.simulation.engines.batched.program import Program, refusal
 from fedplan.simulation.engines.batched.reporting import reported
 from fedplan.simulation.engines.engine import BlockInbox
 from fedplan.simulation.engines.sequential import measure
-from fedplan.simulation.participation import Participants, about, evaluated
+from fedplan.simulation.participation import Participants, about_client
 from fedplan.simulation.work import Experiment, Sent, Work
 from fedplan.wire import Summary
 
@@ -121,7 +122,7 @@ class Batched:
             return None
         program = self._program(participants, participants.training)
         model = participants.model_of(lineup.state).params
-        with about(lineup.client):
+        with about_client(lineup.client):
             return program.at_once(model, lineup.training.epochs[0][0])
 
 
@@ -151,7 +152,7 @@ def computed(
     if participants.evaluation is not None:
         courses = [lineup.evaluation for lineup in lineups if lineup.evaluation is not None]
         sides = compute(participants, participants.evaluation, lineups, courses).each
-        measured = [evaluated(side.measurements) for side in sides]
+        measured = [told_of_evaluation(side.measurements.summary()) for side in sides]
     if participants.work.task is Task.EVALUATION:
         for lineup, summary in zip(lineups, measured, strict=True):
             if summary is not None:

@@ -8,7 +8,7 @@ from fedplan.errors import ConfigError
 from fedplan.federation import Task
 from fedplan.simulation.engines.batched.course import Course, batches_of, course_of
 from fedplan.simulation.engines.batched.group import Member, Side
-from fedplan.simulation.participation import Participants, about, epoch_of
+from fedplan.simulation.participation import Participants, about_client, epoch_of
 from fedplan.simulation.states import ClientState
 
 
@@ -41,12 +41,12 @@ def lineup_of(participants: Participants, client: int) -> Lineup:
     """
     started, work = time.perf_counter(), participants.work
     state = work.state_of(client)
-    with about(client), participants.data(client, state) as (data, target):
+    with about_client(client), participants.data(client, state) as (data, target):
         evaluation = training = None
         if participants.evaluation is not None:
             evaluation = course_of(participants.evaluation, data, target)
         if work.task is Task.TRAINING:
-            training = course_of(participants.training, data, target)
+            training = course_of(participants.training, data, participants.trained_on(client, target))
         elif evaluation is None:
             raise ConfigError("there is no Plan to measure with")
         seconds = time.perf_counter() - started
@@ -65,7 +65,7 @@ def alone(participants: Participants, training: Training, lineup: Lineup, course
     Raises:
         FedplanError: the Plan failed; says which client.
     """
-    with about(lineup.client):
+    with about_client(lineup.client):
         start = participants.random(lineup.client)
         step = training.step(participants.model_of(lineup.state), course, course.size, start)
         for stretches in course.epochs:

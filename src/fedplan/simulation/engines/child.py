@@ -11,8 +11,8 @@ import torch
 
 from fedplan.errors import FedplanError
 from fedplan.federation import Sums, Task, Tensors, Update
+from fedplan.simulation.engines.memory import SharedMemory
 from fedplan.simulation.engines.sequential import Sequential
-from fedplan.simulation.engines.shared import SharedMemory
 from fedplan.simulation.states import ClientState
 from fedplan.simulation.work import Experiment, Work
 from fedplan.wire import Summary

@@ -1,0 +1,13 @@
+"""Texts of others, as they may stand in a terminal or a log."""
+
+
+def escaped(text: str) -> str:
+    """A text without characters that are not printed: these stand as in a Python string, such as ``\\n``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def escaped_lines(text: str) -> str:
+    """The same, with its line breaks."""
+    return "\n".join(map(escaped, text.split("\n")))

@@ -1,0 +1,12 @@
+"""Texts of others, as they may stand in a terminal or a log."""
+
+from fedplan.wire.text import escaped, escaped_lines
+
+
+def test_what_is_not_printed_is_escaped_and_all_else_is_not() -> None:
+    assert escaped("Größe 模型 🙂") == "Größe 模型 🙂"
+    assert escaped("a\r\x1b[31m\u2028\u202e\x85\ud800b\n") == "a\\r\\x1b[31m\\u2028\\u202e\\x85\\ud800b\\n"
+
+
+def test_line_breaks_may_stay() -> None:
+    assert escaped_lines("a\n\x1bb\n") == "a\n\\x1bb\n"
