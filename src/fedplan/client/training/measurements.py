@@ -12,7 +12,7 @@ from fedplan.wire import MetricMean, Summary
 from fedplan.wire.summary import MOST_METRICS, fault_of_name
 
 _PENDING = 64
-"""Batches on an accelerator whose numbers are fetched together: each fetch waits for the device."""
+"""Batches whose numbers are added up together: to fetch one from an accelerator waits for the device."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,27 +32,25 @@ class Measurements:
     epoch_samples: int = 0
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    _pending: list[tuple[int, Mapping[str, Tensor]]] = dataclasses.field(default_factory=list)
+    _pending: list[tuple[int, Mapping[str, Any]]] = dataclasses.field(default_factory=list)
 
     def begin_epoch(self) -> None:
         """The next batch is an epoch's first."""
         self.epoch_samples = 0
 
-    def add(self, rows: int, measured: Mapping[str, Tensor]) -> None:
+    def add(self, rows: int, measured: Mapping[str, Any]) -> None:
         """Takes a batch in.
 
         Args:
             rows: its samples.
-            measured: by name, the loss and the metrics of the batch; those that are no single number do not
-                count.
+            measured: by name, the loss and the metrics of the batch, as numbers or as tensors that nothing
+                writes to; those that are no single number do not count.
         """
         self.steps += 1
         self.epoch_samples += rows
         self.samples = max(self.samples, self.epoch_samples)
-        if not measured:
-            return
         self._pending.append((rows, measured))
-        if len(self._pending) >= _PENDING or next(iter(measured.values())).is_cpu:
+        if len(self._pending) >= _PENDING:
             self._settle()
 
     def copy(self) -> Self:
@@ -105,7 +103,7 @@ class Measurements:
     def _settle(self) -> None:
         for rows, measured in self._pending:
             for name, value in measured.items():
-                if value.numel() == 1:
+                if isinstance(value, float) or (isinstance(value, Tensor) and value.numel() == 1):
                     self.totals[name] = self.totals.get(name, 0.0) + float(value) * rows
                     self.weights[name] = self.weights.get(name, 0.0) + rows
         self._pending.clear()

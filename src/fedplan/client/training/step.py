@@ -96,9 +96,12 @@ class TrainingStep:
             *_returned(outputs, PlanOutputSpec.TYPE_OPTIMIZER_STATE, self._optimizer),
         ]
         self._loss = next(iter(places_of(outputs, PlanOutputSpec.TYPE_LOSS)), None)
-        self._metrics = [(str(outputs[k].name), k) for k in places_of(outputs, PlanOutputSpec.TYPE_METRIC)]
-        loss = [] if self._loss is None else [("loss", self._loss)]
-        self._measured = [*self._metrics, *loss]  # a metric of the name "loss" gives way
+        metrics = places_of(outputs, PlanOutputSpec.TYPE_METRIC)
+        loss = [] if self._loss is None else [self._loss]
+        self._measured = [*metrics, *loss]
+        self._metrics = [str(outputs[place].name) for place in metrics]
+        self._names = [*self._metrics, *("loss" for _ in loss)]  # a metric of the name "loss" gives way
+        self._values: list[Any] = []  # what the last batch measured
         self._paths: list[Path] = []
         self._taken: list[PlanInput] = []
         self._shared: dict[int, _Slot] = {}  # places of what goes to several inputs
@@ -169,7 +172,7 @@ class TrainingStep:
         """Trains on one batch.
 
         Returns:
-            All that the Plan returned, for `loss` and `metrics`.
+            All that the Plan returned.
 
         Raises:
             PlanError: the batch does not fit the Plan, or the Plan failed.
@@ -194,7 +197,9 @@ class TrainingStep:
             self._check(outputs)
         for place, slot in self._feedback:
             slot.tensor = outputs[place]
-        self.measurements.add(rows, {name: outputs[place] for name, place in self._measured})
+        values = [outputs[place] for place in self._measured]
+        self._values = list(map(_plain, values)) if self._on_cpu else values  # to fetch one takes long
+        self.measurements.add(rows, dict(zip(self._names, self._values, strict=True)))
         return outputs
 
     def _begin(self, batch: Any) -> RepeatedPlan:
@@ -251,13 +256,15 @@ class TrainingStep:
                     f"{list(outputs[place].shape)}; what it takes the place of has {list(slot.tensor.shape)}"
                 )
 
-    def loss(self, outputs: Sequence[Tensor]) -> float | None:
-        """The batch's loss; None when no output is one."""
-        return None if self._loss is None else float(outputs[self._loss].item())
+    @property
+    def loss(self) -> float | None:
+        """The last batch's loss; None when no output is one."""
+        return None if self._loss is None else _plain(self._values[-1])
 
-    def metrics(self, outputs: Sequence[Tensor]) -> dict[str, Any]:
-        """The batch's metrics, by name."""
-        return {name: _plain(outputs[place]) for name, place in self._metrics}
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The last batch's metrics, by name."""
+        return dict(zip(self._metrics, map(_plain, self._values), strict=False))
 
 
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -282,6 +289,8 @@ def _returned(specs: Sequence[PlanOutputSpec], kind: str, slots: Sequence[_Slot]
     return [(place, _slot(slots, specs[place])) for place in places_of(specs, kind)]
 
 
-def _plain(value: Tensor) -> Any:
+def _plain(value: Any) -> Any:
     """A float, or nested lists when it is not a single number."""
-    return float(value.item()) if value.numel() == 1 else value.tolist()
+    if not isinstance(value, Tensor):
+        return value
+    return float(value) if value.numel() == 1 else value.tolist()

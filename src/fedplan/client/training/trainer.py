@@ -373,10 +373,10 @@ class PlanTrainer(Observed):
                 await self._events.emit("batch_start", BatchStart(epoch, index))
                 if self.stopped:
                     return False
-            outputs = step(batch)
+            step(batch)
             self._done = index + 1
             if ended:
-                status = BatchEnd(epoch, index, step.loss(outputs), step.metrics(outputs))
+                status = BatchEnd(epoch, index, step.loss, step.metrics)
                 await self._events.emit("batch_end", status)
             self.batch_idx = index + 1
             await asyncio.sleep(0)
