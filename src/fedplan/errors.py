@@ -206,10 +206,12 @@ class CycleRejectedError(WorkerError):
 
     Attributes:
         timeout: seconds after which another request makes sense; None when the model takes no more workers.
+        at_latest: True when another request may make sense before, as on a PyGrid node; see `Rejected`.
     """
 
-    def __init__(self, message: str, *, timeout: float | None = None) -> None:
+    def __init__(self, message: str, *, timeout: float | None = None, at_latest: bool = False) -> None:
         self.timeout = timeout
+        self.at_latest = at_latest
         super().__init__(message)
 
 

@@ -46,6 +46,13 @@ _R = TypeVar("_R", bound=pydantic.BaseModel)
 
 _M = TypeVar("_M", bound=messages.Request)
 
+_FAILED_REJECTION = re.compile(
+    r": ('num_cycles'|unsupported operand type\(s\) for -: 'NoneType' and 'datetime\.datetime'"
+    r"|'<' not supported between instances of 'int' and 'NoneType')Traceback"
+)
+"""What a PyGrid node says when it rejects a worker of a model without a `num_cycles` or a `cycle_length`: it
+fails when it works out what is left of the cycle."""
+
 _NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
 """HTTP statuses of servers that do not know a form of body; None: an error with the status 200."""
 
@@ -139,11 +146,17 @@ class GridApi:
             evaluates=evaluates or None,
             **({} if speed is None else dataclasses.asdict(speed)),
         )
-        data = await self._post(messages.CYCLE_REQUEST, request)
+        try:
+            data = await self._post(messages.CYCLE_REQUEST, request)
+        except GridResponseError as error:
+            if _FAILED_REJECTION.search(str(error)) is None:
+                raise
+            return Rejected(0.0, at_latest=True)
         if data.get("status") == "accepted":
             return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
         if data.get("status") == "rejected":
-            return Rejected(parse_timeout(data.get("timeout")))
+            timeout = data.get("timeout")
+            return Rejected(parse_timeout(timeout), at_latest=isinstance(timeout, str) and ":" in timeout)
         raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
 
     async def get_model(
