@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fedplan.client.counts import positive_integer
@@ -22,8 +22,9 @@ from fedplan.client.syft import Syft
 from fedplan.client.training.batches import check_data
 from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.client.training.device import Device, usable_device
+from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
-from fedplan.plan import Limits, PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan import Limits, RandomStream
 from fedplan.plan.roles import averaged_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire.messages import EVALUATION_PLAN
@@ -77,8 +78,8 @@ async def participate_async(
     allow_plain_text: bool | None = None,
     evaluation_data: Any = None,
     evaluation_target: Any = None,
-    inputs: Sequence[PlanInputSpec] | None = None,
-    outputs: Sequence[PlanOutputSpec] | None = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     steps_per_epoch: int | None = None,

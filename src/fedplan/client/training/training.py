@@ -69,7 +69,7 @@ class Training:
         return cls(
             plan,
             inputs,
-            complete_outputs(plan, None),
+            complete_outputs(plan, None, inputs),
             client_config,
             positive_integer(epochs, "epochs"),
             None if batch_size is None else positive_integer(batch_size, "the batch size"),
