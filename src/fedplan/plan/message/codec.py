@@ -30,6 +30,8 @@ from fedplan.wire.tensor import WireTensor
 
 _DTYPE_TAG = "#fedplan-dtype:"
 _ROLE_TAG = "#fedplan-role:"
+ABSENT = "#fedplan-absent"
+"""As an argument: none. The schema says that with an argument without content, which PySyft cannot read."""
 _ANY = -1
 """An extent of any size in `expected_shape`."""
 
@@ -343,7 +345,7 @@ class _Reader:
             return self.tensor_arg(read_tensor(given), given)
         if kind == "arg_torch_param":
             return self.constant(given.tensor)
-        plain: Arg = given
+        plain: Arg = None if given == ABSENT else given
         return plain
 
     def tensor_arg(self, values: WireTensor, message: schema.TorchTensor) -> Arg:
