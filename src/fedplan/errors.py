@@ -259,6 +259,7 @@ class GridResponseError(WorkerError):
         retry_after: seconds after which the grid wants the request again; None when it did not say.
         accepts: content types of bodies that the grid says it knows; "" when it did not say.
         damaged: True when the answer was damaged on its way, so that another may come whole.
+        worded: False when the answer held no words of a grid, such as a web server's page.
     """
 
     def __init__(
@@ -269,11 +270,13 @@ class GridResponseError(WorkerError):
         retry_after: float | None = None,
         accepts: str = "",
         damaged: bool = False,
+        worded: bool = True,
     ) -> None:
         self.status = status
         self.retry_after = retry_after
         self.accepts = accepts
         self.damaged = damaged
+        self.worded = worded
         super().__init__(message)
 
 

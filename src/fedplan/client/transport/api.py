@@ -251,8 +251,8 @@ class GridApi:
     async def is_pygrid(self, name: str) -> bool:
         """Whether it is a PyGrid node, by what it answers.
 
-        Its HTTP knows nothing of a status, which every grid of fedplan answers, be it with a refusal; and it
-        answers a WebSocket's keep-alive message with words of its own.
+        Its HTTP has no status but a page that says so, where every grid of fedplan has an answer of its own;
+        and it answers a WebSocket's keep-alive message with words that nobody else uses.
 
         Args:
             name: of a model, for a short answer.
@@ -260,7 +260,7 @@ class GridApi:
         try:
             await self.status(name)
         except GridResponseError as error:
-            if error.status != _NO_SUCH_CALL or self._socket is None:
+            if error.status != _NO_SUCH_CALL or error.worded or self._socket is None:
                 return False
         else:
             return False
