@@ -219,10 +219,12 @@ class CycleRejectedError(WorkerError):
 
     Attributes:
         timeout: seconds after which another request makes sense; None when the model takes no more workers.
+        at_latest: True when another request may make sense before, as on a PyGrid node; see `Rejected`.
     """
 
-    def __init__(self, message: str, *, timeout: float | None = None) -> None:
+    def __init__(self, message: str, *, timeout: float | None = None, at_latest: bool = False) -> None:
         self.timeout = timeout
+        self.at_latest = at_latest
         super().__init__(message)
 
 
@@ -270,6 +272,7 @@ class GridResponseError(WorkerError):
         retry_after: seconds after which the grid wants the request again; None when it did not say.
         accepts: content types of bodies that the grid says it knows; "" when it did not say.
         damaged: True when the answer was damaged on its way, so that another may come whole.
+        worded: False when the answer held no words of a grid, such as a web server's page.
     """
 
     def __init__(
@@ -280,11 +283,13 @@ class GridResponseError(WorkerError):
         retry_after: float | None = None,
         accepts: str = "",
         damaged: bool = False,
+        worded: bool = True,
     ) -> None:
         self.status = status
         self.retry_after = retry_after
         self.accepts = accepts
         self.damaged = damaged
+        self.worded = worded
         super().__init__(message)
 
 

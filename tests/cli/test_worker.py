@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from fedplan.client import SyftModel
 from fedplan.plan import evaluation_plan, training_plan
 from tests.cli.conftest import ENVIRONMENT, Invoke, Project, write_configs
+from tests.plan.fixtures import FOLDER, needs_fixtures, state
 
 
 @pytest.fixture
@@ -186,3 +189,44 @@ def test_without_a_terminal_there_is_nobody_to_ask(
     assert "no terminal" in result.stderr
     assert "participate(accept=…)" in result.stderr
     assert accepted(fedplan, grid_url, personal) == 0
+
+
+# Plans that PySyft made
+
+
+@pytest.fixture
+def pysyft(fedplan: Invoke, grid_url: str, tmp_path: Path) -> tuple[object, ...]:
+    """How a worker names a linear regression of PySyft, and its data; the model waits for one report."""
+    folder, name = FOLDER / "linreg_sgd", f"pysyft {tmp_path.name}"
+    x, y, lr, size, *params = state(folder / "input.state.pb")
+    (tmp_path / "model.pb").write_bytes(SyftModel(params).serialize())
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    options = write_configs(tmp_path, name, max_diffs=1)
+    config = {"name": name, "version": "1.0", "batch_size": int(size.item()), "lr": lr.item()}
+    (tmp_path / "client.json").write_text(json.dumps(config))
+    result = fedplan(
+        "host", "--url", grid_url, "--model", tmp_path / "model.pb", "--plan",
+        f"training_plan={folder / 'list.plan.pb'}", *options,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return ("--url", grid_url, "--model", name, "--version", "1.0", "--data", tmp_path / "data.npz")
+
+
+@needs_fixtures
+@pytest.mark.parametrize(
+    "names", [(), ("--inputs", "data, target, lr, batch_size, params", "--outputs", "loss,params")]
+)
+def test_a_plan_of_pysyft_is_trained(
+    fedplan: Invoke, pysyft: tuple[object, ...], names: tuple[str, ...]
+) -> None:
+    result = fedplan("worker", *pysyft, "--cycles", 1, *names, "--json")
+    assert result.exit_code == 0, result.output
+    loss = state(FOLDER / "linreg_sgd" / "expected_output.state.pb")[0].item()
+    assert json.loads(result.stdout)["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@needs_fixtures
+def test_names_that_do_not_fit_are_an_error_of_one_line(fedplan: Invoke, pysyft: tuple[object, ...]) -> None:
+    result = fedplan("worker", *pysyft, "--cycles", 1, "--inputs", "data,target,batch_size,lr,params")
+    assert result.exit_code == 1
+    assert "input 3 of the Plan 'linreg' is said to be the learning rate" in " ".join(result.stderr.split())

@@ -1,5 +1,4 @@
 import base64
-import importlib
 import time
 from collections import deque
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from starlette.responses import Response
 from torch import nn
 
-from fedplan.client import BatchEnd, Job, Participation, participate, participate_async
+from fedplan.client import BatchEnd, Job, Participation, participate, participate_async, patience
 from fedplan.client.training.step import TrainingStep
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import (
@@ -25,7 +24,6 @@ from fedplan.wire import State
 from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import BATCH, make_data, make_module, make_trainer
 
-participating = importlib.import_module("fedplan.client.participate")  # the package has the function there
 IMAGES, LABELS = make_data()
 REJECTED = {"status": "rejected"}
 LATER = {"status": "rejected", "timeout": 0}
@@ -68,8 +66,8 @@ def test_nobody_waits_for_the_numbers_of_each_batch_without_asking(
     grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    read = TrainingStep.loss
-    monkeypatch.setattr(TrainingStep, "loss", lambda *told: asked.append(told) or read(*told))
+    read = TrainingStep.loss.fget
+    monkeypatch.setattr(TrainingStep, "loss", property(lambda step: asked.append(step) or read(step)))
     take_part(grid, progress=False)
     assert asked == []
     take_part(grid, progress=True)
@@ -148,7 +146,7 @@ def test_between_its_own_cycles_a_worker_waits_without_being_told(grid: SmallGri
 def test_it_does_not_wait_for_its_next_cycle_for_ever(
     grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(participating, "_CLOSING_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "_CLOSING_SECONDS", 0.2)
     accepted_once(grid, *[{"status": "rejected", "timeout": 0.6}] * 9)
     began = time.monotonic()
     assert take_part(grid, cycles=2).cycles == 1
@@ -157,21 +155,28 @@ def test_it_does_not_wait_for_its_next_cycle_for_ever(
 
 
 def test_each_cycle_is_waited_for_anew(grid: SmallGrid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(participating, "_CLOSING_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "_CLOSING_SECONDS", 0.2)
     for _ in range(3):
         accepted_once(grid, {"status": "rejected", "timeout": 0.6})
     assert take_part(grid, cycles=4).cycles == 4
 
 
 def test_a_model_that_is_finished_is_not_waited_for(grid: SmallGrid) -> None:
-    accepted_once(grid, REJECTED)
+    grid.answer("cycle-request", lambda data: grid.usual("cycle-request", data) | {"cycle": 1}, REJECTED)
     assert take_part(grid, cycles=2).cycles == 1
     assert len(grid.asked("cycle-request")) == 2
 
 
+def test_a_grid_that_does_not_number_its_cycles_may_be_between_two_of_them(grid: SmallGrid) -> None:
+    accepted_once(grid, REJECTED)
+    assert take_part(grid, cycles=2).cycles == 2
+    accepted_once(grid, REJECTED, REJECTED)
+    assert take_part(grid, cycles=2).cycles == 1
+
+
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(participating, "AWAY_SECONDS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(patience, "AWAY_SECONDS", (0.01, 0.01, 0.01))
 
 
 AWAY = Response(status_code=502)

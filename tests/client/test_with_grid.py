@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from fedplan.client import ModelCentricFLClient, Syft, SyftModel, participate, participate_async
+from fedplan.client import ModelCentricFLClient, Retry, Syft, SyftModel, participate, participate_async
+from fedplan.client.transport.api import GridApi
 from fedplan.client.transport.exchange import GridAnswer, GridRequest
 from fedplan.client.transport.http import HttpTransport
+from fedplan.client.transport.url import GridUrl
+from fedplan.client.transport.websocket import WebSocketTransport
 from fedplan.errors import CycleRejectedError, GridResponseError, PlanLimitError
 from fedplan.grid import Settings, create_app
 from fedplan.plan import Limits, Plan, PlanInputSpec, PlanOutputSpec, model_parameters
@@ -152,6 +155,21 @@ async def test_a_second_report_that_is_another_one_is_refused(url: str, scheme: 
         other = SyftModel([param + 1 for param in job.model.params])
         with pytest.raises(GridResponseError, match="has reported in this cycle already"):
             await job.report(job.model.diff(other).serialize())
+
+
+@pytest.mark.parametrize("name", ["nothing here", "asked"])
+async def test_a_grid_of_fedplan_is_not_taken_for_a_pygrid_node(
+    url: str, owner: ModelCentricFLClient, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It answers 404 too, for a model that it does not have, and no WebSocket is opened to find more out."""
+    monkeypatch.setattr(WebSocketTransport, "send", None)
+    grid = GridApi.connect(GridUrl.parse(url), timeout=10, retry=Retry())
+    if name == "asked":
+        await owner.host_federated_training_async(
+            make_module(), {"training_plan": make_plan()}, {**CLIENT, "name": name}, {"max_diffs": 1}
+        )
+    assert not await grid.is_pygrid(name)
+    await grid.aclose()
 
 
 async def test_a_grid_in_this_process_is_trained_with_too(tmp_path: pathlib.Path) -> None:

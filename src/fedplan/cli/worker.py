@@ -65,6 +65,25 @@ def worker(
             "worker needs a folder of its own.",
         ),
     ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs",
+            metavar="NAME,…",
+            help="What the arguments of the Plan stand for, in order, if it does not say so, as PySyft's do "
+            "not (mostly it can be told): data, target, batch_size, params, or keys of the client config, "
+            "such as lr.",
+        ),
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            "--outputs",
+            metavar="NAME,…",
+            help="What such a Plan returns: loss, params, or names for its metrics. By default the first is "
+            "the loss, and the last ones are params.",
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -106,6 +125,9 @@ def worker(
     fedplan worker --url ws://127.0.0.1:5000 \\
         --model mnist --version 1.0.0 --data mine.npz
     ```
+
+    A Plan that PySyft made does not say what its arguments stand for. Where it cannot be told either, name
+    them: `--inputs data,target,batch_size,lr,params`.
     """
     import numpy as np
 
@@ -129,6 +151,8 @@ def worker(
         accept=Review("training_plan") if review else None,
         cycles=cycles,
         wait=True,
+        inputs=_names(inputs),
+        outputs=_names(outputs),
         steps_per_epoch=batches,
         seed=seed,
         state=state,
@@ -140,6 +164,10 @@ def worker(
         print_json(summary(done))
     else:
         echo(_in_words(done))
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def summary(done: "Participation") -> dict[str, Any]:

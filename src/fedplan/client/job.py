@@ -12,9 +12,10 @@ from fedplan.client.model import SyftModel
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.training.device import Device
 from fedplan.client.training.measurements import told_of_evaluation, told_of_training
+from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.client.training.trainer import PlanTrainer
 from fedplan.errors import JobStateError, WireError
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
+from fedplan.plan import Plan, PlanInputSpec
 from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.messages import EVALUATION_PLAN
 
@@ -140,8 +141,8 @@ class Job(Attendance):
         self,
         plan_name: str,
         *,
-        inputs: Sequence[PlanInputSpec] | None = None,
-        outputs: Sequence[PlanOutputSpec] | None = None,
+        inputs: Inputs = None,
+        outputs: Outputs = None,
         data: Any,
         target: Any = None,
         epochs: int | None = None,
@@ -156,8 +157,13 @@ class Job(Attendance):
 
         Args:
             plan_name: name of the training Plan.
-            inputs: what the Plan's inputs stand for; not needed for a Plan that says it itself.
-            outputs: what the Plan's outputs stand for; not needed for a Plan that says it itself.
+            inputs: what the Plan's inputs stand for; not needed for a Plan that says it itself, or of which
+                it can be told, as of most that PySyft made. Either a spec for each, or a name for each
+                argument, such as ``["data", "target", "batch_size", "lr", "params"]``: ``params`` are the
+                model's tensors, and a name that is none of these is a key of the client config.
+            outputs: what the Plan's outputs stand for; not needed for a Plan that says it itself. Of another
+                one the first is the loss by default, the last ones are the parameters, and those between are
+                metrics. Specs, or names such as ``["loss", "accuracy", "params"]``.
             data: training data, one row a sample: a tensor or NumPy array; a list or dict of them where the
                 Plan has several data inputs; or a fedplan or torch DataLoader. Of a loader's batch the first
                 element is the data and the next one the target, unless the specs have an index.
@@ -272,7 +278,7 @@ class Job(Attendance):
 
         return run_blocking(train())
 
-    def _number_for(self, inputs: Sequence[PlanInputSpec]) -> int | None:
+    def _number_for(self, inputs: Sequence[PlanInputSpec] | Sequence[str]) -> int | None:
         """The cycle's number. Where only random numbers need one, and the grid tells none, the job counts."""
         reads = any(getattr(spec, "type", None) == PlanInputSpec.TYPE_CYCLE for spec in inputs)
         return self._cycles if self.cycle is None and not reads else self.cycle

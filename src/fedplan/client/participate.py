@@ -5,42 +5,31 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import math
 import os
-import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fedplan.client.counts import positive_integer, positive_seconds
+from fedplan.client.counts import positive_integer
 from fedplan.client.cycle.consent import Accept, check_accept, obtain_consent
 from fedplan.client.cycle.place import given_back
 from fedplan.client.events import Handler
 from fedplan.client.job import Job
 from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
+from fedplan.client.patience import Patience
 from fedplan.client.progress import TrainingProgress
 from fedplan.client.syft import Syft
 from fedplan.client.training.batches import check_data
 from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.client.training.device import Device, usable_device
-from fedplan.client.transport.exchange import AWAY_SECONDS, passes
+from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
-from fedplan.plan import Limits, PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan import Limits, RandomStream
 from fedplan.plan.roles import averaged_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
-
-_REFUSALS = 2
-"""So many reports in succession may be refused. One or two may have come too late; more mean a wrong diff."""
-
-_CLOSING_SECONDS = 60.0
-"""For how long after the time that the grid names a worker asks for its next cycle that was not told to wait:
-the cycle before is being averaged."""
-
-_SHORTEST_WAIT = 0.5
-"""Seconds between two requests, even if the grid names less."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -88,8 +77,8 @@ async def participate_async(
     allow_plain_text: bool | None = None,
     evaluation_data: Any = None,
     evaluation_target: Any = None,
-    inputs: Sequence[PlanInputSpec] | None = None,
-    outputs: Sequence[PlanOutputSpec] | None = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     steps_per_epoch: int | None = None,
@@ -187,7 +176,7 @@ async def participate_async(
     for name, count in (("epochs", epochs), ("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch)):
         if count is not None:
             positive_integer(count, name)
-    result, patience, reports = Participation(), _Patience(wait), _Reports(report_format)
+    result, patience, reports = Participation(), Patience(wait), _Reports(report_format)
     async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app, limits=limits) as syft:
         # one for all cycles: it stays one worker
         job = syft.new_job(model_name, model_version, auth_token, state=state, evaluates=True)
@@ -241,7 +230,7 @@ async def participate_async(
 participate = blocking_twin(participate_async)
 
 
-async def _enter_cycle(job: Job, patience: "_Patience", bars: TrainingProgress) -> None:
+async def _enter_cycle(job: Job, patience: Patience, bars: TrainingProgress) -> None:
     """Asks until the job is in a cycle, the grid says never, or the patience ends."""
     while True:
         try:
@@ -257,7 +246,7 @@ async def _enter_cycle(job: Job, patience: "_Patience", bars: TrainingProgress) 
                 raise
         else:
             patience.answered()
-            patience.joined()
+            patience.joined(numbered=job.cycle is not None)
             return
         bars.wait(seconds)
         await asyncio.sleep(seconds)
@@ -288,9 +277,7 @@ class _Reports:
             self._compressor.sent()
 
 
-async def _report(
-    send: Callable[[], Awaitable[None]], patience: "_Patience", *, forgive: bool = False
-) -> bool:
+async def _report(send: Callable[[], Awaitable[None]], patience: Patience, *, forgive: bool = False) -> bool:
     """Sends a report; returns whether it was taken. A refusal is forgiven as often as the patience says.
 
     `send` repeats a report for a few seconds where the grid counts it once (see `Job.report`). One that may
@@ -316,66 +303,3 @@ async def _report(
             patience.renew()
             return True
         await asyncio.sleep(seconds)
-
-
-def _seconds_of(wait: bool | float) -> float:
-    """For how long a worker waits in all.
-
-    Raises:
-        ConfigError: `wait` is neither True, False nor a number of seconds.
-    """
-    if wait is True:
-        return math.inf
-    return 0.0 if wait is False or wait == 0 else positive_seconds(wait, "wait")
-
-
-class _Patience:
-    """How long a worker goes on."""
-
-    def __init__(self, wait: bool | float) -> None:
-        self._left = self._first_left = _seconds_of(wait)
-        self._between = False  # whether it has reported, and asks for its next cycle
-        self._forgiven = self._most_forgiven = _REFUSALS if wait else 0
-        self._away: Iterator[float] = iter(())
-
-    def forgives(self) -> bool:
-        """Whether the worker goes on after one more refused report."""
-        self._forgiven -= 1
-        return self._forgiven >= 0
-
-    def renew(self) -> None:
-        """A report was taken: earlier refusals are forgotten, and the next cycle is waited for."""
-        self._forgiven = self._most_forgiven
-        self._between = self._first_left == 0
-
-    def joined(self) -> None:
-        """The worker is in a cycle: what was left of the wait for it is over."""
-        if self._first_left == 0:
-            self._between, self._left = False, 0.0
-
-    def answered(self) -> None:
-        """The grid is there: if it goes away, it is waited for. One that never was may have another URL."""
-        self._away = iter(AWAY_SECONDS)
-
-    def outlast(self, error: GridConnectionError | GridResponseError) -> float | None:
-        """Seconds until the next request to a grid that is away; None when there is to be none."""
-        seconds = self._take(next(self._away, None)) if passes(error) else None
-        if seconds is not None:
-            _log.warning("%s: asking again in %.0f s", error, seconds)
-        return seconds
-
-    def wait(self, rejected: CycleRejectedError) -> float | None:
-        """Seconds until the next request after a rejection; None when there is to be none."""
-        seconds = None if rejected.timeout is None else max(_SHORTEST_WAIT, rejected.timeout)
-        if self._between and seconds is not None:
-            self._between, self._left = False, seconds + _CLOSING_SECONDS
-        return self._take(seconds)
-
-    def _take(self, seconds: float | None) -> float | None:
-        """What the patience has left of a wait."""
-        if seconds is None or self._left <= 0:
-            return None
-        # a tenth at random, so that those who were turned away together do not come back together
-        seconds = min(seconds * random.uniform(1.0, 1.1), self._left)
-        self._left -= seconds
-        return seconds

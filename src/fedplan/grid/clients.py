@@ -19,6 +19,7 @@ class Kind:
         config: what a client_config must hold; it cannot read one without.
         mbit: how many Mbit/s its unit of speed is.
         tells: whether it can tell a summary of its training.
+        times_rejections: whether it reads no rejection over a WebSocket that names no time to ask again.
     """
 
     name: str
@@ -26,11 +27,18 @@ class Kind:
     config: tuple[str, ...] = ()
     mbit: float = 1.0
     tells: bool = False
+    times_rejections: bool = False
 
 
 FEDPLAN = Kind("fedplan", "list", tells=True)
 KOTLIN_SYFT = Kind("KotlinSyft", "torchscript", ("batch_size", "max_updates"), mbit=1 / 128)  # KB/s
-SWIFT_SYFT = Kind("SwiftSyft", "torchscript", ("batch_size", "lr", "max_updates"), mbit=8.0)  # MB/s
+SWIFT_SYFT = Kind(
+    "SwiftSyft",
+    "torchscript",
+    ("batch_size", "lr", "max_updates"),
+    mbit=8.0,  # MB/s
+    times_rejections=True,
+)
 SYFT_JS = Kind("syft.js", "tfjs")
 
 KINDS = (FEDPLAN, KOTLIN_SYFT, SWIFT_SYFT, SYFT_JS)

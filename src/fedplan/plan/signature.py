@@ -42,6 +42,9 @@ class PlanInput:
         dtype: name of the dtype, such as ``float32``; None when the Plan does not say.
         spec: what the input stands for; None when the Plan does not say.
         role: of a tensor of the model, what the training does with it; None when the Plan does not say.
+        made_with: of a Plan that PySyft made, the shape of what it was made with, which is no condition.
+        argument: of such a Plan, where the input stands in the arguments of the traced function: (2,) is the
+            third one, (4, 0) the first element of the list that is the fifth.
     """
 
     name: str
@@ -49,6 +52,8 @@ class PlanInput:
     dtype: str | None = None
     spec: PlanInputSpec | None = None
     role: Role | None = None
+    made_with: tuple[int, ...] | None = None
+    argument: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         shape = "any shape" if self.shape is None else f"({', '.join(map(str, _extents(self.shape)))})"

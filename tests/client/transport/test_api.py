@@ -61,7 +61,7 @@ async def test_a_cycle_request_sends_speeds_only_when_they_were_measured(
     [
         ({"status": "rejected"}, None),
         ({"status": "rejected", "timeout": 7}, 7.0),
-        ({"status": "rejected", "timeout": "0:00:07.5"}, 7.5),
+        ({"status": "rejected", "timeout": "7.5"}, 7.5),
     ],
 )
 async def test_a_rejection_has_a_timeout_in_seconds_or_none(
@@ -69,6 +69,11 @@ async def test_a_rejection_has_a_timeout_in_seconds_or_none(
 ) -> None:
     grid.answer("cycle-request", answer)
     assert await api.request_cycle("w", "m", "1.0", None) == Rejected(timeout)
+
+
+async def test_what_is_left_of_a_pygrid_nodes_cycle_is_the_latest_time(grid: SmallGrid, api: GridApi) -> None:
+    grid.answer("cycle-request", {"status": "rejected", "timeout": "0:00:07.5"})
+    assert await api.request_cycle("w", "m", "1.0", None) == Rejected(7.5, at_latest=True)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,33 @@ async def test_a_pygrid_nodes_envelope_over_http_is_taken_off(grid: SmallGrid) -
     rejected = {"status": "rejected", "timeout": "0:00:03"}
     grid.answer("cycle-request", {"type": "model-centric/cycle-request", "data": rejected})
     api = connect(grid.url)
-    assert await api.request_cycle("w", "m", "1.0", None) == Rejected(3.0)
+    assert await api.request_cycle("w", "m", "1.0", None) == Rejected(3.0, at_latest=True)
+    await api.aclose()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "'num_cycles'",
+        "unsupported operand type(s) for -: 'NoneType' and 'datetime.datetime'",
+        "'<' not supported between instances of 'int' and 'NoneType'",
+    ],
+)
+async def test_a_pygrid_node_that_fails_to_say_what_is_left_of_a_cycle_rejects(
+    grid: SmallGrid, error: str
+) -> None:
+    """As it does for each model without num_cycles or cycle_length; the worker is in the cycle already."""
+    words = f'{error}Traceback (most recent call last):\n  File "/srv/pygrid/fl_events.py", line 219'
+    grid.answer(
+        "cycle-request", *[{"status": "rejected", "error": words}] * 2, {"error": "Worker ID not found!"}
+    )
+    for url in (grid.url, grid.ws_url):
+        api = connect(url)
+        assert await api.request_cycle("w", "m", "1.0", None) == Rejected(0.0, at_latest=True)
+        await api.aclose()
+    api = connect(grid.url)
+    with pytest.raises(GridResponseError, match="Worker ID not found"):
+        await api.request_cycle("w", "m", "1.0", None)
     await api.aclose()
 
 

@@ -13,7 +13,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.transport.api import GridApi
 from fedplan.client.transport.exchange import passes
 from fedplan.client.transport.speed import ConnectionSpeed
-from fedplan.errors import CycleRejectedError, GridResponseError
+from fedplan.errors import CycleRejectedError, GridResponseError, WireError
 from fedplan.plan import Limits, Plan
 from fedplan.wire import schema
 from fedplan.wire.messages import CycleAccepted
@@ -98,14 +98,29 @@ async def download(grid: GridApi, place: Place, limits: Limits) -> Downloaded:
     changing, plans, protocols = await asyncio.gather(
         grid.get_model(worker_id, key, place.model_id, "changing"),
         _each(place.plans, lambda id: grid.get_plan(worker_id, key, id)),
-        _each(place.protocols, lambda id: grid.get_protocol(worker_id, key, id)),
+        _each(place.protocols, lambda id: _protocol(grid, place, id)),
     )
     model = await whole_model(grid, place, changing)
     return Downloaded(
         {name: dataclasses.replace(Plan.parse(data), limits=limits) for name, data in plans.items()},
-        {name: schema.Protocol.decode(data) for name, data in protocols.items()},
+        {name: protocol for name, protocol in protocols.items() if protocol is not None},
         model,
     )
+
+
+async def _protocol(grid: GridApi, place: Place, id: int) -> schema.Protocol | None:
+    """A Protocol; None when the grid has it and cannot send it.
+
+    A PyGrid node lists Protocols, and answers each request for one with an error of its own. Nothing runs
+    them, so that is no reason to lose the place.
+    """
+    try:
+        return schema.Protocol.decode(await grid.get_protocol(place.worker_id, place.request_key, id))
+    except (GridResponseError, WireError) as error:
+        if isinstance(error, GridResponseError) and passes(error):
+            raise
+        _log.warning("a Protocol of the cycle cannot be had, and is left out: %s", error)
+        return None
 
 
 async def _each(ids: Mapping[str, int], get: Callable[[int], Awaitable[_T]]) -> dict[str, _T]:
@@ -115,8 +130,14 @@ async def _each(ids: Mapping[str, int], get: Callable[[int], Awaitable[_T]]) -> 
 
 def rejection(name: str, version: str, rejected: Rejected) -> CycleRejectedError:
     """The error for a rejection that nobody handles."""
-    again = "it takes no more workers" if rejected.timeout is None else f"ask again in {rejected.timeout:g} s"
+    if rejected.timeout is None:
+        again = "it takes no more workers"
+    elif rejected.at_latest:
+        again = f"its cycle ends in {rejected.timeout:g} s at the latest; ask again before"
+    else:
+        again = f"ask again in {rejected.timeout:g} s"
     return CycleRejectedError(
         f"the grid did not take the worker into a cycle of '{name}' {version}: {again}",
         timeout=rejected.timeout,
+        at_latest=rejected.at_latest,
     )

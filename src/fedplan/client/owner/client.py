@@ -11,6 +11,7 @@ from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
 from fedplan.client.owner.history import History
 from fedplan.client.owner.hosting import check_is_plan, named_messages, plans_of, state_of, variants_of
+from fedplan.client.owner.pygrid import hosting_of
 from fedplan.client.owner.waiting import wait_for
 from fedplan.client.plain import plain_config
 from fedplan.client.syft import ANSWER_SECONDS
@@ -56,7 +57,9 @@ class ModelCentricFLClient(GridConnection):
         timeout: float = 2 * ANSWER_SECONDS,
         retry: Retry = DEFAULT_RETRY,
     ) -> None:
-        """Makes a client; nothing is opened yet. All calls go over HTTP, also when the URL is ws:// or wss://.
+        """Makes a client; nothing is opened yet.
+
+        All calls go over HTTP, also when the URL is ws:// or wss://, but for hosting at a PyGrid node.
 
         Args:
             url: full URL of the grid.
@@ -99,7 +102,8 @@ class ModelCentricFLClient(GridConnection):
         What can be checked here is checked before anything is sent: the configs key by key, that the Plans,
         where they say what their inputs are, can train the model and find all that they take in the
         client_config, and that what browsers and phones would run in their place computes the same (see
-        `with_variants`).
+        `with_variants`). A PyGrid node is recognised by its answers; what it and its PySyft cannot read or do
+        is then found too (docs/legacy.md).
 
         Args:
             model: an `nn.Module` (its parameters, then its floating-point buffers, are hosted), a list of
@@ -148,6 +152,18 @@ class ModelCentricFLClient(GridConnection):
             else await asyncio.to_thread(with_variants, plan, parameters, wanted)
             for name, plan in plans.items()
         }
+        if await self._grid.is_pygrid(str(first["name"])):
+            request = hosting_of(
+                state.serialize().hex(),
+                hosted,
+                client,
+                server,
+                averaging_plan=server_averaging_plan is not None,
+                protocols=bool(protocols),
+                variants=wanted,
+            )
+            await self._grid.host_training(request, over_socket=True)
+            return
         request = message_of(
             HostTrainingRequest,
             model=state.serialize().hex(),

@@ -1,5 +1,6 @@
 """What stands where in a Plan's arguments, and what is put there before the first batch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,10 +38,16 @@ def fixed_value(item: PlanInput, spec: PlanInputSpec, client_config: Mapping[str
 
 
 def as_declared(value: Any, declared: PlanInput) -> Any:
-    """A number as the tensor that the Plan declares; anything else, and where it does not say, as it is."""
-    if not isinstance(value, int | float) or declared.dtype is None or declared.shape is None:
+    """A number as the tensor that the Plan declares; anything else, and where it does not say, as it is.
+
+    A Plan that PySyft made declares nothing; a number gets the shape that it was made with.
+    """
+    if not isinstance(value, int | float):
         return value
-    return declared.tensor(value)
+    dtype = torch.float32 if isinstance(value, float) else None
+    if declared.made_with is not None and math.prod(declared.made_with) == 1:
+        return torch.tensor(value, dtype=dtype).reshape(declared.made_with)
+    return value if declared.dtype is None or declared.shape is None else declared.tensor(value)
 
 
 def zeros_of(

@@ -28,11 +28,11 @@ from fedplan.client.plain import plain_config
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint, RandomState, check_checkpoint
 from fedplan.client.training.device import Device, usable_device
 from fedplan.client.training.epochs import Epochs
-from fedplan.client.training.specs import complete_inputs, complete_outputs
+from fedplan.client.training.specs import Inputs, Outputs, complete_inputs, complete_outputs
 from fedplan.client.training.step import TrainingStep, copied
 from fedplan.client.training.training import Training, batch_size_of, check_epoch
 from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
-from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, RandomStream
+from fedplan.plan import Plan, RandomStream
 from fedplan.plan.roles import private_tensors
 from fedplan.wire import Summary
 
@@ -75,8 +75,8 @@ class PlanTrainer(Observed):
         model: SyftModel,
         data: Any,
         target: Any = None,
-        inputs: Sequence[PlanInputSpec] | None = None,
-        outputs: Sequence[PlanOutputSpec] | None = None,
+        inputs: Inputs = None,
+        outputs: Outputs = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         steps_per_epoch: int | None = None,
@@ -133,7 +133,8 @@ class PlanTrainer(Observed):
         self.epoch = self.batch_idx = 0
         self.stopped = False
         self._data, self._target = data, target
-        self._inputs, self._outputs = complete_inputs(plan, inputs), complete_outputs(plan, outputs)
+        self._inputs = complete_inputs(plan, inputs, len(model.params))
+        self._outputs = complete_outputs(plan, outputs, self._inputs)
         self._events = Events(*TRAINING_EVENTS)
         self._events.on_each(events or {})
         self._done = 0  # batches of the epoch that are trained; in batch_end handlers batch_idx is one less

@@ -71,7 +71,7 @@ class Training:
         return cls(
             plan,
             inputs,
-            complete_outputs(plan, outputs),
+            complete_outputs(plan, outputs, inputs),
             client_config,
             positive_integer(epochs, "epochs"),
             None if batch_size is None else positive_integer(batch_size, "the batch size"),

@@ -24,7 +24,7 @@ from fedplan.client.transport.http import HttpTransport
 from fedplan.client.transport.speed import ConnectionSpeed, measure_speed
 from fedplan.client.transport.url import GridUrl
 from fedplan.client.transport.websocket import WebSocketTransport
-from fedplan.errors import ConfigError, GridResponseError
+from fedplan.errors import ConfigError, GridConnectionError, GridResponseError
 from fedplan.wire import messages
 from fedplan.wire.config import explain
 from fedplan.wire.messages import (
@@ -46,6 +46,15 @@ _R = TypeVar("_R", bound=pydantic.BaseModel)
 
 _M = TypeVar("_M", bound=messages.Request)
 
+_NO_SUCH_CALL = 404
+
+_FAILED_REJECTION = re.compile(
+    r": ('num_cycles'|unsupported operand type\(s\) for -: 'NoneType' and 'datetime\.datetime'"
+    r"|'<' not supported between instances of 'int' and 'NoneType')Traceback"
+)
+"""What a PyGrid node says when it rejects a worker of a model without a `num_cycles` or a `cycle_length`: it
+fails when it works out what is left of the cycle."""
+
 _NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
 """HTTP statuses of servers that do not know a form of body; None: an error with the status 200."""
 
@@ -53,15 +62,19 @@ _NOT_KNOWN = (None, 400, 404, 405, 411, 415, 422, 500, 501)
 class GridApi:
     """One grid's calls. Every call raises GridConnectionError, GridTimeoutError or GridResponseError."""
 
-    def __init__(self, transport: Transport, downloads: HttpTransport) -> None:
+    def __init__(
+        self, transport: Transport, downloads: HttpTransport, socket: WebSocketTransport | None = None
+    ) -> None:
         """Calls over these transports.
 
         Args:
             transport: carries all calls.
             downloads: its HTTP client does the speed test.
+            socket: carries what must go over a WebSocket; None where there is none.
         """
         self._transport = transport
         self._downloads = downloads
+        self._socket = socket
         self._takes_binary = True
         self._kept: dict[tuple[str, Hashable], GridAnswer] = {}
         """What is the same in every cycle: Plans and Protocols by call and id, frozen tensors by model."""
@@ -94,10 +107,9 @@ class GridApi:
         if token is not None:
             _check_token(token)
         http = HttpTransport(url, timeout=timeout, token=token, app=app)
-        transport: Transport = http
-        if websocket and url.prefers_websocket and app is None:
-            transport = WebSocketTransport(url, http, timeout=timeout)
-        return cls(RetryingTransport(transport, retry), http)
+        socket = WebSocketTransport(url, http, timeout=timeout) if app is None else None
+        chosen = socket if websocket and url.prefers_websocket and socket is not None else http
+        return cls(RetryingTransport(chosen, retry), http, socket)
 
     async def authenticate(self, name: str, version: str, auth_token: str | None) -> AuthenticateReply:
         """Becomes a worker for a model."""
@@ -139,11 +151,17 @@ class GridApi:
             evaluates=evaluates or None,
             **({} if speed is None else dataclasses.asdict(speed)),
         )
-        data = await self._post(messages.CYCLE_REQUEST, request)
+        try:
+            data = await self._post(messages.CYCLE_REQUEST, request)
+        except GridResponseError as error:
+            if _FAILED_REJECTION.search(str(error)) is None:
+                raise
+            return Rejected(0.0, at_latest=True)
         if data.get("status") == "accepted":
             return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
         if data.get("status") == "rejected":
-            return Rejected(parse_timeout(data.get("timeout")))
+            timeout = data.get("timeout")
+            return Rejected(parse_timeout(timeout), at_latest=isinstance(timeout, str) and ":" in timeout)
         raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
 
     async def get_model(
@@ -226,9 +244,31 @@ class GridApi:
                 raise
             _log.debug("the place in the cycle is not given back, and lapses: %s", error)
 
-    async def host_training(self, request: HostTrainingRequest) -> None:
-        """Hosts a model with its Plans."""
-        await self._post(messages.HOST_TRAINING, request)
+    async def host_training(self, request: HostTrainingRequest, *, over_socket: bool = False) -> None:
+        """Hosts a model with its Plans, over a WebSocket where that is the only way, as at a PyGrid node."""
+        await self._post(messages.HOST_TRAINING, request, over_socket=over_socket)
+
+    async def is_pygrid(self, name: str) -> bool:
+        """Whether it is a PyGrid node, by what it answers.
+
+        Its HTTP has no status but a page that says so, where every grid of fedplan has an answer of its own;
+        and it answers a WebSocket's keep-alive message with words that nobody else uses.
+
+        Args:
+            name: of a model, for a short answer.
+        """
+        try:
+            await self.status(name)
+        except GridResponseError as error:
+            if error.status != _NO_SUCH_CALL or error.worded or self._socket is None:
+                return False
+        else:
+            return False
+        try:
+            answer = await self._socket.send(GridRequest(messages.SOCKET_PING, {}))
+        except (GridConnectionError, GridResponseError):
+            return False
+        return "alive" in answer.data
 
     async def retrieve_model(self, name: str, version: str, checkpoint: int | str) -> bytes:
         """Downloads a checkpoint of a hosted model, a State."""
@@ -255,15 +295,23 @@ class GridApi:
     async def aclose(self) -> None:
         """Closes the connections of the running event loop."""
         await self._transport.aclose()
+        if self._socket is not None:
+            await self._socket.aclose()
 
     async def _post(
-        self, endpoint: str, message: messages.Request, *, idempotent: bool = False
+        self,
+        endpoint: str,
+        message: messages.Request,
+        *,
+        idempotent: bool = False,
+        over_socket: bool = False,
     ) -> Mapping[str, Any]:
         data = message.model_dump(exclude_none=True)
-        return await self._send(GridRequest(endpoint, data, idempotent=idempotent))
+        socket = self._socket if over_socket else None
+        return await self._send(GridRequest(endpoint, data, idempotent=idempotent), socket)
 
-    async def _send(self, request: GridRequest) -> Mapping[str, Any]:
-        reply = (await self._transport.send(request)).data
+    async def _send(self, request: GridRequest, way: Transport | None = None) -> Mapping[str, Any]:
+        reply = (await (way or self._transport).send(request)).data
         if isinstance(reply.get("data"), dict):  # a PyGrid node sends an envelope over HTTP too
             reply = reply["data"]
         error = grid_message(reply)

@@ -193,6 +193,7 @@ def _connection_error(error: httpx.RequestError, url: GridUrl, request: GridRequ
 
 def _response_error(response: httpx.Response, content: bytes, request: GridRequest) -> GridResponseError:
     message = grid_message(read_json(content))
+    worded = message is not None
     if message is None:  # not written by a grid
         message = f"{response.status_code} {shown(response.reason_phrase)}".rstrip()
         if response.is_redirect:
@@ -203,6 +204,7 @@ def _response_error(response: httpx.Response, content: bytes, request: GridReque
         status=response.status_code,
         retry_after=_retry_after(response.headers),
         accepts=response.headers.get(ACCEPT_POST, ""),
+        worded=worded,
     )
 
 

@@ -18,6 +18,7 @@ from fedplan.client.transport.http import CONNECT_SECONDS
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError
 from fedplan.version import __version__
+from fedplan.wire.messages import SOCKET_PING
 
 PING_SECONDS = 20.0
 """The connection is kept alive, and a dead one noticed, by a ping this often."""
@@ -181,6 +182,8 @@ class _Channel:
         if request_id is not None:
             return self._pending.get(request_id) if isinstance(request_id, str) else None
         waiting = [p for p in self._pending.values() if not p.answer.done()]
+        if "alive" in message:  # what a PyGrid node says to a keep-alive message, without its type
+            return next((p for p in waiting if p.type == SOCKET_PING), None)
         if "type" not in message:
             return waiting[0] if "error" in message and waiting else None
         return next((p for p in waiting if p.type == message["type"]), None)

@@ -9,13 +9,17 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from fedplan.errors import InvalidRequestError
+from fedplan.grid.clients import Client
 from fedplan.grid.grid import Grid
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, admit, parse, perform
 from fedplan.grid.web.replies import outcome, refusal
-from fedplan.wire.messages import SOCKET_PING, Reply, Request, dump
+from fedplan.wire.messages import SOCKET_PING, CycleRejected, Reply, Request, dump
 
 router = APIRouter()
+
+FOR_GOOD_SECONDS = 365 * 86_400
+"""When a client may ask again that shall not, and reads no rejection without a time."""
 
 
 @router.websocket("/")
@@ -85,7 +89,15 @@ async def _reply(grid: Grid, frame: Frame, caller: Caller) -> Reply:
     if not isinstance(frame.data, dict):
         raise InvalidRequestError("'data' is not an object")
     await admit(grid, call, caller, None)
-    return await perform(grid, call, frame.data, caller)
+    return _readable(await perform(grid, call, frame.data, caller), caller.client)
+
+
+def _readable(reply: Reply, client: Client) -> Reply:
+    """The reply, as the client's decoder of WebSocket messages can read it."""
+    kind = client.recognised
+    if kind is not None and kind.times_rejections and isinstance(reply, CycleRejected):
+        return CycleRejected(timeout=FOR_GOOD_SECONDS if reply.timeout is None else reply.timeout)
+    return reply
 
 
 def _seal(frame: Frame, status: int, reply: Reply) -> str:

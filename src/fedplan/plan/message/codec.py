@@ -19,6 +19,7 @@ from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
 from fedplan.plan.ir.rewrite import prune, renumber
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.message import pysyft
+from fedplan.plan.message.nesting import paths_of, types_of
 from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import DTYPES
 from fedplan.plan.signature import PlanInput, PlanOutput, Role
@@ -29,6 +30,8 @@ from fedplan.wire.tensor import WireTensor
 
 _DTYPE_TAG = "#fedplan-dtype:"
 _ROLE_TAG = "#fedplan-role:"
+ABSENT = "#fedplan-absent"
+"""As an argument: none. The schema says that with an argument without content, which PySyft cannot read."""
 _ANY = -1
 """An extent of any size in `expected_shape`."""
 
@@ -70,6 +73,7 @@ def encode(parts: Parts) -> bytes:
         name=parts.name,
         tags=parts.variants.tags,
         torchscript=parts.variants.torchscript,
+        input_types=types_of([item.argument for item in inputs]),
         base_framework="torch",
         roles={} if parts.variants.tfjs is None else {"tfjs": parts.variants.tfjs},
     )
@@ -84,9 +88,9 @@ def _input(index: int, number: int, item: PlanInput) -> schema.Placeholder:
         tags.append(_DTYPE_TAG + item.dtype)
     if item.role is not None:
         tags.append(_ROLE_TAG + item.role)
-    shape = None
-    if item.shape is not None:
-        shape = schema.Shape(dims=[_ANY if extent is None else extent for extent in item.shape])
+    shape, extents = None, item.made_with if item.shape is None else item.shape
+    if extents is not None:
+        shape = schema.Shape(dims=[_ANY if extent is None else extent for extent in extents])
     return schema.Placeholder(id=_id(number), tags=tags, description=item.name, expected_shape=shape)
 
 
@@ -170,17 +174,28 @@ def decode(data: bytes) -> Parts:
     verify(whole)
     graph = renumber(prune(whole))
     tagged = {tag: p for p in role.placeholders for tag in p.tags}
-    inputs = tuple(_read_input(i, tagged) for i in range(len(graph.inputs)))
+    shown = {_key(p.id): p.expected_shape for p in role.placeholders}
+    paths = paths_of(message.input_types, len(graph.inputs))
+    inputs = tuple(
+        _read_input(i, tagged, shown.get(_key(id)), path)
+        for i, (id, path) in enumerate(zip(role.input_placeholder_ids, paths, strict=True))
+    )
     outputs = tuple(_read_output(i, tagged) for i in range(len(graph.outputs)))
     return Parts(message.name, _key(message.id) or 0, inputs, outputs, graph, of_message(message))
 
 
-def _read_input(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanInput:
+def _read_input(
+    index: int,
+    tagged: Mapping[str, schema.Placeholder],
+    shown: schema.Shape | None,
+    path: tuple[int, ...] | None,
+) -> PlanInput:
     placeholder = tagged.get(f"#input-{index}", schema.Placeholder())
     name = placeholder.description or f"input {index}"
     dtype = next((t.removeprefix(_DTYPE_TAG) for t in placeholder.tags if t.startswith(_DTYPE_TAG)), None)
     if dtype is None or dtype not in DTYPES:  # made elsewhere: shapes there are examples, not conditions
-        return PlanInput(name)
+        made_with = tuple(shown.dims) if shown is not None and min(shown.dims, default=0) >= 0 else None
+        return PlanInput(name, made_with=made_with, argument=path)
     dims = placeholder.expected_shape.dims if placeholder.expected_shape else []
     shape = tuple(None if extent == _ANY else extent for extent in dims)
     role = next((role for role in Role if _ROLE_TAG + role in placeholder.tags), None)
@@ -330,7 +345,7 @@ class _Reader:
             return self.tensor_arg(read_tensor(given), given)
         if kind == "arg_torch_param":
             return self.constant(given.tensor)
-        plain: Arg = given
+        plain: Arg = None if given == ABSENT else given
         return plain
 
     def tensor_arg(self, values: WireTensor, message: schema.TorchTensor) -> Arg:

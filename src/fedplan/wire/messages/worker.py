@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fedplan.wire.messages.message import Reply, Request, Text, Variant
 
@@ -20,6 +20,12 @@ Part = Literal["changing", "frozen"]
 """Of a model: the tensors that a training changes, and the others, which are the same in every cycle."""
 
 Id = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _or_none(protocols: object) -> object:
+    """No Protocols, where a grid says that with null or an empty list."""
+    return protocols or {}
+
 
 WorkerId = Annotated[Text, Field(max_length=1000)]
 
@@ -72,7 +78,7 @@ class CycleAccepted(Reply):
     version: Text
     request_key: str
     plans: dict[str, int]
-    protocols: dict[str, int]
+    protocols: Annotated[dict[str, int], BeforeValidator(_or_none)] = Field(default_factory=dict)
     client_config: dict[str, Any]
     model_id: int
     cycle: int | None = None

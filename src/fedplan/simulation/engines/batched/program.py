@@ -26,7 +26,8 @@ _DEVICE_BYTES = 1 << 30
 
 def refusal(plan: Plan) -> str | None:
     """Why the steps of clients cannot be followed side by side; None when they can, as far as is known."""
-    inputs, outputs = complete_inputs(plan, None), complete_outputs(plan, None)
+    inputs = complete_inputs(plan, None)
+    outputs = complete_outputs(plan, None, inputs)
     kinds = (
         (PlanInputSpec.TYPE_MODEL_PARAM, PlanOutputSpec.TYPE_MODEL_PARAM),
         (PlanInputSpec.TYPE_OPTIMIZER_STATE, PlanOutputSpec.TYPE_OPTIMIZER_STATE),
