@@ -293,7 +293,8 @@ async def _report(
 ) -> bool:
     """Sends a report; returns whether it was taken. A refusal is forgiven as often as the patience says.
 
-    A report that may have arrived is not repeated: it is one that may have been refused.
+    A report that may have arrived is not repeated: it is one that may have been refused. One that a grid has
+    turned away for now, as while its database is away, is.
 
     Args:
         send: sends it.
@@ -305,7 +306,8 @@ async def _report(
             await send()
         except (GridConnectionError, GridResponseError) as error:
             unsent = isinstance(error, GridConnectionError) and not error.sent
-            seconds = patience.outlast(error) if unsent else None
+            later = isinstance(error, GridResponseError) and error.retry_after is not None
+            seconds = patience.outlast(error) if unsent or later else None
             if seconds is None:
                 if unsent or not (patience.forgives() or forgive):
                     raise

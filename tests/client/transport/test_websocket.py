@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from fedplan.client.transport.exchange import GridRequest
+from fedplan.client.transport.exchange import DEFAULT_RETRY, GridRequest, RetryingTransport
 from fedplan.client.transport.http import HttpTransport
 from fedplan.client.transport.url import GridUrl
 from fedplan.client.transport.websocket import WebSocketTransport
@@ -63,6 +63,18 @@ async def test_an_error_in_the_answer_is_raised_with_the_grids_words(
     with pytest.raises(GridResponseError, match="model-centric/report: no such request key") as error:
         await transport.send(REPORT)
     assert error.value.status is None
+
+
+async def test_a_grid_that_says_when_to_come_again_is_asked_again(grid: SmallGrid) -> None:
+    transport = connect(grid.ws_url)
+    grid.answer("report", {"error": "away", "retry_after": 0})
+    with pytest.raises(GridResponseError, match="away") as error:
+        await transport.send(REPORT)
+    assert (error.value.status, error.value.retry_after) == (503, 0)
+    grid.answer("report", *[{"error": "away", "retry_after": 0}] * 2)
+    retrying = RetryingTransport(transport, DEFAULT_RETRY)
+    assert (await retrying.send(REPORT)).data == {"status": "success"}
+    await transport.aclose()
 
 
 async def test_answers_are_matched_by_request_id_when_they_come_in_another_order() -> None:

@@ -58,7 +58,13 @@ class WebSocketTransport:
             ) from None
         message = grid_message(data)
         if message is not None:
-            raise GridResponseError(f"the grid refused {request.endpoint}: {message}")
+            later = data.get("retry_after")  # what HTTP has a status and a header for
+            passes = isinstance(later, int | float)
+            raise GridResponseError(
+                f"the grid refused {request.endpoint}: {message}",
+                status=503 if passes else None,
+                retry_after=later if passes else None,
+            )
         return GridAnswer(data=data)
 
     async def _open(self) -> "_Channel":

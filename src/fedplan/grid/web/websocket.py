@@ -9,11 +9,12 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from fedplan.errors import InvalidRequestError
+from fedplan.grid.clients import FEDPLAN
 from fedplan.grid.grid import Grid
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, parse, perform
-from fedplan.grid.web.replies import outcome, refusal
-from fedplan.wire.messages import SOCKET_PING, Reply, Request, dump
+from fedplan.grid.web.replies import RETRY_SECONDS, outcome, refusal
+from fedplan.wire.messages import SOCKET_PING, LaterReply, Reply, Request, dump
 
 router = APIRouter()
 
@@ -64,6 +65,8 @@ async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
     else:
         result = await outcome(_reply(grid, frame, caller))
     status, reply = result if isinstance(result, tuple) else (200, result)
+    if status == 503 and caller.client.kind is FEDPLAN:  # others may fail on a key that they do not know
+        reply = LaterReply(**dump(reply), retry_after=RETRY_SECONDS)
     label = frame.type if frame.type in CALLS else "other"
     grid.metrics.requests.labels(label, "ws", str(status)).inc()
     grid.metrics.seconds.labels(label).observe(time.perf_counter() - started)

@@ -66,6 +66,13 @@ class ErrorReply(Reply):
     error: str
 
 
+class LaterReply(ErrorReply):
+    """A refusal for now, over a WebSocket, where no header can say it. Only fedplan's client gets it."""
+
+    retry_after: float
+    """Seconds after which to ask again."""
+
+
 def dump(reply: Reply) -> dict[str, Any]:
     """A reply as the JSON object that is sent: keys that have no value are left out, never null."""
     sent: dict[str, Any] = _without_nulls(reply.model_dump(exclude_none=True))
