@@ -49,7 +49,7 @@ class Clock:
 
     def __call__(self) -> float:
         """The grid's time. It never goes back while the replica runs."""
-        self._latest = max(self._latest, self._time + self.monotonic() - self._at)
+        self._latest = max(self._latest, self._time + (self.monotonic() - self._at))
         return self._latest
 
     def wall(self) -> float:
@@ -75,7 +75,7 @@ class Clock:
         if reading.jumps != self._jumps:  # another replica has noticed one, maybe from before this began
             self._follow(reading, at)
             return
-        ahead = _grids(reading) - (self._time + at - self._at)
+        ahead = _grids(reading) - (self._time + (at - self._at))
         if abs(ahead) <= JUMP_SECONDS + spent / 2:
             latest = self()
             self._follow(reading, at)
