@@ -14,6 +14,7 @@
     │   ├── PlanInputError          arguments that do not fit the Plan's inputs
     │   └── PlanExecutionError      an operation failed while the Plan ran
     ├── DataError                   a data set, loader or batch that cannot be used
+    ├── DatabaseUnavailableError    a grid's database that is away, or refuses for now
     ├── DamagedBlobError            stored bytes that are not any more what they were
     ├── DamagedReportsError         stored reports without which a cycle has to do
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
@@ -146,6 +147,13 @@ class PlanExecutionError(PlanError):
 
 class DataError(FedplanError):
     """A data set, loader or batch that cannot be used."""
+
+
+class DatabaseUnavailableError(FedplanError):
+    """A grid's database that is away, or refuses for now: what was asked of it may work a moment later.
+
+    Whether the transaction that failed was committed is not known.
+    """
 
 
 class DamagedBlobError(FedplanError):

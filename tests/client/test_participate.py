@@ -217,6 +217,15 @@ class TestAGridThatIsAway:
         assert (result.cycles, result.refused, len(grid.diffs)) == (1, 0, 1)
         assert len(grid.asked("cycle-request")) == 1
 
+    def test_gets_a_report_that_it_wanted_later_when_it_takes_it(
+        self, grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        away = GridResponseError("no database", status=503, retry_after=5.0)
+        self.fail_reports(monkeypatch, away, times=2)
+        result = take_part(grid, wait=True)
+        assert (result.cycles, result.refused, len(grid.diffs)) == (1, 0, 1)
+        assert len(grid.asked("cycle-request")) == 1
+
     def test_does_not_get_a_report_twice_that_may_have_arrived(
         self, grid: SmallGrid, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -226,7 +235,9 @@ class TestAGridThatIsAway:
         assert len(grid.asked("cycle-request")) == 2
 
     @staticmethod
-    def fail_reports(monkeypatch: pytest.MonkeyPatch, error: GridConnectionError, times: int) -> None:
+    def fail_reports(
+        monkeypatch: pytest.MonkeyPatch, error: GridConnectionError | GridResponseError, times: int
+    ) -> None:
         report, left = Job.report, [error] * times
 
         async def fail(self: Job, diff: bytes) -> None:

@@ -15,15 +15,23 @@ from .peers import Peer
 
 
 @contextlib.asynccontextmanager
-async def grid_at(folder, *, clock=None, draw=None, **settings):
-    """A grid in this process, and a peer that reaches it without sockets."""
+async def grid_at(folder, *, clock=None, wall=None, draw=None, **settings):
+    """A grid in this process, and a peer that reaches it without sockets.
+
+    Args:
+        folder: of its data, and of its database.
+        clock: the time, in place of all clocks.
+        wall: the time on the wall alone: when it jumps, no time has passed.
+        draw: lots.
+        settings: how it runs.
+    """
     settings = {
         "data_dir": folder,
         "database_url": await database_of(folder),
         "poll_seconds": 0.05,
         "retry_seconds": 3.0,
     } | settings
-    functions = {"clock": clock, "draw": draw}
+    functions = {"wall": wall or clock, "monotonic": clock, "draw": draw}
     app = create_app(
         Settings(**settings), **{name: function for name, function in functions.items() if function}
     )

@@ -19,26 +19,28 @@ only_sqlite = pytest.mark.skipif(SERVER is not None, reason="about SQLite")
 _made = set()
 
 
-async def database_of(folder):
-    """The URL of a folder's database; it is made on first use."""
-    if SERVER is None:
+async def database_of(folder, server=SERVER):
+    """The URL of a folder's database, on a server or in the folder; it is made on first use."""
+    if server is None:
         folder.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{folder}/grid.db"
     name = "fedplan_test_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    if name not in _made:
-        await _administer(f"CREATE DATABASE {name}")
-        _made.add(name)
-    return make_url(SERVER).set(database=name).render_as_string(hide_password=False)
+    if (server, name) not in _made:
+        await _administer(server, f"CREATE DATABASE {name}")
+        _made.add((server, name))
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 async def drop_databases():
-    """Drops what `database_of` made."""
-    while _made:
-        await _administer(f"DROP DATABASE {_made.pop()} WITH (FORCE)")
+    """Drops what `database_of` made on the server that the variable names; others are gone themselves."""
+    for server, name in _made:
+        if server == SERVER:
+            await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    _made.clear()
 
 
-async def _administer(statement):
-    url = make_url(SERVER).set(drivername="postgresql+asyncpg")
+async def _administer(server, statement):
+    url = make_url(server).set(drivername="postgresql+asyncpg")
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.execute(text(statement))

@@ -282,6 +282,8 @@ async def _report(send: Callable[[], Awaitable[None]], patience: Patience, *, fo
 
     `send` repeats a report for a few seconds where the grid counts it once (see `Job.report`). One that may
     have arrived is not sent again after that: it counts as refused.
+    A report that a grid has turned away for now, as while its database is away, is sent again for as long as
+    the patience lasts.
 
     Args:
         send: sends it.
@@ -293,7 +295,8 @@ async def _report(send: Callable[[], Awaitable[None]], patience: Patience, *, fo
             await send()
         except (GridConnectionError, GridResponseError) as error:
             unsent = isinstance(error, GridConnectionError) and not error.sent
-            seconds = patience.outlast(error) if unsent else None
+            later = isinstance(error, GridResponseError) and error.retry_after is not None
+            seconds = patience.outlast(error) if unsent or later else None
             if seconds is None:
                 if unsent or not (forgive or patience.forgives()):
                     raise

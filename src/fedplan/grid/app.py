@@ -6,7 +6,6 @@ import logging
 import random
 import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
@@ -23,6 +22,7 @@ from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
+from fedplan.grid.clock import Clock, monotonic
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.known import Known
@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 def create_app(
     settings: Settings | None = None,
     *,
-    clock: Callable[[], float] = time.time,
+    wall: Callable[[], float] | None = None,
+    monotonic: Callable[[], float] = monotonic,
     draw: Callable[[], float] = random.random,
 ) -> FastAPI:
     """The grid as an ASGI app.
@@ -56,14 +57,15 @@ def create_app(
 
     Args:
         settings: how it runs; read from the environment when None.
-        clock: the time in seconds since 1970; tests may give another.
+        wall: the time in seconds since 1970; the database's when None. Tests may give another.
+        monotonic: seconds from any moment on, which nobody sets; tests may give others.
         draw: random numbers in [0, 1) for the lots of ``pool_selection: random``.
     """
     used = settings or Settings()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(used, clock, draw) as grid:
+        async with running(used, wall, monotonic, draw) as grid:
             app.state.grid = grid
             yield
 
@@ -85,7 +87,10 @@ def create_app(
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, clock: Callable[[], float], draw: Callable[[], float]
+    settings: Settings,
+    wall: Callable[[], float] | None,
+    monotonic: Callable[[], float],
+    draw: Callable[[], float],
 ) -> AsyncIterator[Grid]:
     """A grid with its store open and its closer at work.
 
@@ -105,6 +110,9 @@ async def running(
         replica = secrets.token_hex(8)
         metrics = Metrics()
         blobs.on_damage = lambda key: metrics.damaged.labels(key.partition("/")[0]).inc()
+        clock = Clock(store, wall, monotonic)
+        with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
+            await clock.start()
         parts = Parts(blobs, tallies, f"sums/{store.id}", replica)
         grid = Grid(
             settings,
@@ -113,7 +121,7 @@ async def running(
             Known(store, blobs),
             tallies,
             parts,
-            Access(store, None if owner is None else owner.get_secret_value(), clock),
+            Access(store, None if owner is None else owner.get_secret_value(), clock.wall),
             WorkerIds(store.secret),
             seal,
             TokenChecker(

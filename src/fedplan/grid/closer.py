@@ -10,9 +10,10 @@ from typing import TypeVar
 from fedplan.errors import ConfigError
 from fedplan.grid.averaging.average import catch_up, publish
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Running
+from fedplan.grid.records import Lease, Running
 from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
+from fedplan.grid.service.leases import Leases
 from fedplan.grid.service.presence import Presence
 from fedplan.grid.service.vacating import Lapses
 from fedplan.grid.store import rounds
@@ -36,6 +37,7 @@ class Closer:
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing: set[int] = set()
         self._lapses = Lapses(grid, self._is_known)
+        self._leases = Leases(grid)
         self._presence = Presence(grid)
         self._told: set[int] = set()  # FL processes of which the log has said that they cannot be run here
 
@@ -55,22 +57,28 @@ class Closer:
     async def _look(self) -> float:
         """Starts closing what is due; returns after how many seconds to look again."""
         self._grid.closable.clear()
-        now = self._grid.clock()
-        await self._presence.tell(now)
-        async with self._grid.store.reading() as db:
-            due = await rounds.due(db, now)
-            deadline = await rounds.next_deadline(db, now)
-            unfinished = await rounds.running(db)
-            ended = await rounds.ended(db, self._grid.tallies.cycles())
+        try:
+            await self._presence.tell()
+            now = self._grid.clock()
+            async with self._grid.store.reading() as db:
+                due = await rounds.due(db, now)
+                deadline = await rounds.next_deadline(db, now)
+                unfinished = await rounds.running(db)
+                ended = await rounds.ended(db, self._grid.tallies.cycles())
+        except Exception:
+            self._presence.lost_sight()
+            self._leases.lost_sight()
+            raise
         for cycle_id in self._grid.faults.keys() - {cycle.id for cycle in unfinished}:
             del self._grid.faults[cycle_id]
         self._grid.tallies.forget(ended)
         await self._grid.parts.forget_own(ended)
-        to_close = set(due) - self._closing
+        free = {lease.cycle_id: lease for lease in self._leases.free(due)}
+        to_close = free.keys() - self._closing
         for cycle in unfinished:  # most have nothing to do, and their models need not be known
             if cycle.id in to_close or cycle.reported:
                 try:
-                    await self._attend(cycle, is_due=cycle.id in to_close)
+                    await self._attend(cycle, free[cycle.id] if cycle.id in to_close else None)
                 except Exception as error:  # noqa: BLE001  # the other cycles must go on
                     log_failure(logger, f"cycle {cycle.id} cannot be looked after; it is tried again", error)
         lapse = await self._lapses.release(unfinished, now)
@@ -78,13 +86,13 @@ class Closer:
         waits = [time - now for time in (deadline, lapse) if time is not None]
         return min(poll, max(min(waits, default=poll), _SHORTEST_NAP))
 
-    async def _attend(self, cycle: Running, *, is_due: bool) -> None:
+    async def _attend(self, cycle: Running, due: Lease | None) -> None:
         """Starts closing a cycle that is due, and adds up what has come to one that is open."""
         if not await self._is_known(cycle.process_id):
             return
-        if is_due:
+        if due is not None:
             self._closing.add(cycle.id)
-            self._begin(self._close(cycle.id), f"closing cycle {cycle.id}")
+            self._begin(self._close(due), f"closing cycle {cycle.id}")
         if cycle.reported:
             await catch_up(self._grid, cycle)
             if self._grid.others:
@@ -102,11 +110,11 @@ class Closer:
             return False
         return True
 
-    async def _close(self, cycle_id: int) -> None:
+    async def _close(self, lease: Lease) -> None:
         try:
-            await attend(self._grid, cycle_id)
+            await attend(self._grid, lease)
         finally:
-            self._closing.discard(cycle_id)
+            self._closing.discard(lease.cycle_id)
         self._grid.closable.set()  # the next cycle may have a deadline to watch
 
     async def _nap(self, looking: asyncio.Task[float]) -> None:

@@ -9,6 +9,7 @@ from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
+from fedplan.grid.clock import Clock
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.sealing import Seal
@@ -34,7 +35,7 @@ class Grid:
         tokens: checks workers' tokens.
         metrics: its counters.
         intake: room for what peers send.
-        clock: the time, in seconds since 1970.
+        clock: the time by which it decides, and that for people.
         draw: a random number in [0, 1), for lots.
         replica: name of this process among those that share the store.
         others: those of them that live, as this one saw when it last looked.
@@ -57,7 +58,7 @@ class Grid:
     tokens: TokenChecker
     metrics: Metrics
     intake: Intake
-    clock: Callable[[], float]
+    clock: Clock
     draw: Callable[[], float]
     replica: str
     others: set[str] = dataclasses.field(default_factory=set)

@@ -1,6 +1,6 @@
 """The grid's plain records: what the store reads and writes, and what decisions are made of.
 
-Times are seconds since 1970 (UTC), as `time.time` gives them.
+Times are seconds since 1970 (UTC); see `store.tables` for which are of the grid's time.
 """
 
 import dataclasses
@@ -333,6 +333,22 @@ class Assignment:
     def task_in(self, cycle: Cycle) -> Task:
         """What the worker does in its cycle."""
         return Task.EVALUATION if self.aside else cycle.task
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lease:
+    """Which replica closes a cycle.
+
+    Attributes:
+        cycle_id: the cycle.
+        owner: the replica that has it; None when none has.
+        counter: is raised whenever it is taken or renewed. It says nothing of the time: whoever sees it
+            unchanged for long enough may take the lease.
+    """
+
+    cycle_id: int
+    owner: str | None
+    counter: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

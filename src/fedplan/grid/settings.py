@@ -147,7 +147,8 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=10.0,
         gt=0,
-        description="After how long another replica closes a cycle whose replica died closing it.",
+        description="After how long without a sign of a replica others close the cycles that it was closing. "
+        "Three times in it each gives such a sign, and looks at the database's clock.",
     )
     keep_diffs: bool = Field(
         default=False,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from fedplan.client.transport.exchange import GridRequest
+from fedplan.client.transport.exchange import DEFAULT_RETRY, GridRequest, RetryingTransport
 from fedplan.client.transport.http import HttpTransport
 from fedplan.client.transport.url import GridUrl
 from fedplan.client.transport.websocket import WebSocketTransport
@@ -78,6 +78,28 @@ async def test_the_status_of_a_refusal_is_that_which_the_grid_tells(
         with pytest.raises(GridResponseError, match="come again") as error:
             await transport.send(AUTHENTICATE)
         assert error.value.status == understood
+
+
+async def test_a_grid_that_says_when_to_come_again_is_asked_again() -> None:
+    asked = 0
+
+    async def busy(socket: ServerConnection) -> None:
+        nonlocal asked
+        async for text in socket:
+            message, asked = json.loads(text), asked + 1
+            if asked in (1, 2, 3):
+                answer = {"data": {"error": "away"}, "status": 503, "retry_after": 0}
+            else:
+                answer = {"data": {"status": "success"}}
+            await socket.send(json.dumps({**message, **answer}))
+
+    async with listening(busy) as transport:
+        with pytest.raises(GridResponseError, match="away") as error:
+            await transport.send(REPORT)
+        assert (error.value.status, error.value.retry_after) == (503, 0)
+        retrying = RetryingTransport(transport, DEFAULT_RETRY)
+        assert (await retrying.send(REPORT)).data == {"status": "success"}
+    assert asked == 4
 
 
 async def test_answers_are_matched_by_request_id_when_they_come_in_another_order() -> None:

@@ -162,7 +162,7 @@ async def test_one_replica_publishes_nothing_and_reads_nothing(open_grid, tmp_pa
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 async def test_a_damaged_part_costs_time_only(open_grid, tmp_path, read, caplog, damage):
     sleepy = {"poll_seconds": 60.0, "lease_seconds": 200.0}  # it leaves the cycle to the other one
-    async with open_grid() as one, open_grid(**sleepy) as two:
+    async with open_grid(lease_seconds=200.0) as one, open_grid(**sleepy) as two:
         await acquainted(one, two)
         await one.host(server={"max_diffs": 30})
         for number in range(15):
@@ -190,7 +190,7 @@ async def test_a_damaged_part_costs_time_only(open_grid, tmp_path, read, caplog,
 class TestAReplicaThatIsKilled:
     @pytest.mark.parametrize(("taken", "published"), [(30, 1), (5, 0)])
     async def test_leaves_what_is_published_and_its_diffs(self, open_grid, tmp_path, read, taken, published):
-        async with open_grid() as one:
+        async with open_grid(lease_seconds=60.0) as one:
             with process(tmp_path, await database_of(tmp_path), lease=60.0) as running:
                 async with served(running) as two:
                     await acquainted_by_number(one, 1)

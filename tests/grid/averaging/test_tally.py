@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from fedplan.federation import Setting, Update, strategy_of
+from fedplan.federation import BYTES_PER_ELEMENT, Setting, Update, strategy_of
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.closer import Closer
@@ -20,7 +20,7 @@ from tests.grid.models import MODEL, SHAPES, diff, iterative_plan
 from tests.grid.test_serve import continued
 
 LAYOUT = tuple((shape, "float32") for shape in SHAPES)
-BYTES = 24 * 8
+BYTES = BYTES_PER_ELEMENT * 8
 STRATEGY = strategy_of(Setting(ServerConfig(), {}, LAYOUT, None, (Role.TRAINED,) * 2))
 ROOM = 10 * BYTES
 ALL = (((80,), "float32"),)
@@ -171,7 +171,7 @@ class TestASum:
             assert not tallies.has_room((((1,), "float32"),)) or not count
             with tallies.returned(7):
                 assert (await tallies.take(7, STRATEGY)).sums.count == count
-            assert tallies.has_room((((room // 24,), "float32"),))
+            assert tallies.has_room((((room // BYTES_PER_ELEMENT,), "float32"),))
 
     async def test_is_forgotten_with_its_cycle(self, tallies, blobs):
         ((report, tensors),) = await given(blobs, 1)

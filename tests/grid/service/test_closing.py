@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fedplan.grid.averaging.average import Averaged
-from fedplan.grid.records import CycleSummary, Phase
+from fedplan.grid.records import CycleSummary, Lease, Phase
 from fedplan.grid.service import closing
+from fedplan.grid.service.leases import Held
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.plan import trace
 from tests.grid.models import (
@@ -223,29 +224,51 @@ class TestReplicas:
         now = 1000.0
         async with open_grid(clock=lambda: now, lease_seconds=30) as peer:
             await peer.host(server={"max_diffs": 2})
-            grid = peer.app.state.grid
             await (await peer.join()).report(1)
-            async with grid.store.writing() as db:
-                assert await rounds.take_lease(db, 1, "a dead replica", now, now + 30)
+            await leased(peer, "a dead replica")
             await (await peer.join()).report(2)
             await asyncio.sleep(0.15)
+            now += 29
+            await asyncio.sleep(0.15)
             assert (await peer.status())["cycle"]["phase"] == "closing"
+            now += 1
+            await peer.until_checkpoint(2)
+
+    async def test_a_lease_that_is_renewed_is_left_to_its_replica(self, open_grid):
+        now = 1000.0
+        async with open_grid(clock=lambda: now, lease_seconds=30) as peer:
+            await peer.host(server={"max_diffs": 2})
+            await (await peer.join()).report(1)
+            lease = await leased(peer, "another replica")
+            await (await peer.join()).report(2)
+            for _ in range(3):
+                await asyncio.sleep(0.15)
+                now += 20
+                lease = await leased(peer, "another replica", lease)
+            assert lease is not None
+            assert (await peer.status())["cycle"]["phase"] == "closing"
+            now += 20
+            await asyncio.sleep(0.15)
             now += 30
             await peer.until_checkpoint(2)
 
-    async def test_a_replica_that_lost_its_lease_writes_nothing(self, peer, tmp_path, caplog):
+    @pytest.mark.parametrize("thief", ["another replica", "itself"])
+    async def test_a_replica_that_lost_its_lease_writes_nothing(self, peer, tmp_path, caplog, thief):
+        """Not even where it has the lease again since: then something else of it closes the cycle."""
+        thief = peer.app.state.grid.replica if thief == "itself" else thief
         await peer.host(server={"max_diffs": 2})
         grid = peer.app.state.grid
         await (await peer.join()).report(1)
+        own = await leased(peer, grid.replica)
+        assert await leased(peer, thief, own)
         async with grid.store.writing() as db:
             await rounds.set_closing(db, 1)
-            await rounds.take_lease(db, 1, "another replica", grid.clock(), grid.clock() + 60)
             cycle = await participation.get_cycle(db, 1)
             process = await catalogue.get_process(db, cycle.process_id)
         blob = await grid.blobs.put("models", b"stale")
         caplog.set_level(logging.WARNING)
         summary = CycleSummary(1, 0.0, {})
-        await closing._end(grid, process, cycle, closing.Outcome(Averaged(blob, None, summary)))
+        await closing._end(grid, process, cycle, own, closing.Outcome(Averaged(blob, None, summary)))
         assert "was closed by another replica" in caplog.text
         assert not (tmp_path / "blobs" / blob).exists()
         assert [c["number"] for c in (await peer.status())["checkpoints"]] == [1]
@@ -255,13 +278,29 @@ class TestReplicas:
             await one.host(server={"max_diffs": 2})
             grid = one.app.state.grid
             await (await one.join()).report(1)
-            async with grid.store.writing() as db:
-                await rounds.set_closing(db, 1)
-                assert await rounds.take_lease(db, 1, grid.replica, grid.clock(), grid.clock() + 0.3)
-            async with closing._lease_kept(grid, 1):
+            held = Held(grid, await leased(one, grid.replica))
+            async with held.kept():
+                async with grid.store.writing() as db:
+                    await rounds.set_closing(db, 1)
                 await asyncio.sleep(0.9)  # the other replica looks every 50 ms
                 assert (await one.status())["cycle"]["phase"] == Phase.CLOSING
+            assert held.lease.counter > 2
             await one.until_checkpoint(2)
+
+    async def test_of_two_that_see_a_lease_free_one_takes_it(self, open_grid):
+        async with open_grid() as one, open_grid() as two:
+            await one.host(server={"max_diffs": 2})
+            taken = [await leased(peer, peer.app.state.grid.replica, FREE) for peer in (one, two, one)]
+            assert taken == [Lease(1, one.app.state.grid.replica, 1), None, None]
+
+
+FREE = Lease(1, None, 0)
+
+
+async def leased(peer, owner, seen=FREE):
+    """The lease of the first cycle, once a replica has it."""
+    async with peer.app.state.grid.store.writing() as db:
+        return await rounds.take_lease(db, seen, owner)
 
 
 async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_grid, tmp_path, caplog):

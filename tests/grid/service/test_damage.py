@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from fedplan.errors import DamagedReportsError
 from fedplan.grid.averaging.average import measured
-from fedplan.grid.records import Phase
+from fedplan.grid.records import Lease, Phase
 from fedplan.grid.service import closing
+from fedplan.grid.service.leases import Held
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.tables import assignments
 from fedplan.wire import MetricMean, State, Summary, with_summary
@@ -256,12 +257,13 @@ class TestADamagedDiff:
             await report(peer, 1)
             grid = peer.app.state.grid
             async with grid.store.writing() as db:
+                own = await rounds.take_lease(db, Lease(1, None, 0), grid.replica)
+                assert await rounds.take_lease(db, own, "another replica")
                 await rounds.set_closing(db, 1)
-                await rounds.take_lease(db, 1, "another replica", grid.clock(), grid.clock() + 60)
                 cycle = await participation.get_cycle(db, 1)
                 process = await catalogue.get_process(db, cycle.process_id)
             key = (await rows(peer))[0]["diff"]
-            assert not await closing._leave_out(grid, process, cycle, (key,))
+            assert not await closing._leave_out(grid, process, cycle, Held(grid, own), (key,))
             (row,) = await rows(peer)
             assert (row["damaged"], row["diff"]) == (None, key)
             async with grid.store.reading() as db:
@@ -275,7 +277,7 @@ async def test_a_store_that_is_away_costs_no_report(open_grid, tmp_path, caplog)
         last = await peer.join()
         await report(peer, 1)
         async with peer.app.state.grid.store.writing() as db:  # so that it does not close at once
-            await rounds.take_lease(db, 1, "another replica", 0, peer.app.state.grid.clock() + 0.5)
+            await rounds.take_lease(db, Lease(1, None, 0), "another replica")
         assert (await last.report(3)).status_code == 200
         (tmp_path / "blobs").rename(tmp_path / "away")
         (tmp_path / "blobs").mkdir()

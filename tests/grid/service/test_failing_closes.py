@@ -6,7 +6,9 @@ import contextlib
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
+from fedplan.grid.records import Lease
 from fedplan.grid.service import closing
+from fedplan.grid.service.leases import Held
 from fedplan.grid.store import rounds
 from fedplan.grid.store.tables import processes
 
@@ -32,22 +34,23 @@ async def test_a_renewal_of_a_lease_that_fails_is_not_the_last(open_grid, monkey
         grid = peer.app.state.grid
         async with grid.store.writing() as db:
             await rounds.set_closing(db, 1)
-            assert await rounds.take_lease(db, 1, grid.replica, grid.clock(), grid.clock() + 0.6)
+            held = Held(grid, await rounds.take_lease(db, Lease(1, None, 0), grid.replica))
+        first = held.lease
         monkeypatch.setattr(grid.store, "writing", failing_once(grid.store.writing))
-        async with closing._lease_kept(grid, 1):
+        async with held.kept():
             await asyncio.sleep(1.5)
-            async with grid.store.writing() as db:
-                now = grid.clock()
-                assert not await rounds.take_lease(db, 1, "another replica", now, now + 60)
-    assert "the lease of cycle 1 was not renewed" in caplog.text
+        assert held.lease.counter > first.counter
+        async with grid.store.writing() as db:
+            assert await rounds.take_lease(db, first, "another replica") is None
+    assert "a lease could not be renewed; it is tried again" in caplog.text
 
 
-async def test_a_close_that_fails_late_leaves_no_model_and_keeps_its_sum(open_grid, tmp_path, monkeypatch):
+async def test_a_close_that_fails_late_leaves_no_model_and_is_done_again(open_grid, tmp_path, monkeypatch):
     async with open_grid(lease_seconds=0.2) as peer:
         await peer.host(server={"max_diffs": 2, "strategy": "fedadam"})
         grid = peer.app.state.grid
         await (await peer.join()).report(1)
-        opened, read, get = closing._open_next, [], grid.blobs.get
+        opened = closing._open_next
         left = iter([OperationalError("INSERT", {}, Exception("the connection is closed"))] * 3)
 
         async def failing(*arguments, **options):
@@ -55,17 +58,14 @@ async def test_a_close_that_fails_late_leaves_no_model_and_keeps_its_sum(open_gr
                 raise error
             return await opened(*arguments, **options)
 
-        def noted(key):
-            read.append(key)
-            return get(key)
-
         monkeypatch.setattr(closing, "_open_next", failing)
-        monkeypatch.setattr(grid.blobs, "get", noted)
         await (await peer.join()).report(3)
         await peer.until_checkpoint(2)
         assert len(list((tmp_path / "blobs" / "models").iterdir())) == 2
         assert len(list((tmp_path / "blobs" / "states").iterdir())) == 1
-        assert not [key for key in read if key.startswith("diffs/")]
+        async with grid.store.reading() as db:
+            ((cycle, _),) = await rounds.history(db, 1)
+        assert cycle.summary.reports == 2
 
 
 def failing_once(writing):

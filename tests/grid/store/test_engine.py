@@ -1,6 +1,7 @@
 import asyncio
 import json
 import stat
+from unittest.mock import ANY
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -10,17 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from fedplan.errors import ConfigError
 from fedplan.federation import Task
-from fedplan.grid.records import HostedPlan, Report, Variant
-from fedplan.grid.store import Store, catalogue, participation, reports
+from fedplan.grid.records import HostedPlan, Lease, Report, Variant
+from fedplan.grid.store import Store, catalogue, participation, replicas, reports, rounds, times
 from fedplan.grid.store.tables import keys, metadata
 from fedplan.plan import Role
 from fedplan.wire.config import AuthenticationConfig, ServerConfig
 from tests.grid.databases import database_of, only_sqlite
-
-
-@pytest.fixture
-async def url(tmp_path):
-    return await database_of(tmp_path)
 
 
 @pytest.fixture
@@ -48,11 +44,52 @@ async def test_the_migrations_make_the_tables(store):
         assert await db.run_sync(compare) == []
 
 
+async def until_0011(db):
+    """Makes the tables that later migrations change what they were before."""
+    await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
+    await db.execute(text("DROP TABLE clock"))
+    await db.execute(text("ALTER TABLE cycles DROP COLUMN lease_counter"))
+    await db.execute(text("ALTER TABLE cycles ADD COLUMN lease_until DOUBLE PRECISION"))
+    await db.execute(text("ALTER TABLE replicas DROP COLUMN counter"))
+    await db.execute(text("ALTER TABLE replicas ADD COLUMN until DOUBLE PRECISION"))
+
+
+async def test_a_lease_that_a_replica_of_before_left_is_free(store, url):
+    async with store.writing() as db:
+        await until_0011(db)
+        await db.execute(text("UPDATE alembic_version SET version_num = '0011'"))
+        await db.execute(text("INSERT INTO replicas VALUES ('dead', 9e9)"))
+        await db.execute(
+            text(
+                "INSERT INTO processes (id, name, version, client_config, server_config, layout, created_at)"
+                " VALUES (1, 'm', '1', '{}', '{}', '[]', 0)"
+            )
+        )
+        await db.execute(
+            text(
+                "INSERT INTO checkpoints (id, process_id, number, blob, created_at)"
+                " VALUES (1, 1, 1, 'models/x', 0)"
+            )
+        )
+        await db.execute(
+            text(
+                "INSERT INTO cycles (id, process_id, number, phase, checkpoint_id, opened_at, occupied,"
+                " reported, lease_owner, lease_until) VALUES (7, 1, 1, 'closing', 1, 0, 1, 1, 'dead', 9e9)"
+            )
+        )
+    again = await Store.open(url)
+    async with again.writing() as db:
+        assert await rounds.due(db, 0) == [Lease(7, None, 0)]
+        assert await replicas.counters(db) == {}
+        assert await times.read(db) == times.Reading(ANY if url.startswith("postgresql") else None, 0.0, 0)
+    await again.aclose()
+
+
 async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it_holds(store, url):
     """As a grid of the first schema left it."""
     async with store.writing() as db:
+        await until_0011(db)
         await db.execute(text("DROP TABLE api_tokens"))
-        await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN changing"))
         await db.execute(text("ALTER TABLE processes DROP COLUMN frozen"))
         await db.execute(text("ALTER TABLE plan_variants DROP COLUMN error"))
@@ -111,8 +148,8 @@ async def test_models_that_were_hosted_before_tokens_had_to_expire_go_on_taking_
         3: {"max_diffs": 3},
     }
     async with store.writing() as db:
+        await until_0011(db)
         await db.execute(text("DROP TABLE api_tokens"))
-        await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
         await db.execute(text("UPDATE alembic_version SET version_num = '0009'"))
         for id, config in configs.items():
             await db.execute(

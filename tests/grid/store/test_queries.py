@@ -11,6 +11,7 @@ from fedplan.grid.store.tables import metadata
 from tests.grid.databases import only_sqlite
 from tests.grid.models import iterative_plan
 
+READS_A_SMALL_TABLE = re.compile(r"^SELECT .*FROM (clock|replicas)$", re.DOTALL)
 LISTS_ALL_MODELS = re.compile(r"FROM processes (ORDER BY|LEFT OUTER JOIN)")
 
 
@@ -64,6 +65,8 @@ async def test_no_call_scans_a_table(peer, sent):
     assert len(statements) > 25
     async with peer.app.state.grid.store.reading() as db:
         for sql, parameters in statements.items():
+            if READS_A_SMALL_TABLE.search(sql):
+                continue
             plan = await db.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)
             steps = [row[3] for row in plan]
             if LISTS_ALL_MODELS.search(sql) and "processes.name = ?" not in sql:
@@ -85,4 +88,10 @@ async def test_every_statement_is_postgresql_too(sent):
 def test_every_table_can_be_made_on_postgresql():
     for table in metadata.sorted_tables:
         sql = str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        assert "id BIGSERIAL" in sql or table.name in ("keys", "plan_variants", "waiting", "replicas")
+        assert "id BIGSERIAL" in sql or table.name in (
+            "keys",
+            "plan_variants",
+            "waiting",
+            "replicas",
+            "clock",
+        )

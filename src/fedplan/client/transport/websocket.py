@@ -50,7 +50,7 @@ class WebSocketTransport:
         channel = await self._open()
         try:
             async with asyncio.timeout(self._timeout):
-                data, status = await channel.exchange(request.endpoint, request.data)
+                data, status, retry_after = await channel.exchange(request.endpoint, request.data)
         except TimeoutError:
             # A late answer could be taken for that to a later message of the same type.
             await channel.aclose()
@@ -59,7 +59,9 @@ class WebSocketTransport:
             ) from None
         message = grid_message(data)
         if message is not None:
-            raise GridResponseError(f"the grid refused {request.endpoint}: {message}", status=status)
+            raise GridResponseError(
+                f"the grid refused {request.endpoint}: {message}", status=status, retry_after=retry_after
+            )
         return GridAnswer(data=data)
 
     async def _open(self) -> "_Channel":
@@ -112,8 +114,9 @@ class _Line:
     channel: "_Channel | None" = None
 
 
-_Answer = tuple[Mapping[str, Any], int | None]
-"""The data of an answer; and the status that it would have over HTTP, where the grid tells it."""
+_Answer = tuple[Mapping[str, Any], int | None, float | None]
+"""The data of an answer; and where the grid tells it, the status that it would have over HTTP, and after how
+many seconds to come again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,9 +176,10 @@ class _Channel:
         pending = self._match(message)
         if pending is not None and not pending.answer.done():
             data = message.get("data", message)  # some nodes send a bare {"error": …}
-            told = message.get("status")
+            told, later = message.get("status"), message.get("retry_after")
             status = told if type(told) is int else None
-            pending.answer.set_result((data if isinstance(data, dict) else {}, status))
+            retry_after = later if isinstance(later, int | float) and later >= 0 else None
+            pending.answer.set_result((data if isinstance(data, dict) else {}, status, retry_after))
 
     def _match(self, message: Mapping[str, Any]) -> _Pending | None:
         request_id = message.get("request_id")

@@ -99,6 +99,7 @@ class Sums:
     Attributes:
         layout: of the tensors of an update.
         count: how many updates are in it.
+        spent: whether its last average was made.
 
     Args:
         layout: of the tensors of an update.
@@ -119,6 +120,7 @@ class Sums:
     ) -> None:
         self.layout = layout
         self.count = 0
+        self.spent = False
         self._roles = tuple(roles)
         self._weighting = weighting
         self._skipped = skipped
@@ -273,6 +275,7 @@ class Sums:
         """
         if not self.count:
             raise AggregationError("there is no diff to average")
+        self.spent = last
         told, untold = self._told, self._untold
         each = told.weight / told.count if told else Fraction(1)  # what an untold weight is taken for
         parts = [(scale, part) for scale, part in ((Fraction(1), told), (each, untold)) if part is not None]

@@ -108,17 +108,16 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
     if checkpoint.state is not None:
         kept = await grid.blobs.get(checkpoint.state)
         before = await asyncio.to_thread(ServerState.parse, kept)
-    if strategy.streams:
+    model = await grid.blobs.get(checkpoint.blob)
+    beside = (await measured(grid, process, cycle_id, aside=True)).metrics if process.evaluates else {}
+    if strategy.streams:  # the last that may want for something: the sum is spent then
         averaged, metrics = await reading.streamed(cycle_id)
     elif strategy.combine is not None:
         averaged, metrics = await reading.combined(strategy.combine, before)
     else:
         averaged, metrics = await reading.folded(strategy.fold)
-    if process.evaluates:
-        metrics = add_metrics(metrics, (await measured(grid, process, cycle_id, aside=True)).metrics)
-    model = await grid.blobs.get(checkpoint.blob)
     data, state = await asyncio.to_thread(_changed, strategy, model, averaged, before)
-    summary = CycleSummary(averaged.reports, averaged.samples, metrics)
+    summary = CycleSummary(averaged.reports, averaged.samples, add_metrics(metrics, beside))
     blob = await grid.blobs.put("models", data)
     try:
         return Averaged(blob, await grid.blobs.put("states", state) if state else None, summary)

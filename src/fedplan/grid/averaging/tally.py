@@ -141,7 +141,10 @@ class Tallies:
 
     @contextlib.contextmanager
     def returned(self, cycle_id: int) -> Iterator[None]:
-        """A block that may take a cycle's sum. If the block raises, the sum is kept for the next try."""
+        """A block that may take a cycle's sum. If the block raises, the sum is kept for the next try.
+
+        That of which the average was made has no memory of its own any more, and is not kept.
+        """
         ended = False
         try:
             yield
@@ -151,7 +154,7 @@ class Tallies:
             if taken is not None:
                 strategy, tally, size = taken
                 self._room += size
-                if not ended and cycle_id not in self._sums:
+                if not ended and not tally.sums.spent and cycle_id not in self._sums:
                     self._begin(cycle_id, strategy, tally)
 
     def unpublished(self, cycle_id: int) -> int:

@@ -1,14 +1,12 @@
 """How a cycle ends: its diffs are averaged, the model changes, the next cycle opens.
 
-Several replicas may share the store. The one that holds a cycle's lease closes it; it renews the lease while
-it averages, and writes the result only if the lease is still its own.
+Several replicas may share the store. The one that holds a cycle's lease closes it, and writes the result only
+if the lease is still its own; see `leases`.
 """
 
-import asyncio
-import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from fedplan.errors import (
     AggregationError,
@@ -22,8 +20,9 @@ from fedplan.federation import Round, Task, is_overdue, round_of
 from fedplan.federation.goals import is_reached
 from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process
+from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Lease, Phase, Process
 from fedplan.grid.service import diffs
+from fedplan.grid.service.leases import Held
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
@@ -46,76 +45,50 @@ class Outcome:
     failure: str | None = None
 
 
-async def attend(grid: Grid, cycle_id: int) -> None:
+async def attend(grid: Grid, seen: Lease) -> None:
     """Closes a cycle that waits to be closed, or extends one whose time passed with too few reports.
 
-    Does nothing when another replica is at it.
+    Does nothing when another replica is at it, for then its lease is no more as it was seen.
     """
-    claimed = await _claim(grid, cycle_id)
+    claimed = await _claim(grid, seen)
     if claimed is None:
         return
-    process, cycle = claimed
+    process, cycle, held = claimed
     while True:
         try:
-            with grid.tallies.returned(cycle_id):
+            with grid.tallies.returned(cycle.id):
                 with grid.metrics.closing_seconds.time():
-                    async with _lease_kept(grid, cycle_id):
+                    async with held.kept():
                         outcome = await _average(grid, process, cycle)
-                await _end(grid, process, cycle, outcome)
+                await _end(grid, process, cycle, held.lease, outcome)
             return
         except DamagedReportsError as error:
-            if not await _leave_out(grid, process, cycle, error.blobs):
+            if not await _leave_out(grid, process, cycle, held, error.blobs):
                 return
 
 
-async def _claim(grid: Grid, cycle_id: int) -> tuple[Process, Cycle] | None:
+async def _claim(grid: Grid, seen: Lease) -> tuple[Process, Cycle, Held] | None:
     """Takes the lease of a cycle that is to be averaged now, and stops it from taking reports."""
     now = grid.clock()
-    until = now + grid.settings.lease_seconds
     async with grid.store.writing() as db:
-        if not await rounds.take_lease(db, cycle_id, grid.replica, now, until):
+        lease = await rounds.take_lease(db, seen, grid.replica)
+        if lease is None:
             return None
-        cycle = await participation.get_cycle(db, cycle_id, lock=True)
+        cycle = await participation.get_cycle(db, lease.cycle_id, lock=True)
         process = await catalogue.get_process(db, cycle.process_id)
         stage = round_of(grid.known.strategy(process)).stage_of(cycle)
         if cycle.phase is Phase.CLOSING:
-            return process, cycle
+            return process, cycle, Held(grid, lease)
         if stage.is_complete(cycle, now):
-            await rounds.set_closing(db, cycle_id)
-            return process, cycle
+            await rounds.set_closing(db, cycle.id)
+            return process, cycle, Held(grid, lease)
         if is_overdue(cycle, now):
-            await rounds.extend(db, cycle_id, stage.deadline(now))
-            await participation.release_places(db, cycle_id)
+            await rounds.extend(db, cycle.id, stage.deadline(now))
+            await participation.release_places(db, cycle.id)
             grid.metrics.cycles.labels("extended").inc()
             logger.info("cycle %d of '%s' is extended", cycle.number, process.name)
-        await rounds.drop_lease(db, cycle_id)
+        await rounds.drop_lease(db, lease)
     return None
-
-
-@contextlib.asynccontextmanager
-async def _lease_kept(grid: Grid, cycle_id: int) -> AsyncIterator[None]:
-    """Renews the lease for as long as the block takes."""
-    done = asyncio.Event()
-    renewing = asyncio.create_task(_renew(grid, cycle_id, done))
-    try:
-        yield
-    finally:
-        done.set()  # not cancelled: that could cut a transaction short
-        await asyncio.gather(renewing, return_exceptions=True)
-
-
-async def _renew(grid: Grid, cycle_id: int, done: asyncio.Event) -> None:
-    while not done.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grid.settings.lease_seconds / 3):
-                await done.wait()
-                return
-        now = grid.clock()
-        try:
-            async with grid.store.writing() as db:
-                await rounds.take_lease(db, cycle_id, grid.replica, now, now + grid.settings.lease_seconds)
-        except Exception as error:  # noqa: BLE001  # the next renewal may still come in time
-            log_failure(logger, f"the lease of cycle {cycle_id} was not renewed; it is tried again", error)
 
 
 async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
@@ -144,7 +117,7 @@ async def _made(grid: Grid, process: Process, cycle: Cycle, checkpoint: Checkpoi
         raise
 
 
-async def _leave_out(grid: Grid, process: Process, cycle: Cycle, blobs: Sequence[str]) -> bool:
+async def _leave_out(grid: Grid, process: Process, cycle: Cycle, held: Held, blobs: Sequence[str]) -> bool:
     """Takes damaged and missing reports out of a closing cycle.
 
     Returns:
@@ -153,13 +126,15 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, blobs: Sequence
     """
     now = grid.clock()
     async with grid.store.writing() as db:
-        if not await rounds.take_lease(db, cycle.id, grid.replica, now, now + grid.settings.lease_seconds):
+        lease = await rounds.take_lease(db, held.lease, grid.replica)
+        if lease is None:
             return False
         left = await reports.leave_out(db, cycle.id, blobs)
         goes_on = round_of(grid.known.strategy(process)).stage_of(left).is_complete(left, now)
         if not goes_on:
             await rounds.reopen(db, cycle.id)
-            await rounds.drop_lease(db, cycle.id)
+            await rounds.drop_lease(db, lease)
+    held.lease = lease
     grid.metrics.reports.labels("damaged").inc(len(blobs))
     logger.error(
         "%d reports of cycle %d of '%s' are lost, for their blobs are damaged or missing: %s. The cycle %s",
@@ -172,11 +147,11 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, blobs: Sequence
     return goes_on
 
 
-async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> None:
+async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> None:
     """Ends a cycle with its outcome and opens the next, in one transaction; then forgets the diffs."""
     phase = Phase.DONE if outcome.failure is None else Phase.FAILED
     try:
-        ended = await _is_ended(grid, process, cycle, outcome)
+        ended = await _is_ended(grid, process, cycle, lease, outcome)
     except Exception:
         await _drop_unless_stored(grid, cycle, outcome.averaged)
         raise
@@ -189,22 +164,15 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> 
     await diffs.forget(grid, cycle.id)
 
 
-async def _is_ended(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:
+async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> bool:
     """Ends a cycle in the store, and opens the next; False when the lease was lost."""
     goal_reached = await _is_goal_reached(grid, process, cycle, outcome)
-    now = grid.clock()
+    today = grid.clock.wall()
     async with grid.store.writing() as db:
-        ended = await rounds.end_cycle(
-            db,
-            cycle.id,
-            grid.replica,
-            now,
-            failure=outcome.failure,
-            summary=outcome.summary,
-        )
+        ended = await rounds.end_cycle(db, lease, today, failure=outcome.failure, summary=outcome.summary)
         if ended:
             round = round_of(grid.known.strategy(process))
-            await _open_next(db, round, cycle, outcome, now, goal_reached=goal_reached)
+            await _open_next(grid, db, round, cycle, outcome, today, goal_reached=goal_reached)
             if not grid.settings.keep_diffs:
                 await reports.forget_diffs(db, cycle.id)
     return ended
@@ -230,7 +198,14 @@ async def _drop(grid: Grid, made: Averaged | None) -> None:
 
 
 async def _open_next(
-    db: Db, round: Round, cycle: Cycle, outcome: Outcome, now: float, *, goal_reached: bool
+    grid: Grid,
+    db: Db,
+    round: Round,
+    cycle: Cycle,
+    outcome: Outcome,
+    today: float,
+    *,
+    goal_reached: bool,
 ) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one.
 
@@ -240,12 +215,12 @@ async def _open_next(
     if outcome.averaged is not None:
         latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
         checkpoint_id = await catalogue.add_checkpoint(
-            db, cycle.process_id, latest.number + 1, outcome.averaged.blob, now, outcome.averaged.state
+            db, cycle.process_id, latest.number + 1, outcome.averaged.blob, today, outcome.averaged.state
         )
     task = round.after(cycle, goal_reached=goal_reached)
     if task is not None:
-        deadline = round.first_stage(task).deadline(now)
-        await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, now, deadline, task)
+        deadline = round.first_stage(task).deadline(grid.clock())
+        await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, today, deadline, task)
 
 
 async def _is_goal_reached(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:

@@ -20,7 +20,7 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
     if not process.evaluates:
         raise ConfigError(f"{which} was hosted without a Plan '{EVALUATION_PLAN}', so nothing measures it")
     stage = round_of(grid.known.strategy(process)).first_stage(Task.EVALUATION)
-    now = grid.clock()
+    today, deadline = grid.clock.wall(), stage.deadline(grid.clock())
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         newest = await catalogue.find_checkpoint(db, process.id, None)
@@ -34,7 +34,6 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         number = cycle.number
         if cycle.is_over:
             number += 1
-            deadline = stage.deadline(now)
-            await rounds.open_cycle(db, process.id, number, newest.id, now, deadline, Task.EVALUATION)
+            await rounds.open_cycle(db, process.id, number, newest.id, today, deadline, Task.EVALUATION)
     grid.closable.set()  # a new deadline to watch
     return EvaluateReply(cycle=number, checkpoint=newest.number)

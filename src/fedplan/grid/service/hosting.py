@@ -34,10 +34,10 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
             raise catalogue.name_taken(name, version)
     first = round_of(examined.strategy).first_stage(Task.TRAINING)
     new = await _store_blobs(grid, examined.process)
-    now = grid.clock()
+    today, deadline = grid.clock.wall(), first.deadline(grid.clock())
     async with grid.store.writing() as db:
-        process_id, checkpoint_id = await catalogue.add_process(db, new, now)
-        await rounds.open_cycle(db, process_id, 1, checkpoint_id, now, first.deadline(now))
+        process_id, checkpoint_id = await catalogue.add_process(db, new, today)
+        await rounds.open_cycle(db, process_id, 1, checkpoint_id, today, deadline)
     grid.closable.set()  # a new deadline to watch
     return Success()
 

@@ -45,7 +45,7 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     process = await grid.known.find(request.model_name, request.model_version)
     config = process.server_config.authentication
     proof = await grid.tokens.check(config, request.auth_token)
-    expires = grid.clock() + grid.settings.worker_id_seconds
+    expires = grid.clock.wall() + grid.settings.worker_id_seconds
     if config is not None and proof.expires is not None:
         expires = min(expires, proof.expires + config.leeway)
     return AuthenticateReply(
@@ -62,7 +62,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         NotFoundError: there is no such model.
     """
     worker = grid.worker_ids.read(request.worker_id)
-    if worker.expires < grid.clock():
+    if worker.expires < grid.clock.wall():
         raise AuthenticationError("the worker_id has expired; authenticate again")
     hosted = await _asked_for(grid, worker, request)
     process = hosted.process

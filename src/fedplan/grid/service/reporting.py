@@ -254,10 +254,10 @@ async def _count(
     update: Update | None,
 ) -> None:
     """Adds the report to a cycle, and lets the cycle close when it has all it needs."""
-    now = grid.clock()
+    now, today = grid.clock(), grid.clock.wall()
     async with grid.store.writing() as db:
         key = key_digest(keys.request_key)
-        cycle = await participation.add_report(db, place, key, blob, digest, now, grid.replica, into=into)
+        cycle = await participation.add_report(db, place, key, blob, digest, today, grid.replica, into=into)
         if cycle is None:  # something changed since the place was found
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
             if await participation.identity_has_reported(db, place):

@@ -52,7 +52,7 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
         phase="finished" if cycle.ends_training else "training",
         num_cycles=config.num_cycles,
         stop=None if config.stop is None else f"{config.stop.mode} {config.stop.metric}",
-        cycle=_cycle(stage, cycle),
+        cycle=_cycle(grid, stage, cycle),
         checkpoints=[
             CheckpointStatus(number=checkpoint.number, created_at=moment(checkpoint.created_at))
             for checkpoint in seen.checkpoints[process.id]
@@ -80,8 +80,10 @@ def _plan(name: str, hosted: HostedPlan) -> PlanStatus:
     )
 
 
-def _cycle(stage: Stage, cycle: Cycle) -> CycleStatus:
-    waits_for_time = cycle.phase is Phase.OPEN and cycle.deadline is not None
+def _cycle(grid: Grid, stage: Stage, cycle: Cycle) -> CycleStatus:
+    closes_at = None
+    if cycle.phase is Phase.OPEN and cycle.deadline is not None:
+        closes_at = moment(grid.clock.wall_of(cycle.deadline))
     return CycleStatus(
         number=cycle.number,
         task=cycle.task.value,
@@ -92,7 +94,7 @@ def _cycle(stage: Stage, cycle: Cycle) -> CycleStatus:
         needed=stage.needed,
         limit=stage.limit,
         opened_at=moment(cycle.opened_at),
-        closes_at=moment(cycle.deadline or 0) if waits_for_time else None,
+        closes_at=closes_at,
         closed_at=None if cycle.closed_at is None else moment(cycle.closed_at),
         failure=cycle.failure,
     )

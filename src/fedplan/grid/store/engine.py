@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -10,14 +9,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection, Engine, make_url, text
 
 from fedplan.errors import ConfigError
 from fedplan.grid.private import keep_file_private
 from fedplan.grid.sealing import Seal
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.sealed import grid_key, seal_models
+from fedplan.grid.store.server import ServerDatabase
 from fedplan.grid.store.sqlite import SqliteDatabase
 
 _PLAIN = Seal()
@@ -37,6 +36,9 @@ class Database(Protocol):
 
     def writing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Store.writing`."""
+
+    def preparing(self) -> contextlib.AbstractAsyncContextManager[Db]:
+        """Like `writing`, for what may take as long as it needs."""
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -101,8 +103,9 @@ class Store:
 
     async def _prepare(self, seal: Seal | None) -> None:
         sealed = 0
-        async with self.writing() as connection:
-            if connection.dialect.name == "postgresql":
+        is_server = self.engine.dialect.name == "postgresql"
+        async with self._database.preparing() as connection:  # its tables may be large, or others at it
+            if is_server:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             await connection.run_sync(migrate)
             if seal is not None:
@@ -112,38 +115,6 @@ class Store:
             async with self.reading(long=True) as connection:  # its log holds what was not sealed
                 await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         self.id = hashlib.sha256(b"id" + self.secret).hexdigest()[:8]
-
-
-class ServerDatabase:
-    """A database that is a server, PostgreSQL: it groups commits itself.
-
-    Args:
-        url: its address.
-    """
-
-    def __init__(self, url: URL) -> None:
-        if url.drivername == "postgresql":
-            url = url.set(drivername="postgresql+asyncpg")
-        # errors are logged, and should tell statements, but not the keys and ids in them
-        self._engine = create_async_engine(url, hide_parameters=True, pool_pre_ping=True)
-        self.engine = self._engine.sync_engine
-
-    @contextlib.asynccontextmanager
-    async def reading(self, *, long: bool) -> AsyncIterator[Db]:
-        """See `Store.reading`."""
-        async with self._engine.connect() as connection:
-            yield connection
-
-    @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[Db]:
-        """See `Store.writing`."""
-        async with self._engine.connect() as connection:
-            yield connection
-            await connection.commit()
-
-    async def aclose(self) -> None:
-        """Closes all connections."""
-        await self._engine.dispose()
 
 
 def migrate(connection: Connection) -> None:

@@ -8,10 +8,11 @@ from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, replicas
 
 
-async def announce(db: Db, name: str, now: float, until: float) -> None:
-    """Tells the others that a replica lives, until a time; forgets those that told nothing for too long."""
-    await db.execute(delete(replicas).where(or_(replicas.c.name == name, replicas.c.until <= now)))
-    await db.execute(replicas.insert(), {"name": name, "until": until})
+async def announce(db: Db, name: str) -> None:
+    """Tells the others that a replica lives."""
+    raised = update(replicas).where(replicas.c.name == name).values(counter=replicas.c.counter + 1)
+    if (await db.execute(raised)).rowcount == 0:
+        await db.execute(replicas.insert(), {"name": name, "counter": 0})
 
 
 async def leave(db: Db, name: str) -> None:
@@ -19,9 +20,15 @@ async def leave(db: Db, name: str) -> None:
     await db.execute(delete(replicas).where(replicas.c.name == name))
 
 
-async def living(db: Db, now: float) -> frozenset[str]:
-    """The names of all that live."""
-    return frozenset(await db.scalars(select(replicas.c.name).where(replicas.c.until > now)))
+async def counters(db: Db) -> Mapping[str, int]:
+    """The counter of each replica that has not ended in order."""
+    return {row.name: row.counter for row in await db.execute(select(replicas))}
+
+
+async def forget(db: Db, gone: Mapping[str, int]) -> None:
+    """Forgets replicas whose counters are still those that are given."""
+    for name, counter in gone.items():
+        await db.execute(delete(replicas).where(replicas.c.name == name, replicas.c.counter == counter))
 
 
 async def reports_of_each(db: Db, cycle_id: int) -> Mapping[str | None, int]:

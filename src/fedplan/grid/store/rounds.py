@@ -4,10 +4,10 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from fedplan.federation import Task
-from fedplan.grid.records import Cycle, CycleSummary, Phase, Running
+from fedplan.grid.records import Cycle, CycleSummary, Lease, Phase, Running
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.participation import read_cycle
 from fedplan.grid.store.tables import checkpoints, cycles
@@ -39,12 +39,12 @@ async def open_cycle(
     await db.execute(cycles.insert(), values)
 
 
-async def due(db: Db, now: float) -> Sequence[int]:
-    """The ids of the cycles that wait to be closed, or whose deadline has passed."""
+async def due(db: Db, now: float) -> Sequence[Lease]:
+    """The leases of the cycles that wait to be closed, or whose deadline has passed."""
     overdue = and_(cycles.c.phase == Phase.OPEN, cycles.c.deadline <= now)
-    free = or_(cycles.c.lease_until.is_(None), cycles.c.lease_until <= now)
-    query = select(cycles.c.id).where(or_(cycles.c.phase == Phase.CLOSING, overdue), free)
-    return list(await db.scalars(query.order_by(cycles.c.id)))
+    query = select(cycles.c.id, cycles.c.lease_owner, cycles.c.lease_counter)
+    found = await db.execute(query.where(or_(cycles.c.phase == Phase.CLOSING, overdue)).order_by(cycles.c.id))
+    return [Lease(row.id, row.lease_owner, row.lease_counter) for row in found]
 
 
 async def running(db: Db) -> Sequence[Running]:
@@ -112,26 +112,34 @@ async def history(db: Db, process_id: int, after: int = 0) -> Sequence[tuple[Cyc
     return await asyncio.to_thread(lambda: [(read_cycle(row), row["started_from"]) for row in rows])
 
 
-async def take_lease(db: Db, cycle_id: int, owner: str, now: float, until: float) -> bool:
-    """Makes one replica the one that closes a cycle; False when another is."""
-    free = or_(cycles.c.lease_owner == owner, cycles.c.lease_until.is_(None), cycles.c.lease_until <= now)
-    taken = (
-        update(cycles)
-        .where(cycles.c.id == cycle_id, _UNFINISHED, free)
-        .values(lease_owner=owner, lease_until=until)
+async def take_lease(db: Db, seen: Lease, owner: str) -> Lease | None:
+    """Makes one replica the one that closes a cycle, or lets it stay that.
+
+    Returns:
+        The lease as it is then; None when it is no more as it was seen, and nothing is changed.
+    """
+    taken = Lease(seen.cycle_id, owner, seen.counter + 1)
+    values = {"lease_owner": taken.owner, "lease_counter": taken.counter}
+    changed = await db.execute(update(cycles).where(_is(seen), _UNFINISHED).values(values))
+    return taken if changed.rowcount == 1 else None
+
+
+async def drop_lease(db: Db, held: Lease) -> None:
+    """Lets any replica close a cycle. The counter stays: a lease of before must not be good again."""
+    await db.execute(update(cycles).where(_is(held)).values(lease_owner=None))
+
+
+def _is(lease: Lease) -> ColumnElement[bool]:
+    return and_(
+        cycles.c.id == lease.cycle_id,
+        cycles.c.lease_owner == lease.owner,  # IS NULL, for None
+        cycles.c.lease_counter == lease.counter,
     )
-    return (await db.execute(taken)).rowcount == 1
-
-
-async def drop_lease(db: Db, cycle_id: int) -> None:
-    """Lets any replica close a cycle."""
-    await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(lease_owner=None, lease_until=None))
 
 
 async def end_cycle(
     db: Db,
-    cycle_id: int,
-    owner: str,
+    held: Lease,
     now: float,
     *,
     failure: str | None = None,
@@ -148,11 +156,6 @@ async def end_cycle(
         "summary": None if summary is None else summary.to_json(),
         "closed_at": now,
         "lease_owner": None,
-        "lease_until": None,
     }
-    ended = (
-        update(cycles)
-        .where(cycles.c.id == cycle_id, cycles.c.phase == Phase.CLOSING, cycles.c.lease_owner == owner)
-        .values(values)
-    )
+    ended = update(cycles).where(_is(held), cycles.c.phase == Phase.CLOSING).values(values)
     return (await db.execute(ended)).rowcount == 1

@@ -126,6 +126,10 @@ class SqliteDatabase:
             self._turn.release()
         await group.wait()
 
+    def preparing(self) -> contextlib.AbstractAsyncContextManager[Db]:
+        """See `Database.preparing`: no statement has a bound here."""
+        return self.writing()
+
     async def _take_turn(self) -> None:
         try:
             async with asyncio.timeout(self._patience()):

@@ -1,5 +1,8 @@
 """The store's tables. Times are seconds since 1970; blobs are keys of the blob store.
 
+Those by which something is decided (`deadline`, `accepted_at`, `until`) are of the grid's time, the others
+are for people and of the wall's: see `clock.Clock`.
+
 A change here needs a migration in `migrations/versions`; a test compares the two.
 """
 
@@ -137,12 +140,12 @@ cycles = Table(
     Column("evaluators", Integer, nullable=False, server_default="0"),
     Column("damaged", Integer, nullable=False, server_default="0"),
     Column("lease_owner", String(40)),
-    Column("lease_until", Double),
+    Column("lease_counter", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("process_id", "number"),
     Index(None, "phase", "deadline"),
     Index(None, "process_id", "phase", "number"),
 )
-"""Rounds of training. The lease says which replica closes one. `summary`: see `records.CycleSummary`."""
+"""Rounds of training. For `summary` see `records.CycleSummary`, for the lease `records.Lease`."""
 
 assignments = Table(
     "assignments",
@@ -177,10 +180,18 @@ replicas = Table(
     "replicas",
     metadata,
     Column("name", String(40), primary_key=True),
-    Column("until", Double, nullable=False),
-    Index(None, "until"),
+    Column("counter", BigInteger, nullable=False),
 )
-"""The processes that share this store, each until when it is taken for alive."""
+"""The processes that share this store. Each raises its counter while it lives."""
+
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("shift", Double, nullable=False),
+    Column("jumps", Integer, nullable=False),
+)
+"""One row: what is to be added to the database's time for the grid's, and how often that time has jumped."""
 
 waiting = Table(
     "waiting",

@@ -34,7 +34,7 @@ from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, Call, admit, perform
 from fedplan.grid.web.pieces import Pieces
-from fedplan.grid.web.replies import outcome
+from fedplan.grid.web.replies import RETRY_SECONDS, outcome
 from fedplan.wire import messages
 from fedplan.wire.encoding import ZSTD, takes_zstd
 from fedplan.wire.messages import (
@@ -72,8 +72,6 @@ _PIECE = os.urandom(1024 * 1024)  # random, so that no proxy's compression flatt
 
 _MOST_UPLOADED = SPEED_TEST_BYTES + 1024 * 1024
 """Bytes of a speed test's upload, in any form. It is not kept, so the limit of messages is not for it."""
-
-_RETRY_AFTER = "5"  # seconds, for clients that know the header
 
 _LINGER_SECONDS = 1.0
 
@@ -120,7 +118,7 @@ def to_response(result: Response | Reply | tuple[int, Reply]) -> Response:
     if isinstance(result, Response):
         return result
     code, reply = result if isinstance(result, tuple) else (200, result)
-    headers = {"retry-after": _RETRY_AFTER} if code == 503 else {}
+    headers = {"retry-after": str(RETRY_SECONDS)} if code == 503 else {}
     if code in _BODY_IS_LEFT:
         headers["connection"] = "close"  # else the rest of the body would be read, to no end
     return Response(to_json(dump(reply)), code, headers, media_type="application/json")

@@ -43,10 +43,14 @@ STORAGE_FAULTS = (
     PoolTimeout,
     StorageError,
     OSError,
+    errors.DatabaseUnavailableError,
     errors.DamagedBlobError,
 )
 """What a database that is locked or gone raises, a disk that is full or cannot be written, and one that gives
 other bytes than were stored."""
+
+RETRY_SECONDS = 5
+"""After how long who is answered with 503 should ask again."""
 
 STORAGE_FAULT = "the grid cannot read or write its storage at present; try again later"
 

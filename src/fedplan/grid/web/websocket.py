@@ -13,7 +13,7 @@ from fedplan.grid.clients import Client
 from fedplan.grid.grid import Grid
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, admit, parse, perform
-from fedplan.grid.web.replies import outcome, refusal
+from fedplan.grid.web.replies import RETRY_SECONDS, outcome, refusal
 from fedplan.wire.messages import SOCKET_PING, CycleRejected, Reply, Request, dump
 
 router = APIRouter()
@@ -61,7 +61,7 @@ class Frame(Request):
 async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
     """The answer to one message: same `type`, same `request_id` when one came, and `data`.
 
-    A refusal has the `status` beside them, where it is asked for.
+    A refusal has the `status` beside them, where it is asked for, and `retry_after` if it is one for now.
     """
     started = time.perf_counter()
     result: Reply | tuple[int, Reply]
@@ -104,6 +104,8 @@ def _seal(frame: Frame, status: int, reply: Reply) -> str:
     sealed: dict[str, Any] = {"type": frame.type, "data": dump(reply)}
     if frame.tell_status is True and status != 200:
         sealed["status"] = status
+        if status == 503:
+            sealed["retry_after"] = RETRY_SECONDS
     if "request_id" in frame.model_fields_set:
         sealed["request_id"] = frame.request_id
     return to_json(sealed, inf_nan_mode="null").decode()  # a request_id may be NaN, which is not JSON
