@@ -158,7 +158,7 @@ class _Program:
         if place in self.carried:
             own = self.aliasing.is_own(number)
             return f"v{number}.contiguous()" if own else f"v{number}.clone(memory_format=contiguous)"
-        return f"v{number}.clone()" if number in self.constants else f"v{number}"
+        return f"v{number}.clone()" if self.aliasing.group(number) in self.constants else f"v{number}"
 
     def _statement(self, node: Node, over: bool) -> None:
         positional, keywords = bind(node, self.device)
