@@ -116,7 +116,8 @@ class _Pass:
         self.graph = graph
         self.values = values
         self.rules = rules
-        self.makers = {node.results[0]: node for node in graph.nodes if len(node.results) == 1}
+        self.makers: dict[int, Node] = {}
+        """Operations of the new graph, by their result: those of the old one may read what is gone."""
         self.uses = collections.Counter(itertools.chain(graph.outputs, *(n.refs() for n in graph.nodes)))
         self.constants = dict(graph.constants)
         self.fresh = itertools.count(max(values, default=0) + 1)
@@ -130,6 +131,8 @@ class _Pass:
             answer = self._apply(node) if len(node.results) == 1 else None
             if answer is None:
                 nodes.append(node)
+                if len(node.results) == 1:
+                    self.makers[node.results[0]] = node
                 continue
             changed = True
             if isinstance(answer, Ref):
