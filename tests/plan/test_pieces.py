@@ -149,6 +149,35 @@ class TestRewriting:
         outputs = interpret(simplify(graph), [torch.ones(1, dtype=torch.int64)])
         assert [o.dtype for o in outputs] == [torch.int64, torch.float32, torch.int64]
 
+    def test_an_argument_that_only_equals_the_default_as_a_number_is_kept(self) -> None:
+        x = torch.ones(2, 3)
+        plan = trace(lambda x: (x, torch.arange(0, 5, 1.0), torch.arange(0, 5, 1)), x)
+        assert [o.dtype for o in plan(x)] == [torch.float32, torch.float32, torch.int64]
+        plan = trace(lambda x: torch.nn.functional.pad(x, (1, 1), value=-0.0), x)
+        for _ in range(2):  # the interpreter's run, the compiled one
+            assert torch.signbit(plan(x)[0]).sum() == 4
+
+    def test_one_of_several_tensors_that_were_stacked_is_that_tensor(self) -> None:
+        assert self.ops(lambda x: torch.stack([x.sum(), x.mean()])[1], 4, 3) == ["aten.mean.default"]
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_one_of_several_dtypes_that_were_stacked_has_the_common_one(self, place: int) -> None:
+        x = torch.arange(12).reshape(4, 3)
+        plan = trace(lambda x: torch.stack([x.sum(), (x * 0.5).mean()])[place], x)
+        for _ in range(2):
+            assert plan(x)[0].dtype == torch.float32
+            assert plan(x)[0] == (66, 2.75)[place]
+
+    def test_dtypes_that_are_not_known_may_differ(self) -> None:
+        nodes = (
+            Node("aten.unsqueeze.default", (Ref(0), 0), (2,)),
+            Node("aten.unsqueeze.default", (Ref(1), 0), (3,)),
+            Node("aten.cat.default", ((Ref(2), Ref(3)),), (4,)),
+            Node("aten.select.int", (Ref(4), 0, 0), (5,)),
+        )
+        graph = Graph((0, 1), (), nodes, (5,))
+        assert interpret(simplify(graph), [torch.tensor(1), torch.tensor(0.5)])[0].dtype == torch.float32
+
     def test_what_no_output_needs_is_left_out(self) -> None:
         graph = Graph((0,), ((5, torch.ones(1)),), (Node("aten.neg.default", (Ref(0),), (1,)),), (0,))
         assert prune(graph) == Graph((0,), (), (), (0,))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from fedplan.errors import PlanFormatError
-from fedplan.plan.ir.graph import Arg, Node, Ref
-from fedplan.plan.ops import DTYPES, Argument, dtype_name, row
+from fedplan.plan.ir.graph import Arg, Node, Ref, exact
+from fedplan.plan.ops import DTYPES, Argument, dtype_name, lookup, row
 
 
 def padded(node: Node) -> tuple[Arg, ...]:
@@ -34,7 +34,7 @@ def trim(arguments: Sequence[Argument], values: Sequence[Arg]) -> tuple[Arg, ...
     """The values of an operation's arguments without the trailing ones that only repeat the default."""
     kept = list(values)
     for argument in reversed(arguments[: len(kept)]):
-        if argument.required or kept[-1] != normal(argument.default):
+        if argument.required or exact(kept[-1]) != exact(normal(argument.default)):
             break
         kept.pop()
     return tuple(kept)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fedplan.plan.ir.arguments import bind, padded
-from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
+from fedplan.plan.ir.graph import Arg, Graph, Node, Ref, exact
 from fedplan.plan.ops import Kind, dtype_name, row
 from fedplan.plan.run.interpreter import fetch
 
@@ -173,8 +173,8 @@ class _Pass:
             if arg is None:
                 return False
         if isinstance(part, Anything | Number):
-            return bool(match.found.setdefault(part.name, arg) == arg)
-        return type(part) is type(arg) and bool(part == arg)
+            return bool(exact(match.found.setdefault(part.name, arg)) == exact(arg))
+        return exact(part) == exact(arg)
 
     def _number(self, arg: Arg) -> float | int | None:
         """A number that is known now: written in the Plan, or the one element of a constant."""
