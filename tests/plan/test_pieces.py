@@ -12,7 +12,7 @@ from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import EXECUTOR_OPS, Kind, Trait, lookup, overload
 from fedplan.plan.run.compiler import _in_place, _quickest
 from fedplan.plan.run.interpreter import interpret
-from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
+from fedplan.plan.spec import _INPUT_TYPES, _OUTPUT_TYPES, input_from_tags, output_from_tags, to_tags
 from fedplan.wire import WireTensor
 
 
@@ -191,14 +191,25 @@ class TestSpecs:
             PlanInputSpec(PlanInputSpec.TYPE_DATA, index=2),
             PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, "a:b"),
             PlanInputSpec(PlanInputSpec.TYPE_OPTIMIZER_STATE, index=0),
+            PlanInputSpec(PlanInputSpec.TYPE_RANDOM, "normal", 3),
         ],
     )
-    def test_input_specs_travel_as_tags(self, spec: PlanInputSpec) -> None:
-        assert input_from_tags(["#input-0", to_tag(spec)]) == spec
+    def test_input_specs_travel_as_one_tag(self, spec: PlanInputSpec) -> None:
+        (tag,) = to_tags(spec)
+        assert input_from_tags(["#input-0", tag]) == spec
 
-    def test_output_specs_travel_as_tags(self) -> None:
-        spec = PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, "accuracy")
-        assert output_from_tags([to_tag(spec)]) == spec
+    @pytest.mark.parametrize("index", [None, 0, 7])
+    @pytest.mark.parametrize("name", [None, "w", "0", "acc:0", "", ":", "#fedplan:data:1"])
+    def test_every_spec_travels(self, name: str | None, index: int | None) -> None:
+        for kind in _INPUT_TYPES:
+            lacks_name = kind == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM and name is None
+            if not lacks_name and not (kind == PlanInputSpec.TYPE_RANDOM and index is None):
+                spec = PlanInputSpec(kind, name, index)
+                assert input_from_tags(["#input-0", *to_tags(spec)]) == spec
+        for kind in _OUTPUT_TYPES:
+            if name is not None or kind != PlanOutputSpec.TYPE_METRIC:
+                result = PlanOutputSpec(kind, name, index)
+                assert output_from_tags(["#output-0", *to_tags(result)]) == result
 
     @pytest.mark.parametrize("tag", ["#input-0", "#fedplan:nonsense:1", "#fedplan:clientConfigParam:", ""])
     def test_other_tags_say_nothing(self, tag: str) -> None:
@@ -211,6 +222,10 @@ class TestSpecs:
             PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM)
         with pytest.raises(ValueError, match="a metric output needs a name"):
             PlanOutputSpec(PlanOutputSpec.TYPE_METRIC)
+        with pytest.raises(ValueError, match="a random input needs its number"):
+            PlanInputSpec(PlanInputSpec.TYPE_RANDOM, "normal")
+        with pytest.raises(ValueError, match="the index of a Plan input is -1; it counts from 0"):
+            PlanInputSpec(PlanInputSpec.TYPE_MODEL_PARAM, index=-1)
 
 
 class TestTensors:

@@ -22,7 +22,7 @@ from fedplan.plan.message import pysyft
 from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import DTYPES
 from fedplan.plan.signature import PlanInput, PlanOutput, Role
-from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
+from fedplan.plan.spec import input_from_tags, output_from_tags, to_tags
 from fedplan.plan.variants.variants import Variants, of_message
 from fedplan.wire import read_tensor, schema, write_tensor
 from fedplan.wire.tensor import WireTensor
@@ -30,6 +30,7 @@ from fedplan.wire.tensor import WireTensor
 _DTYPE_TAG = "#fedplan-dtype:"
 _ROLE_TAG = "#fedplan-role:"
 _ANY = -1
+_ANY_DTYPE = "any"
 """An extent of any size in `expected_shape`."""
 
 
@@ -79,9 +80,9 @@ def encode(parts: Parts) -> bytes:
 def _input(index: int, number: int, item: PlanInput) -> schema.Placeholder:
     tags = [f"#input-{index}"]
     if item.spec is not None:
-        tags.append(to_tag(item.spec))
-    if item.dtype is not None:
-        tags.append(_DTYPE_TAG + item.dtype)
+        tags += to_tags(item.spec)
+    if item.dtype is not None or item.shape is not None:
+        tags.append(_DTYPE_TAG + (item.dtype or _ANY_DTYPE))
     if item.role is not None:
         tags.append(_ROLE_TAG + item.role)
     shape = None
@@ -93,7 +94,7 @@ def _input(index: int, number: int, item: PlanInput) -> schema.Placeholder:
 def _output(index: int, number: int, item: PlanOutput) -> schema.Placeholder:
     tags = [f"#output-{index}"]
     if item.spec is not None:
-        tags.append(to_tag(item.spec))
+        tags += to_tags(item.spec)
     return schema.Placeholder(id=_id(number), tags=tags, description=item.name)
 
 
@@ -179,12 +180,13 @@ def _read_input(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanInp
     placeholder = tagged.get(f"#input-{index}", schema.Placeholder())
     name = placeholder.description or f"input {index}"
     dtype = next((t.removeprefix(_DTYPE_TAG) for t in placeholder.tags if t.startswith(_DTYPE_TAG)), None)
-    if dtype is None or dtype not in DTYPES:  # made elsewhere: shapes there are examples, not conditions
-        return PlanInput(name)
-    dims = placeholder.expected_shape.dims if placeholder.expected_shape else []
-    shape = tuple(None if extent == _ANY else extent for extent in dims)
     role = next((role for role in Role if _ROLE_TAG + role in placeholder.tags), None)
-    return PlanInput(name, shape, dtype, input_from_tags(placeholder.tags), role)
+    spec = input_from_tags(placeholder.tags)
+    if dtype not in (*DTYPES, _ANY_DTYPE):  # made elsewhere: shapes there are examples, not conditions
+        return PlanInput(name, spec=spec, role=role)
+    expected = placeholder.expected_shape
+    shape = None if expected is None else tuple(None if e == _ANY else e for e in expected.dims)
+    return PlanInput(name, shape, None if dtype == _ANY_DTYPE else dtype, spec, role)
 
 
 def _read_output(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanOutput:
