@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 
 from fedplan.errors import PlanFormatError
+from fedplan.plan.ir.arguments import with_named
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
 from fedplan.plan.ir.rewrite import prune, renumber
@@ -29,8 +30,8 @@ from fedplan.wire.tensor import WireTensor
 
 _DTYPE_TAG = "#fedplan-dtype:"
 _ROLE_TAG = "#fedplan-role:"
-_ANY = -1
 _ANY_DTYPE = "any"
+_ANY = -1
 """An extent of any size in `expected_shape`."""
 
 
@@ -262,14 +263,15 @@ class _Reader:
     def read(self, action: schema.ComputationAction) -> None:
         results = [_key(r.id) for r in action.return_placeholder_ids] + [_key(r) for r in action.return_ids]
         operands = [self.arg(arg) for arg in action.args]
+        kwargs = {name: self.arg(arg) for name, arg in action.kwargs.items()}
         target = self.target(action)
         if action.command.startswith(("aten.", "fedplan.", "sym.")) and target is None:
-            made = self.builder.emit(action.command, operands, len(results))
+            args = with_named(action.command, operands, kwargs) if kwargs else operands
+            made = self.builder.emit(action.command, args, len(results))
             self.slots.update(zip(results, map(_Slot, made), strict=True))
             return
         if target is not None:
             operands.insert(0, target.value)
-        kwargs = {name: self.arg(arg) for name, arg in action.kwargs.items()}
         outcome = self.actions.call(action.command, operands, kwargs, len(results))
         if outcome.memory in {pysyft.ResultMemory.ALIAS, pysyft.ResultMemory.WRITTEN} and len(results) != 1:
             raise PlanFormatError(f"the action '{action.command}' returns {len(results)} values, not 1")
