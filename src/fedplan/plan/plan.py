@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.random import DISTRIBUTIONS, RandomStream
 from fedplan.plan.run.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
 from fedplan.plan.run.compiler import Executor, Repetition, compile_graph
+from fedplan.plan.run.recent import Recent
 from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.variants.variants import Variants
@@ -199,11 +199,12 @@ class Plan:
         return 1
 
     @functools.cached_property
-    def _executors(self) -> OrderedDict[Hashable, Executor]:
-        return OrderedDict()
+    def _executors(self) -> Recent[Executor]:
+        return Recent(self.most_executors)
 
     @property
-    def _most_executors(self) -> int:
+    def most_executors(self) -> int:
+        """Sets of shapes for which an executor is kept."""
         least, most = _EXECUTORS
         return max(least, min(most, _KEPT_NODES // max(1, len(self.graph.nodes))))
 
@@ -211,11 +212,7 @@ class Plan:
         self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
     ) -> Executor | None:
         """What runs the Plan on arguments like these, if `first_run` has made it."""
-        key = _key(tensors, repetition)
-        found = self._executors.get(key)
-        if found is not None:
-            self._executors.move_to_end(key)
-        return found
+        return self._executors.get(_key(tensors, repetition))
 
     def first_run(
         self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
@@ -238,9 +235,7 @@ class Plan:
         shapes = [(tuple(t.shape), dtype_name(t.dtype)) for t in tensors]
         outputs, values = first_run(self.graph, tensors, measure(self.graph, shapes, self.limits))
         run = compile_graph(self.graph, values, tensors, repetition)
-        if len(self._executors) >= self._most_executors:
-            self._executors.popitem(last=False)  # the one that was used longest ago
-        self._executors[_key(tensors, repetition)] = run
+        self._executors.keep(_key(tensors, repetition), run)
         return outputs, run
 
     def check(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> Cost:
