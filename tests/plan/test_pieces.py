@@ -224,8 +224,6 @@ class TestSpecs:
             PlanOutputSpec(PlanOutputSpec.TYPE_METRIC)
         with pytest.raises(ValueError, match="a random input needs its number"):
             PlanInputSpec(PlanInputSpec.TYPE_RANDOM, "normal")
-        with pytest.raises(ValueError, match="the index of a Plan input is -1; it counts from 0"):
-            PlanInputSpec(PlanInputSpec.TYPE_MODEL_PARAM, index=-1)
 
 
 class TestTensors:

@@ -65,6 +65,10 @@ class PlanInputSpec:
             raise ValueError("a random input needs its number among the random inputs, as `index`")
 
 
+BATCH = frozenset((PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET))
+"""What a batch consists of; its first dimension counts samples."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlanOutputSpec:
     """Describes one output of a Plan: what `PlanTrainer` does with it.
@@ -107,10 +111,6 @@ _INPUT_TYPES = _constants(PlanInputSpec)
 _OUTPUT_TYPES = _constants(PlanOutputSpec)
 
 
-_MOST = 10**9
-"""One more than the largest index; tags have room for nine digits."""
-
-
 def _label(spec: PlanInputSpec | PlanOutputSpec) -> str:
     return spec.name or (spec.type if spec.index is None else f"{spec.type} {spec.index}")
 
@@ -118,20 +118,17 @@ def _label(spec: PlanInputSpec | PlanOutputSpec) -> str:
 def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[str, ...]) -> None:
     if spec.type not in known:
         raise ValueError(f"'{spec.type}' is no type of Plan {what}; the types are {', '.join(known)}")
-    if spec.index is not None and not 0 <= spec.index < _MOST:
-        raise ValueError(f"the index of a Plan {what} is {spec.index}; it counts from 0 to {_MOST - 1}")
 
 
 # In a serialized Plan specs travel as tags of their placeholder, such as "#fedplan:modelParam:3". What such a
 # tag cannot say alone is said by three: "#fedplan:metric:", "#fedplan-name:acc", "#fedplan-index:0".
 _TAG, _NAME_TAG, _INDEX_TAG = "#fedplan:", "#fedplan-name:", "#fedplan-index:"
-_BATCH = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
 _NAMED = (PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, PlanOutputSpec.TYPE_METRIC)
 _INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def to_tags(spec: PlanInputSpec | PlanOutputSpec) -> list[str]:
-    """The placeholder tags that carry a spec. A value (`TYPE_VALUE`) does not travel."""
+    """The placeholder tags that carry a spec. A value (`TYPE_VALUE`) does not travel, nor a negative index."""
     said = (spec.type, spec.name, spec.index)
     parts = [str(part) for part in said[1:] if part is not None] or [""]
     short = _TAG + ":".join([spec.type, *parts])
@@ -177,4 +174,4 @@ def _short(kind: str, rest: str) -> tuple[str | None, int | None]:
         return name or None, int(rest) if _INDEX.fullmatch(rest) else None
     if _INDEX.fullmatch(rest):
         return None, int(rest)
-    return (rest or None) if kind in _BATCH else None, None
+    return (rest or None) if kind in BATCH else None, None
