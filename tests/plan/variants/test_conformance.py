@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from fedplan.errors import PlanExecutionError, PlanFormatError, TranslationError, VariantError
-from fedplan.plan import Plan, check_variants, model_parameters, trace, with_variants
+from fedplan.plan import Plan, PlanInputSpec, check_variants, model_parameters, trace, with_variants
 from fedplan.plan.variants.conformance import TOLERANCE, difference
 from fedplan.plan.variants.samples import Samples, samples
 from fedplan.wire import schema
@@ -280,3 +280,16 @@ class TestSamples:
         plan = trace(lambda x: F.embedding(x - 5000, torch.zeros(3, 2)), torch.zeros(4, dtype=torch.int64))
         with pytest.raises(PlanExecutionError, match="embedding"):
             samples(plan.graph, plan.inputs, 3)
+
+
+def test_a_plan_that_takes_a_value_beside_its_data_has_variants() -> None:
+    kinds = PlanInputSpec
+    plan = trace(
+        lambda x, factor: x * factor,
+        torch.randn(4, 3),
+        torch.tensor([2.0, 3.0, 4.0]),
+        inputs=[kinds(kinds.TYPE_DATA), kinds(kinds.TYPE_VALUE, value=torch.tensor([2.0, 3.0, 4.0]))],
+    )
+    assert plan.example is not None
+    assert len(plan.example) == 2
+    assert set(with_variants(plan).variants.names()) == {"torchscript", "tfjs"}

@@ -14,7 +14,7 @@ from fedplan.plan.plan import Plan
 from fedplan.plan.run.check import ShapeAndDType, first_run, measure
 from fedplan.plan.run.compiler import Executor, Repetition
 from fedplan.plan.run.recent import Recent
-from fedplan.plan.signature import PlanInput, Role
+from fedplan.plan.signature import PlanInput, Role, check_count
 from fedplan.plan.spec import PlanInputSpec
 
 _OWN = frozenset(
@@ -95,12 +95,7 @@ class ClientsPlan:
         Raises:
             PlanInputError: the arguments do not fit the inputs, or are of different numbers of clients.
         """
-        if len(data) != len(self.plan.inputs):
-            names = ", ".join(item.name for item in self.plan.inputs)
-            raise PlanInputError(
-                f"the Plan '{self.plan.name}' takes {len(self.plan.inputs)} arguments ({names}), not "
-                f"{len(data)}"
-            )
+        check_count(self.plan.name, self.plan.inputs, len(data))
         pairs = zip(data, self.plan.inputs, strict=True)
         tensors = [
             stacked(value, item) if place in apart else item.tensor(value)

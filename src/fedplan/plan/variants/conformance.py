@@ -19,6 +19,7 @@ from fedplan.errors import PlanError, PlanInputError, VariantError
 from fedplan.plan.ir.graph import Node
 from fedplan.plan.plan import Plan
 from fedplan.plan.run.interpreter import describe, interpret
+from fedplan.plan.signature import rows_of
 from fedplan.plan.variants.forms import FORMS
 from fedplan.plan.variants.random_inputs import draw
 from fedplan.plan.variants.rounding import FLOAT32, Point, apart, step
@@ -130,8 +131,7 @@ def _point(plan: Plan, inputs: Sequence[Tensor]) -> Point:
         raise PlanInputError(
             f"the Plan '{plan.name}' takes {len(wanted)} arguments besides random ones, not {len(inputs)}"
         )
-    rows = next((len(value) for value, item in zip(inputs, wanted, strict=True) if item.any_rows), 1)
-    drawn, rest = draw(plan.graph, plan.inputs, rows, seed=0), iter(inputs)
+    drawn, rest = draw(plan.graph, plan.inputs, rows_of(wanted, inputs), seed=0), iter(inputs)
     return Point(plan, [drawn[p] if p in drawn else next(rest) for p in range(len(plan.inputs))])
 
 

@@ -7,9 +7,9 @@ from fedplan.plan.ops import OPS, Trait, lookup
 from fedplan.plan.ops.op import BY_PARTS
 from fedplan.plan.plan import Plan
 from fedplan.plan.random import NORMAL, UNIFORM
-from fedplan.plan.signature import PlanInput
+from fedplan.plan.signature import PlanInput, leader
 from fedplan.plan.variants.parts import without
-from fedplan.plan.variants.random_inputs import distribution, leader, read
+from fedplan.plan.variants.random_inputs import distribution, read
 from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
