@@ -69,7 +69,7 @@ def test_the_loss_may_be_the_models_own():
 
 
 def test_slips_are_refused():
-    with pytest.raises(TraceError, match=r"'loss' is the class CrossEntropyLoss: call it"):
+    with pytest.raises(TraceError, match=r"the loss is the class CrossEntropyLoss: call it"):
         evaluation_plan(model(), nn.CrossEntropyLoss, example=(X, Y))
     with pytest.raises(TraceError, match="'drift' has an argument `step`"):
         evaluation_plan(

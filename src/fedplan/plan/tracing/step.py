@@ -207,6 +207,14 @@ def scored(what: str, score: Score, given: Sequence[Any], context: StepContext |
     return found
 
 
+def check_instances(loss: Score | None, metrics: Mapping[str, Score]) -> None:
+    """Raises TraceError for a loss or a metric that is a class where one of its instances is meant."""
+    named = {"the loss": loss, **{f"the metric '{name}'": score for name, score in metrics.items()}}
+    for what, score in named.items():
+        if isinstance(score, type):
+            raise TraceError(f"{what} is the class {score.__name__}: call it, {score.__name__}()")
+
+
 def check_scalar(cost: torch.Tensor) -> None:
     """Raises TraceError for a loss that is no scalar."""
     if cost.dim() != 0:

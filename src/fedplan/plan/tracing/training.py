@@ -24,7 +24,7 @@ from fedplan.plan.tracing.module import module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
 from fedplan.plan.tracing.optimizer.update import Update
 from fedplan.plan.tracing.python_state import check_python_state
-from fedplan.plan.tracing.step import Score, Step
+from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
 
 
@@ -179,10 +179,7 @@ def _check_arguments(loss: Score | None, metrics: Mapping[str, Score], lr: str |
             f"lr is a {type(lr).__name__}: give the client_config key of the learning rate, such as lr='lr', "
             "or a number that the Plan keeps"
         )
-    named = {"loss": loss, **{f"metric '{name}'": score for name, score in metrics.items()}}
-    for what, score in named.items():
-        if isinstance(score, type):
-            raise TraceError(f"the {what} is the class {score.__name__}: call it, {score.__name__}()")
+    check_instances(loss, metrics)
 
 
 def _named(patterns: Sequence[str], names: Sequence[str]) -> set[str]:

@@ -54,9 +54,7 @@ class Prototype:
         ]
         self.group_of = {number: place for place, group in enumerate(self.groups) for number in group}
         if not self.group_of:
-            raise TraceError(
-                f"{self.kind.__name__} holds none of the model's parameters that require a gradient"
-            )
+            raise _holds_none(self.kind)
         self.initial = kept_by(self._optimizer, dict(enumerate(owned)))
         self.like = self._kinds(owned)
         self.examples = {n: owned[n] for n in self.like.values()}
