@@ -57,7 +57,7 @@ def encode(parts: Parts) -> bytes:
             for i, (number, item) in enumerate(zip(graph.outputs, outputs, strict=True))
         ),
     ]
-    role = schema.Role(
+    body = schema.Role(
         id=_id(id),
         actions=[_action(node) for node in graph.nodes],
         state=_state(graph),
@@ -67,7 +67,7 @@ def encode(parts: Parts) -> bytes:
     )
     message = schema.Plan(
         id=_id(id),
-        role=role,
+        role=body,
         include_state=bool(graph.constants),
         name=parts.name,
         tags=parts.variants.tags,
@@ -162,16 +162,16 @@ def decode(data: bytes) -> Parts:
         PlanFormatError: the list is not well formed, or the message holds no list.
     """
     message = schema.Plan.decode(data)
-    role = message.role
-    if role is None or (message.torchscript and not role.actions):
+    body = message.role
+    if body is None or (message.torchscript and not body.actions):
         raise PlanFormatError(
             f"the message of the Plan '{message.name}' holds no op list; ask the grid for the list variant "
             "(receive_operations_as=list)"
         )
-    whole = _Reader(role).graph()
+    whole = _Reader(body).graph()
     verify(whole)
     graph = renumber(prune(whole))
-    tagged = {tag: p for p in role.placeholders for tag in p.tags}
+    tagged = {tag: p for p in body.placeholders for tag in p.tags}
     inputs = tuple(_read_input(i, tagged) for i in range(len(graph.inputs)))
     outputs = tuple(_read_output(i, tagged) for i in range(len(graph.outputs)))
     return Parts(message.name, _key(message.id) or 0, inputs, outputs, graph, of_message(message))
@@ -213,24 +213,24 @@ class _Slot:
 
 
 class _Reader:
-    """Turns a role's actions into operations on new values, following what each id holds at the time."""
+    """Turns the actions of a Plan's body into operations on new values, following what each id holds then."""
 
-    def __init__(self, role: schema.Role) -> None:
-        self.role = role
+    def __init__(self, body: schema.Role) -> None:
+        self.body = body
         self.slots: dict[int | str | None, _Slot] = {}
         self.builder = Builder()
         self.actions = pysyft.Actions(self.builder)
 
     def graph(self) -> Graph:
-        inputs = tuple(self.define(id) for id in self.role.input_placeholder_ids)
-        state = self.role.state or schema.State()
+        inputs = tuple(self.define(id) for id in self.body.input_placeholder_ids)
+        state = self.body.state or schema.State()
         for placeholder, tensor in zip(state.placeholders, state.tensors, strict=False):
             content = tensor.torch_param.tensor if tensor.torch_param else tensor.torch_tensor
             self.slots[_key(placeholder.id)] = _Slot(self.constant(content))
         self.note_lengths()
-        for action in self.role.actions:
+        for action in self.body.actions:
             self.read(action)
-        outputs = tuple(self.output(id) for id in self.role.output_placeholder_ids)
+        outputs = tuple(self.output(id) for id in self.body.output_placeholder_ids)
         return self.builder.graph(inputs, outputs)
 
     def define(self, id: schema.Id) -> int:
@@ -239,7 +239,7 @@ class _Reader:
         return value
 
     def note_lengths(self) -> None:
-        for placeholder in self.role.placeholders:
+        for placeholder in self.body.placeholders:
             slot, shape = self.slots.get(_key(placeholder.id)), placeholder.expected_shape
             if (
                 slot is not None

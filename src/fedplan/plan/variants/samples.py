@@ -185,17 +185,6 @@ def finite(values: Sequence[Tensor]) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def samples(
-    graph: Graph,
-    inputs: Sequence[PlanInput],
-    rows: int,
-    model: Sequence[Tensor] | None = None,
-    seed: int = 0,
-) -> list[Tensor]:
-    """Arguments for one run; see `Samples`."""
-    return Samples(graph, inputs, model).draw(rows, seed)
-
-
 def _fitted(inputs: Sequence[PlanInput], example: Sequence[Tensor]) -> dict[int, Tensor]:
     """The author's example by the places of the inputs that it fills.
 
