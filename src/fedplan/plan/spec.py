@@ -128,7 +128,7 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def to_tags(spec: PlanInputSpec | PlanOutputSpec) -> list[str]:
-    """The placeholder tags that carry a spec. A value (`TYPE_VALUE`) does not travel, nor a negative index."""
+    """The placeholder tags that carry a spec. Values (`TYPE_VALUE`) and negative indices do not travel."""
     said = (spec.type, spec.name, spec.index)
     parts = [str(part) for part in said[1:] if part is not None] or [""]
     short = _TAG + ":".join([spec.type, *parts])

@@ -88,8 +88,8 @@ def trace(
     Inputs are never changed: what a function does to them in place is visible only through what it returns.
     At last the Plan runs once on the examples, so that a wrong dtype is found here and not by a worker.
 
-    The Plan works for any batch size: the first dimension of the data and target inputs, or, without
-    `inputs`, of every example that is no parameter, may have any size from one up.
+    The Plan works for any batch size: the first dimension of the data and target inputs may have any size
+    from one up. Without `inputs` that holds for every example of more than one row that requires no gradient.
 
     Args:
         function: takes the examples as they are given and returns a tensor, or nested lists, tuples or dicts
