@@ -21,7 +21,7 @@ from benchmarks.timing import interleave
 from fedplan import Plan, model_parameters, training_plan
 from fedplan.plan import RepeatedPlan
 from fedplan.plan.ops.executor import has_onednn
-from fedplan.plan.recurrence.executors import FAST, ONEDNN
+from fedplan.plan.recurrence.kernels import FAST, ONEDNN
 
 STEPS, UNITS, CHARACTERS = 80, 256, 80
 BATCHES = (1, 10, 64)

@@ -181,6 +181,21 @@ def convolution(padding: int, transposed: bool, to: int) -> Node:
         ),
         pytest.param(
             [
+                full((100_000, 1), 1),
+                full((1, 100_000), 2),
+                Node("aten.dist.default", (Ref(1), Ref(2)), (3,)),
+            ],
+            id="the distance of all pairs",
+        ),
+        pytest.param(
+            [
+                full((1, 1, 100_000, 1), 1),
+                Node("aten._upsample_bilinear2d_aa.default", (Ref(1), (1, 100_000), False), (2,)),
+            ],
+            id="a picture that is made wide before it is made flat",
+        ),
+        pytest.param(
+            [
                 full((30000, 1), 1),
                 full((30000,), 2),
                 Node("aten.binary_cross_entropy_with_logits.default", (Ref(1), Ref(1), None, Ref(2)), (3,)),

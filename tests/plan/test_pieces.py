@@ -12,7 +12,7 @@ from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import EXECUTOR_OPS, Kind, Trait, lookup, overload
 from fedplan.plan.run.compiler import _in_place, _quickest
 from fedplan.plan.run.interpreter import interpret
-from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
+from fedplan.plan.spec import _INPUT_TYPES, _OUTPUT_TYPES, input_from_tags, output_from_tags, to_tags
 from fedplan.wire import WireTensor
 
 
@@ -149,6 +149,35 @@ class TestRewriting:
         outputs = interpret(simplify(graph), [torch.ones(1, dtype=torch.int64)])
         assert [o.dtype for o in outputs] == [torch.int64, torch.float32, torch.int64]
 
+    def test_an_argument_that_only_equals_the_default_as_a_number_is_kept(self) -> None:
+        x = torch.ones(2, 3)
+        plan = trace(lambda x: (x, torch.arange(0, 5, 1.0), torch.arange(0, 5, 1)), x)
+        assert [o.dtype for o in plan(x)] == [torch.float32, torch.float32, torch.int64]
+        plan = trace(lambda x: torch.nn.functional.pad(x, (1, 1), value=-0.0), x)
+        for _ in range(2):  # the interpreter's run, the compiled one
+            assert torch.signbit(plan(x)[0]).sum() == 4
+
+    def test_one_of_several_tensors_that_were_stacked_is_that_tensor(self) -> None:
+        assert self.ops(lambda x: torch.stack([x.sum(), x.mean()])[1], 4, 3) == ["aten.mean.default"]
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_one_of_several_dtypes_that_were_stacked_has_the_common_one(self, place: int) -> None:
+        x = torch.arange(12).reshape(4, 3)
+        plan = trace(lambda x: torch.stack([x.sum(), (x * 0.5).mean()])[place], x)
+        for _ in range(2):
+            assert plan(x)[0].dtype == torch.float32
+            assert plan(x)[0] == (66, 2.75)[place]
+
+    def test_dtypes_that_are_not_known_may_differ(self) -> None:
+        nodes = (
+            Node("aten.unsqueeze.default", (Ref(0), 0), (2,)),
+            Node("aten.unsqueeze.default", (Ref(1), 0), (3,)),
+            Node("aten.cat.default", ((Ref(2), Ref(3)),), (4,)),
+            Node("aten.select.int", (Ref(4), 0, 0), (5,)),
+        )
+        graph = Graph((0, 1), (), nodes, (5,))
+        assert interpret(simplify(graph), [torch.tensor(1), torch.tensor(0.5)])[0].dtype == torch.float32
+
     def test_what_no_output_needs_is_left_out(self) -> None:
         graph = Graph((0,), ((5, torch.ones(1)),), (Node("aten.neg.default", (Ref(0),), (1,)),), (0,))
         assert prune(graph) == Graph((0,), (), (), (0,))
@@ -162,14 +191,25 @@ class TestSpecs:
             PlanInputSpec(PlanInputSpec.TYPE_DATA, index=2),
             PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, "a:b"),
             PlanInputSpec(PlanInputSpec.TYPE_OPTIMIZER_STATE, index=0),
+            PlanInputSpec(PlanInputSpec.TYPE_RANDOM, "normal", 3),
         ],
     )
-    def test_input_specs_travel_as_tags(self, spec: PlanInputSpec) -> None:
-        assert input_from_tags(["#input-0", to_tag(spec)]) == spec
+    def test_input_specs_travel_as_one_tag(self, spec: PlanInputSpec) -> None:
+        (tag,) = to_tags(spec)
+        assert input_from_tags(["#input-0", tag]) == spec
 
-    def test_output_specs_travel_as_tags(self) -> None:
-        spec = PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, "accuracy")
-        assert output_from_tags([to_tag(spec)]) == spec
+    @pytest.mark.parametrize("index", [None, 0, 7])
+    @pytest.mark.parametrize("name", [None, "w", "0", "acc:0", "", ":", "#fedplan:data:1"])
+    def test_every_spec_travels(self, name: str | None, index: int | None) -> None:
+        for kind in _INPUT_TYPES:
+            lacks_name = kind == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM and name is None
+            if not lacks_name and not (kind == PlanInputSpec.TYPE_RANDOM and index is None):
+                spec = PlanInputSpec(kind, name, index)
+                assert input_from_tags(["#input-0", *to_tags(spec)]) == spec
+        for kind in _OUTPUT_TYPES:
+            if name is not None or kind != PlanOutputSpec.TYPE_METRIC:
+                result = PlanOutputSpec(kind, name, index)
+                assert output_from_tags(["#output-0", *to_tags(result)]) == result
 
     @pytest.mark.parametrize("tag", ["#input-0", "#fedplan:nonsense:1", "#fedplan:clientConfigParam:", ""])
     def test_other_tags_say_nothing(self, tag: str) -> None:
@@ -182,6 +222,8 @@ class TestSpecs:
             PlanInputSpec(PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM)
         with pytest.raises(ValueError, match="a metric output needs a name"):
             PlanOutputSpec(PlanOutputSpec.TYPE_METRIC)
+        with pytest.raises(ValueError, match="a random input needs its number"):
+            PlanInputSpec(PlanInputSpec.TYPE_RANDOM, "normal")
 
 
 class TestTensors:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.errors import PlanInputError
+from fedplan.errors import PlanFormatError, PlanInputError
 from fedplan.plan import PlanInput
+from fedplan.plan.signature import leader, rows_of
 
 RATE = PlanInput("lr", (1,), "float32")
 ROWS = PlanInput("data", (None, 3), "float32")
@@ -55,3 +56,20 @@ def test_an_input_that_does_not_say_what_it_takes_takes_anything() -> None:
     anything = PlanInput("x")
     assert anything.tensor(True).dtype == torch.bool
     assert anything.tensor(np.ones(3)).dtype == torch.float64
+
+
+def test_an_input_says_what_it_takes_for_so_many_rows() -> None:
+    assert ROWS.with_rows(7) == ((7, 3), "float32")
+    assert COUNT.with_rows(7) == ((), "int64")
+    for unknown in (PlanInput("x"), PlanInput("x", (None,)), PlanInput("x", dtype="int64")):
+        with pytest.raises(PlanFormatError, match="does not say the shape and dtype of its input 'x'"):
+            unknown.with_rows(7)
+
+
+def test_random_inputs_have_the_rows_of_the_first_input_that_takes_any_number() -> None:
+    assert leader([RATE, ROWS, ROWS]) == 1
+    assert leader([RATE, COUNT]) is None
+    assert rows_of([RATE, ROWS], [torch.zeros(1), torch.zeros(5, 3)]) == 5
+    assert rows_of([RATE, COUNT], [torch.zeros(1), 3]) == 1
+    assert rows_of([ROWS], [3]) == 1
+    assert rows_of([RATE, ROWS], [torch.zeros(1)]) == 1

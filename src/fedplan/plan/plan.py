@@ -2,20 +2,20 @@
 
 import dataclasses
 import functools
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
 import torch
 
-from fedplan.errors import PlanInputError
+from fedplan.errors import PlanExecutionError, PlanInputError, PlanLimitError
 from fedplan.plan.ir.graph import Graph
 from fedplan.plan.message import codec
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.random import DISTRIBUTIONS, RandomStream
 from fedplan.plan.run.check import DEFAULT_LIMITS, Cost, Limits, ShapeAndDType, first_run, measure
 from fedplan.plan.run.compiler import Executor, Repetition, compile_graph
-from fedplan.plan.signature import PlanInput, PlanOutput
+from fedplan.plan.run.recent import Recent
+from fedplan.plan.signature import PlanInput, PlanOutput, check_count, rows_of
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.variants.variants import Variants
 
@@ -118,7 +118,7 @@ class Plan:
         Args:
             data: one argument an input, in order: torch tensors, NumPy arrays, or numbers for inputs of one
                 element. They are not changed.
-            random: draws the Plan's random inputs, which are its last ones; `data` then leaves them out.
+            random: draws the Plan's random inputs; `data` then leaves them out.
             cycle: number of the cycle for which they are drawn; 1 is the model's first one on its grid.
             step: for which step of it, counted from 0.
 
@@ -135,8 +135,11 @@ class Plan:
                 raise PlanInputError(
                     f"`random` is a {type(random).__name__}, and must be a stream: random=RandomStream(7)"
                 )
-            rows = self._rows(data)
-            data = (*data, *self.draw(random, rows, cycle=cycle, step=step))
+            others = [item for item in self.inputs if not item.is_random]
+            check_count(self.name, others, len(data))
+            drawn = iter(self.draw(random, rows_of(others, data), cycle=cycle, step=step))
+            given = iter(data)
+            data = tuple(next(drawn if item.is_random else given) for item in self.inputs)
         tensors = self.arguments(data)
         run = self.executor(tensors)
         return self.first_run(tensors)[0] if run is None else run(tensors)
@@ -147,15 +150,9 @@ class Plan:
         Raises:
             PlanInputError: the arguments do not fit the inputs.
         """
-        if len(data) != len(self.inputs):
-            names = ", ".join(item.name for item in self.inputs)
-            drawn = sum(item.is_random for item in self.inputs)
-            lacks_them = drawn and len(data) == len(self.inputs) - drawn
-            advice = "; `random=RandomStream()` (`--seed`) draws the random ones" if lacks_them else ""
-            raise PlanInputError(
-                f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not "
-                f"{len(data)}{advice}"
-            )
+        lacks_random_ones = len(data) == sum(not item.is_random for item in self.inputs)
+        advice = "; `random=RandomStream()` (`--seed`) draws the random ones" if lacks_random_ones else ""
+        check_count(self.name, self.inputs, len(data), advice)
         return [item.tensor(value) for value, item in zip(data, self.inputs, strict=True)]
 
     def draw(self, stream: RandomStream, rows: int, *, cycle: int = 0, step: int = 0) -> list[torch.Tensor]:
@@ -171,13 +168,13 @@ class Plan:
             PlanInputError: the Plan asks for a distribution that does not exist.
         """
         made = []
-        for fill, shape, number, dtype in self._draws:
-            extents = [rows if extent is None else extent for extent in shape]
-            made.append(fill(stream, extents, cycle=cycle, step=step, number=number, dtype=dtype))
+        for fill, item, number, dtype in self._draws:
+            shape, _ = item.with_rows(rows)
+            made.append(fill(stream, shape, cycle=cycle, step=step, number=number, dtype=dtype))
         return made
 
     @functools.cached_property
-    def _draws(self) -> list[tuple[Any, tuple[int | None, ...], int, torch.dtype]]:
+    def _draws(self) -> list[tuple[Any, PlanInput, int, torch.dtype]]:
         found = []
         for item in self.inputs:
             if item.spec is None or not item.is_random:
@@ -188,22 +185,16 @@ class Plan:
                     f"the Plan '{self.name}' asks for random numbers of the distribution '{item.spec.name}' "
                     f"in {item.dtype}; there are {', '.join(DISTRIBUTIONS)} in float32 and float64"
                 )
-            found.append((fill, item.shape or (), item.spec.index or 0, DTYPES[item.dtype]))
+            found.append((fill, item, item.spec.index or 0, DTYPES[item.dtype]))
         return found
 
-    def _rows(self, data: Sequence[Any]) -> int:
-        """Samples in a batch: the extent of the first argument whose first dimension may have any size."""
-        for value, item in zip(data, self.inputs, strict=False):
-            if item.any_rows and not item.is_random:
-                return len(value)
-        return 1
-
     @functools.cached_property
-    def _executors(self) -> OrderedDict[Hashable, Executor]:
-        return OrderedDict()
+    def _executors(self) -> Recent[Executor]:
+        return Recent(self.most_executors)
 
     @property
-    def _most_executors(self) -> int:
+    def most_executors(self) -> int:
+        """Sets of shapes for which an executor is kept."""
         least, most = _EXECUTORS
         return max(least, min(most, _KEPT_NODES // max(1, len(self.graph.nodes))))
 
@@ -211,11 +202,7 @@ class Plan:
         self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
     ) -> Executor | None:
         """What runs the Plan on arguments like these, if `first_run` has made it."""
-        key = _key(tensors, repetition)
-        found = self._executors.get(key)
-        if found is not None:
-            self._executors.move_to_end(key)
-        return found
+        return self._executors.get(_key(tensors, repetition))
 
     def first_run(
         self, tensors: Sequence[torch.Tensor], repetition: Repetition | None = None
@@ -238,9 +225,7 @@ class Plan:
         shapes = [(tuple(t.shape), dtype_name(t.dtype)) for t in tensors]
         outputs, values = first_run(self.graph, tensors, measure(self.graph, shapes, self.limits))
         run = compile_graph(self.graph, values, tensors, repetition)
-        if len(self._executors) >= self._most_executors:
-            self._executors.popitem(last=False)  # the one that was used longest ago
-        self._executors[_key(tensors, repetition)] = run
+        self._executors.keep(_key(tensors, repetition), run)
         return outputs, run
 
     def check(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> Cost:
@@ -255,19 +240,29 @@ class Plan:
             PlanLimitError: the run would use more than allowed.
             PlanExecutionError: an operation cannot work with these shapes.
         """
-        if len(shapes) != len(self.inputs):
-            names = ", ".join(item.name for item in self.inputs)
-            raise PlanInputError(
-                f"the Plan '{self.name}' takes {len(self.inputs)} arguments ({names}), not {len(shapes)}"
-            )
+        check_count(self.name, self.inputs, len(shapes))
         for (shape, dtype), item in zip(shapes, self.inputs, strict=True):
             item.check(shape, dtype)
         return measure(self.graph, shapes, limits).cost
 
+    def works_with(self, rows: int) -> bool:
+        """Whether the Plan runs on so many rows, as far as its limits let it be looked at.
+
+        Raises:
+            PlanFormatError: the Plan does not say the shapes of its inputs.
+        """
+        try:
+            self.check([item.with_rows(rows) for item in self.inputs], self.limits)
+        except PlanLimitError:
+            return True
+        except PlanExecutionError:
+            return False
+        return True
+
     def check_model(self, shapes: Sequence[ShapeAndDType], limits: Limits = DEFAULT_LIMITS) -> None:
         """Checks that the Plan can train a model of these parameters.
 
-        The Plan is run, without data, on the parameters and on one row (for what may have any size) of
+        The Plan is run, without data, on the parameters and on two rows (for what may have any size) of
         everything else. A Plan that does not say which inputs are parameters passes unchecked.
 
         Args:
@@ -293,9 +288,7 @@ class Plan:
             elif item.shape is None or item.dtype is None:
                 return  # an input of unknown shape: nothing can be said
             else:
-                arguments.append(
-                    (tuple(2 if extent is None else extent for extent in item.shape), item.dtype)
-                )
+                arguments.append(item.with_rows(2))
         cost = self.check(arguments, limits)
         for output, made in zip(self.outputs, cost.outputs, strict=True):
             if output.spec is not None and output.spec.type == PlanOutputSpec.TYPE_MODEL_PARAM:

@@ -13,7 +13,6 @@ from fedplan.errors import ConfigError, PlanError, PlanExecutionError, PlanInput
 from fedplan.plan.ops import DTYPES
 from fedplan.plan.plan import Plan
 from fedplan.plan.roles import check_roles
-from fedplan.plan.run.check import ShapeAndDType
 from fedplan.plan.signature import PlanInput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 
@@ -164,24 +163,9 @@ def refusal_of_rows(plan: Plan, rows: int) -> str | None:
     if any(item.shape is None or item.dtype is None for item in plan.inputs):
         return None
     try:
-        plan.check(_shapes(plan, rows), plan.limits)
+        plan.check([item.with_rows(rows) for item in plan.inputs], plan.limits)
     except PlanExecutionError as refusal:
-        return str(refusal) if _runs_on(plan, rows + 1) else None
+        return str(refusal) if plan.works_with(rows + 1) else None
     except PlanError:  # not a matter of rows: it will be said when the Plan runs
         return None
     return None
-
-
-def _runs_on(plan: Plan, rows: int) -> bool:
-    try:
-        plan.check(_shapes(plan, rows), plan.limits)
-    except PlanError:
-        return False
-    return True
-
-
-def _shapes(plan: Plan, rows: int) -> list[ShapeAndDType]:
-    return [
-        (tuple(rows if extent is None else extent for extent in item.shape or ()), item.dtype or "")
-        for item in plan.inputs
-    ]

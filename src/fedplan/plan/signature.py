@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedplan.errors import PlanInputError
+from fedplan.errors import PlanFormatError, PlanInputError
 from fedplan.plan.ops import DTYPES, dtype_name
-from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
+from fedplan.plan.spec import BATCH, PlanInputSpec, PlanOutputSpec
 
-_DATA = frozenset((PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET, PlanInputSpec.TYPE_VALUE))
+_DATA = BATCH | {PlanInputSpec.TYPE_VALUE}
 
 
 class Role(enum.StrEnum):
@@ -80,6 +80,22 @@ class PlanInput:
         """Whether it takes data, and not a model, its training or a configuration, as far as is known."""
         return self.spec is None or self.spec.type in _DATA
 
+    def with_rows(self, rows: int) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of an argument for so many rows.
+
+        Args:
+            rows: extent of the dimensions that may have any size.
+
+        Raises:
+            PlanFormatError: the Plan does not say them.
+        """
+        if self.shape is None or self.dtype is None:
+            raise PlanFormatError(
+                f"the Plan does not say the shape and dtype of its input '{self.name}'; it cannot be "
+                "translated or checked without data, and to try it, give the inputs to try"
+            )
+        return tuple(rows if extent is None else extent for extent in self.shape), self.dtype
+
     def tensor(self, value: Any) -> torch.Tensor:
         """An argument as a tensor that fits the input.
 
@@ -144,6 +160,43 @@ class PlanOutput:
 
     name: str
     spec: PlanOutputSpec | None = None
+
+
+def check_count(plan: str, inputs: Sequence[PlanInput], given: int, advice: str = "") -> None:
+    """Checks that there are as many arguments as inputs.
+
+    Args:
+        plan: name of the Plan.
+        inputs: those that arguments are given for.
+        given: how many arguments there are.
+        advice: what to do where there are not.
+
+    Raises:
+        PlanInputError: there are more or fewer.
+    """
+    if given != len(inputs):
+        names = ", ".join(item.name for item in inputs)
+        raise PlanInputError(
+            f"the Plan '{plan}' takes {len(inputs)} arguments ({names}), not {given}{advice}"
+        )
+
+
+def leader(inputs: Sequence[PlanInput]) -> int | None:
+    """Place of the input whose rows random inputs have: the first that takes any number, if one does."""
+    return next((p for p, item in enumerate(inputs) if item.any_rows and not item.is_random), None)
+
+
+def rows_of(inputs: Sequence[PlanInput], values: Sequence[Any]) -> int:
+    """Samples in a batch: the rows of the leading argument, or 1 where no input takes any number.
+
+    Args:
+        inputs: of a Plan, with or without random ones.
+        values: arguments for the first of them; numbers and what is no tensor have no rows.
+    """
+    place = leader(inputs)
+    leading = None if place is None or place >= len(values) else values[place]
+    shape: Sequence[int] = getattr(leading, "shape", ())
+    return int(shape[0]) if len(shape) else 1
 
 
 def _extents(shape: Sequence[int | None]) -> list[int | str]:

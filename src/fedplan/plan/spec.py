@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -60,6 +61,12 @@ class PlanInputSpec:
         _check_type(self, "input", _INPUT_TYPES)
         if self.type == self.TYPE_CLIENT_CONFIG_PARAM and self.name is None:
             raise ValueError("a clientConfigParam input needs the name of the client_config key")
+        if self.type == self.TYPE_RANDOM and self.index is None:
+            raise ValueError("a random input needs its number among the random inputs, as `index`")
+
+
+BATCH = frozenset((PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET))
+"""What a batch consists of; its first dimension counts samples."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,42 +120,58 @@ def _check_type(spec: PlanInputSpec | PlanOutputSpec, what: str, known: tuple[st
         raise ValueError(f"'{spec.type}' is no type of Plan {what}; the types are {', '.join(known)}")
 
 
-# In a serialized Plan the specs travel as a tag of their placeholder: "#fedplan:modelParam:3".
-_TAG = "#fedplan"
-_BATCH = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
+# In a serialized Plan specs travel as tags of their placeholder, such as "#fedplan:modelParam:3". What such a
+# tag cannot say alone is said by three: "#fedplan:metric:", "#fedplan-name:acc", "#fedplan-index:0".
+_TAG, _NAME_TAG, _INDEX_TAG = "#fedplan:", "#fedplan-name:", "#fedplan-index:"
+_NAMED = (PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM, PlanOutputSpec.TYPE_METRIC)
 _INDEX = re.compile(r"[0-9]{1,9}")
 
 
-def to_tag(spec: PlanInputSpec | PlanOutputSpec) -> str:
-    """The placeholder tag that carries a spec. A value (`TYPE_VALUE`) does not travel."""
-    parts = [part for part in (spec.name, spec.index) if part is not None]
-    return ":".join([_TAG, spec.type, *(map(str, parts) if parts else [""])])
+def to_tags(spec: PlanInputSpec | PlanOutputSpec) -> list[str]:
+    """The placeholder tags that carry a spec. Values (`TYPE_VALUE`) and negative indices do not travel."""
+    said = (spec.type, spec.name, spec.index)
+    parts = [str(part) for part in said[1:] if part is not None] or [""]
+    short = _TAG + ":".join([spec.type, *parts])
+    if _parse([short], (spec.type,)) == said:
+        return [short]
+    name = [] if spec.name is None else [_NAME_TAG + spec.name]
+    index = [] if spec.index is None else [f"{_INDEX_TAG}{spec.index}"]
+    return [f"{_TAG}{spec.type}:", *name, *index]
 
 
-def input_from_tags(tags: list[str]) -> PlanInputSpec | None:
+def input_from_tags(tags: Sequence[str]) -> PlanInputSpec | None:
     """The spec that the tags of an input placeholder carry, or None when they carry none."""
-    found = _parse(tags, _INPUT_TYPES, named=PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM)
+    found = _parse(tags, _INPUT_TYPES)
     return None if found is None else PlanInputSpec(*found)
 
 
-def output_from_tags(tags: list[str]) -> PlanOutputSpec | None:
+def output_from_tags(tags: Sequence[str]) -> PlanOutputSpec | None:
     """The spec that the tags of an output placeholder carry, or None when they carry none."""
-    found = _parse(tags, _OUTPUT_TYPES, named=PlanOutputSpec.TYPE_METRIC)
+    found = _parse(tags, _OUTPUT_TYPES)
     return None if found is None else PlanOutputSpec(*found)
 
 
-def _parse(tags: list[str], known: tuple[str, ...], named: str) -> tuple[str, str | None, int | None] | None:
+def _parse(tags: Sequence[str], known: Sequence[str]) -> tuple[str, str | None, int | None] | None:
     for tag in tags:
-        prefix, _, body = tag.partition(":")
-        kind, _, rest = body.partition(":")
-        if prefix != _TAG or kind not in known:
+        kind, _, rest = tag.removeprefix(_TAG).partition(":")
+        if not tag.startswith(_TAG) or kind not in known:
             continue
-        if kind == named:
-            return (kind, rest, None) if rest else None
-        if kind == PlanInputSpec.TYPE_RANDOM:
-            distribution, _, number = rest.partition(":")
-            return (kind, distribution, int(number)) if _INDEX.fullmatch(number) else None
-        if kind in _BATCH and rest and not _INDEX.fullmatch(rest):
-            return kind, rest, None
-        return kind, None, int(rest) if _INDEX.fullmatch(rest) else None
+        name, index = _short(kind, rest)
+        name = next((t.removeprefix(_NAME_TAG) for t in tags if t.startswith(_NAME_TAG)), name)
+        number = next((t.removeprefix(_INDEX_TAG) for t in tags if t.startswith(_INDEX_TAG)), "")
+        index = int(number) if _INDEX.fullmatch(number) else index
+        lacks = (kind in _NAMED and name is None) or (kind == PlanInputSpec.TYPE_RANDOM and index is None)
+        return None if lacks else (kind, name, index)
     return None
+
+
+def _short(kind: str, rest: str) -> tuple[str | None, int | None]:
+    """Name and index of a spec of this type, from what its tag says behind the type."""
+    if kind in _NAMED:
+        return rest or None, None
+    if kind == PlanInputSpec.TYPE_RANDOM:
+        name, _, rest = rest.partition(":")
+        return name or None, int(rest) if _INDEX.fullmatch(rest) else None
+    if _INDEX.fullmatch(rest):
+        return None, int(rest)
+    return (rest or None) if kind in BATCH else None, None

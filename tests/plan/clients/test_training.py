@@ -1,7 +1,10 @@
 """Clients that train side by side get what each of them gets alone."""
 
 import functools
+import gc
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from fedplan.errors import PlanExecutionError, PlanInputError, PlanLimitError
-from fedplan.plan import Limits, Plan, StepContext, model_parameters, trace, training_plan
+from fedplan.plan import Limits, Plan, PlanInputSpec, StepContext, model_parameters, trace, training_plan
+from fedplan.plan.clients.compiler import compile_for_clients
 from fedplan.plan.clients.plan import over_clients
 from fedplan.plan.clients.training import ClientsTraining
 from tests.long import some
@@ -228,6 +232,25 @@ def test_executors_are_shared_by_all_trainings_of_a_plan_whatever_the_number_of_
         )
         run(stacked(4, count))
     assert len(clients._executors) == 1
+
+
+def test_executors_of_ever_new_shapes_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[object]] = []
+
+    def noted(*args: Any) -> Any:
+        run = compile_for_clients(*args)
+        made.append(weakref.ref(run))
+        return run
+
+    monkeypatch.setattr("fedplan.plan.clients.plan.EXECUTORS", 3)
+    monkeypatch.setattr("fedplan.plan.clients.training.EXECUTORS", 3)
+    monkeypatch.setattr("fedplan.plan.clients.plan.compile_for_clients", noted)
+    plan = trace(lambda x: x * 2, torch.zeros(4, 2), inputs=[PlanInputSpec(PlanInputSpec.TYPE_DATA)])
+    run = ClientsTraining(over_clients(plan), [None], varying=[0], carried={})
+    for rows in range(1, 9):
+        run([torch.ones(2, rows, 2)])
+    gc.collect()
+    assert [executor() is not None for executor in made] == [False] * 5 + [True] * 3
 
 
 # What is refused

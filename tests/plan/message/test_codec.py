@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedplan.errors import FedplanError, PlanFormatError, UnsupportedOpError, WireError
-from fedplan.plan import Plan, PlanInputSpec, trace
-from fedplan.plan.ir.graph import Arg
+from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutput, PlanOutputSpec, trace
+from fedplan.plan.ir.graph import Arg, Graph
 from fedplan.plan.message.codec import _Reader, _write_arg
+from fedplan.plan.signature import Role
 from fedplan.wire import schema
 
 
@@ -52,6 +53,47 @@ def test_names_shapes_dtypes_and_ids_travel() -> None:
     plan = trace(lambda lr: lr * 2, torch.zeros(1), name="half", inputs=[spec])
     read = Plan.parse(plan.serialize())
     assert (read.name, read.id, read.inputs, read.outputs) == (plan.name, plan.id, plan.inputs, plan.outputs)
+
+
+@pytest.mark.parametrize("dtype", [None, "float32"])
+@pytest.mark.parametrize("shape", [None, (), (None,), (3, None)])
+def test_what_a_plan_says_of_an_input_travels(
+    dtype: str | None, shape: tuple[int | None, ...] | None
+) -> None:
+    spec = PlanInputSpec(PlanInputSpec.TYPE_MODEL_PARAM, "w", 0)
+    item = PlanInput("x", shape, dtype, spec, Role.TRAINED)
+    output = PlanOutput("y", PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, "acc", 0))
+    plan = Plan("said", (item,), (output,), Graph((0,), (), (), (0,)))
+    read = Plan.parse(plan.serialize())
+    assert (read.inputs, read.outputs) == (plan.inputs, plan.outputs)
+
+
+def test_an_action_of_the_op_table_may_give_arguments_by_name() -> None:
+    x, y = torch.ones(3), torch.full((3,), 10.0)
+    two = schema.Arg(arg_int=2)
+    plan = Plan.parse(role(action("aten.add.Tensor", ref(0), ref(1), alpha=two), inputs=2))
+    assert torch.equal(plan(x, y)[0], torch.full((3,), 21.0))
+    plan = Plan.parse(role(action("aten.add.Tensor", ref(0), other=ref(1)), inputs=2))
+    assert torch.equal(plan(x, y)[0], x + y)
+
+
+@pytest.mark.parametrize(
+    ("positional", "by_name", "message"),
+    [
+        (2, "scale", "scale are given by name and are none of its further arguments"),
+        (2, "other", "other are given by name and are none of its further arguments"),
+        (1, "alpha", "other are missing"),
+    ],
+)
+def test_arguments_by_name_that_do_not_fit_are_refused(positional: int, by_name: str, message: str) -> None:
+    named = {by_name: schema.Arg(arg_int=2)}
+    with pytest.raises(PlanFormatError, match=message):
+        Plan.parse(role(action("aten.add.Tensor", *map(ref, range(positional)), **named), inputs=2))
+
+
+def test_an_unknown_action_with_arguments_by_name_is_refused() -> None:
+    with pytest.raises(UnsupportedOpError, match=r"aten\.nothing\.default"):
+        Plan.parse(role(action("aten.nothing.default", ref(0), alpha=ref(0))))
 
 
 numbers = st.one_of(

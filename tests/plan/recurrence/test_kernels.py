@@ -8,7 +8,7 @@ import torch
 
 from fedplan.plan.ops.executor import has_onednn
 from fedplan.plan.recurrence import onednn, reference
-from fedplan.plan.recurrence.executors import FAST
+from fedplan.plan.recurrence.kernels import FAST
 from fedplan.plan.recurrence.products import tanh
 from fedplan.plan.recurrence.schema import RECURRENCES
 from tests.plan.recurrence.cases import KINDS, Case, assert_near, grid

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedplan.plan.recurrence import operators, reference
-from fedplan.plan.recurrence.executors import FAST
+from fedplan.plan.recurrence.kernels import FAST
 from fedplan.plan.recurrence.schema import RECURRENCES, refusal, results, scratch, work
 from tests.plan.recurrence.cases import KINDS, Case
 from tests.plan.recurrence.memory import peak

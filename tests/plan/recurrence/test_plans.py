@@ -13,12 +13,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from fedplan.errors import PlanExecutionError, PlanLimitError, TraceError, UnsupportedOpError
 from fedplan.plan import OPS, Plan, RepeatedPlan, model_parameters, trace, training_plan
 from fedplan.plan.ir.graph import Graph, Node, Ref
-from fedplan.plan.recurrence.executors import EXECUTORS
+from fedplan.plan.recurrence.kernels import KERNELS
 from fedplan.plan.recurrence.schema import RECURRENCES
 from fedplan.plan.recurrence.substitution import with_fast_recurrences
 from fedplan.plan.run.check import Limits, measure
 from fedplan.plan.run.interpreter import interpret
-from fedplan.plan.variants.unrolled import unrolled
+from fedplan.plan.variants.torchscript.unrolled import unrolled
 from tests.long import some
 from tests.plan.recurrence.cases import KINDS, LAYERS, Case
 
@@ -168,7 +168,7 @@ class TestChecks:
         with pytest.raises(PlanLimitError, match="max_work"):
             measure(self.plan(), self.shapes(10, 10, 50), Limits(max_work=10**7))
 
-    @pytest.mark.parametrize("name", EXECUTORS)
+    @pytest.mark.parametrize("name", KERNELS)
     def test_no_plan_holds_what_an_executor_calls(self, name: str) -> None:
         assert name not in OPS
         graph = Graph((0,), (), (Node(name, (Ref(0),), (1,)),), (1,))

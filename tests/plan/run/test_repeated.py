@@ -1,7 +1,10 @@
 """A Plan that keeps its parameters: the same training as calling it, to within rounding."""
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -288,3 +291,21 @@ def test_of_many_shapes_those_are_forgotten_that_ran_longest_ago(monkeypatch: py
         return found
 
     assert [known(rows) for rows in (1, 2, 3, 1, 4, 1, 2)] == [False, False, False, True, False, True, False]
+
+
+def test_executors_of_ever_new_shapes_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[object]] = []
+
+    def noted(*args: Any) -> Any:
+        run = compile_graph(*args)
+        made.append(weakref.ref(run))
+        return run
+
+    monkeypatch.setattr("fedplan.plan.plan._EXECUTORS", (3, 3))
+    monkeypatch.setattr("fedplan.plan.plan.compile_graph", noted)
+    model, plan = traced("MLP")
+    run = repeated(dataclasses.replace(plan), model_parameters(model))
+    for rows in range(1, 13):
+        run(vectors(rows))
+    gc.collect()
+    assert [executor() is not None for executor in made] == [False] * 9 + [True] * 3

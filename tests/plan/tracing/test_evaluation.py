@@ -69,7 +69,7 @@ def test_the_loss_may_be_the_models_own():
 
 
 def test_slips_are_refused():
-    with pytest.raises(TraceError, match=r"'loss' is the class CrossEntropyLoss: call it"):
+    with pytest.raises(TraceError, match=r"the loss is the class CrossEntropyLoss: call it"):
         evaluation_plan(model(), nn.CrossEntropyLoss, example=(X, Y))
     with pytest.raises(TraceError, match="'drift' has an argument `step`"):
         evaluation_plan(
@@ -77,3 +77,8 @@ def test_slips_are_refused():
         )
     with pytest.raises(TraceError, match="the metric 'share' returns a NoneType"):
         evaluation_plan(model(), F.cross_entropy, example=(X, Y), metrics={"share": lambda o, t: None})
+
+
+def test_a_loss_that_is_no_scalar_is_refused():
+    with pytest.raises(TraceError, match=r"the loss has the shape \[.*a scalar is needed"):
+        evaluation_plan(model(), nn.CrossEntropyLoss(reduction="none"), example=(X, Y))

@@ -1,6 +1,7 @@
 """Chance in a training step becomes random inputs of its Plan: the same numbers give the same as eager."""
 
 import copy
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -196,6 +197,20 @@ def test_numbers_may_be_given_instead_of_drawn() -> None:
     scaled = copy.deepcopy(model)
     scaled[1] = Module(lambda self, h: h / 0.7)
     torch.testing.assert_close(kept, F.cross_entropy(scaled(x), y).detach())
+
+
+def test_random_inputs_are_filled_wherever_they_stand() -> None:
+    plan = trace(lambda x, w: x + w + torch.rand(x.shape[0], 3), torch.randn(4, 3), torch.randn(3), name="p")
+    expected = plan(torch.zeros(5, 3), torch.ones(3), random=STREAM)[0]
+    x, w, chance = zip(plan.inputs, plan.graph.inputs, strict=True)
+    inputs, numbers = zip(chance, w, x, strict=True)
+    graph = dataclasses.replace(plan.graph, inputs=numbers)
+    turned = dataclasses.replace(plan, inputs=inputs, graph=graph)
+    assert torch.equal(turned(torch.ones(3), torch.zeros(5, 3), random=STREAM)[0], expected)
+    with pytest.raises(PlanInputError, match=r"takes 2 arguments \(input 1, input 0\), not 1"):
+        turned(torch.zeros(5, 3), random=STREAM)
+    with pytest.raises(PlanInputError, match=r"'input 0' has the shape \(\), the Plan needs"):
+        plan(3, torch.ones(3), random=STREAM)
 
 
 def test_a_call_without_numbers_says_how_to_draw_them() -> None:

@@ -4,7 +4,8 @@ PYTEST_DONT_REWRITE: the asserts below are read as they stand.
 """
 
 import contextlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -42,6 +43,28 @@ def asserted_in_with(x: torch.Tensor) -> torch.Tensor:
     return x * 2
 
 
+@contextlib.contextmanager
+def announced(text: str) -> Iterator[None]:
+    print(text)
+    try:
+        yield
+    finally:
+        print("done")
+
+
+def asserted_in_own_with(x: torch.Tensor) -> torch.Tensor:
+    with announced("checks"), torch.autograd.set_detect_anomaly(False):
+        assert torch.isfinite(x).all()
+    return x * 2
+
+
+def asserted_in_held_with(x: torch.Tensor) -> torch.Tensor:
+    lock, grad = threading.Lock(), torch.no_grad()
+    with lock, grad:
+        assert torch.isfinite(x).all()
+    return x * 2
+
+
 def asserted_by_pytorch(x: torch.Tensor) -> torch.Tensor:
     torch._assert((x < 100).all(), "too large")
     return x * 2
@@ -56,7 +79,17 @@ def raised_again(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "step", [asserted, raised, asserted_number, asserted_in_with, asserted_by_pytorch, raised_again]
+    "step",
+    [
+        asserted,
+        raised,
+        asserted_number,
+        asserted_in_with,
+        asserted_in_own_with,
+        asserted_in_held_with,
+        asserted_by_pytorch,
+        raised_again,
+    ],
 )
 def test_a_check_that_can_only_raise_is_left_out(step: Step) -> None:
     plan = trace(step, torch.ones(4, 3))
@@ -92,6 +125,79 @@ def caught_outside(x: torch.Tensor) -> torch.Tensor:
     return x * 2
 
 
+def suppressed(x: torch.Tensor) -> torch.Tensor:
+    with contextlib.suppress(ValueError):
+        if not torch.isfinite(x).all():
+            raise ValueError
+        x = x * 2
+    return x
+
+
+def suppressed_by_a_name(x: torch.Tensor) -> torch.Tensor:
+    quiet = contextlib.suppress(AssertionError)
+    with torch.no_grad(), quiet, torch.no_grad():
+        assert torch.isfinite(x).all()
+        x = x * 2
+    return x + 1
+
+
+def suppressed_outside(x: torch.Tensor) -> torch.Tensor:
+    with contextlib.suppress(AssertionError), torch.no_grad():
+        x = asserted(x)
+    return x * 2
+
+
+def suppressed_by_a_stack(x: torch.Tensor) -> torch.Tensor:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(AssertionError))
+        x = asserted(x)
+    return x * 2
+
+
+class Quiet:
+    """A context manager of the author's."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> bool:
+        return True
+
+
+def suppressed_by_a_class(x: torch.Tensor) -> torch.Tensor:
+    with Quiet():
+        x = asserted(x)
+    return x * 2
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    try:
+        with torch.no_grad():
+            yield
+    except AssertionError:
+        print("failed")
+
+
+def suppressed_by_a_generator(x: torch.Tensor) -> torch.Tensor:
+    with quiet():
+        x = asserted(x)
+    return x * 2
+
+
+def suppressed_by_a_decorator(x: torch.Tensor) -> torch.Tensor:
+    doubled = quiet()(asserted)(x)
+    return x if doubled is None else doubled
+
+
+def caught_outside_of_with(x: torch.Tensor) -> torch.Tensor:
+    try:
+        with torch.no_grad():
+            assert torch.isfinite(x).all()
+    except AssertionError:
+        return x
+    return x * 2
+
+
 def kept(x: torch.Tensor) -> torch.Tensor:
     positive = bool((x > 0).all())
     return x * 2 if positive else x
@@ -113,7 +219,37 @@ def warned(x: torch.Tensor) -> torch.Tensor:
     return x * 2
 
 
-@pytest.mark.parametrize("step", [chosen, returned, caught, caught_outside, kept, repeated, compared, warned])
+@pytest.mark.parametrize(
+    "step",
+    [
+        suppressed,
+        suppressed_by_a_name,
+        suppressed_outside,
+        suppressed_by_a_stack,
+        suppressed_by_a_class,
+        suppressed_by_a_generator,
+        suppressed_by_a_decorator,
+    ],
+)
+def test_a_check_in_a_block_that_may_swallow_its_error_is_refused(step: Step) -> None:
+    with pytest.raises(TraceError, match=r"read into Python at test_reads\.py:"):
+        trace(step, torch.ones(4, 3))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        chosen,
+        returned,
+        caught,
+        caught_outside,
+        caught_outside_of_with,
+        kept,
+        repeated,
+        compared,
+        warned,
+    ],
+)
 def test_a_read_that_has_two_ways_on_is_refused(step: Step) -> None:
     with pytest.raises(TraceError, match=r"read into Python at test_reads\.py:"):
         trace(step, torch.ones(4, 3))

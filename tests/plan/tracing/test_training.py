@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec, accuracy, model_parameters, training_plan
 from fedplan.plan.ops import DTYPES, OPS
+from fedplan.plan.roles import check_roles
 from fedplan.plan.run.interpreter import interpret
+from fedplan.plan.signature import Role
 from tests.plan.families import FAMILIES, Batch, Family, cnn, mlp, vectors
 
 STEPS = 3
@@ -168,6 +170,37 @@ def test_frozen_parameters_are_hosted_and_not_trained() -> None:
     after = plan(*vectors(4), 0.1, *before)[1:]
     assert torch.equal(after[0], before[0])
     assert not torch.equal(after[1], before[1])
+
+
+def test_whole_numbers_and_truth_values_that_nobody_writes_to_are_frozen() -> None:
+    class Tables(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+            self.register_buffer("order", torch.tensor([2, 0, 1]))
+            self.register_buffer("kept", torch.tensor([True, False, True]))
+            self.register_buffer("small", torch.tensor([1, 2], dtype=torch.int8))
+            self.register_buffer("seen", torch.tensor(0))
+            self.register_buffer("behind", torch.tensor([0]))
+            self.register_buffer("narrowed", torch.tensor([1], dtype=torch.int32))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen += 1
+            self.behind.data.add_(1)
+            self.narrowed = self.narrowed.to(torch.int8).to(torch.int32)
+            return self.layer(x)[:, self.order] * self.kept
+
+    model = Tables()
+    plan = training_plan(model, F.cross_entropy, example=(torch.zeros(4, 6), torch.zeros(4).long()))
+    roles = {item.name: item.role for item in plan.inputs if item.role is not None}
+    assert {name for name, role in roles.items() if role is Role.FROZEN} == {"order", "kept", "small"}
+    assert {n for n, r in roles.items() if r is Role.COUNTER} == {"seen", "behind", "narrowed"}
+    check_roles(plan)
+    _, *after = plan(torch.zeros(4, 6), torch.zeros(4).long(), 0.1, *model_parameters(model))
+    state = dict(zip(roles, after, strict=True))
+    assert state["order"].tolist() == [2, 0, 1]
+    assert state["kept"].tolist() == [1, 0, 1]
+    assert (int(state["seen"]), int(state["behind"])) == (1, 1)
 
 
 def test_a_model_of_several_inputs_takes_a_list() -> None:

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from fedplan.errors import PlanExecutionError, PlanFormatError, TranslationError, VariantError
-from fedplan.plan import Plan, check_variants, model_parameters, trace, with_variants
+from fedplan.plan import Plan, PlanInputSpec, check_variants, model_parameters, trace, with_variants
 from fedplan.plan.variants.conformance import TOLERANCE, difference
-from fedplan.plan.variants.samples import Samples, samples
+from fedplan.plan.variants.samples import Samples
 from fedplan.wire import schema
 from tests.long import some
 from tests.plan.families import FAMILIES
@@ -147,7 +147,7 @@ def test_a_variant_that_does_not_train_a_layer_is_refused_however_small_the_step
         i.spec.index: place for place, i in enumerate(plan.inputs) if i.spec and i.spec.type == "modelParam"
     }
     role.output_placeholder_ids[trained[0]] = role.input_placeholder_ids[given[0]]
-    inputs = samples(plan.graph, plan.inputs, 5)
+    inputs = Samples(plan.graph, plan.inputs).draw(5)
     inputs[2] = torch.tensor([1e-4])  # the learning rate: the parameter itself hardly changes
     with pytest.raises(VariantError, match=r"'0\.weight' in what the step changes of it"):
         check_variants(plan, inputs=inputs)
@@ -237,24 +237,24 @@ class TestDifferences:
 class TestSamples:
     def test_are_the_same_each_time(self) -> None:
         plan = traced("MLP")[1]
-        for first, second in zip(*(samples(plan.graph, plan.inputs, 3) for _ in range(2)), strict=True):
+        for first, second in zip(*(Samples(plan.graph, plan.inputs).draw(3) for _ in range(2)), strict=True):
             assert torch.equal(first, second)
 
     def test_hold_integers_that_the_plan_can_take(self) -> None:
         plan = traced("embedding, attention, layer norm")[1]
-        words, target, *_ = samples(plan.graph, plan.inputs, 3)
+        words, target, *_ = Samples(plan.graph, plan.inputs).draw(3)
         assert words.max() < 10
         assert target.max() < 3
         assert words.max() > 0
 
     def test_are_positive_where_that_is_needed(self) -> None:
         plan = trace(lambda x: F.softplus(x).log() + x.sqrt(), torch.zeros(4, 3))
-        assert bool((samples(plan.graph, plan.inputs, 3)[0] > 0).all())
+        assert bool((Samples(plan.graph, plan.inputs).draw(3)[0] > 0).all())
 
     def test_are_the_models_own_parameters_where_given(self) -> None:
         model, plan = traced("MLP")
         parameters = model_parameters(model)
-        drawn = samples(plan.graph, plan.inputs, 3, parameters)
+        drawn = Samples(plan.graph, plan.inputs, parameters).draw(3)
         assert all(a is not None and torch.equal(a, b) for a, b in zip(drawn[3:], parameters, strict=True))
 
     def test_have_as_many_rows_as_the_plan_needs(self) -> None:
@@ -274,9 +274,22 @@ class TestSamples:
 
     def test_need_not_be_finite_where_no_numbers_are(self) -> None:
         plan = trace(lambda x: x / 0 * 0, torch.zeros(4, 3))
-        assert samples(plan.graph, plan.inputs, 3)[0].shape == (3, 3)
+        assert Samples(plan.graph, plan.inputs).draw(3)[0].shape == (3, 3)
 
     def test_cannot_be_found_for_a_plan_that_runs_with_nothing(self) -> None:
         plan = trace(lambda x: F.embedding(x - 5000, torch.zeros(3, 2)), torch.zeros(4, dtype=torch.int64))
         with pytest.raises(PlanExecutionError, match="embedding"):
-            samples(plan.graph, plan.inputs, 3)
+            Samples(plan.graph, plan.inputs).draw(3)
+
+
+def test_a_plan_that_takes_a_value_beside_its_data_has_variants() -> None:
+    kinds = PlanInputSpec
+    plan = trace(
+        lambda x, factor: x * factor,
+        torch.randn(4, 3),
+        torch.tensor([2.0, 3.0, 4.0]),
+        inputs=[kinds(kinds.TYPE_DATA), kinds(kinds.TYPE_VALUE, value=torch.tensor([2.0, 3.0, 4.0]))],
+    )
+    assert plan.example is not None
+    assert len(plan.example) == 2
+    assert set(with_variants(plan).variants.names()) == {"torchscript", "tfjs"}

@@ -9,7 +9,7 @@ from fedplan.plan.clients.fusion import ON_CPU, TOGETHER
 from fedplan.plan.clients.lifting import lift
 from fedplan.plan.clients.rules import rule
 from fedplan.plan.ir.graph import Graph
-from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
+from fedplan.plan.ir.rewrite import SIMPLIFY, apply, dtypes, prune
 from fedplan.plan.run.channels_last import with_layout
 from fedplan.plan.run.compiler import Executor, Repetition, assembled, specialised
 from fedplan.plan.run.fusion import EXACT, FUSED
@@ -54,9 +54,9 @@ def lifted_graph(
     """What `compile_for_clients` makes an executor of: the graph, and its values for `STAND_IN` clients."""
     known = dict(values)
     graph = specialised(graph, known, inputs, repetition, (*EXACT, *FUSED))
-    graph = prune(folded(apply(graph, SIMPLIFY), known, inputs[0].device))
+    graph = prune(folded(apply(graph, SIMPLIFY, dtypes(known)), known, inputs[0].device))
     graph, known = lift(graph, known, {graph.inputs[place] for place in apart}, rule)
     rules = (*TOGETHER, *ON_CPU) if inputs[0].device.type == "cpu" else TOGETHER
-    graph = rewrite(prune(apply(graph, SIMPLIFY)), known, rules)
-    graph = prune(folded(apply(graph, SIMPLIFY), known, inputs[0].device))
+    graph = rewrite(prune(apply(graph, SIMPLIFY, dtypes(known))), known, rules)
+    graph = prune(folded(apply(graph, SIMPLIFY, dtypes(known)), known, inputs[0].device))
     return (with_layout(graph, known, _PICTURES) if inputs[0].device.type == "cpu" else graph), known

@@ -24,7 +24,7 @@ from fedplan.plan.ops.executor import SIDE_BY_SIDE
 from fedplan.plan.run.interpreter import KERNEL_ERRORS, describe, fetch
 
 STAND_IN = 97
-"""The number of clients in the shapes that the new graph is checked with: a prime that no model has."""
+"""The number of clients in the shapes that the new graph is checked with: a prime that few models have."""
 
 _META = torch.device("meta")
 

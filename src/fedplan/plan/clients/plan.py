@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from fedplan.plan.ops import dtype_name
 from fedplan.plan.plan import Plan
 from fedplan.plan.run.check import ShapeAndDType, first_run, measure
 from fedplan.plan.run.compiler import Executor, Repetition
-from fedplan.plan.signature import PlanInput, Role
+from fedplan.plan.run.recent import Recent
+from fedplan.plan.signature import PlanInput, Role, check_count
 from fedplan.plan.spec import PlanInputSpec
 
 _OWN = frozenset(
@@ -28,7 +29,7 @@ _OWN = frozenset(
 )
 """What each client has of its own."""
 
-_EXECUTORS = 64
+EXECUTORS = 64
 """Sets of shapes for which an executor is kept: the last batches of clients have many sizes."""
 
 
@@ -94,12 +95,7 @@ class ClientsPlan:
         Raises:
             PlanInputError: the arguments do not fit the inputs, or are of different numbers of clients.
         """
-        if len(data) != len(self.plan.inputs):
-            names = ", ".join(item.name for item in self.plan.inputs)
-            raise PlanInputError(
-                f"the Plan '{self.plan.name}' takes {len(self.plan.inputs)} arguments ({names}), not "
-                f"{len(data)}"
-            )
+        check_count(self.plan.name, self.plan.inputs, len(data))
         pairs = zip(data, self.plan.inputs, strict=True)
         tensors = [
             stacked(value, item) if place in apart else item.tensor(value)
@@ -125,8 +121,8 @@ class ClientsPlan:
         return max(1, memory // max(self.plan.check(shapes, self.plan.limits).peak_bytes, 1))
 
     @functools.cached_property
-    def _executors(self) -> dict[Hashable, Executor]:
-        return {}
+    def _executors(self) -> Recent[Executor]:
+        return Recent(EXECUTORS)
 
     def executor(
         self, tensors: Sequence[torch.Tensor], apart: Sequence[int], repetition: Repetition
@@ -153,9 +149,7 @@ class ClientsPlan:
             measured = measure(plan.graph, [(tuple(t.shape), dtype_name(t.dtype)) for t in one], plan.limits)
             _, values = first_run(plan.graph, one, measured)
             found = compile_for_clients(plan.graph, values, one, apart, repetition)
-            if len(self._executors) >= _EXECUTORS:
-                self._executors.pop(next(iter(self._executors)))
-            self._executors[key] = found
+            self._executors.keep(key, found)
         return found
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from fedplan.errors import PlanExecutionError, PlanInputError
-from fedplan.plan.clients.plan import ClientsPlan, check_counts, stacked
+from fedplan.plan.clients.plan import EXECUTORS, ClientsPlan, check_counts, stacked
 from fedplan.plan.ops import dtype_name
 from fedplan.plan.run.compiler import Executor, Repetition
+from fedplan.plan.run.recent import Recent
 from fedplan.plan.signature import PlanInput
 
 Among = slice | torch.Tensor | None
@@ -75,7 +76,7 @@ class ClientsTraining:
         own = [(self._arguments[place], inputs[place]) for place in self._own]
         self.count = check_counts(own) if own else None
         """How many clients there are; None where a run's own arguments say it, since nothing is carried."""
-        self._runs: dict[Hashable, Executor] = {}
+        self._runs: Recent[Executor] = Recent(EXECUTORS)
 
     def carried(self) -> dict[int, torch.Tensor]:
         """What goes from run to run, by the place of its input: (clients, …). The next run writes over it."""
@@ -123,7 +124,8 @@ class ClientsTraining:
         seen = tuple(key)
         run = self._runs.get(seen)
         if run is None:
-            run = self._runs[seen] = self._executor(arguments)
+            run = self._executor(arguments)
+            self._runs.keep(seen, run)
         outputs = run(arguments)
         with torch.inference_mode():  # an executor's outputs may be written over nowhere else
             self._keep(arguments, outputs, among)

@@ -1,18 +1,35 @@
 """The arguments of an operation: filled in with defaults, shortened, and as PyTorch takes them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from fedplan.errors import PlanFormatError
-from fedplan.plan.ir.graph import Arg, Node, Ref
-from fedplan.plan.ops import DTYPES, Argument, dtype_name, row
+from fedplan.plan.ir.graph import Arg, Node, Ref, exact
+from fedplan.plan.ops import DTYPES, Argument, dtype_name, lookup, row
 
 
 def padded(node: Node) -> tuple[Arg, ...]:
     """The arguments with the schema's defaults for those that were left out."""
     rest = row(node.op).arguments[len(node.args) :]
     return (*node.args, *(normal(argument.default) for argument in rest))
+
+
+def with_named(op: str, given: Sequence[Arg], named: Mapping[str, Arg]) -> tuple[Arg, ...]:
+    """All arguments of an operation in order, of which some are given by name.
+
+    Raises:
+        UnsupportedOpError: the op table has no such operation.
+        PlanFormatError: it has no argument of such a name, or one is given twice or not at all.
+    """
+    rest = lookup(op).arguments[len(given) :]
+    unknown = named.keys() - {argument.name for argument in rest}
+    missing = [a.name for a in rest if a.required and a.name not in named]
+    if unknown or missing:
+        names = ", ".join(sorted(unknown) or missing)
+        problem = "are given by name and are none of its further arguments" if unknown else "are missing"
+        raise PlanFormatError(f"the action '{op}' with {len(given)} arguments: {names} {problem}")
+    return (*given, *(named.get(a.name, normal(a.default)) for a in rest))
 
 
 def normal(value: object) -> Arg:
@@ -34,7 +51,7 @@ def trim(arguments: Sequence[Argument], values: Sequence[Arg]) -> tuple[Arg, ...
     """The values of an operation's arguments without the trailing ones that only repeat the default."""
     kept = list(values)
     for argument in reversed(arguments[: len(kept)]):
-        if argument.required or kept[-1] != normal(argument.default):
+        if argument.required or exact(kept[-1]) != exact(normal(argument.default)):
             break
         kept.pop()
     return tuple(kept)

@@ -5,7 +5,7 @@ ever changed in place, so every pass and every executor may share values freely.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -52,6 +52,13 @@ class Node:
     def __str__(self) -> str:
         results = ", ".join(f"%{r}" for r in self.results)
         return f"{results} = {self.op}({', '.join(map(_show, self.args))})"
+
+
+def exact(arg: object) -> Hashable:
+    """An argument as a key that keeps 1, 1.0 and True apart, and -0.0 from 0.0."""
+    if isinstance(arg, tuple | list) and not isinstance(arg, Ref):
+        return tuple(map(exact, arg))
+    return (type(arg), repr(arg)) if isinstance(arg, int | float) else arg
 
 
 def _refs(args: Iterable[Arg]) -> Iterator[int]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 
 from fedplan.errors import PlanFormatError
+from fedplan.plan.ir.arguments import with_named
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
 from fedplan.plan.ir.rewrite import prune, renumber
@@ -23,7 +24,7 @@ from fedplan.plan.message.nesting import paths_of, types_of
 from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import DTYPES
 from fedplan.plan.signature import PlanInput, PlanOutput, Role
-from fedplan.plan.spec import input_from_tags, output_from_tags, to_tag
+from fedplan.plan.spec import input_from_tags, output_from_tags, to_tags
 from fedplan.plan.variants.variants import Variants, of_message
 from fedplan.wire import read_tensor, schema, write_tensor
 from fedplan.wire.tensor import WireTensor
@@ -32,6 +33,7 @@ _DTYPE_TAG = "#fedplan-dtype:"
 _ROLE_TAG = "#fedplan-role:"
 ABSENT = "#fedplan-absent"
 """As an argument: none. The schema says that with an argument without content, which PySyft cannot read."""
+_ANY_DTYPE = "any"
 _ANY = -1
 """An extent of any size in `expected_shape`."""
 
@@ -58,7 +60,7 @@ def encode(parts: Parts) -> bytes:
             for i, (number, item) in enumerate(zip(graph.outputs, outputs, strict=True))
         ),
     ]
-    role = schema.Role(
+    body = schema.Role(
         id=_id(id),
         actions=[_action(node) for node in graph.nodes],
         state=_state(graph),
@@ -68,7 +70,7 @@ def encode(parts: Parts) -> bytes:
     )
     message = schema.Plan(
         id=_id(id),
-        role=role,
+        role=body,
         include_state=bool(graph.constants),
         name=parts.name,
         tags=parts.variants.tags,
@@ -83,9 +85,9 @@ def encode(parts: Parts) -> bytes:
 def _input(index: int, number: int, item: PlanInput) -> schema.Placeholder:
     tags = [f"#input-{index}"]
     if item.spec is not None:
-        tags.append(to_tag(item.spec))
-    if item.dtype is not None:
-        tags.append(_DTYPE_TAG + item.dtype)
+        tags += to_tags(item.spec)
+    if item.dtype is not None or item.shape is not None:
+        tags.append(_DTYPE_TAG + (item.dtype or _ANY_DTYPE))
     if item.role is not None:
         tags.append(_ROLE_TAG + item.role)
     shape, extents = None, item.made_with if item.shape is None else item.shape
@@ -97,7 +99,7 @@ def _input(index: int, number: int, item: PlanInput) -> schema.Placeholder:
 def _output(index: int, number: int, item: PlanOutput) -> schema.Placeholder:
     tags = [f"#output-{index}"]
     if item.spec is not None:
-        tags.append(to_tag(item.spec))
+        tags += to_tags(item.spec)
     return schema.Placeholder(id=_id(number), tags=tags, description=item.name)
 
 
@@ -164,21 +166,21 @@ def decode(data: bytes) -> Parts:
         PlanFormatError: the list is not well formed, or the message holds no list.
     """
     message = schema.Plan.decode(data)
-    role = message.role
-    if role is None or (message.torchscript and not role.actions):
+    body = message.role
+    if body is None or (message.torchscript and not body.actions):
         raise PlanFormatError(
             f"the message of the Plan '{message.name}' holds no op list; ask the grid for the list variant "
             "(receive_operations_as=list)"
         )
-    whole = _Reader(role).graph()
+    whole = _Reader(body).graph()
     verify(whole)
     graph = renumber(prune(whole))
-    tagged = {tag: p for p in role.placeholders for tag in p.tags}
-    shown = {_key(p.id): p.expected_shape for p in role.placeholders}
+    tagged = {tag: p for p in body.placeholders for tag in p.tags}
+    shown = {_key(p.id): p.expected_shape for p in body.placeholders}
     paths = paths_of(message.input_types, len(graph.inputs))
     inputs = tuple(
         _read_input(i, tagged, shown.get(_key(id)), path)
-        for i, (id, path) in enumerate(zip(role.input_placeholder_ids, paths, strict=True))
+        for i, (id, path) in enumerate(zip(body.input_placeholder_ids, paths, strict=True))
     )
     outputs = tuple(_read_output(i, tagged) for i in range(len(graph.outputs)))
     return Parts(message.name, _key(message.id) or 0, inputs, outputs, graph, of_message(message))
@@ -193,13 +195,14 @@ def _read_input(
     placeholder = tagged.get(f"#input-{index}", schema.Placeholder())
     name = placeholder.description or f"input {index}"
     dtype = next((t.removeprefix(_DTYPE_TAG) for t in placeholder.tags if t.startswith(_DTYPE_TAG)), None)
-    if dtype is None or dtype not in DTYPES:  # made elsewhere: shapes there are examples, not conditions
-        made_with = tuple(shown.dims) if shown is not None and min(shown.dims, default=0) >= 0 else None
-        return PlanInput(name, made_with=made_with, argument=path)
-    dims = placeholder.expected_shape.dims if placeholder.expected_shape else []
-    shape = tuple(None if extent == _ANY else extent for extent in dims)
     role = next((role for role in Role if _ROLE_TAG + role in placeholder.tags), None)
-    return PlanInput(name, shape, dtype, input_from_tags(placeholder.tags), role)
+    spec = input_from_tags(placeholder.tags)
+    if dtype not in (*DTYPES, _ANY_DTYPE):  # made elsewhere: shapes there are examples, not conditions
+        made_with = tuple(shown.dims) if shown is not None and min(shown.dims, default=0) >= 0 else None
+        return PlanInput(name, spec=spec, role=role, made_with=made_with, argument=path)
+    expected = placeholder.expected_shape
+    shape = None if expected is None else tuple(None if e == _ANY else e for e in expected.dims)
+    return PlanInput(name, shape, None if dtype == _ANY_DTYPE else dtype, spec, role)
 
 
 def _read_output(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanOutput:
@@ -225,24 +228,24 @@ class _Slot:
 
 
 class _Reader:
-    """Turns a role's actions into operations on new values, following what each id holds at the time."""
+    """Turns the actions of a Plan's body into operations on new values, following what each id holds then."""
 
-    def __init__(self, role: schema.Role) -> None:
-        self.role = role
+    def __init__(self, body: schema.Role) -> None:
+        self.body = body
         self.slots: dict[int | str | None, _Slot] = {}
         self.builder = Builder()
         self.actions = pysyft.Actions(self.builder)
 
     def graph(self) -> Graph:
-        inputs = tuple(self.define(id) for id in self.role.input_placeholder_ids)
-        state = self.role.state or schema.State()
+        inputs = tuple(self.define(id) for id in self.body.input_placeholder_ids)
+        state = self.body.state or schema.State()
         for placeholder, tensor in zip(state.placeholders, state.tensors, strict=False):
             content = tensor.torch_param.tensor if tensor.torch_param else tensor.torch_tensor
             self.slots[_key(placeholder.id)] = _Slot(self.constant(content))
         self.note_lengths()
-        for action in self.role.actions:
+        for action in self.body.actions:
             self.read(action)
-        outputs = tuple(self.output(id) for id in self.role.output_placeholder_ids)
+        outputs = tuple(self.output(id) for id in self.body.output_placeholder_ids)
         return self.builder.graph(inputs, outputs)
 
     def define(self, id: schema.Id) -> int:
@@ -251,7 +254,7 @@ class _Reader:
         return value
 
     def note_lengths(self) -> None:
-        for placeholder in self.role.placeholders:
+        for placeholder in self.body.placeholders:
             slot, shape = self.slots.get(_key(placeholder.id)), placeholder.expected_shape
             if (
                 slot is not None
@@ -275,14 +278,15 @@ class _Reader:
     def read(self, action: schema.ComputationAction) -> None:
         results = [_key(r.id) for r in action.return_placeholder_ids] + [_key(r) for r in action.return_ids]
         operands = [self.arg(arg) for arg in action.args]
+        kwargs = {name: self.arg(arg) for name, arg in action.kwargs.items()}
         target = self.target(action)
         if action.command.startswith(("aten.", "fedplan.", "sym.")) and target is None:
-            made = self.builder.emit(action.command, operands, len(results))
+            args = with_named(action.command, operands, kwargs) if kwargs else operands
+            made = self.builder.emit(action.command, args, len(results))
             self.slots.update(zip(results, map(_Slot, made), strict=True))
             return
         if target is not None:
             operands.insert(0, target.value)
-        kwargs = {name: self.arg(arg) for name, arg in action.kwargs.items()}
         outcome = self.actions.call(action.command, operands, kwargs, len(results))
         if outcome.memory in {pysyft.ResultMemory.ALIAS, pysyft.ResultMemory.WRITTEN} and len(results) != 1:
             raise PlanFormatError(f"the action '{action.command}' returns {len(results)} values, not 1")

@@ -9,7 +9,7 @@ from fedplan.plan.ir.graph import Arg
 Rule = Callable[[Builder, Sequence[Arg], Mapping[str, Arg]], Arg | None]
 """(graph in the making, positional arguments, those by name) → the result; None where they do not fit."""
 
-_REDUCTIONS: Mapping[Arg, int] = {"none": 0, "mean": 1, "sum": 2}
+REDUCTIONS: Mapping[Arg, int] = {"none": 0, "mean": 1, "sum": 2}
 
 
 def _given(
@@ -50,7 +50,7 @@ def _likelihood(builder: Builder, args: Sequence[Arg], kwargs: Mapping[str, Arg]
     found = _given(names, args, kwargs, defaults)
     if found is None:
         return None
-    reduction = _REDUCTIONS.get(found["reduction"], found["reduction"])
+    reduction = REDUCTIONS.get(found["reduction"], found["reduction"])
     if found["size_average"] is not None or found["reduce"] is not None:
         reduction = 0 if found["reduce"] is False else 2 if found["size_average"] is False else 1
     loss = (found["input"], found["target"], found["weight"], reduction, found["ignore_index"])
@@ -67,7 +67,7 @@ def _poisson(builder: Builder, args: Sequence[Arg], kwargs: Mapping[str, Arg]) -
     found = _given(names, args, kwargs, defaults)
     if found is None or found["size_average"] is not None or found["reduce"] is not None:
         return None
-    reduction = _REDUCTIONS.get(found["reduction"], found["reduction"])
+    reduction = REDUCTIONS.get(found["reduction"], found["reduction"])
     loss = (found["input"], found["target"], found["log_input"], found["full"], found["eps"], reduction)
     return builder.emit("aten.poisson_nll_loss.default", loss)[0]
 

@@ -13,7 +13,7 @@ from fedplan.errors import UnsupportedOpError
 from fedplan.plan.ir.arguments import normal, trim
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Ref
-from fedplan.plan.message.composed import RULES
+from fedplan.plan.message.composed import REDUCTIONS, RULES
 from fedplan.plan.ops import OPS, Argument, Kind, Op
 from fedplan.wire.tensor import MAX_RANK
 
@@ -34,8 +34,6 @@ _ALIASES = frozenset({"detach", "contiguous", "requires_grad_"})
 
 _WITHOUT_MEANING = frozenset({"_stacklevel", "inplace", "memory_format"})
 """Keyword arguments that do not change the result."""
-
-_REDUCTIONS: Mapping[str, int] = {"none": 0, "mean": 1, "sum": 2}
 
 
 class ResultMemory(enum.Enum):
@@ -148,7 +146,7 @@ class Actions:
 
 
 def _reduction(key: str, value: Arg) -> Arg:
-    return _REDUCTIONS.get(value, value) if key == "reduction" and isinstance(value, str) else value
+    return REDUCTIONS.get(value, value) if key == "reduction" and isinstance(value, str) else value
 
 
 def _overloads(name: str) -> list[Op]:

@@ -66,8 +66,8 @@ class Trait(enum.Flag):
     """Its kernel reads tensors as if their elements lay side by side in memory, in order. Autograd sees to
     that before it calls the kernel; a Plan's tensors have the strides that its views gave them."""
     HOLDS_TERMS = enum.auto()
-    """A loss that holds its terms, one for each element of the operands' common shape, before it adds
-    them."""
+    """A loss or a distance that holds its terms, one for each element of the operands' common shape, before
+    it adds them."""
     ORDERS = enum.auto()
     """It puts each element next to its index, to sort them."""
 
@@ -95,6 +95,9 @@ Words = str | Callable[[Mapping[str, Any]], str | None]
 """How TorchScript says an operation: a text with ``{argument}`` for each argument of its schema, in which
 ``@name(`` calls a function of `fedplan.plan.variants.torchscript.library`; or which text, decided by the
 arguments, None for none."""
+
+ELEMENT = 20
+"""Additions of a matrix product that take as long as one element that is fetched from memory."""
 
 Estimate = Callable[[Sequence[Any]], int]
 

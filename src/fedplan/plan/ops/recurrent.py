@@ -4,7 +4,7 @@ import functools
 
 from fedplan.plan.ops.op import Argument, Kind, Op, overload
 from fedplan.plan.recurrence import operators, schema
-from fedplan.plan.recurrence.executors import EXECUTORS, Executor
+from fedplan.plan.recurrence.kernels import KERNELS, Kernel
 
 
 def _row(recurrence: schema.Recurrence) -> Op:
@@ -13,25 +13,23 @@ def _row(recurrence: schema.Recurrence) -> Op:
         recurrence.operator,
         Kind.RECURRENCE,
         guard=functools.partial(schema.refusal, recurrence),
-        torchscript=None,  # `fedplan.plan.variants.unrolled` says it step by step before
+        torchscript=None,  # `fedplan.plan.variants.torchscript.unrolled` says it step by step before
         work=functools.partial(schema.work, recurrence),
         scratch=functools.partial(schema.scratch, recurrence),
     )
 
 
-def _executor_row(executor: Executor) -> Op:
-    schema_arguments = overload(executor.stands_for.operator)._schema.arguments
+def _kernel_row(kernel: Kernel) -> Op:
+    schema_arguments = overload(kernel.stands_for.operator)._schema.arguments
     signature = tuple(
         Argument(a.name, str(a.real_type), a.kwarg_only, a.default_value, not a.has_default_value())
         for a in schema_arguments
     )
-    return Op(
-        executor.name, Kind.RECURRENCE, torchscript=None, implementation=executor.call, signature=signature
-    )
+    return Op(kernel.name, Kind.RECURRENCE, torchscript=None, implementation=kernel.call, signature=signature)
 
 
 ROWS = tuple(map(_row, schema.RECURRENCES.values()))
 """Those that a Plan may hold."""
 
-EXECUTOR_ROWS = tuple(map(_executor_row, EXECUTORS.values()))
+EXECUTOR_ROWS = tuple(map(_kernel_row, KERNELS.values()))
 """Those that only executors use."""

@@ -34,6 +34,6 @@ INSTEAD: Mapping[str, str] = {
         ("aten.linalg_eig", "aten.linalg_eigvals"),
         "Its results are complex. Of a symmetric matrix, torch.linalg.eigh and eigvalsh are real.",
     ),
-    "aten.mkldnn_rnn_layer": "Unroll the recurrence with nn.LSTMCell or nn.GRUCell.",
+    "aten.mkldnn_rnn_layer": "Use the layers nn.LSTM, nn.GRU or nn.RNN: in a Plan each is one operation.",
 }  # fmt: skip
 """Advice, by the operator's name without its overload."""

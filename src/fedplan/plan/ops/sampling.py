@@ -1,13 +1,16 @@
 """Rows for pictures, series and volumes of another size, and for what lies between their elements."""
 
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from fedplan.plan.ops import guards
-from fedplan.plan.ops.op import SAME, Kind, Op, Words, op
+from fedplan.plan.ops.op import ELEMENT, SAME, Estimate, Kind, Op, Words, op
 
 _row = functools.partial(op, Kind.SAMPLING)
+
+_HUGE = 2.0**62
 
 _EXACT = "@nearest_exact({self}, {output_size}, annotate(List[Optional[float]], [%s]))"
 _EXACT_BACKWARD = (
@@ -16,19 +19,68 @@ _EXACT_BACKWARD = (
 _SCALES = {"1d": "{scales}", "2d": "{scales_h}, {scales_w}", "3d": "{scales_d}, {scales_h}, {scales_w}"}
 
 
-def _resized(name: str, rank: int, **words: str | None) -> Iterator[Op]:
-    """A kind of interpolation, and its gradient."""
+def _resized(
+    name: str, rank: int, forward: str | None = SAME, backward: str | None = SAME, cost: "_Cost | None" = None
+) -> Iterator[Op]:
+    """A kind of interpolation, and its gradient, in the words of TorchScript."""
+    cost = cost or _Cost()
     yield _row(
         f"{name}.default",
         shapes=lambda value, size, *_, **__: value.new_empty([*value.shape[:2], *size]),
-        torchscript=words.get("forward", SAME),
+        torchscript=forward,
+        work=cost.work,
+        scratch=cost.scratch,
     )
     yield _row(
         f"{name}_backward.default",
         guard=guards.resized_backward(rank),
         shapes=lambda gradient, size, given, *_, **__: gradient.new_empty(given),
-        torchscript=words.get("backward", SAME),
+        torchscript=backward,
+        work=cost.work_backward,
     )
+
+
+class _Cost(NamedTuple):
+    """How much an interpolation costs, where that is not a few operations an element."""
+
+    work: Estimate | None = None
+    scratch: Estimate | None = None
+    work_backward: Estimate | None = None
+
+
+def _smoothed(name: str, reach: int) -> Iterator[Op]:
+    """An interpolation of pictures under a filter as wide as the scale, and its gradient.
+
+    The width is resized first, and then the height: the picture between has the old height and the new width.
+
+    Args:
+        name: of the operation.
+        reach: elements to each side under the filter, of a picture that is not made smaller.
+    """
+
+    def taps(before: Sequence[int], after: Sequence[int], scales: Sequence[float | None]) -> list[int]:
+        """For each dimension, the elements under the filter, also those beyond the edge."""
+        pairs = zip(before, after, scales, strict=True)
+        scaled = (1 / s if s is not None and s > 0 else b / max(a, 1) for b, a, s in pairs)
+        return [2 * math.ceil(reach * min(max(scale, 1), _HUGE)) + 1 for scale in scaled]
+
+    def scratch(args: Sequence[Any]) -> int:
+        value, (height, width), _, *scales = args
+        high, wide = taps(value.shape[2:], (height, width), scales)
+        between = math.prod(value.shape[:3]) * width * value.element_size()
+        return int(between + 8 * (height * high + width * wide))
+
+    def work(args: Sequence[Any]) -> int:
+        value, (height, width), _, *scales = args
+        high, wide = taps(value.shape[2:], (height, width), scales)
+        rows: int = math.prod(value.shape[:2]) * width * (value.shape[2] * wide + height * high)
+        return ELEMENT * rows
+
+    def work_backward(args: Sequence[Any]) -> int:
+        gradient, size, before, _, *scales = args
+        return ELEMENT * int(gradient.numel()) * math.prod(taps(before[2:], size, scales))
+
+    return _resized(name, 2, None, None, _Cost(work, scratch, work_backward))
 
 
 def _nearest_exact(rank: str) -> Iterator[Op]:
@@ -52,8 +104,8 @@ def _unless_cubic(words: str) -> Words:
 
 
 ROWS = (
-    *_resized("_upsample_bicubic2d_aa", 2, forward=None, backward=None),
-    *_resized("_upsample_bilinear2d_aa", 2, forward=None, backward=None),
+    *_smoothed("_upsample_bicubic2d_aa", 2),
+    *_smoothed("_upsample_bilinear2d_aa", 1),
     *_nearest_exact("1d"),
     *_nearest_exact("2d"),
     *_nearest_exact("3d"),

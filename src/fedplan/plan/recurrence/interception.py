@@ -33,7 +33,7 @@ class RecurrentLayers(TorchFunctionMode):
       here: with False the sequences are sorted first, for nothing.
     * `PackedSequence.data` and `.batch_sizes` have no contents, and refuse to be computed with.
 
-    Dropout between layers is `torch.nn.functional.dropout`, which modes that were entered before see.
+    Dropout between layers is a call of `torch.nn.functional.dropout`, which outer modes see like any other.
     """
 
     def __enter__(self) -> "RecurrentLayers":

@@ -59,7 +59,7 @@ def lstm_backward(
     reverse: bool = False,
 ) -> tuple[torch.Tensor, ...]:
     """Gradients of x, h0, c0, w_ih, w_hh, each bias, and w_hr, of what `lstm` computed just so."""
-    biases = (x.new_zeros(len(w_hh)),) * 2  # of their values nothing depends
+    biases = (x.new_zeros(len(w_hh)),) * 2  # no gradient depends on their values
     h_n = y[0] if reverse else y[-1]
     d_x, d_w_ih, d_w_hh, d_b, _, d_h0, d_c0 = torch.ops.aten.mkldnn_rnn_layer_backward(
         x.contiguous(), w_ih, w_hh, *biases, h0, c0, y, h_n, c_n,

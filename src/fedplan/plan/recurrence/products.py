@@ -10,14 +10,11 @@ from collections.abc import Callable
 
 import torch
 
-from fedplan.plan.ops.executor import has_onednn
+from fedplan.plan.ops.executor import ONEDNN_FROM, has_onednn, onednn_linear
 from fedplan.plan.recurrence.reference import previous
 
 _NARROW = 64
 """Columns up to which MKL multiplies a tall matrix several times quicker when it is the second factor."""
-
-_LARGE = 2**21
-"""Multiplications from which on oneDNN is quicker than MKL, in spite of its 10 µs a call."""
 
 _FEW = 1536
 """Elements up to which PyTorch's own tanh is quicker than four operations."""
@@ -42,10 +39,9 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
     if weight.dim() == 3:
         columns = weight.mT
         return x.bmm(columns) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, columns)
-    large = x.numel() * weight.shape[0] >= _LARGE
+    large = x.numel() * weight.shape[0] >= ONEDNN_FROM
     if large and x.dtype == torch.float32 and x.device.type == "cpu" and has_onednn():
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return product
+        return onednn_linear(x, weight, bias)
     return torch.nn.functional.linear(x, weight, bias)
 
 

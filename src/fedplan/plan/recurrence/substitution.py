@@ -7,7 +7,7 @@ from typing import Any
 from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
 from fedplan.plan.recurrence import onednn
-from fedplan.plan.recurrence.executors import FAST, ONEDNN
+from fedplan.plan.recurrence.kernels import FAST, ONEDNN
 from fedplan.plan.recurrence.schema import RECURRENCES
 
 _OPERATIONS = {recurrence.operator: recurrence for recurrence in RECURRENCES.values()}
@@ -16,7 +16,7 @@ _SAVED = ("gates", "cells")
 
 
 def with_fast_recurrences(graph: Graph, values: Mapping[int, Any], on_cpu: bool) -> Graph:
-    """The graph with the functions of `executors` in the place of recurrent operations.
+    """The graph with the functions of `kernels` in the place of recurrent operations.
 
     oneDNN, where there is one, computes the LSTMs whose saved tensors only their own gradients read.
 

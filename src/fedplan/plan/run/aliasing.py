@@ -10,6 +10,16 @@ _REPEATING = ("aten.expand.default", "aten.expand_as.default", "aten.unfold.defa
 """Views in which an element may stand in several places."""
 
 
+def looked_at(graph: Graph) -> dict[int, int]:
+    """For each view, whether it copies or not, the number of the tensor that it looks at."""
+    into: dict[int, int] = {}
+    for node in graph.nodes:
+        if row(node.op).kind is Kind.VIEW:
+            viewed = next(node.refs())
+            into.update(dict.fromkeys(node.results, into.get(viewed, viewed)))
+    return into
+
+
 class Aliasing:
     """Values that may share memory form a group: a tensor and all views of it, whether they copy or not."""
 
@@ -22,11 +32,7 @@ class Aliasing:
             given_up: inputs that belong to the executor: contiguous tensors, each with memory of its own.
         """
         self._values = values
-        self._group: dict[int, int] = {}
-        for node in graph.nodes:
-            if row(node.op).kind is Kind.VIEW:
-                into = self.group(next(node.refs()))
-                self._group.update(dict.fromkeys(node.results, into))
+        self._group = looked_at(graph)
         self._repeats = {self.group(next(n.refs())) for n in graph.nodes if n.op in _REPEATING}
         self._last: dict[int, int] = {}
         for position, node in enumerate(graph.nodes):

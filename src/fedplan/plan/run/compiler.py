@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from fedplan.errors import PlanExecutionError
 from fedplan.plan.ir.arguments import bind
-from fedplan.plan.ir.graph import Graph, Node, Ref
-from fedplan.plan.ir.rewrite import SIMPLIFY, apply, prune
+from fedplan.plan.ir.graph import Graph, Node, Ref, exact
+from fedplan.plan.ir.rewrite import SIMPLIFY, apply, dtypes, prune
 from fedplan.plan.ops import Op, Trait, overload, row
 from fedplan.plan.ops.executor import has_onednn
 from fedplan.plan.recurrence.substitution import with_fast_recurrences
@@ -72,7 +72,7 @@ def compile_graph(
     if repetition is not None and device.type == "cpu":
         graph = channels_last(graph, known)
         graph = rewrite(graph, known, (*ON_CPU, *ONEDNN) if has_onednn() else ON_CPU)
-    graph = prune(folded(apply(graph, SIMPLIFY), known, device))
+    graph = prune(folded(apply(graph, SIMPLIFY, dtypes(known)), known, device))
     if repetition is not None:
         graph = with_fast_recurrences(graph, known, device.type == "cpu")
     return assembled(graph, known, device, repetition)
@@ -158,7 +158,7 @@ class _Program:
         if place in self.carried:
             own = self.aliasing.is_own(number)
             return f"v{number}.contiguous()" if own else f"v{number}.clone(memory_format=contiguous)"
-        return f"v{number}.clone()" if number in self.constants else f"v{number}"
+        return f"v{number}.clone()" if self.aliasing.group(number) in self.constants else f"v{number}"
 
     def _statement(self, node: Node, over: bool) -> None:
         positional, keywords = bind(node, self.device)
@@ -171,7 +171,7 @@ class _Program:
         args += [
             f"{name}={self._text(arg)}"
             for name, arg in keywords.items()
-            if type(arg) is not type(defaults.get(name)) or arg != defaults.get(name)
+            if exact(arg) != exact(defaults.get(name))
         ]
         results = ", ".join(f"v{r}" for r in node.results)
         many = "," if Trait.LIST in row(node.op).traits else ""

@@ -14,10 +14,8 @@ import torch
 from fedplan.plan.ir.arguments import padded
 from fedplan.plan.ir.graph import Node
 from fedplan.plan.ops import Kind, Op, Trait, lookup
+from fedplan.plan.ops.op import ELEMENT
 from fedplan.plan.run.interpreter import fetch
-
-_ELEMENT = 20
-"""Additions of a matrix product that take as long as one element that is fetched from memory."""
 
 _WIDEST = 8
 """Bytes of the widest number."""
@@ -82,9 +80,11 @@ def work(node: Node, values: Mapping[int, Any]) -> int:
     if call.op.kind is Kind.POOL and "adaptive" not in node.op:
         made = call.operands[0] if call.backward else call.results[0]
         elements += made.numel() * _window(call, values)
+    if Trait.HOLDS_TERMS in call.op.traits:
+        elements += _TERMS * _common([t.shape for t in call.operands])
     if node.op == "aten.index_put.default":
         elements += _common(_indices(fetch(node.args[1], values)))
-    return _ELEMENT * elements
+    return ELEMENT * elements
 
 
 def _side(call: _Call) -> int:
@@ -103,7 +103,8 @@ def _weight(call: _Call) -> torch.Tensor:
 def _grid(call: _Call, values: Mapping[int, Any]) -> torch.Tensor:
     """The tensor with one place for each position of the kernel; its channels are the weight's rows."""
     output, value = call.operands[:2] if call.backward else (call.results[0], call.operands[0])
-    return value if _argument(call, "transposed", values) else output
+    transposed = "conv_transpose" in call.node.op or _argument(call, "transposed", values)
+    return value if transposed else output
 
 
 def _argument(call: _Call, name: str, values: Mapping[int, Any]) -> Any:

@@ -8,7 +8,7 @@ update inside the gradient's matrix product; they serve only a run whose caller 
 import math
 from collections.abc import Callable, Sequence
 
-from fedplan.plan.ops.executor import ONEDNN_LINEAR, ONEDNN_PRODUCT, SIDE_BY_SIDE
+from fedplan.plan.ops.executor import ONEDNN_FROM, ONEDNN_LINEAR, ONEDNN_PRODUCT, SIDE_BY_SIDE
 from fedplan.plan.run.patterns import Anything, Call, Match, Number, PatternRule, call
 
 _A, _B, _X, _Y, _W, _V = (Anything(name) for name in "abxywv")
@@ -119,16 +119,14 @@ def _log_softmax_backward(m: Match) -> Call | None:
     return _transpose(call("_log_softmax_backward_data.default", _transpose(m["a"]), m["b"], 0, dtype))
 
 
-_LARGE = 2**21
-"""Multiplications of a product from which on oneDNN is quicker than BLAS, in spite of its 10 µs a call."""
-
-
 def _is_large(m: Match) -> bool:
-    return math.prod(m.shape("a")) * m.shape("b")[1] >= _LARGE and m.dtype("a") == m.dtype("b") == "float32"
+    return (
+        math.prod(m.shape("a")) * m.shape("b")[1] >= ONEDNN_FROM and m.dtype("a") == m.dtype("b") == "float32"
+    )
 
 
 def _large_linear(m: Match) -> Call | None:
-    large = math.prod(m.shape("x")) * m.shape("w")[0] >= _LARGE
+    large = math.prod(m.shape("x")) * m.shape("w")[0] >= ONEDNN_FROM
     plain = len(m.shape("x")) == 2 and len(m.shape("b")) == 1
     floats = m.dtype("x") == m.dtype("w") == m.dtype("b") == "float32"
     return Call(ONEDNN_LINEAR, (m["x"], m["w"], m["b"])) if large and plain and floats else None
@@ -202,4 +200,4 @@ ONEDNN: Sequence[PatternRule] = (
     (call("mm.default", _A, _B), _large_product),
     (call("addmm.default", _W, _A, _B, 1, _RATE), _large_product_added),
 )
-"""Large products by oneDNN, where PyTorch has it (`kernels.has_onednn`); after the other rules."""
+"""Large products by oneDNN, where PyTorch has it (`ops.executor.has_onednn`); after the other rules."""

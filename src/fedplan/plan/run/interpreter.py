@@ -12,6 +12,7 @@ from fedplan.errors import PlanExecutionError
 from fedplan.plan.ir.arguments import bind
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ops import lookup
+from fedplan.plan.run.aliasing import looked_at
 
 KERNEL_ERRORS = (
     RuntimeError,
@@ -40,6 +41,9 @@ def interpret(
         inputs: one tensor an input, all on one device; they are not changed.
         observe: sees each result before anything reads it, and may raise.
 
+    Returns:
+        The outputs, in order. None has memory of a constant.
+
     Raises:
         PlanExecutionError: an operation failed; the message names it.
     """
@@ -54,7 +58,11 @@ def interpret(
                 values[number] = made
             for number in dying:
                 del values[number]
-    return [values[number] for number in graph.outputs]
+    viewed, kept = looked_at(graph), {number for number, _ in graph.constants}
+    return [
+        values[number].clone() if viewed.get(number, number) in kept else values[number]
+        for number in graph.outputs
+    ]
 
 
 def run_node(node: Node, values: Mapping[int, Any], device: torch.device) -> tuple[Any, ...]:

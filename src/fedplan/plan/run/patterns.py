@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fedplan.plan.ir.arguments import bind, padded
-from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
+from fedplan.plan.ir.graph import Arg, Graph, Node, Ref, exact
 from fedplan.plan.ops import Kind, dtype_name, row
 from fedplan.plan.run.interpreter import fetch
 
@@ -116,7 +116,8 @@ class _Pass:
         self.graph = graph
         self.values = values
         self.rules = rules
-        self.makers = {node.results[0]: node for node in graph.nodes if len(node.results) == 1}
+        self.makers: dict[int, Node] = {}
+        """Operations of the new graph, by their result: those of the old one may read what is gone."""
         self.uses = collections.Counter(itertools.chain(graph.outputs, *(n.refs() for n in graph.nodes)))
         self.constants = dict(graph.constants)
         self.fresh = itertools.count(max(values, default=0) + 1)
@@ -130,6 +131,8 @@ class _Pass:
             answer = self._apply(node) if len(node.results) == 1 else None
             if answer is None:
                 nodes.append(node)
+                if len(node.results) == 1:
+                    self.makers[node.results[0]] = node
                 continue
             changed = True
             if isinstance(answer, Ref):
@@ -170,8 +173,8 @@ class _Pass:
             if arg is None:
                 return False
         if isinstance(part, Anything | Number):
-            return bool(match.found.setdefault(part.name, arg) == arg)
-        return type(part) is type(arg) and bool(part == arg)
+            return bool(exact(match.found.setdefault(part.name, arg)) == exact(arg))
+        return exact(part) == exact(arg)
 
     def _number(self, arg: Arg) -> float | int | None:
         """A number that is known now: written in the Plan, or the one element of a constant."""

@@ -11,6 +11,7 @@ import torch
 
 from fedplan.plan.plan import Plan
 from fedplan.plan.run.compiler import Executor, Repetition
+from fedplan.plan.run.recent import Recent
 
 
 class RepeatedPlan:
@@ -43,7 +44,7 @@ class RepeatedPlan:
         self._varying = [(place, plan.inputs[place]) for place in varying]
         self._carried = tuple((output, place) for place, output in carried.items())
         self._fixed = tuple(fixed)
-        self._runs: dict[Hashable, Executor] = {}
+        self._runs: Recent[Executor] = Recent(plan.most_executors)
 
     def __call__(self, values: Sequence[Any]) -> list[torch.Tensor]:
         """One run.
@@ -80,7 +81,7 @@ class RepeatedPlan:
         run = self._plan.executor(tensors, repetition) or self._plan.first_run(tensors, repetition)[1]
         outputs = run(tensors)  # also after the first run: results must not depend on which run was the first
         if all(_alike(outputs[output], tensors[place]) for output, place in self._carried):
-            self._runs[key] = run
+            self._runs.keep(key, run)
         else:  # the next run has other arguments than any before: each is checked
             self._runs.clear()
         return outputs

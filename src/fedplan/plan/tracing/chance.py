@@ -52,8 +52,26 @@ def _true(u: torch.Tensor, probability: float) -> torch.Tensor:
     return u >= 1 - probability
 
 
-def _exponential(u: torch.Tensor, rate: float) -> torch.Tensor:
-    return -torch.log1p(-u).clamp(max=-_SMALLEST) / rate
+def _is_narrow(dtype: torch.dtype) -> bool:
+    """Whether numbers are drawn as float32 and then rounded to this dtype."""
+    return torch.finfo(dtype).bits < 32
+
+
+def _below_one(u: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Uniform numbers that stay below one when they are rounded to this dtype."""
+    return u.clamp(max=1 - torch.finfo(dtype).eps / 2) if _is_narrow(dtype) else u
+
+
+def _uniform(u: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return _below_one(u, dtype).to(dtype)
+
+
+def _exponential(u: torch.Tensor, dtype: torch.dtype, rate: float) -> torch.Tensor:
+    """Numbers that stay above zero when they are rounded to this dtype."""
+    numbers = -torch.log1p(-u).clamp(max=-_SMALLEST) / rate
+    if not _is_narrow(dtype):
+        return numbers
+    return numbers.clamp(min=torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps)
 
 
 def _into(target: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -107,10 +125,14 @@ RULES: Mapping[OpOverload, Rule] = {
     _aten.bernoulli_.Tensor: Rule(UNIFORM, lambda u, t, p, **k: _into(t, u < p), _F32),
     _aten.bernoulli.default: Rule(UNIFORM, lambda u, p, **k: (u < p).to(p.dtype), _F32),
     _aten.bernoulli.p: Rule(UNIFORM, lambda u, t, p, **k: _true(u, p).to(t.dtype), _F32),
-    _aten.rand.default: Rule(UNIFORM, lambda u, size, **k: u.to(_float(k))),
-    _aten.rand_like.default: Rule(UNIFORM, lambda u, x, **k: u.to(_dtype(x, k))),
-    _aten.uniform_.default: Rule(UNIFORM, lambda u, t, a=0.0, b=1.0, **k: _into(t, a + (b - a) * u)),
-    _aten.exponential_.default: Rule(UNIFORM, lambda u, t, rate=1.0, **k: _into(t, _exponential(u, rate))),
+    _aten.rand.default: Rule(UNIFORM, lambda u, size, **k: _uniform(u, _float(k))),
+    _aten.rand_like.default: Rule(UNIFORM, lambda u, x, **k: _uniform(u, _dtype(x, k))),
+    _aten.uniform_.default: Rule(
+        UNIFORM, lambda u, t, a=0.0, b=1.0, **k: _into(t, a + (b - a) * _below_one(u, t.dtype))
+    ),
+    _aten.exponential_.default: Rule(
+        UNIFORM, lambda u, t, rate=1.0, **k: _into(t, _exponential(u, t.dtype, rate))
+    ),
     _aten.cauchy_.default: Rule(
         UNIFORM, lambda u, t, m=0.0, s=1.0, **k: _into(t, m + s * torch.tan(math.pi * (u - 0.5)))
     ),
@@ -120,10 +142,10 @@ RULES: Mapping[OpOverload, Rule] = {
     _aten.randn_like.default: Rule(NORMAL, lambda z, x, **k: z.to(_dtype(x, k))),
     _aten.normal_.default: Rule(NORMAL, lambda z, t, m=0.0, s=1.0, **k: _into(t, m + s * z)),
     _aten.log_normal_.default: Rule(NORMAL, lambda z, t, m=1.0, s=2.0, **k: _into(t, torch.exp(m + s * z))),
-    _aten.normal.Tensor_Tensor: Rule(NORMAL, lambda z, m, s, **k: m + s * z),
-    _aten.normal.Tensor_float: Rule(NORMAL, lambda z, m, s=1.0, **k: m + s * z),
-    _aten.normal.float_Tensor: Rule(NORMAL, lambda z, m, s, **k: m + s * z),
-    _aten.normal.float_float: Rule(NORMAL, lambda z, m, s, size, **k: m + s * z),
+    _aten.normal.Tensor_Tensor: Rule(NORMAL, lambda z, m, s, **k: (m + s * z).to(m.dtype)),
+    _aten.normal.Tensor_float: Rule(NORMAL, lambda z, m, s=1.0, **k: (m + s * z).to(m.dtype)),
+    _aten.normal.float_Tensor: Rule(NORMAL, lambda z, m, s, **k: (m + s * z).to(s.dtype)),
+    _aten.normal.float_float: Rule(NORMAL, lambda z, m, s, size, **k: (m + s * z).to(_float(k))),
     _aten.randint.default: Rule(UNIFORM, lambda u, high, size, **k: _whole(u, 0, high, k.get("dtype")), _F64),
     _aten.randint.low: Rule(
         UNIFORM, lambda u, low, high, size, **k: _whole(u, low, high, k.get("dtype")), _F64
@@ -132,7 +154,9 @@ RULES: Mapping[OpOverload, Rule] = {
     _aten.randint_like.low_dtype: Rule(
         UNIFORM, lambda u, x, low, high, **k: _whole(u, low, high, _dtype(x, k)), _F64
     ),
-    _aten.randperm.default: Rule(UNIFORM, lambda u, n, **k: torch.argsort(u), _F64),
+    _aten.randperm.default: Rule(
+        UNIFORM, lambda u, n, **k: torch.argsort(u).to(k.get("dtype") or torch.int64), _F64
+    ),
 }
 """Every random operator that can be part of a Plan."""
 

@@ -4,7 +4,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from fedplan.plan.ir.rewrite import renumber
+import torch
+
+from fedplan.plan.ir.graph import Ref
+from fedplan.plan.ir.rewrite import prune, renumber
+from fedplan.plan.ops import dtype_name
 from fedplan.plan.plan import Plan
 from fedplan.plan.signature import PlanInput, PlanOutput, Role
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
@@ -43,6 +47,36 @@ def with_roles(plan: Plan, trained: set[str], private: set[str], controls: set[s
     return dataclasses.replace(
         plan, inputs=tuple(dataclasses.replace(item, role=role(item)) for item in plan.inputs)
     )
+
+
+def with_kept_returned(plan: Plan, dtypes: Mapping[str, torch.dtype]) -> Plan:
+    """The Plan of a step, returning tensors of the model that it does not change as they came.
+
+    Whole numbers and truth values travel in another dtype than the module has them in, so the step converts
+    them, and back.
+
+    Args:
+        plan: its inputs that are tensors of the model bear their names.
+        dtypes: in which the module has them, by name.
+    """
+    casts = {node.results[0]: node.args for node in plan.graph.nodes if node.op == "aten._to_copy.default"}
+    kept: dict[int, int] = {}
+    for number, item in zip(plan.graph.inputs, plan.inputs, strict=True):
+        if item.spec is not None and item.spec.type == PlanInputSpec.TYPE_MODEL_PARAM:
+            held = dtype_name(dtypes[item.name])
+            inner = [result for result, args in casts.items() if args == (Ref(number), held)]
+            back = [result for result, args in casts.items() if args in [(Ref(i), item.dtype) for i in inner]]
+            kept.update((result, number) for result in back if held != item.dtype)
+    outputs = tuple(
+        kept.get(number, number) if _is_tensor_of_model(output) else number
+        for number, output in zip(plan.graph.outputs, plan.outputs, strict=True)
+    )
+    graph = dataclasses.replace(plan.graph, outputs=outputs)
+    return dataclasses.replace(plan, graph=renumber(prune(graph)))
+
+
+def _is_tensor_of_model(output: PlanOutput) -> bool:
+    return output.spec is not None and output.spec.type == PlanOutputSpec.TYPE_MODEL_PARAM
 
 
 def without_idle_state(plan: Plan) -> Plan:

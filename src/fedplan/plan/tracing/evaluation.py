@@ -15,7 +15,7 @@ from fedplan.plan.tracing.batch import Example, loss_of
 from fedplan.plan.tracing.context import wants_context
 from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
-from fedplan.plan.tracing.step import Score, as_held, scored
+from fedplan.plan.tracing.step import Score, as_held, check_instances, check_scalar, scored
 from fedplan.plan.tracing.unchanged import unchanged
 
 
@@ -49,9 +49,8 @@ def evaluation_plan(
         UnsupportedOpError: it uses an operation outside the op table.
     """
     scores = dict(metrics or {})
+    check_instances(loss, scores)
     for what, score in {"loss": loss, **scores}.items():
-        if isinstance(score, type):
-            raise TraceError(f"'{what}' is the class {score.__name__}: call it, {score.__name__}()")
         if wants_context(score):
             raise TraceError(
                 f"'{what}' has an argument `step`, and an evaluation is no step: give it another function"
@@ -79,6 +78,7 @@ def evaluation_plan(
             output = batch.call(model, data)
             seen = (output,) if batch.target is None else (output, target)
             cost = loss_of(output) if loss is None else scored("the loss", loss, seen)
+            check_scalar(cost)
             return [cost, *(scored(f"the metric '{key}'", score, seen) for key, score in scores.items())]
 
     outputs = [

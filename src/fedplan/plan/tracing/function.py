@@ -7,20 +7,18 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from fedplan.errors import PlanExecutionError, PlanLimitError, TraceError
+from fedplan.errors import PlanExecutionError, TraceError
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.plan import Plan
 from fedplan.plan.random import RandomStream
 from fedplan.plan.run.interpreter import interpret
-from fedplan.plan.signature import PlanInput, PlanOutput
-from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
+from fedplan.plan.signature import PlanInput, PlanOutput, rows_of
+from fedplan.plan.spec import BATCH, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing.draws import RandomInput
 from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
 from fedplan.plan.tracing.sizes import Assumption
 from fedplan.plan.tracing.symbolic import record
-
-_ROWS = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def _may_vary(tensor: torch.Tensor, spec: PlanInputSpec | None) -> bool:
     if tensor.dim() == 0:
         return False
     if spec is not None:
-        return spec.type in _ROWS
+        return spec.type in BATCH
     return not tensor.requires_grad and tensor.shape[0] > 1
 
 
@@ -90,8 +88,8 @@ def trace(
     Inputs are never changed: what a function does to them in place is visible only through what it returns.
     At last the Plan runs once on the examples, so that a wrong dtype is found here and not by a worker.
 
-    The Plan works for any batch size: the first dimension of the data and target inputs, or, without
-    `inputs`, of every example that is no parameter, may have any size from one up.
+    The Plan works for any batch size: the first dimension of the data and target inputs may have any size
+    from one up. Without `inputs` that holds for every example of more than one row that requires no gradient.
 
     Args:
         function: takes the examples as they are given and returns a tensor, or nested lists, tuples or dicts
@@ -160,18 +158,17 @@ def make_plan(
     )
     check_held_tensors(recording, own or {})
     graph = lower(recording.module, recording.constants)
+    inputs = [
+        PlanInput(item.name, shape, dtype_name(item.tensor.dtype), item.spec)
+        for item, shape in zip(given, recording.shapes, strict=True)
+    ]
+    data = [item.tensor.detach() for item, known in zip(given, inputs, strict=True) if known.is_data]
     plan = Plan(
         name=name,
-        inputs=(
-            *(
-                PlanInput(item.name, shape, dtype_name(item.tensor.dtype), item.spec)
-                for item, shape in zip(given, recording.shapes, strict=True)
-            ),
-            *(_random_input(item, number) for number, item in enumerate(recording.random)),
-        ),
+        inputs=(*inputs, *(_random_input(item, number) for number, item in enumerate(recording.random))),
         outputs=tuple(outputs(len(graph.outputs))),
         graph=graph,
-        example=tuple(item.tensor.detach() for item in given if item.spec is None or item.spec.type in _ROWS),
+        example=tuple(data),
     )
     _check_first_run(plan, [item.tensor.detach() for item in given])
     _check_other_sizes(plan, recording.assumptions)
@@ -181,7 +178,7 @@ def make_plan(
 def _check_other_sizes(plan: Plan, assumptions: Sequence[Assumption]) -> None:
     """Refuses a Plan that runs with a size for which PyTorch would have taken another path."""
     for assumption in assumptions:
-        wrong = [rows for rows in assumption.rows if assumption.authors or _runs(plan, rows)]
+        wrong = [rows for rows in assumption.rows if assumption.authors or plan.works_with(rows)]
         if wrong:
             place = f" at {assumption.place}" if assumption.place else ""
             raise TraceError(
@@ -189,19 +186,6 @@ def _check_other_sizes(plan: Plan, assumptions: Sequence[Assumption]) -> None:
                 f"{assumption.question}{place}. A Plan has one path: remove the condition, or pin the batch "
                 "size with pin_batch=True."
             )
-
-
-def _runs(plan: Plan, rows: int) -> bool:
-    shapes = [
-        tuple(rows if extent is None else extent for extent in item.shape or ()) for item in plan.inputs
-    ]
-    try:
-        plan.check(list(zip(shapes, [item.dtype or "" for item in plan.inputs], strict=True)))
-    except PlanExecutionError:
-        return False
-    except PlanLimitError:
-        return True  # as far as it was looked at
-    return True
 
 
 def _random_input(item: RandomInput, number: int) -> PlanInput:
@@ -224,8 +208,7 @@ def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
 
     Numbers that are out of range, such as classes, are no fault: an example shows shapes and dtypes.
     """
-    rows = next((t.shape[0] for t, i in zip(examples, plan.inputs, strict=False) if i.any_rows), 1)
-    numbers = plan.draw(RandomStream(0), rows)
+    numbers = plan.draw(RandomStream(0), rows_of(plan.inputs, examples))
     try:
         interpret(plan.graph, [*examples, *numbers])
     except PlanExecutionError as error:
@@ -238,7 +221,7 @@ def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
             dtypes = ", ".join(
                 f"{item.name} of {item.dtype}"
                 for item in plan.inputs
-                if item.spec is None or item.spec.type in _ROWS
+                if item.spec is None or item.spec.type in BATCH
             )
             raise TraceError(
                 f"the Plan fails on its own example: {error}. The example has {dtypes}; most losses want "

@@ -70,6 +70,7 @@ class _Lowering:
         self.values: dict[fx.Node, Any] = {}  # an Arg, or the list of Args of an operation with many results
         self.inputs: list[int] = []
         self.builder = Builder()
+        self.dtypes: dict[int, torch.dtype] = {}
 
     def graph(self, constants: Sequence[torch.Tensor]) -> Graph:
         outputs: tuple[int, ...] = ()
@@ -91,7 +92,7 @@ class _Lowering:
             elif node.op == "output":
                 outputs = tuple(self.output(arg) for arg in node.args[0])
         # Equal operations become one first: what checks a pool's numbers is found by them
-        graph = simplify(self.builder.graph(self.inputs, outputs))
+        graph = simplify(self.builder.graph(self.inputs, outputs), self.dtypes)
         verify(graph)
         return graph
 
@@ -192,6 +193,9 @@ class _Lowering:
         kind = lookup(name, where).kind
         count = len(made) if isinstance(made, Sequence) else 1
         results = self.builder.emit(name, args, count, where)
+        for result, value in zip(results, made if isinstance(made, Sequence) else [made], strict=False):
+            if isinstance(value, torch.Tensor):
+                self.dtypes[result.id] = value.dtype
         if kind is Kind.SIZE or not isinstance(made, Sequence):
             return results[0]
         return list(results)

@@ -165,8 +165,7 @@ class Step:
             if self._loss is None
             else self._score("the loss", self._loss, output, target, context)
         )
-        if cost.dim() != 0:
-            raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
+        check_scalar(cost)
         if not cost.requires_grad:
             raise TraceError(
                 "the loss does not depend on any parameter that is trained: a `detach()`, `no_grad()` or "
@@ -206,6 +205,20 @@ def scored(what: str, score: Score, given: Sequence[Any], context: StepContext |
             "`float(…)` out, and do not forget `return`"
         )
     return found
+
+
+def check_instances(loss: Score | None, metrics: Mapping[str, Score]) -> None:
+    """Raises TraceError for a loss or a metric that is a class where one of its instances is meant."""
+    named = {"the loss": loss, **{f"the metric '{name}'": score for name, score in metrics.items()}}
+    for what, score in named.items():
+        if isinstance(score, type):
+            raise TraceError(f"{what} is the class {score.__name__}: call it, {score.__name__}()")
+
+
+def check_scalar(cost: torch.Tensor) -> None:
+    """Raises TraceError for a loss that is no scalar."""
+    if cost.dim() != 0:
+        raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
 
 
 def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:

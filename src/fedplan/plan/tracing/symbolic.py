@@ -145,7 +145,8 @@ def retrace(
 def _own_functions() -> Iterator[None]:
     """PyTorch's functions as a Plan has them, also in layers that are computed again for their gradient.
 
-    Who looks on at functions sees that a gradient is computed, and nothing of what happens for it.
+    A `TorchFunctionMode` sees the call that computes gradients, but no call inside it, so the modes are
+    entered there again.
     """
     autograd: Any = torch.autograd
     engine = autograd._engine_run_backward

@@ -12,14 +12,19 @@ from fedplan.errors import TraceError
 from fedplan.plan.plan import Plan
 from fedplan.plan.spec import PlanInputSpec
 from fedplan.plan.tracing.batch import Example
-from fedplan.plan.tracing.contract import with_roles, without_idle_state, without_unread_inputs
+from fedplan.plan.tracing.contract import (
+    with_kept_returned,
+    with_roles,
+    without_idle_state,
+    without_unread_inputs,
+)
 from fedplan.plan.tracing.drift import ControlVariates, Remembering, corrections_of
 from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
 from fedplan.plan.tracing.optimizer.update import Update
 from fedplan.plan.tracing.python_state import check_python_state
-from fedplan.plan.tracing.step import Score, Step
+from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
 
 
@@ -106,7 +111,7 @@ def training_plan(
             raise TraceError(f"'{key}' is on the device 'meta' and has no values: move it with `to_empty`")
     corrections = corrections_of(model, proximal)
     remembered = model if isinstance(model, Remembering) else None
-    kept = _named(private, list(state)) | _named(remembered.private if remembered else (), list(state))
+    hidden = _named(private, list(state)) | _named(remembered.private if remembered else (), list(state))
     controls = _named(remembered.controls if remembered else (), list(state))
     config = list(dict.fromkeys([*config, *(key for one in corrections for key in one.config)]))
     update = Update(optimizer, list(trainable.values()))
@@ -162,7 +167,9 @@ def training_plan(
         check_python_state(snapshot, plan, made)
     names = list(trainable)
     trained = {names[number] for number in update.trained}
-    return without_unread_inputs(without_idle_state(with_roles(plan, trained, kept, controls)))
+    dtypes = {key: tensor.dtype for key, tensor in module_tensors(model).items()}
+    plan = with_roles(with_kept_returned(plan, dtypes), trained, hidden, controls)
+    return without_unread_inputs(without_idle_state(plan))
 
 
 def _check_arguments(loss: Score | None, metrics: Mapping[str, Score], lr: str | float) -> None:
@@ -172,10 +179,7 @@ def _check_arguments(loss: Score | None, metrics: Mapping[str, Score], lr: str |
             f"lr is a {type(lr).__name__}: give the client_config key of the learning rate, such as lr='lr', "
             "or a number that the Plan keeps"
         )
-    named = {"loss": loss, **{f"metric '{name}'": score for name, score in metrics.items()}}
-    for what, score in named.items():
-        if isinstance(score, type):
-            raise TraceError(f"the {what} is the class {score.__name__}: call it, {score.__name__}()")
+    check_instances(loss, metrics)
 
 
 def _named(patterns: Sequence[str], names: Sequence[str]) -> set[str]:

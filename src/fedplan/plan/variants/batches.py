@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedplan.errors import PlanExecutionError, PlanFormatError
+from fedplan.errors import PlanExecutionError
 from fedplan.plan.ir.graph import Graph
-from fedplan.plan.run.check import ShapeAndDType, measure
-from fedplan.plan.signature import PlanInput
-from fedplan.plan.variants.random_inputs import leader
+from fedplan.plan.run.check import measure
+from fedplan.plan.signature import PlanInput, leader
 
 _SMALL, _LARGE = 6, 10
 
@@ -34,13 +33,5 @@ def measured(graph: Graph, inputs: Sequence[PlanInput]) -> tuple[Values, Values]
 def _values(graph: Graph, inputs: Sequence[PlanInput], rows: int, apart: int) -> Values:
     drawn = leader(inputs) or 0
     places = [drawn if item.is_random else place for place, item in enumerate(inputs)]
-    shapes = [_shape(item, rows + apart * place) for item, place in zip(inputs, places, strict=True)]
+    shapes = [item.with_rows(rows + apart * place) for item, place in zip(inputs, places, strict=True)]
     return measure(graph, shapes).values
-
-
-def _shape(item: PlanInput, rows: int) -> ShapeAndDType:
-    if item.shape is None or item.dtype is None:
-        raise PlanFormatError(
-            f"the Plan does not say the shape and dtype of its input '{item.name}'; it cannot be translated"
-        )
-    return tuple(rows if extent is None else extent for extent in item.shape), item.dtype

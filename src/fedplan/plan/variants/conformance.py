@@ -19,9 +19,10 @@ from fedplan.errors import PlanError, PlanInputError, VariantError
 from fedplan.plan.ir.graph import Node
 from fedplan.plan.plan import Plan
 from fedplan.plan.run.interpreter import describe, interpret
+from fedplan.plan.signature import rows_of
 from fedplan.plan.variants.forms import FORMS
 from fedplan.plan.variants.random_inputs import draw
-from fedplan.plan.variants.rounding import FLOAT32, Point, apart, step
+from fedplan.plan.variants.rounding import FLOAT32, Point, distance, spacing
 from fedplan.plan.variants.samples import Samples, finite
 
 TOLERANCE = 1e-4
@@ -130,8 +131,7 @@ def _point(plan: Plan, inputs: Sequence[Tensor]) -> Point:
         raise PlanInputError(
             f"the Plan '{plan.name}' takes {len(wanted)} arguments besides random ones, not {len(inputs)}"
         )
-    rows = next((len(value) for value, item in zip(inputs, wanted, strict=True) if item.any_rows), 1)
-    drawn, rest = draw(plan.graph, plan.inputs, rows, seed=0), iter(inputs)
+    drawn, rest = draw(plan.graph, plan.inputs, rows_of(wanted, inputs), seed=0), iter(inputs)
     return Point(plan, [drawn[p] if p in drawn else next(rest) for p in range(len(plan.inputs))])
 
 
@@ -201,15 +201,15 @@ def difference(expected: Tensor, made: Tensor, noise: Tensor | None = None) -> f
     """
     if expected.shape != made.shape or _kind(expected) != _kind(made):
         return float("inf")
-    distance = apart(expected, made)
+    off = distance(expected, made)
     if noise is not None:
-        distance = torch.where(noise.isinf(), 0.0, (distance - noise).clamp(min=0.0))
-    if not distance.numel():
+        off = torch.where(noise.isinf(), 0.0, (off - noise).clamp(min=0.0))
+    if not off.numel():
         return 0.0
-    if bool(distance.isnan().any()):
+    if bool(off.isnan().any()):
         return float("inf")
     finite = expected[expected.isfinite()].to(torch.float64)
-    return float(distance.max()) / max(1.0, float(finite.abs().max()) if finite.numel() else 1.0)
+    return float(off.max()) / max(1.0, float(finite.abs().max()) if finite.numel() else 1.0)
 
 
 def _kind(tensor: Tensor) -> str:
@@ -226,15 +226,15 @@ def _changes_alike(
     if before.shape != expected.shape or not expected.numel():
         return True
     start = before.to(torch.float64)
-    change = apart(before, expected).nan_to_num(0.0).max()
+    change = distance(before, expected).nan_to_num(0.0).max()
     allowed = max(_CHANGE_TOLERANCE, _OF_COARSE_NUMBERS[1] * point.coarsest) * change
     allowed += (
-        _ROUNDING * max(FLOAT32, step(before)) * max(float(start.abs().max()), float(expected.abs().max()))
+        _ROUNDING * max(FLOAT32, spacing(before)) * max(float(start.abs().max()), float(expected.abs().max()))
     )
     if not change:
         allowed += _NOTHING * point.largest_change
-    distance = apart(expected, made).nan_to_num(0.0)
-    return bool((distance <= (allowed if noise is None else allowed + noise)).all())
+    off = distance(expected, made).nan_to_num(0.0)
+    return bool((off <= (allowed if noise is None else allowed + noise)).all())
 
 
 def _refuse(variant: str, point: Point, found: _Look) -> None:

@@ -12,7 +12,6 @@ import torch
 from torch._decomp import decomposition_table
 from torch.fx import traceback as fx_traceback
 
-from fedplan.errors import PlanFormatError
 from fedplan.plan.ir.arguments import bind
 from fedplan.plan.ir.graph import Graph, Node
 from fedplan.plan.ir.rewrite import prune
@@ -59,7 +58,7 @@ def expand(
     """
     constants = [value for _, value in graph.constants]
     examples = [*(_example(item) for item in inputs), *constants]
-    free = [*map(_any_rows, inputs), *(False for _ in constants)]
+    free = [*(item.any_rows for item in inputs), *(False for _ in constants)]
     numbers: list[int] = []
 
     def run(*values: torch.Tensor) -> list[torch.Tensor]:
@@ -76,17 +75,8 @@ def expand(
 
 
 def _example(item: PlanInput) -> torch.Tensor:
-    if item.shape is None or item.dtype is None:
-        raise PlanFormatError(
-            f"the Plan does not say the shape and dtype of its input '{item.name}'; it cannot be translated"
-        )
-    return torch.empty(
-        [_EXAMPLE_ROWS if extent is None else extent for extent in item.shape], dtype=DTYPES[item.dtype]
-    )
-
-
-def _any_rows(item: PlanInput) -> bool:
-    return item.shape is not None and item.shape[:1] == (None,)
+    shape, dtype = item.with_rows(_EXAMPLE_ROWS)
+    return torch.empty(shape, dtype=DTYPES[dtype])
 
 
 def _tensors(graph: Graph, given: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:

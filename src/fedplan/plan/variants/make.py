@@ -35,8 +35,8 @@ def with_variants(
         model: the parameters of the model that it trains, to try it with; random ones by default.
         variants: exactly those that it shall have, of ``torchscript`` (phones) and ``tfjs`` (browsers). By
             default all that it can have; why another cannot be had is logged and kept with the Plan.
-        example: the batch to try it with first, one tensor for each data and target input; by default the
-            one that it was traced with, or random numbers.
+        example: the batch to try it with first, one tensor for each input that `PlanInput.is_data`; by
+            default the one that it was traced with, or random numbers.
 
     Raises:
         TranslationError: an operation cannot be said in a variant that was asked for; names the operation,

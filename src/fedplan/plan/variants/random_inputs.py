@@ -24,11 +24,6 @@ def read(graph: Graph, inputs: Sequence[PlanInput]) -> list[int]:
     return [p for p, item in enumerate(inputs) if item.is_random and graph.inputs[p] in used]
 
 
-def leader(inputs: Sequence[PlanInput]) -> int | None:
-    """Place of the input whose rows random inputs have, as `Plan.__call__` counts them."""
-    return next((p for p, item in enumerate(inputs) if item.any_rows and not item.is_random), None)
-
-
 def given(inputs: Sequence[PlanInput], arguments: Sequence[Tensor]) -> list[Tensor]:
     """The arguments without those of random inputs: what a variant takes."""
     return [value for value, item in zip(arguments, inputs, strict=True) if not item.is_random]
@@ -58,8 +53,8 @@ def draw(graph: Graph, inputs: Sequence[PlanInput], rows: int, seed: int) -> Map
     for place, item in enumerate(inputs):
         if not item.is_random:
             continue
-        shape = [rows if extent is None else extent for extent in item.shape or ()]
-        dtype = DTYPES[item.dtype or "float32"]
+        shape, name = item.with_rows(rows)
+        dtype = DTYPES[name]
         if place not in wanted:
             made[place] = torch.zeros(shape, dtype=dtype)
             continue

@@ -56,13 +56,13 @@ class Point:
     @functools.cached_property
     def _run(self) -> tuple[list[Tensor], float, bool]:
         """The outputs, the step of the coarsest dtype, and whether PyTorch's layers would do it."""
-        steps = [FLOAT32, *(step(value) for value in self.arguments)]
+        steps = [FLOAT32, *(spacing(value) for value in self.arguments)]
         defined = True
 
         def observe(node: Node, number: int, made: Any) -> None:
             nonlocal defined
             if isinstance(made, Tensor):
-                steps.append(step(made))
+                steps.append(spacing(made))
             if number == node.results[0] and _by_the_batch(node) and made.numel() == made.shape[1]:
                 defined = False
 
@@ -92,14 +92,21 @@ class Point:
         made = _made(self)
         found = [torch.zeros(value.shape, dtype=torch.float64) for value in made]
         for seed in range(_MOVES):
-            there = _made(self.beside(seed, lambda value: _MOVED * step(value)))
+            there = _made(self.beside(seed, lambda value: _MOVED * spacing(value)))
             for index, (here, beside) in enumerate(zip(made, there, strict=True)):
-                distance = apart(here, beside).nan_to_num(nan=float("inf"))
-                found[index] = torch.maximum(found[index], distance)
-        return [_NOISE * distance for distance in found]
+                moved = distance(here, beside).nan_to_num(nan=float("inf"))
+                found[index] = torch.maximum(found[index], moved)
+        return [_NOISE * moved for moved in found]
 
     def beside(self, seed: int, how_far: Callable[[Tensor], float]) -> "Point":
-        """A point with other fractions, each by its share at most, but for single and random numbers."""
+        """A point beside this one: each fraction is multiplied by a random number near one.
+
+        Integers, random inputs and tensors of one element stay as they are.
+
+        Args:
+            seed: of the random numbers.
+            how_far: for a tensor, how far from one they are at most.
+        """
         random = torch.Generator().manual_seed(seed)
 
         def moved(value: Tensor) -> Tensor:
@@ -132,7 +139,7 @@ class Point:
     def largest_change(self) -> float:
         """Of any of those."""
         sizes = [
-            float(apart(before, self.expected[index]).nan_to_num(0.0).max())
+            float(distance(before, self.expected[index]).nan_to_num(0.0).max())
             for index, before in self.changed
             if before.shape == self.expected[index].shape and before.numel()
         ]
@@ -156,12 +163,12 @@ def _by_the_batch(node: Node) -> bool:
     return bool(padded(node)[names.index("training")])
 
 
-def step(value: Tensor) -> float:
+def spacing(value: Tensor) -> float:
     """From one to the next larger number of a tensor's dtype; zero for what is no fraction."""
     return float(torch.finfo(value.dtype).eps) if value.is_floating_point() else 0.0
 
 
-def apart(here: Tensor, there: Tensor) -> Tensor:
+def distance(here: Tensor, there: Tensor) -> Tensor:
     """How far two tensors are from one another, element by element; NaN where one of them is."""
     ours, theirs = here.to(torch.float64), there.to(torch.float64)
     same = (ours == theirs) | (ours.isnan() & theirs.isnan())

@@ -185,17 +185,6 @@ def finite(values: Sequence[Tensor]) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def samples(
-    graph: Graph,
-    inputs: Sequence[PlanInput],
-    rows: int,
-    model: Sequence[Tensor] | None = None,
-    seed: int = 0,
-) -> list[Tensor]:
-    """Arguments for one run; see `Samples`."""
-    return Samples(graph, inputs, model).draw(rows, seed)
-
-
 def _fitted(inputs: Sequence[PlanInput], example: Sequence[Tensor]) -> dict[int, Tensor]:
     """The author's example by the places of the inputs that it fills.
 
@@ -235,17 +224,12 @@ class _Draw:
 
     def one(self, item: PlanInput, within: Range) -> Tensor:
         """An argument for one input."""
-        if item.shape is None or item.dtype is None:
-            raise PlanFormatError(
-                f"the Plan does not say the shape and dtype of its input '{item.name}'; "
-                "give the inputs to try"
-            )
+        extents, name = item.with_rows(self.rows)
         kind = None if item.spec is None else item.spec.type
         index = 0 if item.spec is None or item.spec.index is None else item.spec.index
         if kind == PlanInputSpec.TYPE_MODEL_PARAM and self.model is not None and index < len(self.model):
             return self.model[index].detach()
-        shape = [self.rows if extent is None else extent for extent in item.shape]
-        dtype = DTYPES[item.dtype]
+        shape, dtype = list(extents), DTYPES[name]
         if kind == PlanInputSpec.TYPE_OPTIMIZER_STATE and self.positive:
             return torch.zeros(shape, dtype=dtype)  # as at the start of a cycle
         known = _DRAWN.get(kind)

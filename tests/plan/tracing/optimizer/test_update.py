@@ -173,6 +173,81 @@ def test_a_count_that_is_the_same_for_all_parameters_is_kept_once() -> None:
     assert [i.name for i in plan.inputs if i.name == "optimizer step"] == ["optimizer step"]
 
 
+class Scalars(nn.Module):
+    """A model of numbers: two that begin alike, and a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Parameter(torch.tensor(1.0)) for _ in range(2))
+        self.weight = nn.Parameter(torch.full((6, 3), 0.1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a * (x @ self.weight) + self.b**2 * x[:, :3]
+
+
+@pytest.mark.parametrize("make", [*settings()])
+def test_parameters_that_are_numbers_have_a_state_each(make: Any) -> None:
+    start = Scalars()
+    if make.func is torch.optim.Muon:
+        pytest.skip("Muon takes matrices only")
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make)
+    compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), 0.05)
+
+
+def test_groups_with_settings_of_their_own_count_for_themselves() -> None:
+    """ASGD begins to average after `t0` steps, which the first ones do not show."""
+    start = model()
+
+    def grouped(of: nn.Module) -> torch.optim.Optimizer:
+        first, second = of.parameters()
+        return torch.optim.ASGD([{"params": [first], "t0": 4}, {"params": [second]}], lr=0.05)
+
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=grouped(start))
+    assert len([i for i in plan.inputs if i.name == "optimizer mu"]) == 2
+
+
+class Capped(torch.optim.Optimizer):
+    """Divides each step by the largest gradient so far, which is at least one."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                largest = self.state[parameter].get("largest", torch.tensor(1.0))
+                largest = torch.maximum(largest, parameter.grad.abs().max() / self.reach)
+                self.state[parameter]["largest"] = largest
+                parameter.sub_(group["lr"] * parameter.grad / largest)
+
+    reach = 1e3
+
+
+def test_numbers_that_agree_at_first_are_not_taken_for_the_same() -> None:
+    plan = training_plan(model(), F.cross_entropy, example=batch(), optimizer=Capped)
+    assert len([i for i in plan.inputs if i.name == "optimizer largest"]) == 2
+
+
+class Together(torch.optim.SGD):
+    """Counts all steps of all parameters in one tensor."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        count = next((self.state[p]["count"] for p in parameters if self.state[p]), torch.tensor(0.0))
+        for parameter in parameters:
+            self.state[parameter]["count"] = count.add_(1)
+            parameter.sub_(parameter.grad / count)
+
+
+def test_one_tensor_for_several_parameters_is_refused() -> None:
+    with pytest.raises(TraceError, match="Together keeps one tensor, 'count', for several parameters"):
+        training_plan(
+            model(), F.cross_entropy, example=batch(), optimizer=functools.partial(Together, lr=0.1)
+        )
+
+
 class Counting(torch.optim.SGD):
     """Keeps a number in Python that changes its steps."""
 

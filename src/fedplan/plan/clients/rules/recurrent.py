@@ -3,7 +3,7 @@
 from typing import Any
 
 from fedplan.plan.clients.lifting import STAND_IN, Lifting, Made, Value
-from fedplan.plan.recurrence.executors import FAST
+from fedplan.plan.recurrence.kernels import FAST
 from fedplan.plan.recurrence.schema import RECURRENCES, is_sequence, named
 
 

@@ -117,10 +117,6 @@ def _transform(value: Parts, sign: int, wanted: int) -> Whole:
     return outer[0].mT.flatten(-2)[..., :wanted], outer[1].mT.flatten(-2)[..., :wanted]
 
 
-def _folded(value: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    return value.reshape(*value.shape[:-1], rows, columns)
-
-
 def _product(one: Whole, other: Whole) -> Whole:
     return one[0] * other[0] - one[1] * other[1], one[0] * other[1] + one[1] * other[0]
 

@@ -70,7 +70,7 @@ def _linear_cross_entropy(function: Callable[..., torch.Tensor]) -> Callable[...
 
 @functools.wraps(F.l1_loss)
 def l1_loss(*args: Any, **named: Any) -> torch.Tensor:
-    """With its weights, which PyTorch's function forgets when it calls who looks on."""
+    """`F.l1_loss` with its weights: PyTorch's function does not pass them to a `TorchFunctionMode`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and named.get("weight") is None:
         if frame.f_code is F.l1_loss.__code__:

@@ -61,19 +61,38 @@ class Probes:
                     )
 
     def state(self) -> tuple[StateTensor, ...]:
-        """The tensors that it keeps, those once that are the same for several parameters."""
+        """The tensors that it keeps, counts of steps once for all parameters of a group.
+
+        Raises:
+            TraceError: it keeps one tensor for several parameters.
+        """
         owned, optimizer = self._last
         found: dict[object, StateTensor] = {}
+        holders: dict[int, int] = {}
         for number, like in self._prototype.like.items():
             for name, value in optimizer.state[owned[like]].items():
                 if not isinstance(value, torch.Tensor):
                     continue
-                alone = value.numel() > 1 or value.dim() > 0
-                key: object = (name, number) if alone else (name, value.dtype, value.item())
+                if holders.setdefault(id(value), like) != like:
+                    raise TraceError(
+                        f"{self._name} keeps one tensor, '{name}', for several parameters; in a Plan each "
+                        "would have its own. Keep a tensor for each parameter in `optimizer.state`."
+                    )
+                key: object = (name, number)
+                if self._is_count(value, owned[like]):
+                    key = (name, value.dtype, self._prototype.group_of[number])
                 before = found.get(key)
                 numbers = (number,) if before is None else (*before.parameters, number)
                 found[key] = StateTensor(name, numbers, tuple(value.shape), value.dtype)
         return tuple(found.values())
+
+    def _is_count(self, value: torch.Tensor, parameter: torch.Tensor) -> bool:
+        """Whether a tensor depends on the number of steps and the group's settings only.
+
+        PyTorch's own optimizers keep numbers for nothing else; what they keep of a parameter has its
+        dimensions, so next to one that is a number itself nothing shows which is which.
+        """
+        return self._prototype.takes_each_alone and value.dim() == 0 < parameter.dim()
 
     def starts_from_zeros(self, state: Sequence[StateTensor]) -> bool:
         """Whether its first step is the same from zeros as from nothing, its state included."""

@@ -23,6 +23,7 @@ class Prototype:
         kind: its class.
         lr: the learning rate that it was made with.
         groups: the numbers of the parameters of each of its groups.
+        group_of: for each parameter, by number, the place of its group.
         takes_each_alone: each parameter is taken for itself, and gradients are left as they are, as is known
             of PyTorch's own.
         initial: its state before the first step.
@@ -51,22 +52,20 @@ class Prototype:
             [numbers[id(p)] for p in group["params"] if id(p) in numbers]
             for group in self._optimizer.param_groups
         ]
-        if not any(self.groups):
-            raise TraceError(
-                f"{self.kind.__name__} holds none of the model's parameters that require a gradient"
-            )
+        self.group_of = {number: place for place, group in enumerate(self.groups) for number in group}
+        if not self.group_of:
+            raise _holds_none(self.kind)
         self.initial = kept_by(self._optimizer, dict(enumerate(owned)))
         self.like = self._kinds(owned)
         self.examples = {n: owned[n] for n in self.like.values()}
 
     def _kinds(self, parameters: Sequence[torch.Tensor]) -> dict[int, int]:
-        group_of = {number: place for place, group in enumerate(self.groups) for number in group}
         if not self.takes_each_alone:
-            return {number: number for number in sorted(group_of)}
+            return {number: number for number in sorted(self.group_of)}
         first: dict[object, int] = {}
         return {
             number: first.setdefault((parameters[number].shape, parameters[number].dtype, place), number)
-            for number, place in sorted(group_of.items())
+            for number, place in sorted(self.group_of.items())
         }
 
     def on(self, parameters: Mapping[int, torch.Tensor], state: State) -> Optimizer:

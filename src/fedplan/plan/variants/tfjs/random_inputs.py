@@ -1,8 +1,8 @@
 """Random inputs, as tfjs draws them itself.
 
 tfjs draws a tensor of a given shape, which must stand in the Plan, so it cannot follow the batch. What can is
-`tf.dropout(x, p)`: u being uniform, it is 0 where u < p and x / (1 - p) elsewhere. With ones for x that is
-below p where u is, and at least 1 where u is not: no comparison with p tells it from u.
+`tf.dropout(x, p)`: for a uniform u, it is 0 where u < p and x / (1 - p) elsewhere. With ones for x its result
+is less than p where u is, and at least 1 elsewhere. So it can stand for u where u is only compared with p.
 """
 
 import math

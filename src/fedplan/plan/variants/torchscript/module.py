@@ -7,16 +7,16 @@ from fedplan.plan.ops import OPS, Trait, lookup
 from fedplan.plan.ops.op import BY_PARTS
 from fedplan.plan.plan import Plan
 from fedplan.plan.random import NORMAL, UNIFORM
-from fedplan.plan.signature import PlanInput
-from fedplan.plan.variants.parts import without
-from fedplan.plan.variants.random_inputs import distribution, leader, read
+from fedplan.plan.signature import PlanInput, leader
+from fedplan.plan.variants.random_inputs import distribution, read
 from fedplan.plan.variants.torchscript import library
 from fedplan.plan.variants.torchscript.archive import archive
 from fedplan.plan.variants.torchscript.arguments import Argument, arguments
 from fedplan.plan.variants.torchscript.integers import converted
 from fedplan.plan.variants.torchscript.literals import DTYPE_NUMBERS
+from fedplan.plan.variants.torchscript.parts import without
 from fedplan.plan.variants.torchscript.spelling import spell
-from fedplan.plan.variants.unrolled import unrolled
+from fedplan.plan.variants.torchscript.unrolled import unrolled
 
 _KIND = "Plan"
 """Name of the module's class."""

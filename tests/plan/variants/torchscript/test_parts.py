@@ -11,7 +11,7 @@ from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.expansions import EXPANSIONS
-from fedplan.plan.variants.parts import without
+from fedplan.plan.variants.torchscript.parts import without
 
 CONVOLUTIONS = {"aten.convolution_backward.default"}
 

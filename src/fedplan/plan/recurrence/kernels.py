@@ -12,7 +12,7 @@ from fedplan.plan.recurrence.schema import RECURRENCES, Recurrence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Executor:
+class Kernel:
     """One function.
 
     Attributes:
@@ -26,14 +26,14 @@ class Executor:
     call: Callable[..., Any]
 
 
-def _executors(way: str, *functions: Callable[..., Any]) -> dict[str, Executor]:
+def _kernels(way: str, *functions: Callable[..., Any]) -> dict[str, Kernel]:
     return {
-        f.__name__: Executor(f"executor.{way}_{f.__name__}.default", RECURRENCES[f.__name__], f)
+        f.__name__: Kernel(f"executor.{way}_{f.__name__}.default", RECURRENCES[f.__name__], f)
         for f in functions
     }
 
 
-FAST: Mapping[str, Executor] = _executors(
+FAST: Mapping[str, Kernel] = _kernels(
     "fast",
     fast_lstm.lstm,
     fast_lstm.lstm_backward,
@@ -46,8 +46,8 @@ FAST: Mapping[str, Executor] = _executors(
 )
 """For all operations, by their short names."""
 
-ONEDNN: Mapping[str, Executor] = _executors("onednn", onednn.lstm, onednn.lstm_backward)
+ONEDNN: Mapping[str, Kernel] = _kernels("onednn", onednn.lstm, onednn.lstm_backward)
 """For an LSTM with its gradient; these two only go together."""
 
-EXECUTORS: Mapping[str, Executor] = {made.name: made for made in (*FAST.values(), *ONEDNN.values())}
+KERNELS: Mapping[str, Kernel] = {made.name: made for made in (*FAST.values(), *ONEDNN.values())}
 """All of them, by the names that they have in a graph."""
