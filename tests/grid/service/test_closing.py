@@ -1,15 +1,19 @@
 import asyncio
 import logging
+import threading
 import time
 
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
 
+from fedplan.grid.averaging import average
 from fedplan.grid.averaging.average import Averaged
 from fedplan.grid.records import CycleSummary, Phase
 from fedplan.grid.service import closing
 from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store.tables import cycles
 from fedplan.plan import trace
 from tests.grid.models import (
     MODEL,
@@ -251,17 +255,35 @@ class TestReplicas:
         assert [c["number"] for c in (await peer.status())["checkpoints"]] == [1]
 
     async def test_a_lease_is_renewed_while_a_cycle_is_averaged(self, open_grid):
-        async with open_grid(lease_seconds=0.3) as one, open_grid(lease_seconds=0.3):
+        now, looking = 1000.0, asyncio.Event()
+
+        def clock():
+            looking.set()
+            return now
+
+        async with open_grid(lease_seconds=0.3, clock=lambda: now) as one, open_grid(clock=clock):
             await one.host(server={"max_diffs": 2})
             grid = one.app.state.grid
             await (await one.join()).report(1)
             async with grid.store.writing() as db:
                 await rounds.set_closing(db, 1)
-                assert await rounds.take_lease(db, 1, grid.replica, grid.clock(), grid.clock() + 0.3)
-            async with closing._lease_kept(grid, 1):
-                await asyncio.sleep(0.9)  # the other replica looks every 50 ms
+                assert await rounds.take_lease(db, 1, grid.replica, now, now + 0.3)
+            async with asyncio.timeout(10), closing._lease_kept(grid, 1):
+                for _ in range(4):
+                    while await lease_of(grid) < now + 0.3:
+                        await asyncio.sleep(0.01)
+                    now += 0.25
+                    looking.clear()
+                    await looking.wait()  # of the other replica
                 assert (await one.status())["cycle"]["phase"] == Phase.CLOSING
+            now += 1
             await one.until_checkpoint(2)
+
+
+async def lease_of(grid):
+    """Until when the first cycle belongs to a replica."""
+    async with grid.store.reading() as db:
+        return (await db.execute(select(cycles.c.lease_until).where(cycles.c.id == 1))).scalar_one()
 
 
 async def test_an_unexpected_fault_is_logged_and_closing_is_tried_again(open_grid, tmp_path, caplog):
@@ -297,20 +319,22 @@ async def test_a_cycle_whose_averaging_plan_is_damaged_waits_for_it(open_grid, t
         await peer.until_checkpoint(2)
 
 
-async def test_a_model_that_is_slow_to_average_does_not_delay_another(peer):
-    def slow(a0, a1, b0, b1):
-        square = a0.sum().expand(1000, 1000) * 1e-9
-        for _ in range(12):
-            square = square @ square
-        return (a0 + b0) / 2 + square[0, 0], (a1 + b1) / 2
+async def test_a_model_that_is_slow_to_average_does_not_delay_another(peer, monkeypatch):
+    may_go_on, with_folded = threading.Event(), average.with_folded
 
-    await peer.host("slow", averaging_plan=averaging_plan(slow, 4), server={})
+    def slow(*averaged):
+        assert may_go_on.wait(10)
+        return with_folded(*averaged)
+
+    monkeypatch.setattr(average, "with_folded", slow)
+    await peer.host("slow", averaging_plan=plan_for_two(), server={})
     await peer.host("fast")
     for _ in range(2):
         await (await peer.join("slow")).report(1)
     await (await peer.join("fast")).report(1)
     await peer.until_checkpoint(2, "fast")
     assert (await peer.status("slow"))["cycle"]["phase"] == "closing"
+    may_go_on.set()
     await peer.until_checkpoint(2, "slow")
 
 

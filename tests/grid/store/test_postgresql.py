@@ -3,26 +3,10 @@
 import asyncio
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
-from fedplan.grid.store import Store
-from fedplan.grid.store.tables import metadata
-from tests.grid.databases import SERVER, VARIABLE, database_of
+from tests.grid.databases import SERVER, VARIABLE
 
 pytestmark = pytest.mark.skipif(SERVER is None, reason=f"{VARIABLE} names no PostgreSQL server")
-
-
-async def test_the_migrations_make_the_tables(tmp_path):
-    def compare(connection):
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return compare_metadata(context, metadata)
-
-    store = await Store.open(await database_of(tmp_path))
-    async with store.reading() as db:
-        assert db.dialect.name == "postgresql"
-        assert await db.run_sync(compare) == []
-    await store.aclose()
 
 
 async def test_replicas_count_every_report_once(open_grid):
