@@ -145,12 +145,13 @@ def worker(
         refused = f", {done.refused} reports refused" if done.refused else ""
         text = "".join(f", {name} {value:.4g}" for name, value in scores.items() if value is not None)
         many = "" if done.cycles == 1 else "s"
-        typer.echo(f"{done.cycles} cycle{many}{refused}{text}")
+        only_measured = ", the model only measured" if done.evaluations and not done.cycles else ""
+        typer.echo(f"{done.cycles} cycle{many}{only_measured}{refused}{text}")
 
 
 def summary(done: "Participation") -> dict[str, Any]:
     """What a worker did, in numbers; loss and metrics are means over its last cycle."""
-    last = max(1, len(done.losses) // (done.cycles + done.refused))  # batches of a cycle
+    last = max(1, len(done.losses) // max(1, done.cycles + done.refused))  # batches of a cycle
     numbers = {
         name: fmean(values[-last:]) for name, values in done.metrics.items() if isinstance(values[-1], float)
     }
