@@ -303,7 +303,7 @@ def test_the_package_is_without(check):
     assert check(FEDPLAN) == []
 
 
-@pytest.mark.parametrize("folder", ["src", "tests", "examples", "benchmarks", "docs"])
+@pytest.mark.parametrize("folder", ["src", "tests", "examples", "benchmarks"])
 def test_no_file_is_longer_than_one_idea(folder):
     assert long_files(ROOT / folder) == []
 

@@ -12,10 +12,11 @@ import pytest
 
 import fedplan
 from fedplan import errors
+from tests.shared import SHARED
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "docs" / "reference.md"
-REFERENCE = ROOT.parent / "shared" / "reference" / "syft-js-api-reference.md"
+REFERENCE = SHARED / "reference" / "syft-js-api-reference.md"
 
 ROW = re.compile(r"^\| `(?P<reference>[^`]+)` \| `(?P<ours>[^`]+)` \|", re.MULTILINE)
 NAME = re.compile(r"(?P<owner>\w+)(?:\.(?P<member>\w+))?(?:\((?P<parameter>\w+)\))?")

@@ -21,8 +21,9 @@ from torch.utils import _pytree as pytree
 from fedplan.plan import Plan, PlanInputSpec, RandomStream, model_parameters
 from fedplan.plan.ops import DTYPES
 from tests.plan.same_numbers import SameNumbers
+from tests.shared import SHARED
 
-FOLDER = Path(__file__).parents[2] / "shared" / "zoo"
+FOLDER = SHARED / "zoo"
 STREAM = RandomStream(1)
 STEPS = 2
 

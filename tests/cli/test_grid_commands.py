@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,21 @@ def status_of(fedplan: Invoke, grid_url: str, name: str) -> dict[str, object]:
     assert result.exit_code == 0, result.output
     (model,) = json.loads(result.stdout)["models"]
     return model
+
+
+def until_a_worker_asks_again(grid_url: str) -> None:
+    """Waits for one more request for a place in a cycle."""
+
+    def asked() -> float:
+        text = httpx.get(f"{grid_url}/metrics").text
+        return sum(
+            float(count)
+            for count in re.findall(r'requests_total{call="model-centric/cycle-request".*} (.*)', text)
+        )
+
+    before = asked()
+    while asked() == before:
+        time.sleep(0.05)
 
 
 # The whole way
@@ -60,7 +77,7 @@ def test_each_worker_has_one_place_in_a_cycle_whoever_comes_first(
         while status_of(fedplan, grid_url, "sockets")["cycle"]["reported"] == 0:
             assert first.poll() is None, first.stderr.read()
             time.sleep(0.1)
-        time.sleep(1.2)  # by now it has asked again, and was told to wait for the others
+        until_a_worker_asks_again(grid_url)  # and is told to wait for the others
         cycle = status_of(fedplan, grid_url, "sockets")["cycle"]
         assert (cycle["number"], cycle["accepted"], cycle["reported"]) == (1, 1, 1)
         second = stack.enter_context(fedplan_process("worker", *where, *data, "--seed", 2))
@@ -75,14 +92,11 @@ def test_each_worker_has_one_place_in_a_cycle_whoever_comes_first(
 def test_a_worker_outlasts_a_grid_that_is_killed_and_started_again(
     fedplan: Invoke, project: Project, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    serve = ("serve", "--port", port, "--data", tmp_path / "grid")
-    where = ("--url", f"ws://127.0.0.1:{port}", "--model", "lasting", "--version", "1.0")
+    serve = ("serve", "--data", tmp_path / "grid", "--port")
     with contextlib.ExitStack() as stack:
-        grid = stack.enter_context(fedplan_process(*serve))
-        grid.stdout.readline()
+        grid = stack.enter_context(fedplan_process(*serve, 0))
+        url = grid.stdout.readline().strip()
+        where = ("--url", url.replace("http", "ws"), "--model", "lasting", "--version", "1.0")
         configs = write_configs(tmp_path, "lasting", max_workers=2, max_diffs=2, num_cycles=2)
         hosted = fedplan(
             "host", "--url", url, "--model", project["model.pb"], "--plan",
@@ -94,11 +108,14 @@ def test_a_worker_outlasts_a_grid_that_is_killed_and_started_again(
         while status_of(fedplan, url, "lasting")["cycle"]["reported"] == 0:
             assert first.poll() is None, first.stderr.read()
             time.sleep(0.1)
-        time.sleep(1.2)  # by now it has asked for the next cycle
+        until_a_worker_asks_again(url)
         grid.kill()
-        time.sleep(6)  # more than the repetitions of one call take
-        assert first.poll() is None
-        stack.enter_context(fedplan_process(*serve)).stdout.readline()
+        while "asking again in" not in (
+            line := first.stderr.readline()
+        ):  # the repetitions of one call failed
+            assert line
+        again = stack.enter_context(fedplan_process(*serve, url.rpartition(":")[2]))
+        assert again.stdout.readline().strip() == url
         second = stack.enter_context(fedplan_process("worker", *where, *data, "--json"))
         for worker in (first, second):
             output, errors = worker.communicate(timeout=60)

@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
+from fedplan.cli.main import app
 from fedplan.grid import Settings
 from fedplan.version import __version__
 from fedplan.wire.config import ClientConfig, ServerConfig
@@ -25,12 +29,17 @@ COMMANDS = {
     ],
     "worker": ["--url", "--model", "--version", "--data", "--batches", "--cycles", "--token", "numpy.savez"],
     "status": ["--url", "--name", "--json", "--token"],
+    "evaluate": ["--url", "--model", "--version", "--wait", "--timeout", "--json"],
+    "history": ["--url", "--model", "--version", "--json", "--csv"],
     "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
-    "plan": ["show", "run"],
+    "plan": ["show", "check", "run"],
     "plan show": ["PLAN.pb", "--batch", "--json"],
+    "plan check": ["PLAN.pb"],
     "plan run": ["PLAN.pb", "--inputs", "--out"],
     "state": ["show"],
     "token": ["create", "list", "revoke"],
+    "token list": ["--data", "--json"],
+    "token revoke": ["NAME", "--data"],
     "token create": ["NAME", "--scope", "--expires", "--data", "host", "read", "observe", "admin"],
     "state show": ["STATE.pb", "--json"],
 }
@@ -47,9 +56,18 @@ def test_each_command_says_what_it_does_and_takes(fedplan: Invoke, command: str)
     assert [word for word in COMMANDS[command] if word not in result.output] == []
 
 
+def commands(group: Any, before: str = "") -> Iterator[str]:
+    """The names of all commands, and of the groups in which they are."""
+    for name, command in group.commands.items():
+        yield before + name
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+
+
 def test_the_help_lists_every_command(fedplan: Invoke) -> None:
     output = fedplan("--help").output
     assert [name for name in COMMANDS if " " not in name and f" {name} " not in output] == []
+    assert set(COMMANDS) == set(commands(typer.main.get_command(app)))
 
 
 def test_host_names_every_key_of_the_configs(fedplan: Invoke) -> None:

@@ -25,9 +25,10 @@ def assert_close(ours: State, theirs: State) -> None:
 
 
 @needs_fixtures
-@pytest.mark.parametrize("folder", cases(), ids=lambda folder: folder.name)
-def test_a_plan_of_pysyft_runs_to_its_expected_output(fedplan: Invoke, tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize("name", ["small_mlp_sgd", "eq_op"])
+def test_a_plan_of_pysyft_runs_to_its_expected_output(fedplan: Invoke, tmp_path: Path, name: str) -> None:
     # eq_op: PySyft evaluated the comparison while it traced; Plan and expected output are both empty
+    (folder,) = (folder for folder in cases() if folder.name == name)
     out = tmp_path / "out.pb"
     result = fedplan(
         "plan", "run", folder / "list.plan.pb", "--inputs", folder / "input.state.pb", "--out", out

@@ -1,5 +1,6 @@
 """`fedplan token`, beside a grid that is running: two processes of it on one database."""
 
+import datetime
 import json
 import os
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ def test_the_list_tells_all_but_the_tokens(fedplan: Invoke, urls: list[str], dat
     assert (one["scopes"], one["expires_at"], one["state"]) == (["host", "read"], None, "good")
     written = [path.read_bytes() for path in data.glob("grid.db*")]
     assert not any(token.encode() in content for content in written)
+
+
+def test_a_token_is_good_for_90_days_if_nothing_else_is_said(
+    fedplan: Invoke, urls: list[str], data: Path
+) -> None:
+    assert fedplan("token", "create", "usual", "--scope", "read", "--data", data).exit_code == 0
+    told = json.loads(fedplan("token", "list", "--data", data, "--json").stdout)
+    (token,) = [each for each in told if each["name"] == "usual"]
+    made, ends = (datetime.datetime.fromisoformat(token[name]) for name in ("created_at", "expires_at"))
+    assert ends - made == datetime.timedelta(days=90)
 
 
 def test_commands_take_it_as_their_token(fedplan: Invoke, urls: list[str], data: Path) -> None:

@@ -30,7 +30,7 @@ EVALUATION = evaluation_plan(net(), F.cross_entropy, example=data_of(0, 4), metr
 async def host(owner: ModelCentricFLClient, name: str, **server: Any) -> None:
     config = {"name": name, "version": "1.0", "batch_size": BATCH, "lr": LR}
     plans = {"training_plan": TRAINING, "evaluation_plan": EVALUATION}
-    await owner.host_federated_training_async(net(), plans, config, server)
+    await owner.host_federated_training_async(net(), plans, config, server, variants=[])
 
 
 def measured(parameters: list[Tensor], *worker: tuple[Tensor, Tensor]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ Tests tell it what to answer next; it notes what it was asked.
 
 import base64
 import contextlib
+import inspect
 import json
 import socket
 import threading
@@ -47,7 +48,10 @@ class SmallGrid:
         self.url = ""
 
     def answer(self, call: str, *answers: Any) -> None:
-        """What to answer to the next requests of this name: a dict, a Response, or a function of the data."""
+        """What to answer to the next requests of this name: a dict, a Response, or a function of the data.
+
+        A function that waits must be a coroutine function, for all tests share the server's loop.
+        """
         self.next.setdefault(call, deque()).extend(answers)
 
     def asked(self, call: str) -> list[dict[str, Any]]:
@@ -57,13 +61,15 @@ class SmallGrid:
     def diffs(self) -> list[SyftModel]:
         return [SyftModel.parse(base64.b64decode(data["diff"])) for data in self.asked("report")]
 
-    def reply(self, call: str, data: dict[str, Any]) -> Any:
+    async def reply(self, call: str, data: dict[str, Any]) -> Any:
         self.requests.append((call, data))
         prepared = self.next.get(call)
-        if prepared:
-            answer = prepared.popleft()
-            return answer(data) if callable(answer) and not isinstance(answer, Response) else answer
-        return self.usual(call, data)
+        if not prepared:
+            return self.usual(call, data)
+        answer = prepared.popleft()
+        if callable(answer) and not isinstance(answer, Response):
+            answer = answer(data)
+        return await answer if inspect.isawaitable(answer) else answer
 
     def usual(self, call: str, data: dict[str, Any]) -> Any:
         match call:
@@ -108,7 +114,7 @@ class SmallGrid:
             data = await request.json()
         if binary:
             data["body"] = await request.body()
-        answer = self.reply(call, data)
+        answer = await self.reply(call, data)
         if isinstance(answer, Response):
             if binary:
                 answer.headers["accept-post"] = "application/json, application/octet-stream"
@@ -130,7 +136,7 @@ class SmallGrid:
             while True:
                 message = json.loads(await socket.receive_text())
                 call = message["type"].removeprefix(PREFIX)
-                answer = self.reply(call, message["data"])
+                answer = await self.reply(call, message["data"])
                 if answer == "close":
                     await socket.close()
                     return
@@ -172,8 +178,8 @@ def serve(app: Callable[..., Any]) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
+    while not server.started:
+        assert thread.is_alive(), "the server did not start: its error is above"
         time.sleep(0.005)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,8 +1,10 @@
 """Workers that only measure a model, over real sockets: after its last cycle, on request, beside training."""
 
 import asyncio
+import re
 from typing import Any
 
+import httpx
 import pytest
 import torch
 
@@ -15,6 +17,15 @@ OWN = data_of(1, 12)
 
 async def train(url: str, name: str, **options: Any) -> Any:
     return await participate_async(url, name, "1.0", *OWN, **options)
+
+
+async def reports_taken(url: str) -> float:
+    """How many reports the grid has taken, of whatever model and kind."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"{url}/metrics")).text
+    return sum(
+        map(float, re.findall(r'^fedplan_reports_total{outcome="accepted"} (\S+)$', text, re.MULTILINE))
+    )
 
 
 class TestAfterTheLastCycle:
@@ -163,17 +174,14 @@ class TestBesideTraining:
         self, url: str, owner: ModelCentricFLClient
     ) -> None:
         await host(owner, "given", max_diffs=1, num_cycles=4, evaluation={"fraction": 0.5})
-        async with Syft(url) as syft:
+        before = await reports_taken(url)
+        async with Syft(url) as syft, asyncio.timeout(20), asyncio.TaskGroup() as group:
             job = syft.new_job("given", "1.0")
             await job.start()  # so that the next worker is one that measures
-            done = asyncio.create_task(train(url, "given", cycles=1, wait=20.0))
-            await owner.wait_async("given", "1.0", checkpoint=1, timeout=10)
-            async with asyncio.timeout(20):
-                while not done.done():
-                    if (await owner.status_async("given")).models[0].cycle.number == 1:
-                        await asyncio.sleep(0.5)
-                        await self.trained(job, OWN)
-                    await asyncio.sleep(0.1)
+            done = group.create_task(train(url, "given", cycles=1, wait=20.0))
+            while await reports_taken(url) == before:
+                await asyncio.sleep(0.05)
+            await self.trained(job, OWN)
         assert ((await done).cycles, (await done).evaluations) == (1, 1)
 
 

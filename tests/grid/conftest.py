@@ -76,7 +76,10 @@ def server(tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(settings, *, haste=1):
-    """A real server, run as `serve` does, in a thread; yields its address. In haste it pings more often."""
+    """A real server in a thread, with the configuration that `serve` gives uvicorn; yields its address.
+
+    It pings WebSockets `haste` times as often as usual, and waits for the answer that much shorter.
+    """
     app = create_app(settings)
     config = uvicorn_config(settings, app, lambda: app.state.grid.intake)
     config.ws_ping_interval /= haste

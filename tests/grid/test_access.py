@@ -7,15 +7,8 @@ from fedplan.grid.access import Access, make_token, revoke_token
 from fedplan.grid.records import Scope
 from fedplan.grid.store import Store
 from fedplan.grid.web.callers import Caller
+from tests.grid.clock import Clock
 from tests.grid.databases import database_of
-
-
-class Clock:
-    def __init__(self):
-        self.now = time.time()
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
@@ -27,7 +20,7 @@ async def store(tmp_path):
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(time.time())
 
 
 NOBODY = Caller()

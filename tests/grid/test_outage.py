@@ -105,7 +105,6 @@ async def outages(postgresql, acknowledged):
         await asyncio.to_thread(postgresql.start)
 
 
-@pytest.mark.slow
 async def test_a_database_that_goes_away_while_workers_report_costs_no_report(tmp_path, postgresql):
     database = await database_of(tmp_path, postgresql.url)
     async with (

@@ -157,6 +157,17 @@ class TestTheDatabase:
             with pytest.raises(SettingsError, match="under another key"):
                 await self.opened(url, *others)
 
+    async def test_changes_its_key_while_replicas_are_started_anew_one_by_one(self, open_grid, url):
+        async with open_grid(secret_key=OLD) as peer:
+            await peer.host(server={"authentication": {"secret": SECRET}})
+        for older, newer in ((OLD, f"{OLD},{NEW}"), (f"{OLD},{NEW}", f"{NEW},{OLD}"), (f"{NEW},{OLD}", NEW)):
+            async with open_grid(secret_key=older) as one, open_grid(secret_key=newer) as other:
+                for peer in (one, other):
+                    token = jwt.encode({"exp": 4_000_000_000}, SECRET, "HS256")
+                    assert await peer.authenticate(auth_token=token)
+        with pytest.raises(SettingsError, match="under another key"):
+            await self.opened(url, OLD)
+
     async def test_has_no_secret_that_looks_as_if_it_were_sealed(self, open_grid):
         async with open_grid() as peer:
             server = {"authentication": {"secret": SEALED + "x" * 40}}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from fedplan.errors import ConfigError
 from fedplan.grid import Settings, serve
+from fedplan.grid.serve import uvicorn_config
 from tests.grid.models import MODEL
 from tests.grid.peers import Peer
 
@@ -41,7 +43,7 @@ def process(folder, database=None, lease=0.5):
 @contextlib.asynccontextmanager
 async def served(running):
     port = int(await asyncio.to_thread(running.stdout.readline))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         yield Peer(http)
 
 
@@ -128,3 +130,29 @@ def test_a_store_that_cannot_be_opened_is_an_error(tmp_path, caplog):
     with pytest.raises(ConfigError, match=r"grid\.db' cannot be opened: .*not a database.*FEDPLAN_DATA_DIR"):
         serve(Settings(data_dir=tmp_path), port=0)
     assert not caplog.records
+
+
+class TestOpenFiles:
+    """Each connection takes one, and so do the database and the blobs."""
+
+    def most(self, **settings):
+        config = uvicorn_config(Settings(max_connections=1000, **settings), None, lambda: None)
+        return config.bounds.peers._most
+
+    @pytest.fixture
+    def raised(self, monkeypatch):
+        """The limit that is asked for."""
+        raised = []
+        monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+        return raised
+
+    def test_are_allowed_for_as_many_connections_as_there_may_be(self, monkeypatch, raised):
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (300, resource.RLIM_INFINITY))
+        assert self.most() == 1000
+        assert raised == [(1100, resource.RLIM_INFINITY)]
+
+    def test_limit_the_connections_where_no_more_are_allowed(self, monkeypatch, raised, caplog):
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 400))
+        assert self.most() == 300
+        assert raised == [(400, 400)]
+        assert "takes 300 connections at most and not 1000: raise the limit (ulimit -n)" in caplog.text

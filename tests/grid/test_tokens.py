@@ -18,6 +18,7 @@ from fedplan.grid.auth import TokenChecker
 from fedplan.grid.keysets import KeySets
 from fedplan.grid.tokens import Proof
 from fedplan.wire.config import AuthenticationConfig
+from tests.grid.clock import Clock
 from tests.grid.test_auth import CURVE, EDWARDS, PRIVATE, PUBLIC, SECRET, pem
 
 HERE = "http://127.0.0.1"
@@ -25,7 +26,7 @@ HERE = "http://127.0.0.1"
 
 @pytest.fixture
 async def client():
-    async with httpx.AsyncClient(timeout=0.5) as client:
+    async with httpx.AsyncClient(timeout=5.0) as client:
         yield client
 
 
@@ -188,13 +189,6 @@ class TestAnEndpoint:
                 with pytest.raises(AuthenticationError, match="FEDPLAN_AUTH_ENDPOINTS"):
                     await TokenChecker(client, 5.0, [f"{service.url}/other"]).check(config, signed())
         assert service.asked == []
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
 
 
 def jwk(key, **more):

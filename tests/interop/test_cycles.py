@@ -106,6 +106,7 @@ async def test_a_worker_is_told_when_to_come_back_and_when_not_to(server, host, 
     assert outcome.errors == []
     assert outcome.names.count("reported") == 2
     *waits, last = [event.get("timeout") for event in outcome.events if event["event"] == "rejected"]
+    assert waits
     assert all(isinstance(wait, int) for wait in waits)
     assert last is None
 

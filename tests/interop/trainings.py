@@ -3,7 +3,6 @@
 import dataclasses
 import secrets
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +22,7 @@ from fedplan.plan import (
 )
 from fedplan.wire import State
 from tests.grid.peers import Peer
-
-FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
+from tests.shared import FIXTURES
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

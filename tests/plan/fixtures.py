@@ -8,8 +8,9 @@ import torch
 
 from fedplan.plan import to_torch
 from fedplan.wire import State
+from tests.shared import FIXTURES
 
-FOLDER = Path(__file__).parents[3] / "shared" / "fixtures"
+FOLDER = FIXTURES
 
 needs_fixtures = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no PySyft fixtures in {FOLDER}")
 

@@ -12,7 +12,6 @@ from fedplan.client import ModelCentricFLClient, participate_async
 from fedplan.grid import Settings, create_app
 from fedplan.simulation import client_seed
 from tests.client.small_grid import serve
-from tests.long import some
 from tests.simulation.cases import CONFIG, clients, model_of, plans_of, same_bits, simulate
 
 WORKERS, CYCLES, SEED = 4, 3, 11
@@ -66,7 +65,8 @@ CASES: dict[str, tuple[str, dict[str, Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", some(CASES))
+@pytest.mark.some(2)
+@pytest.mark.parametrize("name", CASES)
 async def test_a_simulation_gives_the_checkpoints_of_a_grid(url: str, name: str) -> None:
     kind, strategy, evaluates = CASES[name]
     server = {"min_diffs": WORKERS, "max_diffs": WORKERS, "num_cycles": CYCLES, **strategy}

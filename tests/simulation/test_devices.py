@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.devices import DEVICES
-from tests.simulation.cases import data_of, simulate
+from tests.devices import ACCELERATORS
+from tests.simulation.cases import data_of, same_bits, simulate
 
 
-@pytest.mark.parametrize("device", DEVICES)
+def test_the_processor_is_the_device_when_none_is_named() -> None:
+    assert same_bits(simulate(device="cpu").model, simulate().model)
+
+
+@pytest.mark.parametrize("device", ACCELERATORS)
 @pytest.mark.parametrize("kind", ["plain", "dropout", "scaffold"])
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
 def test_a_device_trains_as_the_processor_does(device: str, kind: str, engine: str) -> None:

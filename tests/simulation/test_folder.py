@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fedplan
 from fedplan.errors import CheckpointError
-from tests.long import some
 from tests.simulation.cases import CONFIG, clients, same_bits, simulate
 from tests.simulation.killed import CASES, ROUNDS, run
 
@@ -27,9 +27,10 @@ def assert_same(one: fedplan.Simulation, other: fedplan.Simulation) -> None:
 
 
 class TestARunThatIsKilled:
+    @pytest.mark.some(2)
     @pytest.mark.parametrize(
         ("case", "engine"),
-        some([("scaffold", "batched"), ("scaffold", "sequential"), ("fedbuff", "sequential")]),
+        [("scaffold", "batched"), ("scaffold", "sequential"), ("fedbuff", "sequential")],
     )
     def test_goes_on_to_the_same_bits(self, tmp_path: Path, case: str, engine: str) -> None:
         folder = tmp_path / "run"
@@ -62,7 +63,8 @@ class TestARunThatEnded:
         other = dict(reversed(CONFIG.items()))
         assert len(simulate(checkpoint=tmp_path, rounds=2, client_config=other).history) == 2
 
-    @pytest.mark.parametrize("case", some(CASES, 3))
+    @pytest.mark.some(3)
+    @pytest.mark.parametrize("case", CASES)
     @pytest.mark.parametrize("memory", [0, 1 << 30])
     def test_goes_on_with_more_rounds_as_if_there_had_been_no_end(
         self, tmp_path: Path, case: str, memory: int
@@ -121,6 +123,12 @@ class TestIsRefused:
         simulate(checkpoint=tmp_path, rounds=1, cohort=5)
         with pytest.raises(CheckpointError, match=f"it differs in its {named}. Name another folder"):
             simulate(**{"checkpoint": tmp_path, "rounds": 2, "cohort": 5, **options})
+
+    def test_the_folder_of_another_pytorch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        simulate(checkpoint=tmp_path, rounds=1)
+        monkeypatch.setattr(torch, "__version__", "2.0.0")
+        with pytest.raises(CheckpointError, match=r"it differs in its PyTorch\. Name another folder"):
+            simulate(checkpoint=tmp_path, rounds=2)
 
     @pytest.mark.parametrize("name", ["checkpoint.zip", "history.jsonl"])
     def test_a_damaged_one(self, tmp_path: Path, name: str) -> None:

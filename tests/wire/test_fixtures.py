@@ -9,10 +9,10 @@ import pytest
 
 from fedplan.errors import TensorEncodingError
 from fedplan.wire import DTYPES, State, WireTensor, schema
+from tests.shared import FIXTURES
 from tests.wire.google import PACKED
 from tests.wire.random_messages import assert_same
 
-FIXTURES = pathlib.Path(__file__).parents[3] / "shared" / "fixtures"
 STATES = sorted(FIXTURES.rglob("*.state.pb"))
 PLANS = sorted(FIXTURES.rglob("*.plan.pb"))
 MANIFEST = FIXTURES / "states" / "states_manifest.json"

@@ -1,7 +1,6 @@
 """Tensors as bytes: every dtype, held against Google's library, without copies and without trust."""
 
 import contextlib
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedplan.errors import TensorEncodingError, WireError
 from fedplan.wire import DTYPES, State, WireTensor, read_tensor, schema, write_tensor
+from tests.memory import peak
 from tests.wire.google import PACKED
 from tests.wire.random_messages import record, varint
 
@@ -186,16 +186,6 @@ def test_views_into_a_buffer_that_can_change_are_read_only():
     received = bytearray(State.of([WireTensor(np.zeros(4, "<f4"), "float32")]).serialize())
 
     assert not State.parse(received).tensors[0].array.flags.writeable
-
-
-def peak(action):
-    """Most bytes that were allocated at a time while `action` ran."""
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_writing_copies_the_values_once_and_reading_never():

@@ -5,7 +5,6 @@ import logging
 import re
 import signal
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -40,6 +39,7 @@ class Round:
             {"training_plan": make_plan()},
             {"name": self.name, "version": "1.0", "batch_size": 8, "lr": 0.1},
             {"min_workers": 1, "max_workers": 2, "num_cycles": 1, **server_config},
+            variants=[],
         )
 
     async def take_part(self, url: str | None = None, **options: Any) -> None:
@@ -239,9 +239,9 @@ async def test_a_job_that_is_cancelled_while_it_downloads_gives_the_place_back(g
     arrived = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def stall(_: dict[str, Any]) -> bytes:
+    async def stall(_: dict[str, Any]) -> bytes:
         loop.call_soon_threadsafe(arrived.set)
-        time.sleep(1)
+        await asyncio.sleep(1)
         return b""
 
     grid.answer("get-plan", stall)

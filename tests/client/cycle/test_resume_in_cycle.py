@@ -14,7 +14,6 @@ from fedplan.client.cycle.place import Place, check_cycle
 from fedplan.errors import CheckpointError, GridResponseError
 from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import BATCH, make_data, make_module, make_plan, make_trainer
-from tests.long import some
 
 ROOT = pathlib.Path(__file__).parents[3]
 IMAGES, LABELS = make_data()
@@ -26,6 +25,7 @@ async def host(owner: ModelCentricFLClient, name: str, **server_config: Any) -> 
         {"training_plan": make_plan("Adam", dropout=0.5)},
         {"name": name, "version": "1.0", "batch_size": BATCH, "lr": 0.05},
         server_config,
+        variants=[],
     )
 
 
@@ -35,7 +35,8 @@ async def run(how: str, url: str, model: str, path: pathlib.Path) -> int:
     return await process.wait()
 
 
-@pytest.mark.parametrize("scheme", some(["ws", "http"]))
+@pytest.mark.some(2)
+@pytest.mark.parametrize("scheme", ["ws", "http"])
 async def test_a_training_resumed_in_a_new_process_completes_its_cycle_with_the_same_bits(
     url: str, owner: ModelCentricFLClient, tmp_path: pathlib.Path, scheme: str
 ) -> None:

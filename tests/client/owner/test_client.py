@@ -35,7 +35,9 @@ def states() -> dict[str, Any]:
 @pytest.mark.parametrize("form", states())
 def test_hosting_sends_binaries_as_hex_and_configs_as_they_are(grid: SmallGrid, form: str) -> None:
     with ModelCentricFLClient(grid.url, token="t0ken") as client:
-        client.host_federated_training(states()[form], {"training_plan": make_plan()}, CLIENT, SERVER)
+        client.host_federated_training(
+            states()[form], {"training_plan": make_plan()}, CLIENT, SERVER, variants=[]
+        )
     (sent,) = grid.asked("host-training")
     assert bytes.fromhex(sent["model"]) == make_model().serialize()
     plan = Plan.parse(bytes.fromhex(sent["plans"]["training_plan"]))

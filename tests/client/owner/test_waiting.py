@@ -62,9 +62,7 @@ def test_a_checkpoint_that_is_there_is_not_waited_for(url: str, owner: ModelCent
     assert owner.wait("there", "1", checkpoint=1, timeout=0).checkpoints[0].number == 1
     train(url, "there", cycles=2)
     owner.wait("there", "1", checkpoint=3, timeout=60)
-    began = time.monotonic()
-    assert owner.wait("there", "1", checkpoint=2, timeout=60).checkpoints[0].number == 3
-    assert time.monotonic() - began < 30
+    assert owner.wait("there", "1", checkpoint=2, timeout=0).checkpoints[0].number == 3
 
 
 def test_without_a_goal_it_is_the_checkpoint_after_the_newest(url: str, owner: ModelCentricFLClient) -> None:
@@ -261,8 +259,8 @@ def test_a_grid_that_stays_away_is_given_up(grid: SmallGrid, monkeypatch: pytest
 def test_a_grid_that_does_not_answer_is_not_waited_for_longer_than_said(
     grid: SmallGrid, answered: int, message: str
 ) -> None:
-    def sleeping(_: dict[str, Any]) -> bytes:
-        time.sleep(2)
+    async def sleeping(_: dict[str, Any]) -> bytes:
+        await asyncio.sleep(2)
         return status(1)
 
     grid.answer("status", *[status(1)] * answered, sleeping)

@@ -27,9 +27,11 @@ from fedplan.errors import ConfigError
 from fedplan.plan import Plan, StepContext, accuracy, model_parameters, training_plan
 from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import make_trainer
-from tests.devices import DEVICES
+from tests.devices import ACCELERATORS, DEVICES
 
-pytestmark = pytest.mark.parametrize("device", DEVICES)
+everywhere = pytest.mark.parametrize("device", DEVICES)
+on_accelerators = pytest.mark.parametrize("device", ACCELERATORS)
+"""What the CPU does is compared with what they do."""
 
 STEPS, BATCH = 5, 4
 
@@ -78,27 +80,21 @@ def case(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 @pytest.fixture(autouse=True)
-def _whole_float32() -> None:
+def _whole_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """cuDNN's convolutions and recurrent layers use fewer digits by default."""
-    torch.backends.cudnn.allow_tf32 = False
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
-@pytest.fixture(scope="module")
-def plans() -> dict[str, Plan]:
-    made = {}
-    for kind in ("pictures", "LSTM", "GRU", "RNN"):
-        module, x, y = case(kind)
-        optimizer = (
-            functools.partial(torch.optim.SGD, momentum=0.9) if kind == "pictures" else torch.optim.SGD
-        )
-        made[kind] = training_plan(
-            module, penalised, example=(x, y), optimizer=optimizer, config=["mu"],
-            metrics={"accuracy": accuracy},
-        )  # fmt: skip
-    return made
+@functools.cache
+def plan_of(kind: str) -> Plan:
+    module, x, y = case(kind)
+    optimizer = functools.partial(torch.optim.SGD, momentum=0.9) if kind == "pictures" else torch.optim.SGD
+    return training_plan(
+        module, penalised, example=(x, y), optimizer=optimizer, config=["mu"], metrics={"accuracy": accuracy}
+    )
 
 
-def trainer(plan: Plan, kind: str, data: str = "tensors", **options: Any) -> PlanTrainer:
+def trainer(kind: str = "pictures", data: str = "tensors", **options: Any) -> PlanTrainer:
     module, x, y = case(kind)
     given: dict[str, Any] = {"data": x, "target": y, "batch_size": BATCH}
     if data == "arrays":
@@ -108,7 +104,7 @@ def trainer(plan: Plan, kind: str, data: str = "tensors", **options: Any) -> Pla
         given = {"data": torch.utils.data.DataLoader(dataset, batch_size=BATCH)}
     config = {"lr": 0.05, "mu": 0.1}
     return PlanTrainer(
-        plan=plan, model=SyftModel(model_parameters(module)), client_config=config, seed=5, cycle=2,
+        plan=plan_of(kind), model=SyftModel(model_parameters(module)), client_config=config, seed=5, cycle=2,
         **given, **options,
     )  # fmt: skip
 
@@ -119,16 +115,22 @@ def assert_alike(ours: SyftModel, theirs: SyftModel) -> None:
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+async def test_the_cpu_is_the_device_when_none_is_named() -> None:
+    named, usual = trainer(device="cpu"), trainer()
+    for training in (named, usual):
+        await training.start()
+    assert named.current_model.serialize() == usual.current_model.serialize()
+
+
+@on_accelerators
 @pytest.mark.parametrize("data", ["tensors", "arrays", "loader"])
 @pytest.mark.parametrize("kind", ["pictures", "LSTM", "GRU", "RNN"])
-async def test_a_training_is_that_of_the_cpu(
-    plans: dict[str, Plan], device: str, kind: str, data: str
-) -> None:
+async def test_a_training_is_that_of_the_cpu(device: str, kind: str, data: str) -> None:
     """Random inputs are the same bits on every device, and so are the masks of dropout."""
     losses: dict[str, list[float]] = {"here": [], "there": []}
     trained = {}
     for where, place in (("here", None), ("there", device)):
-        training = trainer(plans[kind], kind, data, device=place)
+        training = trainer(kind, data, device=place)
         training.on("batch_end", lambda e, to=losses[where]: to.append((e.loss, e.metrics["accuracy"])))
         await training.start()
         trained[where] = training.current_model
@@ -138,22 +140,22 @@ async def test_a_training_is_that_of_the_cpu(
     )
 
 
-async def test_the_plan_really_runs_there(plans: dict[str, Plan], device: str) -> None:
-    training = trainer(plans["pictures"], "pictures", device=device)
+@on_accelerators
+async def test_the_plan_really_runs_there(device: str) -> None:
+    training = trainer(device=device)
     assert training._step.params[0].device.type == device
     await training.start()
     assert {tensor.device.type for tensor in training._step.params} == {device}
     assert {tensor.device.type for tensor in training._step.optimizer_state} == {device}
 
 
-async def test_data_that_is_on_a_device_already_is_used_from_there(
-    plans: dict[str, Plan], device: str
-) -> None:
+@on_accelerators
+async def test_data_that_is_on_a_device_already_is_used_from_there(device: str) -> None:
     _, x, y = case("pictures")
-    whole = trainer(plans["pictures"], "pictures")
+    whole = trainer()
     await whole.start()
     for place in (None, device):  # to the CPU, or staying where it is
-        training = trainer(plans["pictures"], "pictures", device=place)
+        training = trainer(device=place)
         moved = PlanTrainer(
             plan=training.plan, model=training.original_model, data=x.to(device), target=y.to(device),
             batch_size=BATCH, client_config=training.client_config, seed=5, cycle=2, device=place,
@@ -162,20 +164,22 @@ async def test_data_that_is_on_a_device_already_is_used_from_there(
         assert_alike(moved.current_model, whole.current_model)
 
 
-async def test_a_checkpoint_goes_on_on_another_device(plans: dict[str, Plan], device: str) -> None:
-    whole = trainer(plans["pictures"], "pictures")
+@on_accelerators
+async def test_a_checkpoint_goes_on_on_another_device(device: str) -> None:
+    whole = trainer()
     await whole.start()
     for first, second in ((device, None), (None, device), (device, device)):
-        stopped = trainer(plans["pictures"], "pictures", device=first)
+        stopped = trainer(device=first)
         stopped.on("batch_end", lambda e, t=stopped: t.stop() if e.batch == 1 else None)
         await stopped.start()
         kept = json.loads(json.dumps(stopped.create_checkpoint().to_dict()))
         checkpoint = PlanTrainerCheckpoint.from_json(None, kept)
-        resumed = trainer(plans["pictures"], "pictures", device=second, checkpoint=checkpoint)
+        resumed = trainer(device=second, checkpoint=checkpoint)
         await resumed.resume()
         assert_alike(resumed.current_model, whole.current_model)
 
 
+@everywhere
 async def test_a_model_of_a_device_is_hosted_trained_there_and_loaded_back(
     url: str, device: str, tmp_path: pathlib.Path
 ) -> None:
@@ -221,6 +225,7 @@ MISSING = [
 ]
 
 
+@everywhere
 @pytest.mark.parametrize("wrong", MISSING, ids=str)
 async def test_a_device_that_is_not_here_is_said_before_the_grid_is_asked(
     grid: SmallGrid, device: str, wrong: Any

@@ -180,7 +180,7 @@ async def test_an_answer_that_ends_too_early_is_a_broken_connection() -> None:
 
 
 async def test_a_grid_that_does_not_answer_in_time_is_a_timeout(grid: SmallGrid) -> None:
-    grid.answer("report", lambda _: time.sleep(0.5) or {"status": "success"})
+    grid.answer("report", lambda _: asyncio.sleep(0.5, {"status": "success"}))
     transport = HttpTransport(GridUrl.parse(grid.url), timeout=0.1)
     with pytest.raises(GridTimeoutError, match="did not answer in time") as error:
         await transport.send(REPORT)

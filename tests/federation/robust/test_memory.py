@@ -1,12 +1,11 @@
 """Memory: of the reports, only a slice is there at a time."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 
 from fedplan.federation import robust
 from fedplan.federation.robust.distances import all_distances, strips
+from tests.memory import peak
 
 MB = 1 << 20
 MOST = 256 * MB
@@ -23,15 +22,6 @@ class Computed:
 
     def columns(self, start, stop):
         return self._scales * self._shape[start:stop]
-
-
-def peak(work):
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

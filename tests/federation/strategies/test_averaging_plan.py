@@ -1,6 +1,3 @@
-import tracemalloc
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +7,9 @@ from fedplan.federation import average_by_plan, diffs_of_plan, layout_of, plan_s
 from fedplan.plan import Plan, trace
 from fedplan.wire import State
 from tests.federation.made import random_diffs, setting
+from tests.memory import peak
+from tests.shared import FIXTURES
 
-FIXTURES = Path(__file__).parents[4] / "shared" / "fixtures"
 LAYOUT = (((3, 4), "float32"), ((4,), "float32"))
 ONE = torch.tensor([1])
 pysyft = pytest.mark.skipif(not FIXTURES.exists(), reason="Plans made by PySyft are not here")
@@ -118,11 +116,7 @@ def peak_memory(count):
     plan = traced_iterative(layout)
     diffs = random_diffs(2, layout)
     average_by_plan(plan, iter(diffs), layout, iterative=True)  # compiled now
-    tracemalloc.start()
-    average_by_plan(plan, (diffs[n % 2] for n in range(count)), layout, iterative=True)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
+    return peak(lambda: average_by_plan(plan, (diffs[n % 2] for n in range(count)), layout, iterative=True))
 
 
 def test_memory_of_an_iterative_plan_does_not_grow_with_the_number_of_diffs():

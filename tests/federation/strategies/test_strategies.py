@@ -1,6 +1,7 @@
 """Each strategy against an independent statement of it, written from its paper, over several cycles."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fedplan.federation import (
     strategy_names,
     strategy_of,
 )
+from fedplan.federation.strategies import registry
 from fedplan.federation.strategies.averaging import FedAvgConfig, fedavg
 from fedplan.plan import Role
 from fedplan.wire import MetricMean, Summary
@@ -307,6 +309,40 @@ def test_a_name_is_given_once():
         register_strategy(StrategyKind("fedavg", StrategyConfig, fedavg))
     register_strategy(StrategyKind("fedavg", FedAvgConfig, fedavg))  # the very same is no other
     assert "fedavg" in strategy_names()
+
+
+@pytest.fixture
+def _installed(tmp_path, monkeypatch):
+    """A distribution with entry points: one is a kind of strategy, the other a module that registers one."""
+    entries = "[fedplan.strategies]\nkind = fedplan_own:KIND\nmodule = fedplan_own_module\n"
+    kind = "StrategyKind({!r}, FedAvgConfig, fedavg)"
+    files = {
+        "fedplan_own-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: fedplan-own\nVersion: 1.0\n",
+        "fedplan_own-1.0.dist-info/entry_points.txt": entries,
+        "fedplan_own.py": f"{IMPORTS}KIND = {kind.format('of a kind')}\n",
+        "fedplan_own_module.py": f"{IMPORTS}register_strategy({kind.format('of a module')})\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    registry._load_entry_points.cache_clear()
+    yield
+    registry._load_entry_points.cache_clear()
+    for name in ("fedplan_own", "fedplan_own_module"):
+        sys.modules.pop(name, None)
+
+
+IMPORTS = """
+from fedplan.federation import StrategyKind, register_strategy
+from fedplan.federation.strategies.averaging import FedAvgConfig, fedavg
+"""
+
+
+@pytest.mark.usefixtures("_installed")
+def test_packages_name_strategies_in_their_entry_points():
+    assert {"of a kind", "of a module", "fedavg"} <= set(strategy_names())
 
 
 def test_the_grid_measures_updates_when_it_is_asked_to():

@@ -88,7 +88,7 @@ def test_very_many_at_once_leave_room_in_the_digits() -> None:
 
 
 def test_a_number_of_half_a_unit_of_a_place_above_it() -> None:
-    """It is rounded up where that place is there, and must be where it comes later."""
+    """The sum is the same whether larger numbers, for which it has places above, come before or after it."""
     some = [(np.array([0.0, x]), 1.0) for x in (2.0**99 + 2.0**60, 2.0**99 - 2.0**50)]
     higher = [(np.array([x, 0.0]), 1.0) for x in (2.0**100, 2.0**151)]
     first, last = sum_of([*some, *higher], 2), sum_of([*reversed(higher), *some], 2)

@@ -14,6 +14,7 @@ from fedplan.plan import Role
 from fedplan.wire import MetricMean, Summary, WireTensor
 from tests.federation.made import LAYOUT, random_diffs, random_updates, wire
 from tests.long import LONG
+from tests.memory import peak
 
 ROLES = (Role.TRAINED,) * 3
 BY_SAMPLES = Weighting(by_samples=True)
@@ -292,14 +293,14 @@ def test_a_sum_is_written_in_one_copy_and_merged_without_one():
 def peak_memory(count):
     layout = (((250_000,), "float32"),)  # 1 MB
     update = Update(random_diffs(1, layout)[0])
-    tracemalloc.start()
-    total = Sums(layout, (Role.TRAINED,))
-    for _ in range(count):
-        total.add(update)
-    total.average()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
+
+    def add_up():
+        total = Sums(layout, (Role.TRAINED,))
+        for _ in range(count):
+            total.add(update)
+        total.average()
+
+    return peak(add_up)
 
 
 def test_memory_does_not_grow_with_the_number_of_updates():

@@ -6,10 +6,7 @@ Reports come one after the other, each when the one before was acknowledged, so 
 The long form, ``FEDPLAN_LONG=1``, kills the grid of each strategy in every cycle.
 """
 
-import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,51 +26,35 @@ from tests.long import LONG
 CYCLES, WORKERS = 4, 3
 NEVER: frozenset[tuple[int, int]] = frozenset()
 KILLS = frozenset({(1, 0), (1, 2), (2, 1), (3, 2), (4, 0), (4, 2)} if LONG else {(2, 2), (3, 1)})
-"""(cycle, report) after whose acknowledgement the grid is killed; after a cycle's last one it is closing."""
+"""The grid is killed when it has acknowledged these reports, each a (cycle, report). Report 2 is the last one
+of a cycle: the grid is then closing it."""
 
 
 class Killable:
     """A grid in a process of its own."""
 
     def __init__(self, folder):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
         self.folder = folder
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/model-centric", timeout=30)
         self.start()
 
     def start(self):
-        command = [
-            sys.executable,
-            "-m",
-            "fedplan",
-            "serve",
-            "--port",
-            str(self.port),
-            "--data",
-            self.folder,
-        ]
+        command = [sys.executable, "-m", "fedplan", "serve", "--port", "0", "--data", self.folder]
         own = {name: value for name, value in os.environ.items() if not name.startswith("FEDPLAN_")}
         environment = own | {"FEDPLAN_POLL_SECONDS": "0.05", "FEDPLAN_LEASE_SECONDS": "0.3"}
         self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        for _ in range(1200):
-            with contextlib.suppress(httpx.TransportError):
-                if self.http.get("/status").is_success:
-                    return
-            assert self.process.poll() is None
-            time.sleep(0.05)
-        raise AssertionError("the grid does not start")
+        url = self.process.stdout.readline().strip()
+        assert url, "the grid did not start"
+        self.http = httpx.Client(base_url=f"{url}/model-centric", timeout=30)
 
     def kill(self):
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.end()
         self.start()
 
     def end(self):
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
         self.http.close()
 
     def post(self, call, **message):
@@ -132,7 +113,10 @@ def report_of(tensors, private, cycle, worker):
 
 
 def course(folder, kills, model, *, late=False, **server):
-    """The checkpoints after four cycles. The late one joins in the first, and reports in the third."""
+    """The checkpoints after four cycles.
+
+    With `late`, one worker joins in the first cycle and reports in the third.
+    """
     request, tensors, private = hosted(model, **server)
     grid = Killable(folder)
     try:

@@ -254,12 +254,13 @@ async def test_two_processes_end_in_the_bits_of_one(open_grid, tmp_path):
     database = await database_of(tmp_path)
     with process(tmp_path, database) as first, process(tmp_path, database) as second:
         async with served(first) as one, served(second) as two:
-            await asyncio.sleep(0.3)  # they look every 50 ms
             await one.host(server={"max_diffs": 80})
             for number in range(80):
                 await report((one, two)[number % 3 == 0], number)
                 if number == 60:
-                    assert parts(tmp_path)
+                    async with asyncio.timeout(5):
+                        while not parts(tmp_path):
+                            await asyncio.sleep(0.01)
             found = await checkpoint(two)
             await until_there_are(tmp_path, 0)
     assert found == await alone(open_grid, tmp_path, 80)

@@ -1,20 +1,15 @@
 """A strategy and a metric that are defined outside of fedplan, on a grid that is killed and goes on.
 
-The grid runs in a process of its own, which imports this file and so knows them. Nothing of it is patched.
+The grid runs in a process of its own, which imports this file and registers them. Nothing of it is patched.
 """
 
 import contextlib
 import itertools
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Literal
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -52,43 +47,37 @@ def slowing(config: SlowingConfig, setting: Setting) -> Strategy:
     return Strategy("slowing", setting, step)
 
 
-register_strategy(StrategyKind("slowing", SlowingConfig, slowing))
-register_measure(Measure("largest", lambda update, _: max(float(abs(t.array).max()) for t in update.tensors)))
+def register():
+    register_strategy(StrategyKind("slowing", SlowingConfig, slowing))
+    register_measure(
+        Measure("largest", lambda update, _: max(float(abs(t.array).max()) for t in update.tensors))
+    )
+
 
 SERVE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-if sys.argv[4] == "with plugins":
+if sys.argv[3] == "with plugins":
     import tests.grid.averaging.test_plugins
-from fedplan.grid import Settings
-from fedplan.grid.serve import serve
-serve(Settings(data_dir=sys.argv[2], poll_seconds=0.05, retry_seconds=0.5), "127.0.0.1", int(sys.argv[3]))
+    tests.grid.averaging.test_plugins.register()
+from fedplan.grid import Settings, serve
+settings = Settings(data_dir=sys.argv[2], poll_seconds=0.05, retry_seconds=0.5)
+serve(settings, port=0, on_ready=lambda port: print(port, flush=True))
 """
 ROOT = Path(__file__).parents[3]
 
 
 @contextlib.contextmanager
-def grid(folder, port, plugins="with plugins"):
+def grid(folder, plugins="with plugins"):
     """A grid that is killed at the end of the block, without warning."""
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(ROOT), str(folder), str(port), plugins])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(f"{url}/healthz").raise_for_status()
-                break
-            assert process.poll() is None
-            time.sleep(0.05)
-        yield url
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.fixture
-def port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    command = [sys.executable, "-c", SERVE, str(ROOT), str(folder), plugins]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            port = process.stdout.readline().strip()
+            assert port, "the grid did not start: its error is above"
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 def net():
@@ -96,14 +85,14 @@ def net():
     return nn.Linear(3, 2)
 
 
-def test_a_strategy_and_a_metric_of_ones_own_outlive_the_grid(tmp_path, port):
+def test_a_strategy_and_a_metric_of_ones_own_outlive_the_grid(tmp_path):
     x, y = torch.randn(8, 3), torch.arange(8) % 2
     plan = training_plan(net(), nn.functional.cross_entropy, example=(x, y))
     client = {"name": "m", "version": "1.0", "batch_size": 8, "lr": 1.0}
     server = {"max_diffs": 1, "strategy": {"name": "slowing", "decay": 0.25}, "metrics": ["largest"]}
     models, rows = [], []
     for cycle in (1, 2, 3):
-        with grid(tmp_path, port) as url, ModelCentricFLClient(url) as owner:
+        with grid(tmp_path) as url, ModelCentricFLClient(url) as owner:
             if cycle == 1:
                 owner.host_federated_training(net(), {"training_plan": plan}, client, server)
                 models.append([p.detach().clone() for p in net().parameters()])
@@ -123,7 +112,7 @@ def test_a_strategy_and_a_metric_of_ones_own_outlive_the_grid(tmp_path, port):
         assert rows[cycle].metrics["training_loss"].value == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_where_a_strategy_is_not_known_its_models_stand_still_and_the_others_go_on(tmp_path, port):
+def test_where_a_strategy_is_not_known_its_models_stand_still_and_the_others_go_on(tmp_path):
     x, y = torch.randn(8, 3), torch.arange(8) % 2
     plans = {"training_plan": training_plan(net(), nn.functional.cross_entropy, example=(x, y))}
 
@@ -131,10 +120,10 @@ def test_where_a_strategy_is_not_known_its_models_stand_still_and_the_others_go_
         client = {"name": name, "version": "1.0", "batch_size": 8, "lr": 1.0}
         owner.host_federated_training(net(), plans, client, {"min_workers": 1, "cycle_length": 1, **server})
 
-    with grid(tmp_path, port) as url, ModelCentricFLClient(url) as owner:
+    with grid(tmp_path) as url, ModelCentricFLClient(url) as owner:
         host(owner, "own", strategy="slowing")
         host(owner, "plain")
-    with grid(tmp_path, port, "without plugins") as url, ModelCentricFLClient(url) as owner:
+    with grid(tmp_path, "without plugins") as url, ModelCentricFLClient(url) as owner:
         participate(url, "plain", "1.0", x, y)
         owner.wait("plain", "1.0", checkpoint=2, timeout=30)
         with pytest.raises(GridResponseError, match="slowing"):
@@ -143,7 +132,7 @@ def test_where_a_strategy_is_not_known_its_models_stand_still_and_the_others_go_
         assert "slowing" in own.fault
         assert (own.cycle.number, own.checkpoints[0].number) == (1, 1)
         assert plain.fault is None
-    with grid(tmp_path, port) as url, ModelCentricFLClient(url) as owner:
+    with grid(tmp_path) as url, ModelCentricFLClient(url) as owner:
         assert owner.status("own").models[0].fault is None
         participate(url, "own", "1.0", x, y, wait=30.0)
         owner.wait("own", "1.0", checkpoint=2, timeout=30)

@@ -2,11 +2,13 @@ import asyncio
 import contextlib
 import os
 
+import numpy as np
 import pytest
 
 from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.store.tables import assignments
+from tests.grid.models import MODEL
 
 DATA = bytes(range(256)) * 20_000  # 5 MB
 
@@ -276,3 +278,13 @@ async def test_the_longest_key_of_a_diff_fits_its_column(tmp_path):
     keys = [await blobs.add(group, DATA[:size]) for size in (10, 5_000_000)]
     most = keys[0].replace("@0+10.", f"@{2**63}+{4 * 2**20}.")
     assert max(len(most), len(keys[1])) <= assignments.c.diff.type.length
+
+
+async def test_a_grid_keeps_them_where_its_settings_say(open_grid, tmp_path):
+    async with open_grid(blob_url="memory:///") as peer:
+        await peer.host(server={"max_diffs": 2})
+        for value in (1, 3):
+            assert (await (await peer.join()).report(value)).status_code == 200
+        await peer.until_checkpoint(2)
+        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
+    assert not (tmp_path / "blobs").exists()

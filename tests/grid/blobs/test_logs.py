@@ -161,11 +161,18 @@ async def test_after_the_end_nothing_is_taken(tmp_path):
         await opened.append("7", b"late")
 
 
-async def test_no_file_stays_open(opened):
-    already = len(os.listdir("/proc/self/fd"))
+async def test_no_file_stays_open(opened, tmp_path):
     for group in map(str, range(20)):
         await opened.append(group, b"data")
-    assert len(os.listdir("/proc/self/fd")) == already
+    assert len(list(tmp_path.rglob("*"))) > 20
+    assert [path for path in open_files() if path.startswith(str(tmp_path))] == []
+
+
+def open_files():
+    """What this process has open, by name."""
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile, by another thread
+            yield os.readlink(f"/proc/self/fd/{number}")
 
 
 async def test_few_files_are_remembered_and_the_others_left(opened, tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def large_model() -> dict[str, object]:
 
 
 def report(shapes=None) -> str:
-    """Base64 of a diff; some of its characters are ones that clients write in their own ways."""
+    """Base64 of a diff. It holds ``+`` and ``/``, which some clients escape in JSON or in URLs."""
     data = diff(-0.38) if shapes is None else diff(-0.38, shapes)
     return base64.b64encode(data).decode()
 

@@ -97,11 +97,10 @@ async def test_reports_a_model_of_more_than_a_megabyte_over_http(grid):
     await grid.trained(name)
 
 
-@pytest.mark.parametrize("upload_speed", ["0", "912.3706293706294"])
-async def test_measures_its_speed(grid, upload_speed):
+async def test_measures_its_speed(grid):
     """The ping and the download have a second question mark; a fast link leaves nothing of the upload."""
     at = "/model-centric"
-    speeds = f'"ping":1.8333333333333333,"download":874.0911949685535,"upload":{upload_speed}'
+    speeds = '"ping":1.8333333333333333,"download":874.0911949685535,"upload":0'
     download = get(f"{at}/{SPEED_TEST}?0.9057919370756192", read(200, hosted.is_as_large_as_the_speed_test))
     preflight, uploaded = upload(f"{at}/{SPEED_TEST}", bytes(64 * 1024 * 1024), NOTHING)
     name = await grid.hears(

@@ -1,11 +1,13 @@
 import asyncio
 import logging
+import threading
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from fedplan.grid.averaging import average
 from fedplan.grid.averaging.average import Averaged
 from fedplan.grid.records import CycleSummary, Lease, Phase
 from fedplan.grid.service import closing
@@ -336,20 +338,22 @@ async def test_a_cycle_whose_averaging_plan_is_damaged_waits_for_it(open_grid, t
         await peer.until_checkpoint(2)
 
 
-async def test_a_model_that_is_slow_to_average_does_not_delay_another(peer):
-    def slow(a0, a1, b0, b1):
-        square = a0.sum().expand(1000, 1000) * 1e-9
-        for _ in range(12):
-            square = square @ square
-        return (a0 + b0) / 2 + square[0, 0], (a1 + b1) / 2
+async def test_a_model_that_is_slow_to_average_does_not_delay_another(peer, monkeypatch):
+    may_go_on, with_folded = threading.Event(), average.with_folded
 
-    await peer.host("slow", averaging_plan=averaging_plan(slow, 4), server={})
+    def slow(*averaged):
+        assert may_go_on.wait(10)
+        return with_folded(*averaged)
+
+    monkeypatch.setattr(average, "with_folded", slow)
+    await peer.host("slow", averaging_plan=plan_for_two(), server={})
     await peer.host("fast")
     for _ in range(2):
         await (await peer.join("slow")).report(1)
     await (await peer.join("fast")).report(1)
     await peer.until_checkpoint(2, "fast")
     assert (await peer.status("slow"))["cycle"]["phase"] == "closing"
+    may_go_on.set()
     await peer.until_checkpoint(2, "slow")
 
 

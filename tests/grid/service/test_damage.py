@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from fedplan.errors import DamagedReportsError
-from fedplan.grid.averaging.average import measured
 from fedplan.grid.records import Lease, Phase
 from fedplan.grid.service import closing
 from fedplan.grid.service.leases import Held
@@ -16,6 +14,7 @@ from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.tables import assignments
 from fedplan.wire import MetricMean, State, Summary, with_summary
 from tests.grid.models import MODEL, base64_of, diff, iterative_plan, plan_for_two
+from tests.grid.service import test_evaluating as evaluating
 from tests.grid.test_serve import continued
 
 FROM_BLOBS = {"sums_bytes": 0}
@@ -107,6 +106,7 @@ class TestADamagedDiff:
             await logged(caplog, key)
             assert "3, 4 needed, 1 damaged" in (await peer.http.get("/")).text
             assert await metric(peer, 'fedplan_reports_total{outcome="damaged"} 1.0')
+            assert await metric(peer, 'fedplan_model_cycle_damaged{model="m",version="1.0"} 1.0')
             await report(peer, 8)
             await peer.until_checkpoint(2)
             assert await bias(peer) == pytest.approx(-(1 + 2 + 3 + 8) / 4)
@@ -222,7 +222,7 @@ class TestADamagedDiff:
         await report(peer, 3)
         await peer.until_checkpoint(2)
         assert (await peer.status())["cycle"]["number"] == 2
-        assert -4 <= await bias(peer) <= -1
+        assert await bias(peer) == pytest.approx(-2)
 
     async def test_of_an_older_grid_is_known_by_what_cannot_be_read(self, open_grid, tmp_path):
         async with open_grid(**FROM_BLOBS) as peer:
@@ -239,16 +239,21 @@ class TestADamagedDiff:
 
     async def test_in_a_cycle_of_evaluation_is_left_out_too(self, open_grid, tmp_path):
         async with open_grid(**FROM_BLOBS) as peer:
-            await peer.host(server={"max_diffs": 2})
-            await report(peer, 1)
-            grid = peer.app.state.grid
-            async with grid.store.reading() as db:
-                process = await catalogue.get_process(db, 1)
-            key = (await rows(peer))[0]["diff"]
-            flipped(tmp_path, key)
-            with pytest.raises(DamagedReportsError) as caught:
-                await measured(grid, process, 1)
-            assert caught.value.blobs == (key,)
+            await evaluating.host(peer, evaluation={"reports": 2})
+            await evaluating.finish(peer)
+            for loss in (100.0, 1.0, 3.0):
+                worker = await evaluating.join(peer)
+                reply = await worker.report(diff=base64_of(evaluating.measurement(loss)))
+                assert reply.status_code == 200
+                if loss == 100.0:
+                    path, start = stored(tmp_path, (await rows(peer))[1]["diff"])
+                    flip(path, start + 10)
+                elif loss == 1.0:
+                    await until_waiting(peer, 1)
+            await evaluating.closed(peer)
+            row = (await evaluating.history(peer))[-1]
+            assert (row["task"], row["reports"], row["damaged"]) == ("evaluation", 2, 1)
+            assert row["metrics"]["loss"] == {"value": 2.0, "weight": 20.0, "workers": 2}
 
     async def test_is_noted_only_by_who_holds_the_lease(self, open_grid):
         """Else another replica has closed the cycle, and deleted the diffs, meanwhile."""

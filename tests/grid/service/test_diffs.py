@@ -40,7 +40,8 @@ async def test_a_diff_is_on_disk_before_its_report_is_acknowledged(peer, tmp_pat
 async def test_diffs_are_forgotten_after_their_cycle_refused_ones_too(peer, tmp_path):
     await peer.host(server={"max_diffs": 2})
     worker, other = await peer.join(), await peer.join()
-    await asyncio.gather(*(worker.report(1) for _ in range(5)))
+    replies = await asyncio.gather(*(worker.report(value) for value in range(5)))
+    assert sorted(reply.status_code for reply in replies) == [200] + [409] * 4
     await other.report(1)
     await peer.until_checkpoint(2)
     await until_gone(tmp_path)

@@ -1,14 +1,13 @@
 """Reports of workers that only measure a model, as the grid takes, refuses and keeps them."""
 
 import asyncio
-import base64
 
 import pytest
 import torch
 
 from fedplan.plan import PlanInputSpec, PlanOutputSpec, trace
 from fedplan.wire import MetricMean, State, Summary, with_summary
-from tests.grid.models import diff, hosting, training_plan
+from tests.grid.models import base64_of, diff, hosting, training_plan
 from tests.grid.peers import Worker
 
 TELLS = {"summary": True, "evaluates": True}
@@ -44,10 +43,6 @@ PLANS = {"training_plan": training_plan().hex(), "evaluation_plan": evaluation_p
 def measurement(loss, samples=10.0):
     metrics = {"loss": MetricMean(loss, samples)}
     return with_summary(State.of(()).serialize(), Summary(samples=samples, evaluation=metrics))
-
-
-def base64_of(data):
-    return base64.b64encode(data).decode()
 
 
 async def host(peer, **server):

@@ -1,6 +1,5 @@
 import asyncio
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +19,7 @@ from tests.grid.models import (
     state,
     training_plan,
 )
-
-FIXTURES = Path(__file__).parents[4] / "shared" / "fixtures"
+from tests.shared import FIXTURES
 
 
 def taking(*keys):

@@ -7,6 +7,7 @@ import jwt
 import numpy as np
 import pytest
 
+from tests.grid.clock import Clock
 from tests.grid.models import MODEL, hosting
 from tests.grid.peers import Worker
 
@@ -120,14 +121,6 @@ class TestASubject:
             worker_id = await peer.authenticate(auth_token=token(None))
             assert (await peer.ask(worker_id))["status"] == "accepted"
             assert (await peer.status())["cycle"]["accepted"] == places
-
-
-class Clock:
-    def __init__(self, now):
-        self.now = now
-
-    def __call__(self):
-        return self.now
 
 
 class TestAWorkerId:

@@ -10,6 +10,7 @@ from fedplan.errors import DiffRefusedError
 from fedplan.grid.service.examining import read_diff
 from fedplan.wire import State, schema
 from fedplan.wire.compression import FORMATS, compress
+from tests.grid.averaging.test_tally import counted
 from tests.grid.models import MODEL, base64_of, diff, hosting, state
 
 LAYOUT = (((3, 2), "float32"), ((2,), "float32"))
@@ -95,20 +96,6 @@ async def test_what_is_not_base64_is_refused(peer):
     await expect_completion(peer, worker)
 
 
-async def test_a_second_report_with_the_same_key_is_refused(peer):
-    await peer.host(server={"max_diffs": 3})
-    worker = await peer.join()
-    assert (await worker.report(1)).status_code == 200
-    reply = await worker.report(100)
-    assert reply.status_code == 409
-    assert "has reported in this cycle already" in reply.json()["error"]
-    second, third = await peer.join(), await peer.join()
-    await second.report(2)
-    await third.report(3)
-    await peer.until_checkpoint(2)
-    np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2.0, atol=1e-6)
-
-
 async def test_a_report_after_the_cycle_is_refused_and_the_next_cycle_is_not_harmed(peer):
     await peer.host(server={"max_diffs": 1})
     late, worker = await peer.join(), await peer.join()
@@ -160,12 +147,14 @@ async def test_a_report_that_lacks_something_is_refused(peer, key):
     await expect_completion(peer, worker)
 
 
-async def test_workers_of_one_cycle_do_not_learn_of_each_others_diffs(peer, caplog):
+async def test_neither_keys_nor_diffs_are_logged(peer, caplog):
     caplog.set_level("DEBUG")
-    await peer.host(server={"max_diffs": 2})
+    await peer.host(server={"max_diffs": 1})
     worker = await peer.join()
     await worker.report(1)
     await worker.report(2)
+    await peer.until_checkpoint(2)
+    assert "a report was refused" in caplog.text
     for secret in (worker.request_key, base64_of(diff(1))):
         assert all(secret not in message for message in caplog.messages)
 
@@ -231,10 +220,13 @@ class TestAReportThatComesAgain:
         await peer.host(server={"max_diffs": 2})
         worker = await peer.join()
         await worker.report(1)
-        reply = await worker.report(2)
+        reply = await worker.report(100)
         assert reply.status_code == 409
         assert "has reported in this cycle already" in reply.json()["error"]
         assert (await worker.report(diff="?")).status_code == 400
+        await (await peer.join()).report(3)
+        await peer.until_checkpoint(2)
+        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2, atol=1e-6)
 
     async def test_many_times_at_once_is_counted_once(self, peer):
         await peer.host(server={"max_diffs": 2})
@@ -268,7 +260,9 @@ class TestAReportOfBytes:
         await peer.until_checkpoint(2)
         np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 2)
 
-    @pytest.mark.parametrize("case", broken_states())
+    @pytest.mark.parametrize(
+        "case", ["NaN", "half a State"]
+    )  # what else there is, is known of the other form
     async def test_is_refused_when_it_is_no_good(self, peer, case):
         data, message = broken_states()[case]
         await peer.host()
@@ -334,7 +328,7 @@ class TestSmallerForms:
             small, plain = await peer.join(), await peer.join()
             assert (await small.report(diff=base64_of(compressed(2.0, format)))).status_code == 200
         async with open_grid() as peer:
-            await asyncio.sleep(0.3)  # what was reported is added up again
+            await counted(peer, 1)  # what was reported is added up again
             plain.peer = peer
             assert (await plain.report(4.0)).status_code == 200
             await peer.until_checkpoint(2)

@@ -21,7 +21,7 @@ from fedplan.grid.store import rounds
 from fedplan.grid.web.intake import Intake
 from tests.grid.conftest import serving
 from tests.grid.databases import only_sqlite
-from tests.grid.models import MODEL, base64_of, diff, hosting, state
+from tests.grid.models import MODEL, base64_of, diff, hosting, no_plan, state
 from tests.grid.peers import Peer
 
 POST = "POST /model-centric/{} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n"
@@ -61,15 +61,6 @@ async def said(address, message):
 
 
 class TestConnections:
-    async def test_a_head_without_an_end_is_not_collected(self, server):
-        async with connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ")
-            with contextlib.suppress(ConnectionError):
-                for _ in range(64):
-                    writer.write(bytes(100_000).replace(b"\0", b"a"))
-                    await writer.drain()
-                assert b" 400 " in await reader.readline()
-
     @pytest.mark.parametrize(
         "endless",
         [
@@ -252,15 +243,6 @@ class TestDiffs:
         await (await peer.join()).report(3)
         await peer.until_checkpoint(2)
         np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - (taken + 3) / 2)
-
-
-def no_plan():
-    """A Plan that has nothing to do with any model."""
-    import torch
-
-    from fedplan.plan import trace
-
-    return trace(lambda x: x + 1, torch.zeros(1)).serialize()
 
 
 class TestTokens:

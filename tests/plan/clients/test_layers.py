@@ -8,7 +8,6 @@ import torch
 
 from fedplan.errors import FedplanError
 from fedplan.plan import model_parameters
-from tests.long import some
 from tests.plan.clients.agreement import Federation
 from tests.plan.layers.agreement import _plan
 from tests.plan.layers.layers import LAYERS
@@ -30,7 +29,8 @@ def _in_float64_without_slow_loops() -> Iterator[None]:
     torch._C._functorch._set_vmap_fallback_enabled(True)
 
 
-@pytest.mark.parametrize("name", some([*LAYERS, *LOSSES], 6))
+@pytest.mark.some(12)
+@pytest.mark.parametrize("name", [*LAYERS, *LOSSES])
 def test_it_trains_side_by_side_as_it_does_alone(name: str) -> None:
     subject = LAYERS.get(name) or LOSSES[name]
     case = subject.case(subject.menu.plain())

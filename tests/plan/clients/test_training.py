@@ -16,7 +16,6 @@ from fedplan.plan import Limits, Plan, PlanInputSpec, StepContext, model_paramet
 from fedplan.plan.clients.compiler import compile_for_clients
 from fedplan.plan.clients.plan import over_clients
 from fedplan.plan.clients.training import ClientsTraining
-from tests.long import some
 from tests.plan.clients.agreement import Batch, Federation
 from tests.plan.families import FAMILIES, cnn, images, mlp, sgd, vectors
 from tests.plan.tracing.test_training import plan_of, traced
@@ -29,7 +28,8 @@ def batches_of(make: Callable[[int], tuple[torch.Tensor, torch.Tensor]], sizes: 
     return [([x], y) for x, y in made]
 
 
-@pytest.mark.parametrize("name", some(FAMILIES, 2))
+@pytest.mark.some(2)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_of_models_trains_as_it_does_alone(name: str) -> None:
     model, plan = traced(name)
     torch.manual_seed(1)
@@ -40,7 +40,8 @@ def test_every_family_of_models_trains_as_it_does_alone(name: str) -> None:
         federation.check([batches_of(family.batch, [rows] * 3) for _ in range(CLIENTS)], of_update=3e-6)
 
 
-@pytest.mark.parametrize("name", some(FAMILIES, 4))
+@pytest.mark.some(4)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_in_float64_they_differ_by_its_rounding(name: str) -> None:
     torch.manual_seed(2)
     family = FAMILIES[name]
@@ -66,7 +67,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-@pytest.mark.parametrize("name", some(OPTIMIZERS, 3))
+@pytest.mark.some(3)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_keeps_a_state_for_each_client(name: str) -> None:
     torch.manual_seed(3)
     model = mlp()

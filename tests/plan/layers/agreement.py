@@ -110,7 +110,7 @@ def renew(model: nn.Module, counts: tuple[int, int], truth: bool) -> None:
     Args:
         model: the module.
         counts: integers are drawn from the first of these to below the second.
-        truth: what truth values become; before running not what they were when the Plan was traced.
+        truth: what boolean buffers become: True before tracing, and False before running.
     """
     for parameter in model.parameters():
         parameter.copy_(torch.randn(parameter.shape) * _scale(parameter))

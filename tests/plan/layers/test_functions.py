@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from torch.nn import functional as F
 
-from tests.long import some
 from tests.plan.layers.agreement import EQUAL, agreement
 from tests.plan.layers.functions import FUNCTIONS, NOT_TRIED, case
 from tests.plan.layers.layers import LAYERS
@@ -29,7 +28,8 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", some(FUNCTIONS))
+@pytest.mark.some(4)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_plan_of_a_function_equals_eager(name: str) -> None:
     outcome = agreement(case(name))
     assert (outcome.kind, outcome.faults) == (EQUAL, ())

@@ -4,7 +4,6 @@ Where this fails, something becomes a Plan now that did not, or the other way ro
 the page anew.
 """
 
-import os
 import warnings
 
 import pytest
@@ -14,9 +13,7 @@ from tests.plan.layers.survey import TABLES
 
 TEXT = PAGE.read_text()
 WRITTEN = rows_of(TEXT)
-EVERY = 1 if "FEDPLAN_LAYERS_MINUTES" in os.environ else 120
-"""Which rows are tried again: some of them in a short run, all in a long one."""
-SAMPLE = [(heading, name) for heading, (_, names, _) in TABLES.items() for name in names[::EVERY]]
+ROWS = [(heading, name) for heading, (_, names, _) in TABLES.items() for name in names]
 
 
 @pytest.mark.parametrize("heading", TABLES)
@@ -24,7 +21,8 @@ def test_every_layer_loss_and_optimizer_has_a_row(heading: str) -> None:
     assert list(WRITTEN[heading]) == TABLES[heading][1]
 
 
-@pytest.mark.parametrize(("heading", "name"), SAMPLE)
+@pytest.mark.some(120)
+@pytest.mark.parametrize(("heading", "name"), ROWS)
 def test_a_row_is_what_is_found_out(heading: str, name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's, about options

@@ -21,7 +21,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One call of a recurrent operation. `lengths`: sequences end early, and after that x is no number."""
+    """One call of a recurrent operation. With `lengths`, sequences end early, and x is NaN after that."""
 
     kind: str
     steps: int = 3

@@ -19,12 +19,9 @@ from fedplan.plan.recurrence.substitution import with_fast_recurrences
 from fedplan.plan.run.check import Limits, measure
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.torchscript.unrolled import unrolled
-from tests.long import some
 from tests.plan.recurrence.cases import KINDS, LAYERS, Case
 
-of_each_kind = pytest.mark.parametrize(
-    ("kind", "packed"), some(itertools.product(KINDS, [False, True]), every=3)
-)
+of_each_kind = pytest.mark.parametrize(("kind", "packed"), list(itertools.product(KINDS, [False, True])))
 
 
 class Characters(nn.Module):
@@ -89,6 +86,7 @@ def repeated(plan: Plan, model: nn.Module, data: int) -> RepeatedPlan:
 
 
 class TestTrainingPlans:
+    @pytest.mark.some(3)
     @of_each_kind
     def test_a_step_is_one_operation_for_a_layer_and_equals_the_step_by_hand(
         self, kind: str, packed: bool
@@ -244,6 +242,7 @@ class TestFastFunctionsTakeTheirPlace:
 
 
 class TestUnrolled:
+    @pytest.mark.some(3)
     @of_each_kind
     def test_a_step_by_step_graph_computes_the_same(self, kind: str, packed: bool) -> None:
         model = Lengths(kind) if packed else Characters(kind)

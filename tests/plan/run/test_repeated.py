@@ -14,7 +14,6 @@ from fedplan.errors import PlanExecutionError, PlanInputError, PlanLimitError
 from fedplan.plan import Limits, Plan, RepeatedPlan, model_parameters, trace, training_plan
 from fedplan.plan.run.compiler import compile_graph
 from fedplan.plan.run.interpreter import interpret
-from tests.long import some
 from tests.plan.families import FAMILIES, images, mlp, vectors
 from tests.plan.tracing.test_training import optimizer_state, traced
 
@@ -32,7 +31,8 @@ def repeated(plan: Plan, state: list[torch.Tensor]) -> RepeatedPlan:
     )
 
 
-@pytest.mark.parametrize("name", some(FAMILIES))
+@pytest.mark.some(2)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_it_trains_as_calling_the_plan_does(name: str) -> None:
     model, plan = traced(name)
     state = [*model_parameters(model), *optimizer_state(plan)]

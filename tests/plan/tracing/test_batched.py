@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from fedplan.errors import TraceError
 from fedplan.plan import Plan, RandomStream, trace
-from tests.long import some
 from tests.plan.same_numbers import SameNumbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # eager PyTorch's, under vmap
@@ -158,7 +157,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", some(MODELS, 3))
+@pytest.mark.some(3)
+@pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_each_sample(name: str) -> None:
     make, data = MODELS[name]
     torch.manual_seed(0)
@@ -197,6 +197,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_and_its_gradient_for_each_sample(name: str) -> None:
     function = FUNCTIONS[name]

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan import Plan, trace
-from tests.long import some
 from tests.plan.tracing.agreement import check_function, check_training, gradient_of
 
 Function = Callable[[torch.Tensor, torch.Tensor], Any]
@@ -77,6 +76,7 @@ def written(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return real(value)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", [*ARITHMETIC, *SHAPES, "written"])
 def test_a_computation_with_complex_numbers(name: str) -> None:
     torch.manual_seed(0)
@@ -99,7 +99,8 @@ TRANSFORMS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("name", some(TRANSFORMS))
+@pytest.mark.some(4)
+@pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_transform_of_any_length(name: str, length: int) -> None:
     torch.manual_seed(0)
     transform = TRANSFORMS[name]

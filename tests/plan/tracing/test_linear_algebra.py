@@ -7,7 +7,6 @@ import torch
 
 from fedplan.errors import PlanExecutionError, UnsupportedOpError
 from fedplan.plan import trace
-from tests.long import some
 from tests.plan.tracing.agreement import check_function, gradient_of
 
 Function = Callable[[torch.Tensor, torch.Tensor], object]
@@ -58,7 +57,8 @@ BATCHED: dict[str, Function] = {
 }
 
 
-@pytest.mark.parametrize("name", some(BATCHED))
+@pytest.mark.some(4)
+@pytest.mark.parametrize("name", BATCHED)
 def test_of_each_matrix_of_a_batch(name: str) -> None:
     torch.manual_seed(0)
     weight = torch.rand(4, 4) + 0.5

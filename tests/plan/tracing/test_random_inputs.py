@@ -17,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 from fedplan.errors import PlanInputError, TraceError, UnsupportedOpError
 from fedplan.plan import Plan, PlanInputSpec, RandomStream, model_parameters, trace, training_plan
 from fedplan.plan.run.interpreter import interpret
-from tests.long import some
 from tests.plan.same_numbers import SameNumbers
 
 STREAM = RandomStream(7)
@@ -122,7 +121,8 @@ def batch(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(rows, 6), torch.randint(3, (rows,))
 
 
-@pytest.mark.parametrize("name", some(MODELS))
+@pytest.mark.some(2)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_step_with_chance_equals_eager_with_the_same_numbers(name: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name]()

@@ -80,7 +80,8 @@ def commands(plan: Plan) -> list[str]:
 
 
 class TestEveryClient:
-    @pytest.mark.parametrize("name", some(MASKS))
+    @pytest.mark.some(2)
+    @pytest.mark.parametrize("name", MASKS)
     def test_trains_with_masks_at_any_batch_size(self, name: str) -> None:
         torch.manual_seed(0)
         model = MASKS[name]()
@@ -89,7 +90,8 @@ class TestEveryClient:
         read = Plan.parse(whole.serialize())  # what travels conforms: thresholds are float32 there
         check_variants(read, model_parameters(model))
 
-    @pytest.mark.parametrize("name", some([*MASKS, *NOISE]))
+    @pytest.mark.some(4)
+    @pytest.mark.parametrize("name", [*MASKS, *NOISE])
     def test_trains_with_any_chance_at_a_pinned_batch_size(self, name: str) -> None:
         torch.manual_seed(0)
         model = (MASKS | NOISE)[name]()

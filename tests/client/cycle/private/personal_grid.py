@@ -21,7 +21,14 @@ from tests.client.small_grid import serve
 
 @dataclasses.dataclass
 class Gate:
-    """An ASGI app before a grid; `at_report` is called before and after the grid takes a report."""
+    """An ASGI app in front of a grid, which passes requests on to it.
+
+    Attributes:
+        app: the grid.
+        before_report: called when a report comes; a response that it returns is sent instead of the grid's.
+        after_report: called when the grid has taken a report, before the worker hears of it.
+        url: where it is served.
+    """
 
     app: Any
     before_report: Callable[[], Any] = lambda: None

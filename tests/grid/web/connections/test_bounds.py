@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import fedplan_process
-from tests.grid.models import hosting, state
-from tests.grid.web.test_hostile import no_plan
+from tests.grid.models import hosting, no_plan, state
 
 MEGABYTE = 1_000_000
 HANDSHAKE = (
@@ -125,7 +124,7 @@ async def test_a_flood_of_frames_ends_its_connection_and_holds_up_nobody(server,
                     writer.write(flood * 20_000)
                     await writer.drain()
     over.set()
-    assert await watching < 0.5  # of a grid without this bound: 9 s
+    assert await watching < 3  # of a grid without this bound: 9 s
 
 
 async def test_who_sends_too_many_frames_is_told_so(server):

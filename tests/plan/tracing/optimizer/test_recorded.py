@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from fedplan.plan import Plan, model_parameters, training_plan
 from fedplan.plan.tracing.optimizer import update
-from tests.long import some
 from tests.plan.tracing.optimizer.test_update import batch, compare, settings, zeros
 
 
@@ -31,7 +30,8 @@ def made(make: Any) -> Plan:
     return training_plan(Deep(), F.cross_entropy, example=batch(), optimizer=make)
 
 
-@pytest.mark.parametrize("make", some(settings()))
+@pytest.mark.some(2)
+@pytest.mark.parametrize("make", list(settings()))
 def test_the_plan_has_the_same_operations_and_results(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update, "_WORTH_IT", 1000)
     direct = made(make)

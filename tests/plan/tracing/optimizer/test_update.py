@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from fedplan.errors import TraceError
 from fedplan.plan import Plan, PlanInputSpec, model_parameters, training_plan
 from fedplan.plan.ops import DTYPES
-from tests.long import some
 
 REFUSED = {"LBFGS": "takes a closure", "SparseAdam": "does not support dense gradients"}
 
@@ -90,14 +89,16 @@ def compare(
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("make", some(settings(), 3))
+@pytest.mark.some(3)
+@pytest.mark.parametrize("make", list(settings()))
 def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_from_the_client_config(make: Any) -> None:
     start = model()
     plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make)
     compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), 0.05)
 
 
-@pytest.mark.parametrize("make", [*settings()])
+@pytest.mark.some(2)
+@pytest.mark.parametrize("make", list(settings()))
 def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_of_its_own(make: Any) -> None:
     start = model()
     plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make, lr=0.05)

@@ -20,7 +20,6 @@ from fedplan.plan.ops import DTYPES, OPS, lookup
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.variants.torchscript import run, spelling, write
 from fedplan.plan.variants.torchscript.loading import load
-from tests.long import some
 from tests.plan.families import FAMILIES, images, mlp, vectors
 from tests.plan.fixtures import cases, needs_fixtures, state
 from tests.plan.test_random_graphs import COLUMNS, Program, programs, relaxed
@@ -39,7 +38,8 @@ def signature(plan: Plan) -> str:
     return str(load(write(plan)).forward.schema).removeprefix("forward(__torch__.Plan self")
 
 
-@pytest.mark.parametrize("name", some(FAMILIES))
+@pytest.mark.some(2)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_an_archive_trains_as_the_plan_does_at_any_batch_size(name: str) -> None:
     model, plan = traced(name)
     torch.manual_seed(0)  # Adam divides a gradient by its own size: one near zero shows any rounding
