@@ -8,7 +8,7 @@ from fedplan.errors import AggregationError, ConfigError, HostingError, PlanErro
 from fedplan.federation.round import round_of
 from fedplan.federation.strategies import Setting, Strategy, diffs_of_plan, plan_shapes, strategy_of
 from fedplan.federation.sums import TRAINING
-from fedplan.federation.tensors import Layout, layout_of, misfit, part_of
+from fedplan.federation.tensors import Layout, layout_of, misfit, part_of, reach_of
 from fedplan.plan import Plan, PlanOutputSpec
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import changing_tensors, check_evaluation, check_private, tensor_roles
@@ -41,7 +41,7 @@ def checked_model(state: State) -> tuple[State, Layout]:
         raise WireError("the State holds only a part of a model")
     tensors = state.tensors
     layout = layout_of(tensors)
-    reason = misfit(tensors, layout)
+    reason = misfit(tensors, layout, reach_of(tensors))
     if reason is not None:
         raise AggregationError(reason)
     return State.of(tensors), layout

@@ -2,7 +2,7 @@
 
 from fedplan.errors import AggregationError, DiffRefusedError
 from fedplan.federation.strategies import Strategy, lacking
-from fedplan.federation.tensors import Layout, Tensors, apply, misfit
+from fedplan.federation.tensors import Layout, Reach, Tensors, apply, misfit, reach_of
 from fedplan.federation.update import Update
 from fedplan.wire import Summary
 
@@ -37,15 +37,17 @@ def check_sum(strategy: Strategy, update: Update) -> None:
         raise DiffRefusedError(f"the report cannot be averaged: {error}") from None
 
 
-def check_fit(diff: Tensors, layout: Layout) -> None:
-    """Refuses a diff of other tensors than the model's, or with values that are not finite.
+def check_fit(diff: Tensors, layout: Layout) -> Reach:
+    """How far a diff reaches. Refuses one of other tensors than the model's, or with values not finite.
 
     Raises:
         DiffRefusedError: it does not fit.
     """
-    reason = misfit(diff, layout)
+    reach = reach_of(diff)
+    reason = misfit(diff, layout, reach)
     if reason is not None:
         raise DiffRefusedError(f"the diff does not fit the model: {reason}")
+    return reach
 
 
 def check_result(model: Tensors, diff: Tensors) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from fedplan.federation.tensors import Tensors
+from fedplan.federation.tensors import Reach, Tensors
 from fedplan.wire import MetricMean, Summary, WireTensor
 from fedplan.wire.summary import MOST_TOLD, NOTHING_TOLD
 
@@ -16,11 +16,13 @@ class Update:
         tensors: the diff, original − trained: the tensors of the model that change, in its order.
         summary: what the worker told beside it.
         staleness: how many checkpoints the model has had since the worker received it.
+        reach: of the tensors, if it is known already; see `reach_of`.
     """
 
     tensors: Tensors
     summary: Summary = NOTHING_TOLD
     staleness: int = 0
+    reach: Reach | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

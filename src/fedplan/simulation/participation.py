@@ -17,7 +17,7 @@ from fedplan.client.training.measurements import Measurements, told_of_evaluatio
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
-from fedplan.federation import Update, is_within, reach_of
+from fedplan.federation import Update, is_within
 from fedplan.federation.refusals import check_fit, check_result, check_sum, check_told
 from fedplan.federation.stored import read_stored
 from fedplan.plan import RandomStream, from_torch
@@ -145,9 +145,9 @@ class Participants:
             update, size = read_stored(sent, setting.changing_layout, self.work.staleness), len(sent)
         try:
             check_told(deployment.strategy, update.summary)
-            check_fit(update.tensors, setting.changing_layout)
+            reach = check_fit(update.tensors, setting.changing_layout)
             check_sum(deployment.strategy, update)
-            if not is_within(self.work.reach, reach_of(update.tensors), setting.changing_layout):
+            if not is_within(self.work.reach, reach, setting.changing_layout):
                 check_result(self.work.changing, update.tensors)
         except DiffRefusedError as refusal:
             return Report(client, None, size, state, str(refusal))

@@ -160,7 +160,7 @@ async def test_neither_keys_nor_diffs_are_logged(peer, caplog):
 
 
 def test_a_diff_is_read_from_base64():
-    data, tensors, _ = read_diff(base64_of(diff(1)), LAYOUT)
+    data, tensors, *_ = read_diff(base64_of(diff(1)), LAYOUT)
     assert data == diff(1)
     assert [tensor.shape for tensor in tensors] == [(3, 2), (2,)]
     with pytest.raises(DiffRefusedError):

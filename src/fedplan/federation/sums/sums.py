@@ -20,7 +20,7 @@ from fedplan.federation.sums.metrics import (
     MetricTotals,
     add_metrics,
 )
-from fedplan.federation.tensors import Float64s, Layout, to_float64, values_of
+from fedplan.federation.tensors import Float64s, Layout, reach_of, to_float64, values_of
 from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, UpdateBlock, Weighting
 from fedplan.plan.signature import Role
 from fedplan.wire import MetricMean, Summary
@@ -190,8 +190,9 @@ class Sums:
         weight = self._weighting.weight(update.summary)
         factor = 1.0 if weight is None else weight
         scales = [factor * contribution.factor if role is Role.TRAINED else factor for role in self._roles]
+        reach = reach_of(update.tensors) if update.reach is None else update.reach
         largest = {
-            place: ExactSum.check(values_of(update.tensors[place]), scales[place])
+            place: check_largest(reach[place] * abs(scales[place]))
             for place, size in enumerate(self._sizes)
             if size
         }

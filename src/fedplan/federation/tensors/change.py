@@ -5,6 +5,7 @@ import numpy as np
 from fedplan.errors import AggregationError
 from fedplan.federation.tensors.layout import Layout, Tensors, misfit
 from fedplan.federation.tensors.numbers import from_float64, to_float64
+from fedplan.federation.tensors.reach import reach_of
 from fedplan.wire import WireTensor
 
 
@@ -15,7 +16,7 @@ def apply(model: Tensors, diff: Tensors) -> Tensors:
         AggregationError: a value of it would be infinite, or outside the dtype's range.
     """
     changed = [_difference(tensor, change) for tensor, change in zip(model, diff, strict=True)]
-    reason = misfit(changed, tuple((tensor.shape, tensor.dtype) for tensor in model))
+    reason = misfit(changed, tuple((tensor.shape, tensor.dtype) for tensor in model), reach_of(changed))
     if reason is not None:
         raise AggregationError(f"the changed model is not usable: {reason}")
     return changed
@@ -27,7 +28,7 @@ def check_average(tensors: Tensors, layout: Layout) -> Tensors:
     Raises:
         AggregationError: count, shapes or dtypes are not the model's, or a value is not finite.
     """
-    reason = misfit(tensors, layout)
+    reason = misfit(tensors, layout, reach_of(tensors))
     if reason is not None:
         raise AggregationError(f"the average does not fit the model: {reason}")
     return tensors

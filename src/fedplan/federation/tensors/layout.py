@@ -51,11 +51,16 @@ def largest_diff(layout: Layout) -> int:
     return sum(_TENSOR_BYTES + _ELEMENT_BYTES * math.prod(shape) for shape, _ in layout) + _STATE_BYTES
 
 
-def misfit(tensors: Sequence[WireTensor], layout: Layout) -> str | None:
+def misfit(tensors: Sequence[WireTensor], layout: Layout, reach: Sequence[float]) -> str | None:
     """Why tensors do not fit a model, or None when they do.
 
     They fit when count, shapes and dtypes are the model's and every value is finite, also once many
     are added up.
+
+    Args:
+        tensors: the tensors.
+        layout: the model's.
+        reach: the tensors' `reach_of`.
     """
     if len(tensors) != len(layout):
         return f"it holds {len(tensors)} tensors, the model {len(layout)}"
@@ -64,8 +69,8 @@ def misfit(tensors: Sequence[WireTensor], layout: Layout) -> str | None:
             return f"tensor {index} has the shape {list(tensor.shape)}, the model's has {list(shape)}"
         if tensor.dtype != dtype:
             return f"tensor {index} is of {tensor.dtype}, the model's of {dtype}"
-        if not tensor.isfinite():
+        if not math.isfinite(reach[index]):
             return f"tensor {index} holds NaN or an infinite value"
-        if dtype == "float64" and (abs(tensor.array) >= LARGEST).any():
+        if reach[index] >= LARGEST:
             return f"tensor {index} holds a value beyond {LARGEST:.0e}, of which sums could become infinite"
     return None

@@ -13,7 +13,7 @@ Reach = tuple[float, ...]
 
 
 def reach_of(tensors: Sequence[WireTensor]) -> Reach:
-    """The reach of tensors whose values are finite."""
+    """The reach of tensors: not finite where a value is not."""
     return tuple(_largest(tensor) for tensor in tensors)
 
 

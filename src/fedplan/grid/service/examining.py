@@ -15,7 +15,6 @@ from fedplan.federation import (
     changed_outside,
     largest_diff,
     part_of,
-    reach_of,
 )
 from fedplan.federation.refusals import check_fit, check_sum, check_told
 from fedplan.federation.stored import read_stored
@@ -67,11 +66,11 @@ def examine(sent: Buffer | str, process: Process, strategy: Strategy) -> Examine
     """
     formats = process.server_config.report_formats
     whole = _whole(sent, process.layout)
-    data, tensors, summary = read_diff(whole, process.layout, formats, process.changing)
+    data, tensors, summary, reach = read_diff(whole, process.layout, formats, process.changing)
     check_told(strategy, summary)
-    update = Update(tensors, summary)
+    update = Update(tensors, summary, reach=reach)
     check_sum(strategy, update)
-    return Examined(data, mark_of(data), update, reach_of(tensors))
+    return Examined(data, mark_of(data), update, reach)
 
 
 def examine_measurement(sent: Buffer | str) -> Buffer:
@@ -97,8 +96,9 @@ def examine_measurement(sent: Buffer | str) -> Buffer:
 
 def read_diff(
     diff: Buffer | str, layout: Layout, formats: Collection[str] = (), changing: Places = None
-) -> tuple[Buffer, Tensors, Summary]:
-    """What is kept of a report: its bytes without what is frozen, the tensors in them, and what it tells.
+) -> tuple[Buffer, Tensors, Summary, Reach]:
+    """What is kept of a report: its bytes without what is frozen, the tensors in them, what it tells, and how
+    far the tensors reach.
 
     Args:
         diff: the State's bytes, or base64 of them; white space in this is no fault. It holds all tensors of
@@ -123,10 +123,11 @@ def read_diff(
         raise DiffRefusedError(f"the diff cannot be read: {error}") from None
     if reason is not None:
         raise DiffRefusedError(f"the diff does not fit the model: {reason}")
-    check_fit(tensors, expected)
+    reach = check_fit(tensors, expected)
     if whole and changing is not None:
-        return (*_reduced(state, summary, tensors, layout, changing), summary)
-    return data, tensors, summary
+        kept = _reduced(state, summary, tensors, layout, changing)
+        return (*kept, summary, tuple(reach[place] for place in changing))
+    return data, tensors, summary, reach
 
 
 def _whole(diff: Buffer | str, layout: Layout) -> Buffer:
