@@ -298,7 +298,7 @@ def test_serve_prints_its_url_and_how_to_stop_it_and_stops(fedplan: Invoke, tmp_
     arguments = ("serve", "--port", 0, "--host", "0.0.0.0", "--insecure")
     with fedplan_process(*arguments, FEDPLAN_DATA_DIR=str(data)) as process:
         url = process.stdout.readline().strip()
-        assert url.startswith("http://0.0.0.0:")
+        assert url.startswith("http://127.0.0.1:")
         empty = fedplan("status", "--url", url)
         assert (empty.exit_code, empty.stdout) == (0, "")
         assert "hosts no model yet" in empty.stderr

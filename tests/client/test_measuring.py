@@ -184,7 +184,7 @@ async def test_a_history_can_be_read_in_several_ways(url: str, owner: ModelCentr
     (line,) = csv.DictReader(io.StringIO(history.to_csv()))
     assert float(line["loss"]) == history[0].metrics["loss"].value
     assert line["reports"] == "1"
-    assert repr(history).startswith("<History of 1 cycles, the last with 1 reports, accuracy 0.")
+    assert repr(history).startswith("<History of 1 cycle, the last with 1 report, accuracy 0.")
     with pytest.raises(GridResponseError, match=r"hosts no model 'read' version '2\.0'"):
         await owner.history_async("read", "2.0")
 

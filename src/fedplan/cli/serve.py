@@ -79,7 +79,10 @@ def serve(
 
     def on_ready(port: int) -> None:
         scheme = "http" if settings.tls_cert is None else "https"
-        typer.echo(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nobody can connect to "all"
+        typer.echo(f"{scheme}://{f'[{here}]' if ':' in here else here}:{port}")
+        if here != host:
+            typer.echo("From elsewhere it is reached by this machine's name or address.", err=True)
         where = "at FEDPLAN_DATABASE_URL" if settings.database_url else f"in {settings.data_dir.absolute()}"
         typer.echo(f"The grid is ready. Its data is {where}. Ctrl-C stops it.", err=True)
         if settings.owner_token is None and settings.insecure:

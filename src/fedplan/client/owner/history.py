@@ -44,7 +44,7 @@ class History(Sequence[HistoryRow]):
 
     def __repr__(self) -> str:
         last = f", the last with {self._shown(self._rows[-1])}" if self._rows else ""
-        return f"<History of {len(self)} cycles{last}>"
+        return f"<History of {_counted(len(self), 'cycle')}{last}>"
 
     @property
     def metrics(self) -> list[str]:
@@ -122,7 +122,11 @@ class History(Sequence[HistoryRow]):
 
     def _shown(self, row: HistoryRow) -> str:
         metrics = ", ".join(f"{name} {metric.value:.4g}" for name, metric in row.metrics.items())
-        return f"{row.reports} reports" + (f", {metrics}" if metrics else "")
+        return _counted(row.reports, "report") + (f", {metrics}" if metrics else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def data_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Any:
