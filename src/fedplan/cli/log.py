@@ -3,7 +3,7 @@
 import logging
 from types import TracebackType
 
-from fedplan.wire.text import escaped
+from fedplan.text import escaped
 
 _INDENT = "    "
 

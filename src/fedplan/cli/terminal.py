@@ -19,7 +19,7 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
         err: print it to stderr.
         nl: with a line break at its end.
     """
-    from fedplan.wire.text import escaped_lines
+    from fedplan.text import escaped_lines
 
     typer.echo(escaped_lines(text), err=err, nl=nl)
 
@@ -52,7 +52,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    from fedplan.wire.text import escaped_lines
+    from fedplan.text import escaped_lines
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in columns:

@@ -5,7 +5,7 @@ import reprlib
 from typing import Any
 
 from fedplan.errors import GridResponseError
-from fedplan.wire.text import escaped
+from fedplan.text import escaped
 
 MAX_OBJECT_BYTES = 32 * 1024**2
 """Largest JSON object that is taken as an answer. Answers are small; models are downloaded as bytes."""

@@ -1,6 +1,6 @@
 """Texts of others, as they may stand in a terminal or a log."""
 
-from fedplan.wire.text import escaped, escaped_lines
+from fedplan.text import escaped, escaped_lines
 
 
 def test_what_is_not_printed_is_escaped_and_all_else_is_not() -> None:
