@@ -58,7 +58,7 @@ def test_it_waits_for_what_workers_measure_and_prints_it(
             assert evaluating.poll() is None, evaluating.stderr.read()
             time.sleep(0.1)
         worker = fedplan("worker", *where, "--data", project["data.npz"])
-        assert (worker.exit_code, worker.stdout) == (0, "0 cycles, the model only measured\n"), worker.output
+        assert (worker.exit_code, worker.stdout) == (0, "0 cycles, 1 evaluation\n"), worker.output
         output, errors = evaluating.communicate(timeout=60)
     assert evaluating.returncode == 0, errors
     told = json.loads(output)

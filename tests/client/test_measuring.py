@@ -216,7 +216,7 @@ async def test_the_best_checkpoint_and_the_end_of_a_training(url: str, owner: Mo
     done = await participate_async(url, "goals", "1.0", *data_of(0, 8), cycles=9, wait=20.0, verbose=True)
 
     assert (done.cycles, done.evaluations) == (3, 1)
-    status = await owner.wait_async("goals", "1.0", finished=True, timeout=20)
+    status = await owner.wait_async("goals", "1.0", evaluated=True, timeout=20)
     assert status.phase == "finished"
     losses = (await owner.history_async("goals", "1.0")).values("loss")
     assert losses[2] < losses[1] < losses[3]

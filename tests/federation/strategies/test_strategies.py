@@ -327,9 +327,9 @@ def _installed(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
-    registry._load_entry_points.cache_clear()
+    registry.broken_plugins.cache_clear()
     yield
-    registry._load_entry_points.cache_clear()
+    registry.broken_plugins.cache_clear()
     for name in ("fedplan_own", "fedplan_own_module"):
         sys.modules.pop(name, None)
 

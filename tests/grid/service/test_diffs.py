@@ -53,10 +53,10 @@ async def test_a_diff_that_comes_while_its_cycle_ends_is_forgotten(peer, tmp_pat
     reached, ended = asyncio.Event(), asyncio.Event()
     add = peer.app.state.grid.blobs.add
 
-    async def add_after_the_end(group, data):
+    async def add_after_the_end(*blob):
         reached.set()
         await ended.wait()
-        return await add(group, data)
+        return await add(*blob)
 
     monkeypatch.setattr(peer.app.state.grid.blobs, "add", add_after_the_end)
     reporting = asyncio.create_task(late.report(1))

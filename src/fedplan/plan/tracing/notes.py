@@ -1,6 +1,7 @@
 """What is noted while the author's function runs: for each operation, its place in the author's code."""
 
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +30,7 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
         self._places: dict[int, str | None] = {}  # by the number of an autograd function
         self._seen = _get_sequence_nr()
         self._failure: tuple[BaseException, str | None] | None = None
+        self._unanswered: BaseException | None = None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -43,7 +45,18 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
             return func(*args, **(kwargs or {}))
         except Exception as error:
             self._failure = (error, place)
+            if func is _READ:
+                self.note_unanswered(reads.reader(), error)
             raise
+
+    def note_unanswered(self, frame: FrameType | None, error: BaseException) -> None:
+        """Notes that the author's code read a value that a Plan does not have.
+
+        The error may end in that code, at a context manager of its own, say. What was recorded then is what
+        follows the error, and no run would come there.
+        """
+        if frame is not None and source.is_authors(frame):
+            self._unanswered = error
 
     def taken_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, with notes taken of each of its operations."""
@@ -52,9 +65,12 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
             Notes.running = self
             try:
                 with self:
-                    return function(*args)
+                    result = function(*args)
             finally:
                 Notes.running = None
+            if self._unanswered is not None:
+                raise self._unanswered
+            return result
 
         return noted
 

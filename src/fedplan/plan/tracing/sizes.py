@@ -14,6 +14,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from fedplan.plan.tracing import reads, source
+from fedplan.plan.tracing.notes import Notes
 
 _TRIED = (2, 3, 7, 16, 33, 100, 1000)
 """Numbers of rows for which answers are compared."""
@@ -73,9 +74,12 @@ class Sizes(ShapeEnv):
         known = len(self.guards)
         try:
             return super().evaluate_expr(*args, **options)
-        except GuardOnDataDependentSymNode:
-            answer = reads.passing(reads.reader(*_BETWEEN), truth=True)
+        except GuardOnDataDependentSymNode as error:
+            frame = reads.reader(*_BETWEEN)
+            answer = reads.passing(frame, truth=True)
             if answer is None:
+                if Notes.running is not None:
+                    Notes.running.note_unanswered(frame, error)
                 raise
             return sympy.true if answer else sympy.false
         finally:
