@@ -146,7 +146,7 @@ class TestACycleRequest:
         assert answer["timeout"] in (99, 100)
 
     async def test_of_a_worker_that_an_older_grid_took_gets_a_new_key(self, peer):
-        await peer.host(server={"max_workers": 1})
+        await peer.host(server={"max_workers": 2, "max_diffs": 2})
         worker = await peer.join()
         async with peer.app.state.grid.store.writing() as db:
             drawn = {"digest": key_digest("drawn at random")}
