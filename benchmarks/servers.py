@@ -119,7 +119,7 @@ def _tell(port: int) -> None:
     print(port, flush=True)
 
 
-async def _nothing(presence: Presence, now: float) -> None:
+async def _nothing(presence: Presence) -> None:
     """In place of what replicas tell each other: each then adds up what the others took, from their diffs."""
 
 

@@ -65,7 +65,9 @@ def interleave(
 
 
 def quartiles(values: list[float]) -> tuple[float, float]:
-    """Lower and upper quartile."""
+    """Lower and upper quartile; of one value that value."""
+    if len(values) == 1:
+        return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, high
 
