@@ -1,4 +1,4 @@
-"""Texts of others, as they may stand in a terminal or a log."""
+"""Texts for people: those of others, as they may stand in a terminal or a log, and counts."""
 
 
 def escaped(text: str) -> str:
@@ -11,3 +11,8 @@ def escaped(text: str) -> str:
 def escaped_lines(text: str) -> str:
     """The same, with its line breaks."""
     return "\n".join(map(escaped, text.split("\n")))
+
+
+def counted(count: int, what: str) -> str:
+    """A count of things: ``1 cycle``, ``2 cycles``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -183,17 +183,15 @@ def summary(done: "Participation") -> dict[str, Any]:
 
 def _in_words(done: "Participation") -> str:
     """The same for people: ``2 cycles, 1 evaluation, loss 0.31``."""
+    from fedplan.text import counted
+
     told = summary(done)
-    counts = [_counted(done.cycles, "cycle")]
+    counts = [counted(done.cycles, "cycle")]
     if done.evaluations:
-        counts.append(_counted(done.evaluations, "evaluation"))
+        counts.append(counted(done.evaluations, "evaluation"))
     if done.refused:
-        counts.append(f"{_counted(done.refused, 'report')} refused")
+        counts.append(f"{counted(done.refused, 'report')} refused")
     scores = {"loss": told["loss"], **told["metrics"]}
     return ", ".join(
         [*counts, *(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)]
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

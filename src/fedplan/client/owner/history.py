@@ -9,6 +9,7 @@ from typing import Any
 
 from fedplan.client.owner.trackers import log_mlflow, write_tensorboard
 from fedplan.errors import ConfigError
+from fedplan.text import counted
 from fedplan.wire.messages import HistoryReply, HistoryRow
 
 
@@ -44,7 +45,7 @@ class History(Sequence[HistoryRow]):
 
     def __repr__(self) -> str:
         last = f", the last with {self._shown(self._rows[-1])}" if self._rows else ""
-        return f"<History of {_counted(len(self), 'cycle')}{last}>"
+        return f"<History of {counted(len(self), 'cycle')}{last}>"
 
     @property
     def metrics(self) -> list[str]:
@@ -122,11 +123,7 @@ class History(Sequence[HistoryRow]):
 
     def _shown(self, row: HistoryRow) -> str:
         metrics = ", ".join(f"{name} {metric.value:.4g}" for name, metric in row.metrics.items())
-        return _counted(row.reports, "report") + (f", {metrics}" if metrics else "")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+        return counted(row.reports, "report") + (f", {metrics}" if metrics else "")
 
 
 def data_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Any:

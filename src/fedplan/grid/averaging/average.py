@@ -110,7 +110,7 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         before = await asyncio.to_thread(ServerState.parse, kept)
     model = await grid.blobs.get(checkpoint.blob)
     beside = (await measured(grid, process, cycle_id, aside=True)).metrics if process.evaluates else {}
-    if strategy.streams:  # the last that may want for something: the sum is spent then
+    if strategy.streams:  # last, for the sum cannot be used again after it
         averaged, metrics = await reading.streamed(cycle_id)
     elif strategy.combine is not None:
         averaged, metrics = await reading.combined(strategy.combine, before)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from fedplan.errors import DatabaseUnavailableError
@@ -55,25 +55,25 @@ class ServerDatabase:
             async with (self._patient if long else self._engine).connect() as connection:
                 yield connection
 
-    @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[Db]:
+    def writing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Store.writing`."""
-        with _faults():
-            async with self._engine.connect() as connection:
-                yield connection
-                await connection.commit()
+        return _transaction(self._engine)
 
-    @contextlib.asynccontextmanager
-    async def preparing(self) -> AsyncIterator[Db]:
+    def preparing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Database.preparing`."""
-        with _faults():
-            async with self._patient.connect() as connection:
-                yield connection
-                await connection.commit()
+        return _transaction(self._patient)
 
     async def aclose(self) -> None:
         """Closes all connections."""
         await self._engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _transaction(engine: AsyncEngine) -> AsyncIterator[Db]:
+    with _faults():
+        async with engine.connect() as connection:
+            yield connection
+            await connection.commit()
 
 
 @contextlib.contextmanager
