@@ -37,6 +37,9 @@ _ANY_DTYPE = "any"
 _ANY = -1
 """An extent of any size in `expected_shape`."""
 
+Key = int | str | None
+"""What an id is known by."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parts:
@@ -176,14 +179,14 @@ def decode(data: bytes) -> Parts:
     verify(whole)
     graph = renumber(prune(whole))
     tagged = {tag: p for p in body.placeholders for tag in p.tags}
-    shown = {_key(p.id): p.expected_shape for p in body.placeholders}
+    shown = {key_of(p.id): p.expected_shape for p in body.placeholders}
     paths = paths_of(message.input_types, len(graph.inputs))
     inputs = tuple(
-        _read_input(i, tagged, shown.get(_key(id)), path)
+        _read_input(i, tagged, shown.get(key_of(id)), path)
         for i, (id, path) in enumerate(zip(body.input_placeholder_ids, paths, strict=True))
     )
     outputs = tuple(_read_output(i, tagged) for i in range(len(graph.outputs)))
-    return Parts(message.name, _key(message.id) or 0, inputs, outputs, graph, of_message(message))
+    return Parts(message.name, key_of(message.id) or 0, inputs, outputs, graph, of_message(message))
 
 
 def _read_input(
@@ -210,7 +213,8 @@ def _read_output(index: int, tagged: Mapping[str, schema.Placeholder]) -> PlanOu
     return PlanOutput(placeholder.description or f"output {index}", output_from_tags(placeholder.tags))
 
 
-def _key(id: schema.Id | None) -> int | str | None:
+def key_of(id: schema.Id | None) -> Key:
+    """An id's number or text; None when there is no id."""
     if id is None:
         return None
     return id.id_int if id.id_int is not None else id.id_str
@@ -232,7 +236,7 @@ class _Reader:
 
     def __init__(self, body: schema.Role) -> None:
         self.body = body
-        self.slots: dict[int | str | None, _Slot] = {}
+        self.slots: dict[Key, _Slot] = {}
         self.builder = Builder()
         self.actions = pysyft.Actions(self.builder)
 
@@ -241,7 +245,7 @@ class _Reader:
         state = self.body.state or schema.State()
         for placeholder, tensor in zip(state.placeholders, state.tensors, strict=False):
             content = tensor.torch_param.tensor if tensor.torch_param else tensor.torch_tensor
-            self.slots[_key(placeholder.id)] = _Slot(self.constant(content))
+            self.slots[key_of(placeholder.id)] = _Slot(self.constant(content))
         self.note_lengths()
         for action in self.body.actions:
             self.read(action)
@@ -250,12 +254,12 @@ class _Reader:
 
     def define(self, id: schema.Id) -> int:
         value = self.builder.new()
-        self.slots[_key(id)] = _Slot(Ref(value))
+        self.slots[key_of(id)] = _Slot(Ref(value))
         return value
 
     def note_lengths(self) -> None:
         for placeholder in self.body.placeholders:
-            slot, shape = self.slots.get(_key(placeholder.id)), placeholder.expected_shape
+            slot, shape = self.slots.get(key_of(placeholder.id)), placeholder.expected_shape
             if (
                 slot is not None
                 and isinstance(slot.value, Ref)
@@ -272,11 +276,13 @@ class _Reader:
     def output(self, id: schema.Id) -> int:
         value = self.slot(id).value
         if not isinstance(value, Ref):
-            raise PlanFormatError(f"the output {_key(id)} is a number, not a tensor")
+            raise PlanFormatError(f"the output {key_of(id)} is a number, not a tensor")
         return value.id
 
     def read(self, action: schema.ComputationAction) -> None:
-        results = [_key(r.id) for r in action.return_placeholder_ids] + [_key(r) for r in action.return_ids]
+        results = [key_of(r.id) for r in action.return_placeholder_ids] + [
+            key_of(r) for r in action.return_ids
+        ]
         operands = [self.arg(arg) for arg in action.args]
         kwargs = {name: self.arg(arg) for name, arg in action.kwargs.items()}
         target = self.target(action)
@@ -329,7 +335,7 @@ class _Reader:
         return self.slot(action.target_id if holder is None else holder.id)
 
     def slot(self, id: schema.Id | None) -> _Slot:
-        key = _key(id)
+        key = key_of(id)
         if key not in self.slots:
             raise PlanFormatError(f"the id {key} is read before anything is written there")
         return self.slots[key]

@@ -11,14 +11,12 @@ import zipfile
 from collections.abc import Iterable, Iterator
 
 from fedplan.errors import PlanFormatError
-from fedplan.plan.message.codec import ABSENT
+from fedplan.plan.message.codec import ABSENT, Key, key_of
 from fedplan.plan.spec import input_from_tags, output_from_tags
 from fedplan.wire import schema
 
 NEWEST_ARCHIVE = 2
 """Version of TorchScript archives that torch 1.4 reads at most."""
-
-_Key = int | str | None
 
 
 def for_pysyft(data: bytes) -> bytes:
@@ -69,12 +67,12 @@ def _number_from_one(role: schema.Role) -> None:
 
 def _placeholders(plan: str, role: schema.Role) -> list[schema.Placeholder]:
     """One placeholder for each value of a role, those that it has first."""
-    found: dict[_Key, schema.Placeholder] = {}
+    found: dict[Key, schema.Placeholder] = {}
     for placeholder in role.placeholders:
-        key = _key(placeholder.id)
+        key = key_of(placeholder.id)
         found[key] = _merged(plan, found[key], placeholder) if key in found else placeholder
     for id in _ids(role):
-        found.setdefault(_key(id), schema.Placeholder(id=id))
+        found.setdefault(key_of(id), schema.Placeholder(id=id))
     return list(found.values())
 
 
@@ -133,9 +131,3 @@ def _within(args: Iterable[schema.Arg]) -> Iterator[schema.Arg]:
             yield arg
         else:
             yield from _within(arg.arg_list.args)
-
-
-def _key(id: schema.Id | None) -> _Key:
-    if id is None:
-        return None
-    return id.id_int if id.id_int is not None else id.id_str
