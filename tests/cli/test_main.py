@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": ["--url", "--model", "--version", "--wait", "--timeout", "--json"],
     "history": ["--url", "--model", "--version", "--json", "--csv"],
     "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
+    "verify": ["NAME", "VERSION", "--checkpoint", "--data", "--json"],
     "plan": ["show", "check", "run"],
     "plan show": ["PLAN.pb", "--batch", "--json"],
     "plan check": ["PLAN.pb"],

@@ -19,6 +19,7 @@ from fedplan.cli.retrieve import retrieve
 from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.terminal import echo
+from fedplan.cli.verify import verify
 from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
@@ -90,6 +91,7 @@ def fedplan(
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Let others in:       fedplan token create, list, revoke
+    Look after a grid:   fedplan verify
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -103,6 +105,7 @@ app.command("status")(status)
 app.command("history")(history)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
+app.command("verify")(verify)
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")
 app.add_typer(tokens.app, name="token")

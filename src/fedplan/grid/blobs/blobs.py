@@ -124,6 +124,18 @@ class Blobs:
         checksum = checksum_in(key)
         return size, pieces if checksum is None else self._checked(key, checksum, pieces)
 
+    async def check(self, key: str) -> bool:
+        """Reads a blob through; returns whether it has a checksum, against which it was held.
+
+        Raises:
+            FileNotFoundError: there is none of that key.
+            DamagedBlobError: its bytes are not those that were stored.
+        """
+        _, pieces = await self.stream(key)
+        async for _ in pieces:
+            pass
+        return checksum_in(key) is not None
+
     async def recall(self, key: str, opened: Callable[[], Awaitable[Stream]] | None = None) -> bytes | Stream:
         """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
 

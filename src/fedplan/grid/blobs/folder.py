@@ -14,6 +14,7 @@ from typing import TypeVar
 from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.disk import write_file
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
+from fedplan.grid.blobs.storage import Stream, whole
 from fedplan.wire.scalars import Buffer
 
 _T = TypeVar("_T")
@@ -58,8 +59,10 @@ class Folder:
         path, start, size = self._folder / part["file"], int(part["start"]), int(part["size"])
         return await self._do(lambda: _read_part(path, start, size))
 
-    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+    async def stream(self, key: str) -> Stream:
         """See `Storage`."""
+        if _PART.fullmatch(key) is not None:  # at most `MOST_BYTES`
+            return whole(await self.get(key))
         path = self._folder / key
         size = (await self._do(path.stat)).st_size
         return size, self._pieces(path)

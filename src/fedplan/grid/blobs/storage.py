@@ -9,6 +9,15 @@ Stream = tuple[int, AsyncIterator[bytes]]
 """How many bytes there are, and they in pieces."""
 
 
+def whole(data: bytes) -> Stream:
+    """A stream of bytes that are there already."""
+    return len(data), _only(data)
+
+
+async def _only(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
 class Storage(Protocol):
     """Where blobs are kept. What reads one raises FileNotFoundError when there is none of that key."""
 
@@ -25,7 +34,7 @@ class Storage(Protocol):
         """All bytes of a blob."""
 
     async def stream(self, key: str) -> Stream:
-        """The size of a blob that was put, and its bytes in pieces."""
+        """The size of a blob, and its bytes in pieces."""
 
     async def delete(self, keys: tuple[str, ...]) -> None:
         """Deletes blobs that were put; one that is gone already is no error."""

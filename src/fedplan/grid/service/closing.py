@@ -215,7 +215,13 @@ async def _open_next(
     if outcome.averaged is not None:
         latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
         checkpoint_id = await catalogue.add_checkpoint(
-            db, cycle.process_id, latest.number + 1, outcome.averaged.blob, today, outcome.averaged.state
+            db,
+            cycle.process_id,
+            latest.number + 1,
+            outcome.averaged.blob,
+            today,
+            outcome.averaged.state,
+            cycle.id,
         )
     task = round.after(cycle, goal_reached=goal_reached)
     if task is not None:

@@ -3,7 +3,7 @@
 import logging
 
 from fedplan.grid.grid import Grid
-from fedplan.grid.store import rounds
+from fedplan.grid.store import reports, rounds
 from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ async def forget_left(grid: Grid) -> None:
     async with grid.store.reading() as db:
         unfinished = set(await rounds.unfinished(db))
     for cycle_id in found - unfinished:
+        if not grid.settings.keep_diffs:  # they may have been kept by other settings, and have names in rows
+            async with grid.store.writing() as db:
+                await reports.forget_diffs(db, cycle_id)
         await forget(grid, cycle_id)
 
 

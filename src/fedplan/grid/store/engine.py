@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -9,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, make_url, text
 
 from fedplan.errors import ConfigError
 from fedplan.grid.private import keep_file_private
@@ -64,26 +65,57 @@ class Store:
         """Connects, and creates or upgrades the schema.
 
         Args:
-            url: SQLAlchemy's form: ``sqlite:///path`` or ``postgresql://…``.
+            url: see `connect`.
             seal: seals the secrets in it. With None they are not touched, and the store has none.
 
         Raises:
             ConfigError: its schema is of a newer version of this program.
             SettingsError: its secrets are sealed under another key.
         """
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            if parsed.database and not parsed.database.startswith((":", "file:")):
-                keep_file_private(Path(parsed.database))
-            store = cls(SqliteDatabase(parsed.set(drivername="sqlite"), lambda: _PATIENCE))
-        else:
-            store = cls(ServerDatabase(parsed))
+        store = cls.connect(url)
         try:
             await store._prepare(seal)
         except BaseException:
             await store.aclose()
             raise
         return store
+
+    @classmethod
+    async def look(cls, url: str) -> Self:
+        """Connects to a database that is there and of this program's schema, and changes nothing in it.
+
+        Args:
+            url: see `connect`.
+
+        Raises:
+            ConfigError: there is none, or its schema is older or newer.
+        """
+        file = _file_of(make_url(url))
+        if file is not None and not file.exists():
+            raise ConfigError(f"there is no database '{file}'")
+        store = cls.connect(url)
+        try:
+            async with store.reading(long=True) as connection:
+                await connection.run_sync(check_schema)
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    @classmethod
+    def connect(cls, url: str) -> Self:
+        """Connects to a database as it is, or to a new one without tables.
+
+        Args:
+            url: SQLAlchemy's form: ``sqlite:///path`` or ``postgresql://…``.
+        """
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return cls(ServerDatabase(parsed))
+        file = _file_of(parsed)
+        if file is not None:
+            keep_file_private(file)
+        return cls(SqliteDatabase(parsed.set(drivername="sqlite"), lambda: _PATIENCE))
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -123,16 +155,48 @@ def migrate(connection: Connection) -> None:
     Raises:
         ConfigError: a newer version of this program has changed it.
     """
+    config = _migrations(connection)
+    scripts = ScriptDirectory.from_config(config)
+    _check_known(scripts, MigrationContext.configure(connection).get_current_heads())
+    command.upgrade(config, "head")
+
+
+def check_schema(connection: Connection) -> None:
+    """Sees whether the schema is that of this program.
+
+    Raises:
+        ConfigError: it is older or newer, or there is none.
+    """
+    scripts = ScriptDirectory.from_config(_migrations(connection))
+    found = MigrationContext.configure(connection).get_current_heads()
+    _check_known(scripts, found)
+    if not found:
+        raise ConfigError("the database has no tables of a grid; start the grid once")
+    if found != (scripts.get_current_head(),):
+        raise ConfigError(
+            f"the database has the schema {', '.join(found)} of an older fedplan, and this one needs "
+            f"{scripts.get_current_head()}: start the grid once with this version, which brings it up to date"
+        )
+
+
+def _migrations(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", "fedplan.grid.store:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
+    return config
+
+
+def _check_known(scripts: ScriptDirectory, found: Collection[str]) -> None:
     known = {script.revision for script in scripts.walk_revisions()}
-    found = MigrationContext.configure(connection).get_current_heads()
     if not known.issuperset(found):
         raise ConfigError(
             f"the database has the schema {', '.join(found)} of a newer fedplan, and this one knows "
             f"{scripts.get_current_head()} at most; run the newer one, or restore a backup from before it"
         )
-    command.upgrade(config, "head")
+
+
+def _file_of(url: URL) -> Path | None:
+    """The file of an SQLite database; None of one in memory, or on a server."""
+    is_file = url.get_backend_name() == "sqlite" and url.database
+    return Path(url.database or "") if is_file and not str(url.database).startswith((":", "file:")) else None

@@ -117,6 +117,7 @@ checkpoints = Table(
     Column("blob", String(80), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("state", String(80)),
+    Column("made_in", BigInteger),
     UniqueConstraint("process_id", "number"),
 )
 """Versions of a model's parameters; the greatest number is `latest`. See `records.Checkpoint`."""
