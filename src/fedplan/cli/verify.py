@@ -70,6 +70,7 @@ def _told(finding: "Finding") -> str:
         "good": "the checksums are good",
         "damaged": f"damaged or missing: {', '.join(finding.damaged)}",
         "different": "recomputed: different",
+        "deleted": "deleted, as the server_config says (keep_checkpoints)",
     }[finding.outcome.value]
     if finding.unchecked:
         told += f" ({finding.unchecked} blobs of an older grid have none)"

@@ -27,6 +27,7 @@ from fedplan.grid.metrics import Metrics
 from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
+from fedplan.grid.sweeper import Sweeper
 from fedplan.grid.web import dashboard, http, operation, websocket
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import refusal
@@ -132,11 +133,14 @@ async def running(
             replica,
         )
         closing = asyncio.create_task(Closer(grid).run())
+        sweeper = Sweeper(grid)
+        sweeping = asyncio.create_task(sweeper.run())
         try:
             yield grid
         finally:
             closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
+            sweeper.stop()
+            await asyncio.gather(closing, sweeping, return_exceptions=True)
             await parts.aclose()
             await tallies.aclose()
 

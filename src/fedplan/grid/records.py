@@ -383,6 +383,7 @@ class Checkpoint:
         created_at: when it was made.
         state: key of what the strategy remembers at it; None when that is nothing.
         made_in: id of the cycle whose reports made it; None of the model as it was hosted.
+        deleted_at: when its blobs were deleted, since they were not to be kept; None when they are there.
     """
 
     id: int
@@ -391,3 +392,4 @@ class Checkpoint:
     created_at: float
     state: str | None = None
     made_in: int | None = None
+    deleted_at: float | None = None

@@ -44,9 +44,16 @@ async def test_the_migrations_make_the_tables(store):
         assert await db.run_sync(compare) == []
 
 
+async def until_0013(db):
+    """Makes the tables that later migrations change what they were before."""
+    await db.execute(text("DROP TABLE chores"))
+    await db.execute(text("ALTER TABLE checkpoints DROP COLUMN deleted_at"))
+    await db.execute(text("ALTER TABLE checkpoints DROP COLUMN made_in"))
+
+
 async def until_0011(db):
     """Makes the tables that later migrations change what they were before."""
-    await db.execute(text("ALTER TABLE checkpoints DROP COLUMN made_in"))
+    await until_0013(db)
     await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
     await db.execute(text("DROP TABLE clock"))
     await db.execute(text("ALTER TABLE cycles DROP COLUMN lease_counter"))
@@ -173,7 +180,7 @@ async def test_models_that_were_hosted_before_tokens_had_to_expire_go_on_taking_
 
 async def test_checkpoints_of_before_know_the_cycle_that_made_them(store, url):
     async with store.writing() as db:
-        await db.execute(text("ALTER TABLE checkpoints DROP COLUMN made_in"))
+        await until_0013(db)
         await db.execute(text("UPDATE alembic_version SET version_num = '0013'"))
         await db.execute(
             text(

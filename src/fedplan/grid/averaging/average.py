@@ -95,9 +95,9 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         averaged, metrics = await reading.gathered(before)
     data, state = await asyncio.to_thread(changed, strategy, model, averaged, before)
     summary = CycleSummary(averaged.reports, averaged.samples, add_metrics(metrics, beside))
-    blob = await grid.blobs.put("models", data)
+    blob = await grid.keep("models", data)
     try:
-        return Averaged(blob, await grid.blobs.put("states", state) if state else None, summary)
+        return Averaged(blob, await grid.keep("states", state) if state else None, summary)
     except Exception:
         await grid.blobs.delete(blob)  # no row will refer to it
         raise

@@ -21,7 +21,7 @@ from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.bucket import Bucket
 from fedplan.grid.blobs.checksum import checksum_in, mark_in_thread
 from fedplan.grid.blobs.folder import Folder
-from fedplan.grid.blobs.storage import Storage, Stream
+from fedplan.grid.blobs.storage import Listed, Storage, Stream
 from fedplan.grid.memory import Memory
 from fedplan.wire.encoding import ZSTD, to_zstd
 from fedplan.wire.scalars import Buffer
@@ -208,6 +208,14 @@ class Blobs:
     async def names(self, kind: str) -> list[str]:
         """The keys of all blobs that were put as of one kind."""
         return await self._storage.names(kind)
+
+    def listed(self, kind: str) -> AsyncIterator[Listed]:
+        """All blobs that were put as of one kind, with what a crash has left of others."""
+        return self._storage.listed(kind)
+
+    async def is_empty(self) -> bool:
+        """Whether there is nothing at all."""
+        return await self._storage.is_empty()
 
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another: ``7`` of ``diffs/7`` for ``diffs``."""

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import re
 import secrets
+import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TypeVar
 from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.disk import write_file
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
-from fedplan.grid.blobs.storage import Stream, whole
+from fedplan.grid.blobs.storage import Listed, Stream, whole
 from fedplan.wire.scalars import Buffer
 
 _T = TypeVar("_T")
@@ -80,6 +82,17 @@ class Folder:
         """See `Storage`."""
         return [f"{group}/{path.name}" for path in await self._in(group) if path.is_file()]
 
+    async def listed(self, group: str) -> AsyncIterator[Listed]:
+        """See `Storage`."""
+        for path in await self._in(group):
+            found = await self._do(functools.partial(_listed, group, path))
+            if found is not None:
+                yield found
+
+    async def is_empty(self) -> bool:
+        """See `Storage`."""
+        return not await self._in("")
+
     async def groups(self, parent: str) -> list[str]:
         """See `Storage`."""
         return [path.name for path in await self._in(parent) if path.is_dir()]
@@ -106,6 +119,15 @@ class Folder:
 
     async def _do(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _listed(group: str, path: Path) -> Listed | None:
+    """A file of a group; None when it is a folder, or was deleted meanwhile."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return Listed(f"{group}/{path.name}", found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
 
 def _read_part(path: Path, start: int, size: int) -> bytes:

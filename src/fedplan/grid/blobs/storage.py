@@ -1,5 +1,6 @@
 """What a blob store must be able to do."""
 
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -16,6 +17,19 @@ def whole(data: bytes) -> Stream:
 
 async def _only(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """A blob that is there.
+
+    Attributes:
+        key: its key.
+        modified: when it was stored, in seconds since 1970, by the clock of the storage.
+    """
+
+    key: str
+    modified: float
 
 
 class Storage(Protocol):
@@ -41,6 +55,12 @@ class Storage(Protocol):
 
     async def names(self, group: str) -> list[str]:
         """The keys of a group's blobs that were put."""
+
+    def listed(self, group: str) -> AsyncIterator[Listed]:
+        """A group's blobs that were put, with what is left of such as were not finished."""
+
+    async def is_empty(self) -> bool:
+        """Whether there is nothing at all."""
 
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another."""

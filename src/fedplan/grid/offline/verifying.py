@@ -41,6 +41,9 @@ class Outcome(enum.StrEnum):
     DIFFERENT = "different"
     """All checksums are right, and the kept reports do not make the checkpoint."""
 
+    DELETED = "deleted"
+    """It is not there any more, for the model's server_config does not keep it."""
+
     @property
     def is_wrong(self) -> bool:
         """Whether somebody has to do something."""
@@ -136,6 +139,8 @@ class _Verifier:
             others: all of the model.
         """
         what, made_in = f"checkpoint {checkpoint.number}", checkpoint.made_in
+        if checkpoint.deleted_at is not None:
+            return Finding(what, Outcome.DELETED)
         keys, count, received = [checkpoint.blob], None, list[Report]()
         if checkpoint.state is not None:
             keys.append(checkpoint.state)
@@ -153,6 +158,8 @@ class _Verifier:
         try:
             if start is None:
                 raise _NotMadeError("it is not known what its cycle started from")
+            if start.deleted_at is not None:
+                raise _NotMadeError(f"checkpoint {start.number}, with which its cycle began, is deleted")
             if len(received) != count:
                 raise _NotMadeError(f"{len(received)} of its {count} reports are kept")
             difference = await self._difference(checkpoint, start, received)

@@ -23,6 +23,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Lease, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.service.leases import Held
+from fedplan.grid.service.retention import retain
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
@@ -161,7 +162,11 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome
         return
     grid.metrics.cycles.labels(phase.value).inc()
     logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    await diffs.forget(grid, cycle.id)
+    await diffs.forget(grid, cycle.id, process)
+    try:
+        await retain(grid, process)
+    except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
+        log_failure(logger, f"of '{process.name}' not all is deleted that is not kept", error)
 
 
 async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> bool:
@@ -173,7 +178,7 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, ou
         if ended:
             round = round_of(grid.known.strategy(process))
             await _open_next(grid, db, round, cycle, outcome, today, goal_reached=goal_reached)
-            if not grid.settings.keep_diffs:
+            if diffs.cycles_kept(grid, process) == 0:
                 await reports.forget_diffs(db, cycle.id)
     return ended
 

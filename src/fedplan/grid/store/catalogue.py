@@ -154,7 +154,15 @@ async def find_checkpoint(db: Db, process_id: int, number: int | None) -> Checkp
 
 def read_checkpoint(row: RowMapping) -> Checkpoint:
     """A checkpoint from its row."""
-    return Checkpoint(row["id"], row["number"], row["blob"], row["created_at"], row["state"], row["made_in"])
+    return Checkpoint(
+        row["id"],
+        row["number"],
+        row["blob"],
+        row["created_at"],
+        row["state"],
+        row["made_in"],
+        row["deleted_at"],
+    )
 
 
 def read_process(row: RowMapping) -> Process:
