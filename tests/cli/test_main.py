@@ -32,6 +32,8 @@ COMMANDS = {
     "evaluate": ["--url", "--model", "--version", "--wait", "--timeout", "--json"],
     "history": ["--url", "--model", "--version", "--json", "--csv"],
     "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
+    "backup": ["FOLDER", "--data"],
+    "restore": ["FOLDER", "--data"],
     "verify": ["NAME", "VERSION", "--checkpoint", "--data", "--json"],
     "plan": ["show", "check", "run"],
     "plan show": ["PLAN.pb", "--batch", "--json"],

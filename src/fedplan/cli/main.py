@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedplan.cli import plan, state, tokens
+from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
@@ -91,7 +92,7 @@ def fedplan(
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Let others in:       fedplan token create, list, revoke
-    Look after a grid:   fedplan verify
+    Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -106,6 +107,8 @@ app.command("history")(history)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
 app.command("verify")(verify)
+app.command("backup")(backup)
+app.command("restore")(restore)
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")
 app.add_typer(tokens.app, name="token")

@@ -56,9 +56,25 @@ async def open_store(settings: Settings, seal: Seal | None = None) -> Store:
         return await Store.open(settings.database, seal)
 
 
+def connect_to_store(settings: Settings) -> Store:
+    """Connects to the database of a grid as it is, to one without tables too; its folder is made.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    with _opening_store(settings):
+        if settings.database_url is None:
+            keep_folder_private(settings.data_dir)
+        return Store.connect(settings.database)
+
+
 @contextlib.asynccontextmanager
-async def looking_at(settings: Settings) -> AsyncIterator[tuple[Store, Blobs]]:
+async def looking_at(settings: Settings, *, older: bool = False) -> AsyncIterator[tuple[Store, Blobs]]:
     """The tables and the blobs of a grid that is there, to be read: nothing is made, and nothing upgraded.
+
+    Args:
+        settings: how the grid runs.
+        older: whether its tables may be of an older schema.
 
     Raises:
         ConfigError: there is no grid, its tables are older or newer, or it cannot be opened.
@@ -66,7 +82,7 @@ async def looking_at(settings: Settings) -> AsyncIterator[tuple[Store, Blobs]]:
     check_is_there(settings)
     _check_blobs_are_there(settings)
     with _opening_store(settings):
-        store = await Store.look(settings.database)
+        store = await Store.look(settings.database, older=older)
     async with contextlib.aclosing(store):
         with _opening_blobs(settings):
             blobs = Blobs.open(settings.blobs)

@@ -113,7 +113,7 @@ class _Sweep:
             for start in range(0, len(old), _AT_ONCE):
                 await self._keep_lease()
                 some = old[start : start + _AT_ONCE]
-                async with grid.store.reading() as db:
+                async with grid.store.reading(long=True) as db:
                     needed = await named(db, some)
                 left = [key for key in some if key not in needed]
                 await grid.blobs.delete(*left)

@@ -82,6 +82,15 @@ class Blobs:
         await self._storage.put(key, data)
         return key
 
+    async def put_as(self, key: str, data: Buffer) -> None:
+        """Stores the bytes of a blob of another store under the key that it has there.
+
+        Args:
+            key: the key.
+            data: the bytes; who calls has held them against the key's checksum.
+        """
+        await self._storage.put(key, data)
+
     async def add(self, group: str, data: Buffer, mark: str | None = None) -> str:
         """Stores bytes with others that will be deleted together, on disk before it returns.
 

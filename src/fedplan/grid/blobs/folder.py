@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedplan.errors import DamagedBlobError
-from fedplan.grid.blobs.disk import write_file
+from fedplan.grid.blobs.disk import write_file, write_part
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
 from fedplan.grid.blobs.storage import Listed, Stream, whole
 from fedplan.wire.scalars import Buffer
@@ -42,7 +42,12 @@ class Folder:
 
     async def put(self, key: str, data: Buffer) -> None:
         """See `Storage`."""
-        await self._do(lambda: write_file(str(self._folder / key), data))
+        part = _PART.fullmatch(key)
+        if part is None:
+            await self._do(lambda: write_file(str(self._folder / key), data))
+        else:  # from another folder
+            path, start = str(self._folder / part["file"]), int(part["start"])
+            await self._do(lambda: write_part(path, start, data))
 
     async def add(self, group: str, data: Buffer, mark: str) -> str:
         """See `Storage`."""

@@ -36,7 +36,7 @@ class Storage(Protocol):
     """Where blobs are kept. What reads one raises FileNotFoundError when there is none of that key."""
 
     async def put(self, key: str, data: Buffer) -> None:
-        """Stores bytes, on disk before it returns."""
+        """Stores bytes, on disk before it returns. The key may be one that `add` of another storage gave."""
 
     async def add(self, group: str, data: Buffer, mark: str) -> str:
         """Stores bytes with others of a group, on disk before it returns.

@@ -10,7 +10,6 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.store import catalogue, keeping, participation, reports
-from fedplan.grid.store.naming import named
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ async def _forget_checkpoints(grid: Grid, process: Process) -> None:
         gone = [one for one in there if one.number in set(numbers)]
         await keeping.note_deleted(db, [one.id for one in gone], today)
     if gone:
-        await _delete(grid, process, gone)
+        await _delete(grid, process, gone, [one for one in there if one not in gone])
 
 
 async def _best(grid: Grid, process: Process) -> int | None:
@@ -61,11 +60,10 @@ def _late(grid: Grid, process: Process) -> int:
         return 0
 
 
-async def _delete(grid: Grid, process: Process, gone: Sequence[Checkpoint]) -> None:
-    keys = [key for one in gone for key in (one.blob, one.state) if key is not None]
-    async with grid.store.reading() as db:
-        needed = await named(db, keys)
-    await grid.blobs.delete(*(key for key in keys if key not in needed))
+async def _delete(
+    grid: Grid, process: Process, gone: Sequence[Checkpoint], left: Sequence[Checkpoint]
+) -> None:
+    await grid.blobs.delete(*sorted(_keys(gone) - _keys(left)))
     grid.metrics.deleted.labels("checkpoints").inc(len(gone))
     logger.info(
         "checkpoints %s of '%s' version '%s' are deleted, which are not to be kept",
@@ -73,6 +71,10 @@ async def _delete(grid: Grid, process: Process, gone: Sequence[Checkpoint]) -> N
         process.name,
         process.version,
     )
+
+
+def _keys(some: Sequence[Checkpoint]) -> set[str]:
+    return {key for one in some for key in (one.blob, one.state) if key is not None}
 
 
 async def _forget_diffs(grid: Grid, process: Process) -> None:

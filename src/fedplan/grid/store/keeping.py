@@ -54,5 +54,7 @@ async def cycles_with_diffs(db: Db, process_id: int, beyond: int) -> Sequence[in
 
 async def processes_of(db: Db, cycle_ids: Sequence[int]) -> dict[int, int]:
     """By the ids of cycles that there are, the ids of their FL processes."""
+    if not cycle_ids:
+        return {}
     query = select(cycles.c.id, cycles.c.process_id).where(cycles.c.id.in_(cycle_ids))
     return {row.id: row.process_id for row in await db.execute(query)}

@@ -120,6 +120,8 @@ checkpoints = Table(
     Column("made_in", BigInteger),
     Column("deleted_at", Double),
     UniqueConstraint("process_id", "number"),
+    Index(None, "blob"),  # for who looks which blobs are left over
+    Index(None, "state"),
 )
 """Versions of a model's parameters; the greatest number is `latest`. See `records.Checkpoint`."""
 

@@ -8,8 +8,10 @@ down_revision = "0014"
 
 
 def upgrade() -> None:
-    """Adds the column, and a table with a row for the one chore that there is, due at once."""
+    """Adds the column with indices, and a table with a row for the one chore that there is, due at once."""
     op.add_column("checkpoints", sa.Column("deleted_at", sa.Double))
+    op.create_index("ix_checkpoints_blob", "checkpoints", ["blob"])
+    op.create_index("ix_checkpoints_state", "checkpoints", ["state"])
     chores = op.create_table(
         "chores",
         sa.Column("name", sa.String(40), nullable=False),
