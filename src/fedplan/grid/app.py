@@ -25,6 +25,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
+from fedplan.grid.readiness import Readiness
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.sweeper import Sweeper
@@ -63,6 +64,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(used, wall, monotonic, draw) as grid:
             app.state.grid = grid
+            app.state.readiness = Readiness(grid)
             yield
 
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

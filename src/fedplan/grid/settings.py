@@ -167,6 +167,12 @@ class Settings(BaseSettings):
         description="How old a blob must be that no row names, before it is deleted. Rows are written after "
         "their blobs, in seconds.",
     )
+    free_disk_bytes: int = Field(
+        default=128 * 1024 * 1024,
+        ge=0,
+        description="With fewer free bytes on a disk that it writes to, `/readyz` says that the grid is not "
+        "ready.",
+    )
     cors_origins: Annotated[Texts, AfterValidator(_origins)] = Field(
         default=["*"],
         description="Web pages, by origin, whose scripts may use this grid; JSON. Default: all.",

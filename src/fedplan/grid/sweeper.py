@@ -15,7 +15,7 @@ from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
 
-_KINDS = ("models", "states", "plans", "protocols")
+_KINDS = ("models", "states", "plans", "protocols", "probes")
 """Kinds of blobs that are stored one by one; diffs and sums go with their cycles."""
 
 _AT_ONCE = 500
