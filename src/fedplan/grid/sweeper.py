@@ -38,17 +38,18 @@ class Sweeper:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Works until it is stopped."""
+        """Works until it is stopped. It begins a while after the start, when a grid has more urgent work."""
         settings = self._grid.settings
-        while not self._stopping.is_set():
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(settings.sweep_seconds, settings.lease_seconds)):
+                    await self._stopping.wait()
+                    return
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001  # the store may be away; the next look tries again
                 self._counters.forget()
                 log_failure(logger, "what is not needed any more could not be deleted", error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(settings.sweep_seconds, settings.lease_seconds)):
-                    await self._stopping.wait()
 
     def stop(self) -> None:
         """Lets it end after what it is at. It is not cancelled: that could cut a transaction short."""
