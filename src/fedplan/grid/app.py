@@ -33,6 +33,7 @@ from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.web import dashboard, http, operation, websocket
+from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.version import __version__
@@ -82,6 +83,7 @@ def create_app(
         max_age=86400,
     )
     app.add_middleware(MergeSlashes)
+    app.add_middleware(Correlated)
     return app
 
 
