@@ -30,6 +30,8 @@ COMMANDS = {
     "worker": ["--url", "--model", "--version", "--data", "--batches", "--cycles", "--token", "numpy.savez"],
     "status": ["--url", "--name", "--json", "--token"],
     "evaluate": ["--url", "--model", "--version", "--wait", "--timeout", "--json"],
+    "events": ["--url", "--follow", "--last", "--json", "--csv", "NAME"],
+    "why": ["--url", "--worker", "--json", "NAME", "VERSION"],
     "history": ["--url", "--model", "--version", "--json", "--csv"],
     "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
     "plan": ["show", "check", "run"],

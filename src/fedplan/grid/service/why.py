@@ -48,6 +48,7 @@ async def why(grid: Grid, request: WhyRequest) -> WhyReply:
     gathers = cycle.is_open and cycle.occupied == 0 and cycle.task is Task.TRAINING
     first = silent.first if cycle.is_open else None
     return WhyReply(
+        at=moment(grid.clock.wall()),
         name=process.name,
         version=process.version,
         phase=model.phase,

@@ -114,6 +114,8 @@ class WorkerStatus(Reply):
 class WhyReply(Reply):
     """The answer to why."""
 
+    at: datetime
+    """The grid's time."""
     name: Text
     version: Text
     phase: Literal["training", "finished"]
