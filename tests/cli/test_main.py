@@ -17,7 +17,7 @@ from tests.cli.conftest import Invoke, Project
 
 COMMANDS = {
     "demo": ["--workers", "--cycles", "--iid", "--seed", "--out"],
-    "serve": ["--host", "--port", "--data", "FEDPLAN_OWNER_TOKEN", "Ctrl-C"],
+    "serve": ["--host", "--port", "--data", "FEDPLAN_OWNER_TOKEN", "Ctrl-C", "--log-format", "--log-level"],
     "host": [
         "--url",
         "--model",

@@ -26,10 +26,8 @@ async def test_a_cycle_that_waits_for_reports(open_grid):
     clock = Clock(1000.0)
     async with open_grid(clock=clock) as peer:
         await peer.host(server={"max_diffs": 8, "num_cycles": 3, "place_timeout": 3600})
-        workers = []
-        for _ in range(5):
-            workers.append(await peer.join())
-            clock.now += 60
+        workers = [await peer.join() for _ in range(5)]
+        clock.now += 660
         for worker in workers[2:]:
             await worker.report(1)
         told = await why(peer)

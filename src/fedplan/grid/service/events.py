@@ -195,19 +195,26 @@ class EventKeeper:
 
     async def run(self) -> None:
         """Works until it is cancelled; then writes what is left."""
+        looking: asyncio.Task[None] | None = None
         try:
             while True:
                 await asyncio.sleep(self._grid.settings.poll_seconds)
-                try:
-                    await self._write()
-                    await self._trim()
-                except Exception as error:  # noqa: BLE001  # a database that is away comes back
-                    log_failure(logger, "events cannot be written at present", error)
+                looking = asyncio.create_task(self._look())
+                await asyncio.wait([looking])  # which a cancellation does not break off: it may be committed
         finally:
+            if looking is not None:
+                await asyncio.wait([looking])
             try:
                 await self._write(everything=True)
             except Exception as error:  # noqa: BLE001  # the grid ends all the same
                 log_failure(logger, "the last events are not written", error)
+
+    async def _look(self) -> None:
+        try:
+            await self._write()
+            await self._trim()
+        except Exception as error:  # noqa: BLE001  # a database that is away comes back
+            log_failure(logger, "events cannot be written at present", error)
 
     async def _write(self, *, everything: bool = False) -> None:
         self._unwritten += self._grid.bundles.take(everything=everything)

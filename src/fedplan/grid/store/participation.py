@@ -324,9 +324,10 @@ async def release_places(db: Db, cycle_id: int) -> Sequence[str]:
 
 
 async def _release(db: Db, places: ColumnElement[bool]) -> Sequence[str]:
-    """Takes places; returns the workers that had them."""
-    taken = update(assignments).where(places).values(released=True).returning(assignments.c.worker_id)
-    return list(await db.scalars(taken))
+    """Takes places; returns the workers that had them, in the order of joining."""
+    taken = update(assignments).where(places).values(released=True)
+    rows = await db.execute(taken.returning(assignments.c.id, assignments.c.worker_id))
+    return [row.worker_id for row in sorted(rows, key=lambda row: row.id)]
 
 
 async def count_waiting(db: Db, process_id: int, without: str, now: float) -> int:
