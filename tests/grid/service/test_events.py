@@ -257,7 +257,7 @@ class TestATokenOfTheGrid:
         bearer = {"authorization": f"Bearer {token}"}
         for _ in range(3):
             assert (await peer.http.get("/model-centric/status", headers=bearer)).status_code == 200
-        (used,) = await until_written(peer, Kind.TOKEN_USED)
+        used = (await until_written(peer, Kind.TOKEN_USED))[0]
         assert (used.actor.role, used.actor.id) == ("token", "ci")
         assert used.cause == "it opened a call that needs 'observe'"
         await revoke_token(store, "ci")
