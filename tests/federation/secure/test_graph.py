@@ -5,13 +5,13 @@ import random
 
 import pytest
 
-from fedplan.federation.secure.graph import Graph
+from fedplan.federation.secure.graph import NeighbourGraph
 
 ROSTER = b"r" * 32
 
 
 def test_in_the_complete_graph_all_others_are_neighbours():
-    graph = Graph(5, 4, ROSTER)
+    graph = NeighbourGraph(5, 4, ROSTER)
 
     assert graph.neighbours(2) == (0, 1, 3, 4)
     assert graph.holders(2) == (0, 1, 2, 3, 4)
@@ -19,7 +19,7 @@ def test_in_the_complete_graph_all_others_are_neighbours():
 
 @pytest.mark.parametrize(("workers", "degree"), [(101, 4), (200, 54), (61, 58)])
 def test_each_worker_has_as_many_neighbours_and_they_have_it(workers, degree):
-    graph = Graph(workers, degree, ROSTER)
+    graph = NeighbourGraph(workers, degree, ROSTER)
     neighbours = [graph.neighbours(worker) for worker in range(workers)]
 
     assert {len(set(found)) for found in neighbours} == {degree}
@@ -36,14 +36,14 @@ def test_the_circle_is_in_the_order_of_digests():
     circle = sorted(digests, key=digests.__getitem__)
     place = circle.index(4)
 
-    assert set(Graph(6, 2, ROSTER).neighbours(4)) == {circle[place - 1], circle[(place + 1) % 6]}
+    assert set(NeighbourGraph(6, 2, ROSTER).neighbours(4)) == {circle[place - 1], circle[(place + 1) % 6]}
 
 
 def test_another_roster_has_another_graph():
-    assert Graph(200, 20, ROSTER).neighbours(0) != Graph(200, 20, b"s" * 32).neighbours(0)
+    assert NeighbourGraph(200, 20, ROSTER).neighbours(0) != NeighbourGraph(200, 20, b"s" * 32).neighbours(0)
 
 
-def pieces(graph: Graph, workers: set[int]) -> int:
+def pieces(graph: NeighbourGraph, workers: set[int]) -> int:
     """Connected pieces, by walking."""
     left, count = set(workers), 0
     while left:
@@ -57,7 +57,7 @@ def pieces(graph: Graph, workers: set[int]) -> int:
 
 
 def test_whether_workers_are_one_piece_is_what_walking_finds():
-    graph, chance, found = Graph(40, 6, ROSTER), random.Random(0), []
+    graph, chance, found = NeighbourGraph(40, 6, ROSTER), random.Random(0), []
     for _ in range(400):
         some = set(chance.sample(range(40), chance.randint(0, 40)))
         found.append(graph.are_connected(some))
@@ -67,4 +67,4 @@ def test_whether_workers_are_one_piece_is_what_walking_finds():
 
 
 def test_the_complete_graph_stays_one_piece():
-    assert Graph(5, 4, ROSTER).are_connected({0, 3})
+    assert NeighbourGraph(5, 4, ROSTER).are_connected({0, 3})

@@ -62,10 +62,15 @@ def test_two_workers_have_one_mask_stream_in_common():
 
 
 def test_shares_to_and_from_a_worker_have_keys_of_their_own():
-    there = keys.envelope_key(ONE, OTHER.public_key(), MANIFEST, 7, 3)
-
-    assert there == keys.envelope_key(OTHER, ONE.public_key(), MANIFEST, 7, 3)
-    assert there != keys.envelope_key(ONE, OTHER.public_key(), MANIFEST, 3, 7)
+    common = keys.exchanged(ONE, OTHER.public_key())
+    made = {
+        keys.envelope_key(common, MANIFEST, 7, 3),
+        keys.envelope_key(common, MANIFEST, 3, 7),
+        keys.envelope_key(common, b"n" * 32, 7, 3),
+        keys.pair_key(ONE, OTHER.public_key(), MANIFEST, 7, 3),
+    }
+    assert common == keys.exchanged(OTHER, ONE.public_key())
+    assert len(made) == 4
 
 
 def test_one_seed_gives_unrelated_keys():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedplan.errors import SecureAggregationError
-from fedplan.federation.secure import dequantise, exponent_for, most_of, next_exponent, quantise
+from fedplan.federation.secure import dequantise, draws, exponent_for, most_of, next_exponent, quantise
 
 KEY = bytes(range(32))
 
@@ -39,7 +39,7 @@ def test_rounding_to_the_nearest():
 
 def test_stochastic_rounding_is_unbiased():
     numbers = np.full(200_000, 0.3)
-    values = quantise(numbers, 0, 8, key=KEY).values
+    values = quantise(numbers, 0, 8, drawn=draws(KEY, len(numbers))).values
 
     assert set(values.tolist()) == {0, 1}
     assert values.mean() == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / len(numbers)))
@@ -48,12 +48,12 @@ def test_stochastic_rounding_is_unbiased():
 def test_stochastic_rounding_leaves_whole_numbers_as_they_are():
     whole = np.arange(-127, 128).astype(np.float64)
 
-    assert quantise(whole, 0, 8, key=KEY).values.tolist() == whole.tolist()
+    assert quantise(whole, 0, 8, drawn=draws(KEY, len(whole))).values.tolist() == whole.tolist()
 
 
 @given(st.lists(st.floats(-300, 300, width=32)), st.sampled_from([2, 8, 16, 24]), st.floats(0.01, 1))
 def test_nothing_is_lost_but_goes_into_what_is_left(numbers, bits, share):
-    made = quantise(np.array(numbers, np.float32), -3, bits, share, KEY)
+    made = quantise(np.array(numbers, np.float32), -3, bits, share, draws(KEY, len(numbers)))
     back = dequantise(made.values, -3) / share + made.left
 
     assert np.abs(made.values).max(initial=0) <= most_of(bits)
@@ -74,6 +74,13 @@ def test_a_share_is_over_0_and_up_to_1(share):
 def test_a_number_that_is_not_finite_is_refused(number):
     with pytest.raises(SecureAggregationError, match="not finite"):
         quantise(np.array([0.0, number]), 0, 8)
+
+
+def test_a_number_that_float64_cannot_hold_beside_the_scale_is_refused():
+    with pytest.raises(SecureAggregationError, match="too large beside the round's scale"):
+        quantise(np.array([1e300]), -400, 8)
+    with pytest.raises(SecureAggregationError, match="exponent is −500 to 500"):
+        quantise(np.zeros(1), 501, 8)
 
 
 @pytest.mark.parametrize("bits", [1, 25])

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from fedplan.federation.secure.keys import PROTOCOL
 
 
-class Graph:
+class NeighbourGraph:
     """The neighbours of each worker.
 
     With all others as neighbours it is the complete graph. Otherwise workers stand on a circle, in the order

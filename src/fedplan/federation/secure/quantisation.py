@@ -13,7 +13,7 @@ from fedplan.federation.tensors import Float64s
 MOST_VALUE_BITS = 24
 """A value has no more bits, so that float64 adds what is drawn for its rounding to it."""
 
-MOST_EXPONENT = 900
+MOST_EXPONENT = 500
 """The largest magnitude of a scale's exponent: products with any float32 stay within float64."""
 
 
@@ -61,25 +61,34 @@ def exponent_for(largest: float, bits: int) -> int:
     return _checked(found)
 
 
+def draws(key: bytes, count: int) -> NDArray[np.uint32]:
+    """What is drawn for the rounding of so many numbers: the key's AES-256-CTR stream, little-endian uint32.
+
+    Args:
+        key: 32 bytes, which are used for nothing else.
+        count: how many numbers.
+    """
+    return np.frombuffer(keystream(key, 4 * count), "<u4")
+
+
 def quantise(
     numbers: NDArray[np.float32] | Float64s,
     exponent: int,
     bits: int,
     share: float = 1.0,
-    key: bytes | None = None,
+    drawn: NDArray[np.uint32] | None = None,
 ) -> Quantised:
     """Whole numbers of which each one's expectation is number · share / 2^exponent, where that is in range.
 
-    In float64: v = number · share · 2^−exponent, clipped to −most … most; then ⌊v + r · 2⁻³²⌋, where the r of
-    number i is little-endian uint32 number i of the AES-256-CTR stream of the key; without a key, v rounded
-    to the nearest, ties to even.
+    In float64: v = number · share · 2^−exponent, clipped to −most … most; then ⌊v + r · 2⁻³²⌋, where r is
+    drawn for each number; without, v rounded to the nearest, ties to even.
 
     Args:
         numbers: real ones, one dimension.
         exponent: one step is 2^exponent.
         bits: of a value.
         share: weight / largest weight of who reports them, over 0 and up to 1.
-        key: 32 bytes, for stochastic rounding. It is used for nothing else.
+        drawn: for stochastic rounding, as many as there are numbers; see `draws`.
 
     Raises:
         SecureAggregationError: a number is not finite, or an argument is out of range.
@@ -89,13 +98,12 @@ def quantise(
     if not np.isfinite(numbers).all():
         raise SecureAggregationError("a value is not finite: the training diverged, and is not reported")
     most, step = most_of(bits), math.ldexp(1.0, _checked(exponent))
-    exact = numbers.astype(np.float64) * share / step
+    with np.errstate(over="ignore"):
+        exact = numbers.astype(np.float64) * share / step
+    if not np.isfinite(exact).all():
+        raise SecureAggregationError("a value is too large beside the round's scale to be clipped")
     clipped = np.clip(exact, -most, most)
-    if key is None:
-        rounded = np.rint(clipped)
-    else:
-        drawn = np.frombuffer(keystream(key, 4 * len(numbers)), "<u4")
-        rounded = np.floor(clipped + drawn * 2.0**-32)
+    rounded = np.rint(clipped) if drawn is None else np.floor(clipped + drawn * 2.0**-32)
     values = np.clip(rounded, -most, most)  # v = most and a large r would reach most + 1 in float64
     return Quantised(values.astype(np.int64), (exact - values) * step / share)
 
