@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,19 @@ def test_known_degrees_and_thresholds(workers, trust, corrupt, degree, threshold
 
     assert (found.degree, found.threshold) == (degree, threshold)
     assert found.fault() is None
+
+
+def test_the_page_has_these_parameters():
+    page = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\w+), (\d+) \| (\w+), (\d+) \|$", page, re.MULTILINE)
+
+    assert [int(row[0]) for row in rows] == [10, 100, 200, 500, 1000]
+    for workers, *cells in rows:
+        told = []
+        for trust in Trust:
+            found = parameters_for(int(workers), trust)
+            told += ["complete" if found.is_complete else str(found.degree), str(found.threshold)]
+        assert cells == told
 
 
 @pytest.mark.parametrize("trust", Trust)
@@ -75,6 +90,7 @@ def test_small_tails_are_exact():
         ({"dropout": 1000}, "0 to 999"),
         ({"dropout": 950}, "fewer than two honest"),
         ({"trust": Trust.LYING}, "corrupt workers may hold enough"),
+        ({"trust": Trust.LYING, "dropout": 400, "corrupt": 300, "threshold": 89}, "must sign the same"),
         ({"trust": Trust.LYING, "threshold": 89}, "without honest neighbours: it needs more than 400"),
     ],
 )

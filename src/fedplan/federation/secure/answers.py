@@ -92,10 +92,10 @@ def _check_reports(terms: Terms, number: int, lists: Lists, found: QuestionMessa
 
 def _check_agreements(terms: Terms, found: QuestionMessage) -> None:
     agreed = sorted(members_of(found.agreed, terms.parameters.workers, "those who agree"))
-    if len(agreed) < terms.quorum:
+    if len(agreed) < terms.parameters.quorum:
         raise SecureMessageError(
-            f"{len(agreed)} workers agree on who has reported, and {terms.quorum} are needed: the others may "
-            "have been told something else"
+            f"{len(agreed)} workers agree on who has reported, and {terms.parameters.quorum} are needed: the "
+            "others may have been told something else"
         )
     signatures = pieces(found.agreements, SIGNATURE_BYTES, len(agreed), "the signatures of the lists")
     for worker, signature in zip(agreed, signatures, strict=True):

@@ -75,6 +75,14 @@ class Parameters:
         return -(-self.workers * self.corrupt // _THOUSAND)
 
     @property
+    def quorum(self) -> int:
+        """Where the grid may lie, so many must sign the same lists.
+
+        Two groups of as many have an honest worker in common, and it signs one pair of lists.
+        """
+        return (self.workers + self.most_corrupt) // 2 + 1
+
+    @property
     def is_complete(self) -> bool:
         """Whether each worker has all others as neighbours."""
         return self.degree == self.workers - 1
@@ -107,8 +115,7 @@ def parameters_for(
         if found is not None:
             return found
     complete = Parameters(workers, trust, dropout, corrupt, max(workers - 1, 0), 0)
-    threshold = (workers + complete.most_corrupt) // 2 + 1
-    complete = dataclasses.replace(complete, threshold=threshold)
+    complete = dataclasses.replace(complete, threshold=complete.quorum)
     fault = complete.fault()
     if fault is not None:
         raise SecureAggregationError(
@@ -164,6 +171,8 @@ def _out_of_range(given: Parameters) -> str | None:
         return "fewer than two honest workers may be left, and the sum over one is its report"
     if not 1 <= given.threshold <= given.degree + 1:
         return "no threshold of shares is both more than the corrupt hold and less than are there"
+    if given.trust is Trust.LYING and given.quorum > given.fewest:
+        return "fewer may be left than must sign the same lists"
     if given.is_complete and given.threshold > given.fewest:
         return "no threshold of shares is both more than the corrupt hold and less than are left"
     return None

@@ -194,7 +194,7 @@ def question_of(
     if not terms.signs:
         return written(QuestionMessage(lists=data))
     agreements, reports = agreements or {}, reports or {}
-    _check_enough(len(agreements), terms.quorum, "signed who has reported")
+    _check_enough(len(agreements), terms.parameters.quorum, "signed who has reported")
     return written(
         QuestionMessage(
             lists=data,

@@ -71,11 +71,6 @@ class Terms:
         """Whether workers sign what they say, since the grid may lie."""
         return self.parameters.trust is Trust.LYING
 
-    @property
-    def quorum(self) -> int:
-        """Two groups of so many workers have an honest one in common, and it signs one pair of lists."""
-        return (self.parameters.workers + self.parameters.most_corrupt) // 2 + 1
-
     @functools.cached_property
     def mask_keys(self) -> tuple[X25519PublicKey, ...]:
         """Those of all workers."""
