@@ -16,10 +16,12 @@ from fedplan.federation.secure import (
     check_report,
     deliveries,
     lists_of,
+    parameters_for,
     question_of,
     unmask,
 )
 from fedplan.federation.secure.bitmaps import bitmap_of
+from fedplan.federation.secure.graph import NeighbourGraph
 from fedplan.federation.secure.messages import (
     AgreementMessage,
     QuestionMessage,
@@ -144,6 +146,28 @@ def test_what_a_lying_grid_gets_at_the_level_for_an_honest_one():
     own, mask = with_both(made, 2, *two_lists(200, 2))
 
     assert min(own, mask) >= made.terms.parameters.threshold == 21
+
+
+def test_why_a_threshold_alone_does_not_stop_a_lying_grid():
+    """Each holder is told other lists, and each would pass; together they give all neighbours' mask keys.
+
+    So signatures are needed. This is counting, at the parameters for 1000 workers.
+    """
+    given = parameters_for(1000, Trust.LYING)
+    graph = NeighbourGraph(1000, given.degree, bytes(32))
+    victim, most = 0, given.workers - given.fewest
+    neighbours = set(graph.neighbours(victim))
+    shares = dict.fromkeys(neighbours, 0)
+    for holder in range(1000):
+        asked_for = sorted(neighbours & set(graph.holders(holder)) - {holder}, key=shares.__getitem__)[:most]
+        reported = set(range(1000)).difference(asked_for)
+        assert len(reported) >= given.fewest
+        assert {holder, victim} <= reported
+        assert graph.are_connected(reported)
+        for worker in asked_for:
+            shares[worker] += 1
+
+    assert min(shares.values()) >= given.threshold
 
 
 @pytest.mark.parametrize("workers", [100, 200])

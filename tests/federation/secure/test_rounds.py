@@ -135,6 +135,8 @@ def test_a_worker_that_has_answered_has_no_secrets_left():
     before = made.workers[0].serialize()
     made.run()
     after = made.workers[0].serialize()
+    made.workers[0].receive(made.deliveries[0])
+    assert made.workers[0].share() == made.shares[0], "what was sent can still be sent again"
     secrets = [made.workers[0]._state.mask_seed, made.workers[0]._state.share_key]
 
     assert secrets == [b"", b""]

@@ -160,8 +160,10 @@ class SecureWorker:
         """
         if not self._state.shares:
             raise SecureMessageError("the grid delivers shares, and this worker has not shared yet")
-        if self._state.delivery and delivery != self._state.delivery:
-            raise SecureMessageError("the grid delivered other shares before: those of a round come once")
+        if self._state.delivery:
+            if delivery != self._state.delivery:
+                raise SecureMessageError("the grid delivered other shares before: those of a round come once")
+            return
         shared, envelopes = self._delivered(delivery)
         check_shared(self.terms, self.number, shared)
         self._held = self._opened(envelopes)
