@@ -14,6 +14,7 @@ from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
+from fedplan.cli.events import events
 from fedplan.cli.history import history
 from fedplan.cli.host import host
 from fedplan.cli.retrieve import retrieve
@@ -21,6 +22,7 @@ from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.terminal import echo
 from fedplan.cli.verify import verify
+from fedplan.cli.why import why
 from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
@@ -91,6 +93,7 @@ def fedplan(
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
+    Find out why:        fedplan why, fedplan events
     Let others in:       fedplan token create, list, revoke
     Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
@@ -104,6 +107,8 @@ app.command("host")(host)
 app.command("worker")(worker)
 app.command("status")(status)
 app.command("history")(history)
+app.command("events")(events)
+app.command("why")(why)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
 app.command("verify")(verify)

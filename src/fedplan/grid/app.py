@@ -19,6 +19,7 @@ from fedplan.grid.access import Access
 from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
+from fedplan.grid.bundles import Bundles
 from fedplan.grid.clock import Clock, monotonic
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
@@ -26,10 +27,12 @@ from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
 from fedplan.grid.readiness import Readiness
+from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.sweeper import Sweeper
-from fedplan.grid.web import dashboard, http, operation, websocket
+from fedplan.grid.web import dashboard, events, http, operation, websocket
+from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import refusal
 from fedplan.version import __version__
@@ -68,7 +71,10 @@ def create_app(
             yield
 
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    for router in (http.calls, http.router, websocket.router, operation.router, dashboard.router):
+    for router in (
+        *(http.calls, http.router, websocket.router),
+        *(operation.router, events.router, dashboard.router),
+    ):
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
@@ -80,6 +86,7 @@ def create_app(
         max_age=86400,
     )
     app.add_middleware(MergeSlashes)
+    app.add_middleware(Correlated)
     return app
 
 
@@ -111,6 +118,7 @@ async def running(
         clock = Clock(store, wall, monotonic)
         with opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
             await clock.start()
+        bundles = Bundles(clock.monotonic, settings.poll_seconds)
         parts = Parts(blobs, tallies, f"sums/{store.id}", replica)
         grid = Grid(
             settings,
@@ -119,7 +127,7 @@ async def running(
             Known(store, blobs),
             tallies,
             parts,
-            Access(store, None if owner is None else owner.get_secret_value(), clock.wall),
+            Access(store, None if owner is None else owner.get_secret_value(), clock.wall, bundles),
             WorkerIds(store.secret),
             seal,
             TokenChecker(
@@ -131,18 +139,20 @@ async def running(
             metrics,
             Intake(settings.max_pending_bytes),
             clock,
+            bundles,
             draw,
             replica,
         )
-        closing = asyncio.create_task(Closer(grid).run())
+        tasks = [asyncio.create_task(work.run()) for work in (Closer(grid), EventKeeper(grid))]
         sweeper = Sweeper(grid)
         sweeping = asyncio.create_task(sweeper.run())
         try:
             yield grid
         finally:
-            closing.cancel()
+            for task in tasks:
+                task.cancel()
             sweeper.stop()
-            await asyncio.gather(closing, sweeping, return_exceptions=True)
+            await asyncio.gather(*tasks, sweeping, return_exceptions=True)
             await parts.aclose()
             await tallies.aclose()
 

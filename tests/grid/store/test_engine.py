@@ -46,6 +46,7 @@ async def test_the_migrations_make_the_tables(store):
 
 async def until_0013(db):
     """Makes the tables that later migrations change what they were before."""
+    await db.execute(text("DROP TABLE events"))
     await db.execute(text("DROP TABLE chores"))
     for column in ("blob", "state"):
         await db.execute(text(f"DROP INDEX ix_checkpoints_{column}"))

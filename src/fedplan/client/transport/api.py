@@ -276,15 +276,22 @@ class GridApi:
 
     async def status(self, name: str | None) -> StatusReply:
         """Asks how the hosted models are doing; `name` picks those of one name."""
-        query = {} if name is None else {"name": name}
-        data = await self._send(GridRequest(messages.STATUS, query, verb="GET", idempotent=True))
-        return _read(StatusReply, data, messages.STATUS)
+        return await self.look(messages.STATUS, StatusReply, name=name)
 
     async def history(self, name: str, version: str) -> HistoryReply:
         """Asks what came of a model's cycles."""
-        query = {"name": name, "version": str(version)}
-        data = await self._send(GridRequest(messages.HISTORY, query, verb="GET", idempotent=True))
-        return _read(HistoryReply, data, messages.HISTORY)
+        return await self.look(messages.HISTORY, HistoryReply, name=name, version=str(version))
+
+    async def look(self, endpoint: str, kind: type[_R], **query: str | int | None) -> _R:
+        """Asks for something that the grid shows; what is None is not in the query."""
+        given = {name: value for name, value in query.items() if value is not None}
+        data = await self._send(GridRequest(endpoint, given, verb="GET", idempotent=True))
+        return _read(kind, data, endpoint)
+
+    @property
+    def http(self) -> HttpTransport:
+        """For what is more than a request and its answer."""
+        return self._downloads
 
     async def evaluate(self, name: str, version: str) -> EvaluateReply:
         """Asks for an evaluation of a model's newest checkpoint."""

@@ -16,6 +16,9 @@ from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, select, t
 _LEFT_OUT = {"alembic_version", "replicas", "chores"}
 """Tables of the schema itself, and of the processes that ran."""
 
+_OF_ITS_SERVER = {("events", "written_by")}
+"""Columns, with their tables, that mean something on their own database server alone."""
+
 _AT_ONCE = 1000
 
 _BYTES = "base64"
@@ -92,7 +95,11 @@ def _write(connection: Connection, table: Table, folder: Path) -> str:
     query = select(table).order_by(*table.primary_key.columns)
     with _file(folder, table.name).open("x", encoding="utf-8") as file:
         for row in connection.execute(query.execution_options(yield_per=_AT_ONCE)).mappings():
-            told = {name: _closed(value) if name in binary else value for name, value in row.items()}
+            told = {
+                name: _closed(value) if name in binary else value
+                for name, value in row.items()
+                if (table.name, name) not in _OF_ITS_SERVER
+            }
             file.write(json.dumps(told) + "\n")
     return digest_of(folder, table.name)
 

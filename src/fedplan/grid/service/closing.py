@@ -19,14 +19,17 @@ from fedplan.errors import (
 from fedplan.federation import Round, Task, is_overdue, round_of
 from fedplan.federation.goals import is_reached
 from fedplan.grid.averaging.average import Averaged, average, measured
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Lease, Phase, Process
 from fedplan.grid.service import diffs
+from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
 from fedplan.grid.service.retention import retain
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
+from fedplan.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +85,14 @@ async def _claim(grid: Grid, seen: Lease) -> tuple[Process, Cycle, Held] | None:
             return process, cycle, Held(grid, lease)
         if stage.is_complete(cycle, now):
             await rounds.set_closing(db, cycle.id)
+            why = f"its time was over, with {counted(cycle.reported, 'report')}"
+            await record(grid, db, about(process, Kind.CLOSED, why, cycle=cycle))
             return process, cycle, Held(grid, lease)
         if is_overdue(cycle, now):
             await rounds.extend(db, cycle.id, stage.deadline(now))
-            await participation.release_places(db, cycle.id)
+            workers = await participation.release_places(db, cycle.id)
+            why = f"its time was over, with {counted(cycle.reported, 'report')} of the {stage.needed} needed"
+            await record(grid, db, of_workers(process, Kind.EXTENDED, why, cycle, workers))
             grid.metrics.cycles.labels("extended").inc()
             logger.info("cycle %d of '%s' is extended", cycle.number, process.name)
         await rounds.drop_lease(db, lease)
@@ -131,10 +138,16 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, held: Held, blo
         if lease is None:
             return False
         left = await reports.leave_out(db, cycle.id, blobs)
-        goes_on = round_of(grid.known.strategy(process)).stage_of(left).is_complete(left, now)
+        stage = round_of(grid.known.strategy(process)).stage_of(left)
+        goes_on = stage.is_complete(left, now)
+        why = "what was stored of them is damaged or missing; the log names the blobs"
+        happened = [about(process, Kind.DAMAGED, why, cycle=cycle, reports=len(blobs))]
         if not goes_on:
             await rounds.reopen(db, cycle.id)
             await rounds.drop_lease(db, lease)
+            why = f"{counted(left.reported, 'report')} of the {stage.needed} needed are left"
+            happened.append(about(process, Kind.REOPENED, why, cycle=cycle))
+        await record(grid, db, *happened)
     held.lease = lease
     grid.metrics.reports.labels("damaged").inc(len(blobs))
     logger.error(
@@ -177,7 +190,10 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, ou
         ended = await rounds.end_cycle(db, lease, today, failure=outcome.failure, summary=outcome.summary)
         if ended:
             round = round_of(grid.known.strategy(process))
-            await _open_next(grid, db, round, cycle, outcome, today, goal_reached=goal_reached)
+            happened = await _open_next(
+                grid, db, round, process, cycle, outcome, today, goal_reached=goal_reached
+            )
+            await record(grid, db, *happened)
             if diffs.cycles_kept(grid, process) == 0:
                 await reports.forget_diffs(db, cycle.id)
     return ended
@@ -206,19 +222,24 @@ async def _open_next(
     grid: Grid,
     db: Db,
     round: Round,
+    process: Process,
     cycle: Cycle,
     outcome: Outcome,
     today: float,
     *,
     goal_reached: bool,
-) -> None:
+) -> Sequence[Event]:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one.
 
     After the last one, and when the model has reached its goal, that is one of evaluation.
+
+    Returns:
+        What has happened.
     """
     checkpoint_id = cycle.checkpoint_id
+    latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
+    happened = [_ended(process, cycle, outcome, latest.number)]
     if outcome.averaged is not None:
-        latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
         checkpoint_id = await catalogue.add_checkpoint(
             db,
             cycle.process_id,
@@ -232,6 +253,21 @@ async def _open_next(
     if task is not None:
         deadline = round.first_stage(task).deadline(grid.clock())
         await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, today, deadline, task)
+        why = f"cycle {cycle.number} has ended"
+        happened.append(about(process, Kind.OPENED, why, cycle=cycle.number + 1, task=task.value))
+    return happened
+
+
+def _ended(process: Process, cycle: Cycle, outcome: Outcome, checkpoint: int) -> Event:
+    """The event of a cycle's end; `checkpoint` is the one that it started from."""
+    reports = None if outcome.summary is None else outcome.summary.reports
+    if outcome.failure is not None:
+        return about(process, Kind.FAILED, outcome.failure, cycle=cycle, checkpoint=checkpoint)
+    if outcome.averaged is None:
+        why = f"checkpoint {checkpoint} was measured by {counted(reports or 0, 'worker')}"
+        return about(process, Kind.EVALUATED, why, cycle=cycle, checkpoint=checkpoint, reports=reports)
+    why = f"checkpoint {checkpoint + 1} was made of {counted(reports or 0, 'report')}"
+    return about(process, Kind.AVERAGED, why, cycle=cycle, checkpoint=checkpoint + 1, reports=reports)
 
 
 async def _is_goal_reached(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:

@@ -2,7 +2,9 @@
 
 from fedplan.errors import ConfigError, ModelStateError
 from fedplan.federation import Task, round_of
+from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.service.events import about, record
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.wire.messages import EVALUATION_PLAN, EvaluateReply, EvaluateRequest
 
@@ -35,5 +37,7 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         if cycle.is_over:
             number += 1
             await rounds.open_cycle(db, process.id, number, newest.id, today, deadline, Task.EVALUATION)
+            opened = about(process, Kind.OPENED, "its owner asked for an evaluation", cycle=number)
+            await record(grid, db, opened)
     grid.closable.set()  # a new deadline to watch
     return EvaluateReply(cycle=number, checkpoint=newest.number)

@@ -16,6 +16,7 @@ from fedplan.errors import ConfigError
 from fedplan.grid.private import keep_file_private
 from fedplan.grid.sealing import Seal
 from fedplan.grid.store.connection import Db
+from fedplan.grid.store.events import forget_foreign_transactions
 from fedplan.grid.store.sealed import grid_key, seal_models
 from fedplan.grid.store.server import ServerDatabase
 from fedplan.grid.store.sqlite import SqliteDatabase
@@ -156,6 +157,7 @@ class Store:
         sealed = 0
         async with self.preparing() as connection:
             await connection.run_sync(migrate)
+            await forget_foreign_transactions(connection)
             if seal is not None:
                 self.secret = await grid_key(connection, seal)
                 sealed = await seal_models(connection, seal)
