@@ -11,7 +11,7 @@ import pydantic
 
 from fedplan.client.counts import positive_seconds
 from fedplan.client.events import Rejected
-from fedplan.client.transport.answers import grid_message
+from fedplan.client.transport.answers import grid_message, shown
 from fedplan.client.transport.exchange import (
     GridAnswer,
     GridRequest,
@@ -161,7 +161,12 @@ class GridApi:
             return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
         if data.get("status") == "rejected":
             timeout = data.get("timeout")
-            return Rejected(parse_timeout(timeout), at_latest=isinstance(timeout, str) and ":" in timeout)
+            reason = data.get("reason")
+            return Rejected(
+                parse_timeout(timeout),
+                at_latest=isinstance(timeout, str) and ":" in timeout,
+                reason=shown(reason) if isinstance(reason, str) else None,
+            )
         raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
 
     async def get_model(
@@ -276,15 +281,17 @@ class GridApi:
 
     async def status(self, name: str | None) -> StatusReply:
         """Asks how the hosted models are doing; `name` picks those of one name."""
-        query = {} if name is None else {"name": name}
-        data = await self._send(GridRequest(messages.STATUS, query, verb="GET", idempotent=True))
-        return _read(StatusReply, data, messages.STATUS)
+        return await self.look(messages.STATUS, StatusReply, {} if name is None else {"name": name})
 
     async def history(self, name: str, version: str) -> HistoryReply:
         """Asks what came of a model's cycles."""
-        query = {"name": name, "version": str(version)}
-        data = await self._send(GridRequest(messages.HISTORY, query, verb="GET", idempotent=True))
-        return _read(HistoryReply, data, messages.HISTORY)
+        return await self.look(messages.HISTORY, HistoryReply, {"name": name, "version": str(version)})
+
+    async def control(
+        self, call: str, request: messages.Request, reply: type[_R], *, again: bool = True
+    ) -> _R:
+        """Makes a call with which a model's owner controls it; `again`: twice is no more than once."""
+        return _read(reply, await self._post(call, request, idempotent=again), call)
 
     async def evaluate(self, name: str, version: str) -> EvaluateReply:
         """Asks for an evaluation of a model's newest checkpoint."""
@@ -297,6 +304,11 @@ class GridApi:
         await self._transport.aclose()
         if self._socket is not None:
             await self._socket.aclose()
+
+    async def look(self, endpoint: str, reply: type[_R], query: Mapping[str, str]) -> _R:
+        """Makes a call that only asks."""
+        data = await self._send(GridRequest(endpoint, query, verb="GET", idempotent=True))
+        return _read(reply, data, endpoint)
 
     async def _post(
         self,

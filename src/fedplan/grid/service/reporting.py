@@ -17,7 +17,7 @@ from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of
 from fedplan.grid.service.examining import examine, examine_measurement
-from fedplan.grid.store import participation, rounds
+from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
 from fedplan.wire.scalars import Buffer
@@ -100,7 +100,7 @@ async def _turn(grid: Grid) -> AsyncIterator[None]:
 async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     async with grid.store.reading() as db:
         place, given = await find_place(db, keys.worker_id, keys.request_key)
-    process = (await grid.known.hosted(given.process_id)).process
+    process = (await grid.known.of_cycle(given)).process
     strategy = grid.known.strategy(process)
     if place.digest is not None and place.digest == await asyncio.to_thread(
         _digest, place.task_in(given), process, strategy, diff
@@ -121,6 +121,7 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     while True:
         into, staleness = await _destination(grid, strategy, place, given)
         update = dataclasses.replace(examined.update, staleness=staleness)
+        strategy = grid.known.strategy((await grid.known.of_cycle(into)).process)
         if await _is_kept(grid, keys, strategy, place, into.id, examined.data, examined.digest, update):
             break
         async with grid.store.reading() as db:
@@ -162,11 +163,13 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
     if place.reported or strategy.staleness is None:
         raise _conflict(place)
     latest = await _after_closing(grid, given.process_id)
+    async with grid.store.reading() as db:
+        restarted_after = await catalogue.restarted_after(db, given.process_id)
     old = await grid.known.checkpoint(given.checkpoint_id)
     new = await grid.known.checkpoint(latest.checkpoint_id)
     staleness = new.number - old.number
     trains = latest.phase is Phase.OPEN and latest.task is Task.TRAINING
-    if not trains or staleness > strategy.staleness:
+    if not trains or given.number <= restarted_after or staleness > strategy.staleness:
         raise _conflict(place)
     return latest, staleness
 
@@ -278,8 +281,7 @@ async def _count(
 async def _forget_late(grid: Grid, cycle_id: int) -> bool:
     """Whether a cycle has ended; then a diff that came after its others were deleted is deleted too."""
     async with grid.store.reading() as db:
-        cycle = await participation.get_cycle(db, cycle_id)
-    ended = cycle.phase in (Phase.DONE, Phase.FAILED)
+        ended = bool(await rounds.ended(db, [cycle_id]))
     if ended:
         await forget(grid, cycle_id)
     return ended
