@@ -9,6 +9,7 @@ from websockets.asyncio.client import connect
 from fedplan.grid.service.reconfiguring import CHANGEABLE, FIXED
 from fedplan.wire.config import ServerConfig
 from tests.grid.models import base64_of, hosting, plan_for_two
+from tests.grid.service.test_damage import flipped, rows
 from tests.grid.service.test_evaluating import PLANS, closed, join, measurement
 
 
@@ -169,6 +170,23 @@ class TestAStoppedModel:
             waits.set()
             await one.until_checkpoint(2)
             assert (await two.status())["phase"] == "finished"
+
+    @pytest.mark.parametrize(("damaged", "checkpoints"), [(1, 2), (2, 1)])
+    async def test_does_without_damaged_reports_if_enough_are_left(
+        self, open_grid, tmp_path, damaged, checkpoints
+    ):
+        async with open_grid(sums_bytes=0) as peer:
+            await peer.host(server={"min_diffs": 2, "max_diffs": 9})
+            for value in (1.0, 2.0, 3.0):
+                await (await peer.join()).report(value)
+            for row in (await rows(peer))[:damaged]:
+                flipped(tmp_path, row["diff"])
+            assert await told(peer, "stop") == {"status": "success", "cycle": 1}
+            model = await peer.until(lambda model: model["phase"] == "finished")
+            assert model["checkpoints"][0]["number"] == checkpoints
+            assert model.get("last_failure") == (
+                None if checkpoints == 2 else "the training was stopped when the cycle had 1 of 2 reports"
+            )
 
 
 class TestAnExtendedModel:
