@@ -14,6 +14,7 @@ from benchmarks import (
     codec,
     grid_calls,
     growth,
+    privacy,
     randomness,
     recurrence,
     reports,
@@ -40,6 +41,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "growth": growth.run,
     "reports": reports.run,
     "robust": robust.run,
+    "privacy": privacy.run,
     "random": randomness.run,
     "simulate": simulate.run,
 }

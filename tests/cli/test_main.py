@@ -17,7 +17,7 @@ from tests.cli.conftest import Invoke, Project
 
 COMMANDS = {
     "demo": ["--workers", "--cycles", "--iid", "--seed", "--out"],
-    "serve": ["--host", "--port", "--data", "FEDPLAN_OWNER_TOKEN", "Ctrl-C"],
+    "serve": ["--host", "--port", "--data", "FEDPLAN_OWNER_TOKEN", "Ctrl-C", "--log-format", "--log-level"],
     "host": [
         "--url",
         "--model",
@@ -30,6 +30,8 @@ COMMANDS = {
     "worker": ["--url", "--model", "--version", "--data", "--batches", "--cycles", "--token", "numpy.savez"],
     "status": ["--url", "--name", "--json", "--token"],
     "evaluate": ["--url", "--model", "--version", "--wait", "--timeout", "--json"],
+    "events": ["--url", "--follow", "--last", "--json", "--csv", "NAME"],
+    "why": ["--url", "--worker", "--json", "NAME", "VERSION"],
     "history": ["--url", "--model", "--version", "--json", "--csv"],
     "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
     "model": ["list", "pause", "resume", "stop", "extend", "set", "delete"],

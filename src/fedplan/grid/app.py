@@ -22,6 +22,7 @@ from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
+from fedplan.grid.bundles import Bundles
 from fedplan.grid.clock import Clock, monotonic
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
@@ -29,10 +30,12 @@ from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.private import keep_folder_private
 from fedplan.grid.sealing import Seal, seal_of
+from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.store.sealed import opened_secret
-from fedplan.grid.web import dashboard, http, operation, websocket
+from fedplan.grid.web import dashboard, events, http, operation, websocket
+from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.version import __version__
@@ -70,7 +73,10 @@ def create_app(
             yield
 
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    for router in (http.calls, http.router, websocket.router, operation.router, dashboard.router):
+    for router in (
+        *(http.calls, http.router, websocket.router),
+        *(operation.router, events.router, dashboard.router),
+    ):
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
@@ -82,6 +88,7 @@ def create_app(
         max_age=86400,
     )
     app.add_middleware(MergeSlashes)
+    app.add_middleware(Correlated)
     return app
 
 
@@ -113,6 +120,7 @@ async def running(
         clock = Clock(store, wall, monotonic)
         with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
             await clock.start()
+        bundles = Bundles(clock.monotonic, settings.poll_seconds)
         parts = Parts(blobs, tallies, f"sums/{store.id}", replica)
         grid = Grid(
             settings,
@@ -121,7 +129,7 @@ async def running(
             Known(store, blobs),
             tallies,
             parts,
-            Access(store, None if owner is None else owner.get_secret_value(), clock.wall),
+            Access(store, None if owner is None else owner.get_secret_value(), clock.wall, bundles),
             WorkerIds(store.secret),
             seal,
             TokenChecker(
@@ -133,15 +141,17 @@ async def running(
             metrics,
             Intake(settings.max_pending_bytes),
             clock,
+            bundles,
             draw,
             replica,
         )
-        closing = asyncio.create_task(Closer(grid).run())
+        tasks = [asyncio.create_task(work.run()) for work in (Closer(grid), EventKeeper(grid))]
         try:
             yield grid
         finally:
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await parts.aclose()
             await tallies.aclose()
 

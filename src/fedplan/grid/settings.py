@@ -154,6 +154,19 @@ class Settings(BaseSettings):
         default=False,
         description="Keep each worker's diff after its cycle has ended. They may tell about its data.",
     )
+    keep_events: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="How many events are kept at most: the oldest are deleted. One takes about 300 bytes.",
+    )
+    keep_events_days: float = Field(
+        default=90.0, gt=0, le=36_500, description="For how many days events are kept."
+    )
+    max_event_streams: int = Field(
+        default=50,
+        ge=0,
+        description="Listeners to events (`fedplan events --follow`) at once, of each process of the grid.",
+    )
     cors_origins: Annotated[Texts, AfterValidator(_origins)] = Field(
         default=["*"],
         description="Web pages, by origin, whose scripts may use this grid; JSON. Default: all.",

@@ -364,6 +364,28 @@ class TestAChangedModel:
         assert not CHANGEABLE & set(FIXED)
 
 
+async def test_what_owners_do_is_written_down_with_who_did_it(open_grid):
+    async with open_grid(owner_token="secret") as peer:
+        peer.http.headers["authorization"] = "Bearer secret"
+        await peer.host(server={"max_diffs": 1, "num_cycles": 9})
+        for call, more in {**CALLS, "delete": {"force": True}}.items():
+            if call != "delete":
+                await told(peer, call, **more)
+        await (await peer.join()).report(1.0)
+        await peer.until_checkpoint(2)
+        await told(peer, "promote", checkpoint=1)
+        await told(peer, "roll-back", checkpoint=2)
+        await told(peer, "delete", force=True)
+        query = {"name": "m", "version": "1.0"}
+        reply = await peer.http.get("/model-centric/events", params=query)
+        owners = [event for event in reply.json()["events"] if event["actor"] == "owner token"]
+        kinds = [event["kind"] for event in owners]
+        assert {"paused", "resumed", "stopped", "prolonged", "changed", "promoted", "rolled_back"} <= {*kinds}
+        assert kinds[-1] == "deleted"
+        changed = next(event for event in owners if event["kind"] == "changed")
+        assert changed["details"] == {"server_config": ["max_diffs"], "client_config": []}
+
+
 CALLS = {
     "pause": {},
     "resume": {},

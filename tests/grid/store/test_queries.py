@@ -7,6 +7,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.store.tables import metadata
 from tests.grid.databases import only_sqlite
 from tests.grid.models import iterative_plan
@@ -55,6 +56,10 @@ async def sent(peer):
     await controlled(peer)
     await peer.checkpoint(checkpoint="1")
     await peer.http.get("/model-centric/status")
+    await peer.http.get("/model-centric/why", params={"name": "m", "worker": "w"})
+    for query in ({}, {"after": "0"}, {"name": "m", "version": "1.0"}):
+        await peer.http.get("/model-centric/events", params=query)
+    await EventKeeper(peer.app.state.grid)._trim()
     return [entry for entry in sent if entry[1]]
 
 

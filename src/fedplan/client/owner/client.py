@@ -12,6 +12,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.owner.control import ModelControl
 from fedplan.client.owner.history import History
 from fedplan.client.owner.hosting import check_is_plan, named_messages, plans_of, state_of, variants_of
+from fedplan.client.owner.observing import GridObserver
 from fedplan.client.owner.pygrid import hosting_of
 from fedplan.client.owner.waiting import wait_for
 from fedplan.client.plain import plain_config
@@ -32,7 +33,7 @@ from fedplan.wire.config import parse_client_config, parse_server_config
 from fedplan.wire.messages import EVALUATION_PLAN, HostTrainingRequest, ModelStatus, StatusReply
 
 
-class ModelCentricFLClient(ModelControl):
+class ModelCentricFLClient(ModelControl, GridObserver):
     """The model owner's client, with the names of PySyft.
 
     Its calls block; each has a coroutine form with `_async` at the end of its name. ::

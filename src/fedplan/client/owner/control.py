@@ -149,8 +149,8 @@ class ModelControl(GridConnection):
             Of each its `number`, `created_at`, `aliases` (`latest`, `best`), and where they apply the `cycle`
             that made it, the `source` of which it is a copy, and `dropped`.
         """
-        query = {"name": name, "version": str(version)}
-        return (await self._grid.look(messages.CHECKPOINTS, CheckpointsReply, query)).checkpoints
+        found = await self._grid.look(messages.CHECKPOINTS, CheckpointsReply, name=name, version=str(version))
+        return found.checkpoints
 
     async def promote_async(self, name: str, version: str, checkpoint: int) -> PromoteReply:
         """Makes a checkpoint the newest one: a copy of it, with what the strategy remembered at it.

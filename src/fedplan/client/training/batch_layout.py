@@ -1,6 +1,7 @@
 """Where in a loader's batch the data and the targets stand."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from fedplan.plan import PlanInputSpec
 
 Path = tuple[int | str, ...]
 """Keys that lead to a tensor: batch[path[0]][path[1]] …; the empty path is the batch itself."""
+
+Taker = Callable[[Any], Sequence[Any]]
+"""From a batch to what stands at some paths in it; raises LookupError or TypeError where nothing does."""
 
 
 def locate_in_batch(specs: Sequence[PlanInputSpec], batch: Any) -> list[Path]:
@@ -42,6 +46,13 @@ def take(batch: Any, path: Path) -> Any:
     for key in path:
         batch = batch[key]
     return batch
+
+
+def taker(paths: Sequence[Path]) -> Taker:
+    """A function that takes the elements at these paths out of a batch."""
+    if len(paths) > 1 and all(len(path) == 1 for path in paths):
+        return operator.itemgetter(*(path[0] for path in paths))  # the usual case, without a loop in Python
+    return lambda batch: [take(batch, path) for path in paths]
 
 
 def _path(spec: PlanInputSpec, batch: Any, grouped: bool, after_data: int) -> Path:

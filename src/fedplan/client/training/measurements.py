@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor
@@ -32,24 +32,25 @@ class Measurements:
     epoch_samples: int = 0
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    _pending: list[tuple[int, Mapping[str, Any]]] = dataclasses.field(default_factory=list)
+    _pending: list[tuple[int, Sequence[str], Sequence[Any]]] = dataclasses.field(default_factory=list)
 
     def begin_epoch(self) -> None:
         """The next batch is an epoch's first."""
         self.epoch_samples = 0
 
-    def add(self, rows: int, measured: Mapping[str, Any]) -> None:
+    def add(self, rows: int, names: Sequence[str], values: Sequence[Any]) -> None:
         """Takes a batch in.
 
         Args:
             rows: its samples.
-            measured: by name, the loss and the metrics of the batch, as numbers or as tensors that nothing
-                writes to; those that are no single number do not count.
+            names: of the loss and the metrics of the batch; of two of one name, the last counts.
+            values: one for each name, as numbers or as tensors that nothing writes to; those that are no
+                single number do not count.
         """
         self.steps += 1
         self.epoch_samples += rows
         self.samples = max(self.samples, self.epoch_samples)
-        self._pending.append((rows, measured))
+        self._pending.append((rows, names, values))
         if len(self._pending) >= _PENDING:
             self._settle()
 
@@ -101,8 +102,8 @@ class Measurements:
             raise CheckpointError(f"the checkpoint's measurements cannot be used: {error!r}") from None
 
     def _settle(self) -> None:
-        for rows, measured in self._pending:
-            for name, value in measured.items():
+        for rows, names, values in self._pending:
+            for name, value in dict(zip(names, values, strict=True)).items():
                 if isinstance(value, float) or (isinstance(value, Tensor) and value.numel() == 1):
                     self.totals[name] = self.totals.get(name, 0.0) + float(value) * rows
                     self.weights[name] = self.weights.get(name, 0.0) + rows

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedplan.client.training.arguments import as_declared, fixed_value, places_of, zeros_of
-from fedplan.client.training.batch_layout import Path, take
+from fedplan.client.training.batch_layout import Taker, taker
 from fedplan.client.training.batches import Locator
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.device import CPU, put
@@ -102,7 +102,7 @@ class TrainingStep:
         self._metrics = [str(outputs[place].name) for place in metrics]
         self._names = [*self._metrics, *("loss" for _ in loss)]  # a metric of the name "loss" gives way
         self._values: list[Any] = []  # what the last batch measured
-        self._paths: list[Path] = []
+        self._taker: Taker = taker([])
         self._taken: list[PlanInput] = []
         self._shared: dict[int, _Slot] = {}  # places of what goes to several inputs
         self._run: RepeatedPlan | None = None  # made when the first batch is seen
@@ -180,8 +180,7 @@ class TrainingStep:
         """
         first = self._run is None
         run = self._begin(batch) if self._run is None else self._run
-        values = self._take(batch)
-        rows = _rows(values[0]) if values else self._size or 1
+        values, rows = self._take(batch)
         if self._size_places:
             self._set_size(rows if values else self._size)
             values += self._sizes
@@ -199,13 +198,13 @@ class TrainingStep:
             slot.tensor = outputs[place]
         values = [outputs[place] for place in self._measured]
         self._values = list(map(_plain, values)) if self._on_cpu else values  # to fetch one takes long
-        self.measurements.add(rows, dict(zip(self._names, self._values, strict=True)))
+        self.measurements.add(rows, self._names, self._values)
         return outputs
 
     def _begin(self, batch: Any) -> RepeatedPlan:
         """Finds the data in the first batch, and hands the tensors over to the Plan that will run."""
         places = places_of(self._inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
-        self._paths = self._source.locate([self._inputs[place] for place in places], batch)
+        self._taker = taker(self._source.locate([self._inputs[place] for place in places], batch))
         self._taken = [self._plan.inputs[place] for place in places]
         arguments = list(self._arguments)
         for slot in (*self._params, *self._optimizer):
@@ -223,17 +222,19 @@ class TrainingStep:
         )
         return self._run
 
-    def _take(self, batch: Any) -> list[Any]:
-        """The data and targets of a batch."""
+    def _take(self, batch: Any) -> tuple[list[Any], int]:
+        """The data and targets of a batch, and how many samples it has."""
         try:
-            found = [take(batch, path) for path in self._paths]
+            found = self._taker(batch)
         except (LookupError, TypeError) as error:
             raise DataError(
                 f"a batch has another form than the first one: data or target is not in it ({error!r})"
             ) from error
-        if any(_rows(value) == 0 for value in found):
+        rows = [_rows(value) for value in found]
+        if 0 in rows:
             raise DataError("a batch holds no sample: there is nothing to train on. Leave it out")
-        return list(map(self._put, found, self._taken))
+        values = [self._put(value, item) for value, item in zip(found, self._taken, strict=True)]
+        return values, rows[0] if rows else self._size or 1
 
     def _set_size(self, size: int | None) -> None:
         """A size becomes a tensor when it changes, and not in each run."""
@@ -259,7 +260,10 @@ class TrainingStep:
     @property
     def loss(self) -> float | None:
         """The last batch's loss; None when no output is one."""
-        return None if self._loss is None else _plain(self._values[-1])
+        if self._loss is None:
+            return None
+        loss = self._values[-1]
+        return loss if type(loss) is float else _plain(loss)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -274,7 +278,8 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def _rows(value: Any) -> int:
     """Samples in what was taken of a batch; the Plan will say what is wrong with anything but an array."""
-    return int(value.shape[0]) if getattr(value, "shape", ()) else 1
+    shape = getattr(value, "shape", ())
+    return int(shape[0]) if shape else 1
 
 
 def _slot(slots: Sequence[_Slot], spec: PlanInputSpec | PlanOutputSpec) -> _Slot:
@@ -291,6 +296,6 @@ def _returned(specs: Sequence[PlanOutputSpec], kind: str, slots: Sequence[_Slot]
 
 def _plain(value: Any) -> Any:
     """A float, or nested lists when it is not a single number."""
-    if not isinstance(value, Tensor):
+    if type(value) is float or not isinstance(value, Tensor):  # the first is the usual case, and fast
         return value
     return float(value) if value.numel() == 1 else value.tolist()

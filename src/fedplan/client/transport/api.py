@@ -160,8 +160,7 @@ class GridApi:
         if data.get("status") == "accepted":
             return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
         if data.get("status") == "rejected":
-            timeout = data.get("timeout")
-            reason = data.get("reason")
+            timeout, reason = data.get("timeout"), data.get("reason")
             return Rejected(
                 parse_timeout(timeout),
                 at_latest=isinstance(timeout, str) and ":" in timeout,
@@ -281,17 +280,26 @@ class GridApi:
 
     async def status(self, name: str | None) -> StatusReply:
         """Asks how the hosted models are doing; `name` picks those of one name."""
-        return await self.look(messages.STATUS, StatusReply, {} if name is None else {"name": name})
+        return await self.look(messages.STATUS, StatusReply, name=name)
 
     async def history(self, name: str, version: str) -> HistoryReply:
         """Asks what came of a model's cycles."""
-        return await self.look(messages.HISTORY, HistoryReply, {"name": name, "version": str(version)})
+        return await self.look(messages.HISTORY, HistoryReply, name=name, version=str(version))
 
-    async def control(
-        self, call: str, request: messages.Request, reply: type[_R], *, again: bool = True
-    ) -> _R:
+    async def look(self, endpoint: str, kind: type[_R], **query: str | int | None) -> _R:
+        """Asks for something that the grid shows; what is None is not in the query."""
+        given = {name: value for name, value in query.items() if value is not None}
+        asked = GridRequest(endpoint, given, verb="GET", idempotent=True)
+        return _read(kind, await self._send(asked), endpoint)
+
+    async def control(self, call: str, sent: messages.Request, kind: type[_R], *, again: bool = True) -> _R:
         """Makes a call with which a model's owner controls it; `again`: twice is no more than once."""
-        return _read(reply, await self._post(call, request, idempotent=again), call)
+        return _read(kind, await self._post(call, sent, idempotent=again), call)
+
+    @property
+    def http(self) -> HttpTransport:
+        """For what is more than a request and its answer."""
+        return self._downloads
 
     async def evaluate(self, name: str, version: str) -> EvaluateReply:
         """Asks for an evaluation of a model's newest checkpoint."""
@@ -304,11 +312,6 @@ class GridApi:
         await self._transport.aclose()
         if self._socket is not None:
             await self._socket.aclose()
-
-    async def look(self, endpoint: str, reply: type[_R], query: Mapping[str, str]) -> _R:
-        """Makes a call that only asks."""
-        data = await self._send(GridRequest(endpoint, query, verb="GET", idempotent=True))
-        return _read(reply, data, endpoint)
 
     async def _post(
         self,

@@ -9,15 +9,18 @@ import logging
 from fedplan.errors import ConfigError, ModelStateError
 from fedplan.federation import Task
 from fedplan.federation.goals import is_reached
+from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.service.closing import drop, too_few
+from fedplan.grid.service.events import about, record
 from fedplan.grid.service.opening import open_cycle
 from fedplan.grid.service.reconfiguring import examined
 from fedplan.grid.service.status import moment
 from fedplan.grid.store import catalogue, participation, rounds
 from fedplan.grid.store.connection import Db
+from fedplan.text import counted
 from fedplan.wire.config import parse_server_config
 from fedplan.wire.messages import (
     ExtendReply,
@@ -32,6 +35,8 @@ from fedplan.wire.messages import (
 )
 
 logger = logging.getLogger(__name__)
+
+_ASKED = "its owner asked for it"
 
 
 async def pause(grid: Grid, request: PauseRequest) -> Success:
@@ -50,6 +55,7 @@ async def pause(grid: Grid, request: PauseRequest) -> Success:
             raise ModelStateError(f"{process.named} takes no workers: its training has ended")
         if cycle.paused_at is None:
             await rounds.pause(db, cycle.id, grid.clock())
+            await record(grid, db, about(process, Kind.PAUSED, _ASKED, cycle=cycle))
     logger.info("%s is paused", process.named)
     return Success()
 
@@ -67,6 +73,7 @@ async def resume(grid: Grid, request: ResumeRequest) -> Success:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         if cycle.paused_at is not None:
             await rounds.resume(db, cycle, grid.clock())
+            await record(grid, db, about(process, Kind.RESUMED, _ASKED, cycle=cycle))
     grid.closable.set()  # a deadline to watch
     logger.info("%s goes on", process.named)
     return Success()
@@ -87,6 +94,7 @@ async def stop(grid: Grid, request: StopRequest) -> StopReply:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         if not cycle.ends_training:
             await rounds.order_end(db, cycle.id, True)
+            await record(grid, db, about(process, Kind.STOPPED, _ASKED, cycle=cycle))
             dropped = await _end_early(grid, db, await participation.get_cycle(db, cycle.id))
     if dropped is not None:
         await diffs.forget(grid, cycle.id)
@@ -99,11 +107,14 @@ async def _end_early(grid: Grid, db: Db, cycle: Cycle) -> str | None:
     """Ends the open cycle of a model that is stopped; says why it is dropped, if it is."""
     if not cycle.is_open:  # it is closing
         return None
-    why = too_few(grid.known.strategy((await grid.known.of_cycle(cycle, db)).process), cycle)
+    process = (await grid.known.of_cycle(cycle, db)).process
+    why = too_few(grid.known.strategy(process), cycle)
     if why is None:
         await rounds.set_closing(db, cycle.id)
+        cause = f"the training was stopped, with {counted(cycle.reported, 'report')}"
+        await record(grid, db, about(process, Kind.CLOSED, cause, cycle=cycle))
     else:
-        await drop(grid, db, cycle, why)
+        await drop(grid, db, await catalogue.get_process(db, process.id), cycle, why)
     return why
 
 
@@ -131,6 +142,10 @@ async def extend(grid: Grid, request: ExtendRequest) -> ExtendReply:
                     "model set … --server stop=null`"
                 )
             newest = await _add_cycles(grid, db, newest, cycle, request.cycles)
+        told = about(
+            process, Kind.PROLONGED, _ASKED, cycle=cycle, cycles=request.cycles, seconds=request.seconds
+        )
+        await record(grid, db, told)
     grid.closable.set()  # another deadline to watch
     return ExtendReply(
         num_cycles=newest.server_config.num_cycles,
@@ -164,12 +179,14 @@ async def _add_cycles(grid: Grid, db: Db, process: Process, cycle: Cycle, more: 
         last = config.num_cycles
     extended = parse_server_config(config.model_dump(exclude_unset=True) | {"num_cycles": last + more})
     await catalogue.set_configs(db, process, process.client_config, extended)
+    newest = await catalogue.get_process(db, process.id)
     if cycle.is_over:
         start = await catalogue.latest_checkpoint(db, process.id)
-        await open_cycle(grid, db, process.id, cycle.number + 1, start.id, Task.TRAINING)
+        why = f"its owner asked for {counted(more, 'cycle')} more"
+        await open_cycle(grid, db, newest, cycle.number + 1, start.id, Task.TRAINING, why)
     else:  # when the evaluation ends, if it is one
         await rounds.order_end(db, cycle.id, False if cycle.task is Task.EVALUATION else None)
-    return await catalogue.get_process(db, process.id)
+    return newest
 
 
 async def set_configs(grid: Grid, request: SetRequest) -> SetReply:
@@ -192,6 +209,16 @@ async def set_configs(grid: Grid, request: SetRequest) -> SetReply:
             newest = await catalogue.get_process(db, process.id)
             if newest.revision == process.revision:
                 await catalogue.set_configs(db, process, client, server)
+                why = f"its owner asked for it, from cycle {cycle.number + 1} on"
+                told = about(
+                    process,
+                    Kind.CHANGED,
+                    why,
+                    cycle=cycle,
+                    server_config=[*request.server_config],
+                    client_config=[*request.client_config],
+                )
+                await record(grid, db, told)
                 break
         process = newest  # somebody has changed it meanwhile
     names = ", ".join(sorted({*request.server_config, *request.client_config}))

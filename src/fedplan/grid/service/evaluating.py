@@ -33,6 +33,8 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         number = cycle.number
         if cycle.is_over:
             number += 1
-            await open_cycle(grid, db, process.id, number, newest.id, Task.EVALUATION)
+            model = await catalogue.get_process(db, process.id)
+            why = "its owner asked for an evaluation"
+            await open_cycle(grid, db, model, number, newest.id, Task.EVALUATION, why)
     grid.closable.set()  # a new deadline to watch
     return EvaluateReply(cycle=number, checkpoint=newest.number)

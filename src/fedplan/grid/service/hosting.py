@@ -10,8 +10,10 @@ from fedplan.federation.hosting import about_part, check_name, check_plan, check
 from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.candidates import NewPlan, NewProcess
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Variant
+from fedplan.grid.service.events import record
 from fedplan.grid.store import catalogue, rounds
 from fedplan.grid.store.sealed import sealed_config
 from fedplan.plan import Plan, split_variants
@@ -39,6 +41,8 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     async with grid.store.writing() as db:
         process_id, checkpoint_id = await catalogue.add_process(db, new, today)
         await rounds.open_cycle(db, process_id, 1, checkpoint_id, today, deadline)
+        hosted = Event(Kind.HOSTED, "its owner asked for it", name, version, 1)
+        await record(grid, db, hosted)
     grid.closable.set()  # a new deadline to watch
     return Success()
 

@@ -12,10 +12,12 @@ from typing import Literal
 from fedplan.errors import ModelStateError, NotFoundError
 from fedplan.federation import Task
 from fedplan.federation.goals import best_of
+from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.service.closing import drop
+from fedplan.grid.service.events import about, record
 from fedplan.grid.service.status import moment
 from fedplan.grid.store import catalogue, participation
 from fedplan.grid.store.connection import Db
@@ -97,6 +99,10 @@ async def _go_back(grid: Grid, request: PromoteRequest, *, drops: bool) -> Promo
             newest = await _copy(grid, db, process, cycle, wanted)
         if drops:
             await catalogue.drop_between(db, process.id, wanted.number, newest.number)
+        why = f"its owner asked for it: checkpoint {newest.number} is the newest, as {wanted.number} was"
+        kind = Kind.ROLLED_BACK if drops else Kind.PROMOTED
+        told = about(process, kind, why, cycle=cycle, checkpoint=newest.number, source=wanted.number)
+        await record(grid, db, told)
         now = await participation.latest_cycle(db, process.id)
     if now.id != cycle.id:
         await diffs.forget(grid, cycle.id)
@@ -125,5 +131,5 @@ async def _copy(grid: Grid, db: Db, process: Process, cycle: Cycle, wanted: Chec
     await catalogue.restart_after(db, process.id, cycle.number)
     if cycle.task is Task.TRAINING and not cycle.is_over:
         why = f"the model's owner has checkpoint {number}, a copy of {wanted.number}, trained on instead"
-        await drop(grid, db, cycle, why)
+        await drop(grid, db, await catalogue.get_process(db, process.id), cycle, why)
     return await catalogue.latest_checkpoint(db, process.id)

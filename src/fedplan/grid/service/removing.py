@@ -6,8 +6,10 @@ What a killed process has not deleted then is deleted by the next one that start
 import logging
 
 from fedplan.errors import ModelStateError
+from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.diffs import forget_left
+from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation, removal
 from fedplan.grid.web.replies import log_failure
 from fedplan.text import counted
@@ -33,6 +35,7 @@ async def delete(grid: Grid, request: DeleteRequest) -> Success:
                 "delete it with --force ('force': true)"
             )
         await removal.delete_process(db, process.id)
+        await record(grid, db, about(process, Kind.DELETED, "its owner asked for it", cycle=cycle))
     logger.info("%s is deleted", process.named)
     try:
         await forget_left(grid)

@@ -15,6 +15,7 @@ from fedplan.errors import ConfigError
 from fedplan.grid.private import keep_file_private
 from fedplan.grid.sealing import Seal
 from fedplan.grid.store.connection import Db
+from fedplan.grid.store.events import forget_foreign_transactions
 from fedplan.grid.store.sealed import grid_key, seal_models
 from fedplan.grid.store.server import ServerDatabase
 from fedplan.grid.store.sqlite import SqliteDatabase
@@ -108,6 +109,7 @@ class Store:
             if is_server:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             await connection.run_sync(migrate)
+            await forget_foreign_transactions(connection)
             if seal is not None:
                 self.secret = await grid_key(connection, seal)
                 sealed = await seal_models(connection, seal)

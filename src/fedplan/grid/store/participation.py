@@ -7,7 +7,7 @@ running it takes SQLite.
 import math
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, bindparam, delete, exists, func, or_, select, update
 
 from fedplan.federation import Task
 from fedplan.grid.records import Assignment, Cycle, CycleSummary, Phase
@@ -308,26 +308,37 @@ async def first_silent(db: Db, cycle_id: int) -> float | None:
     return taken
 
 
-async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[int, Cycle] | None:
+async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[Sequence[str], Cycle] | None:
     """Takes the places of the workers that took them by a time, and that the cycle still waits for.
 
     Returns:
-        How many, and the cycle as it is then; None when it takes no reports any more, or is paused.
+        The workers, and the cycle as it is then; None when it takes no reports any more, or is paused.
     """
     cycle = await get_cycle(db, cycle_id, lock=True)
     if not cycle.is_open or cycle.paused_at is not None:
         return None
     gone = and_(assignments.c.cycle_id == cycle_id, assignments.c.accepted_at <= taken_by, _WAITED_FOR)
-    places = (await db.execute(update(assignments).where(gone).values(released=True))).rowcount
-    row = (await db.execute(_VACATE, {"which": cycle_id, "places": places})).mappings().one()
-    return places, read_cycle(row)
+    workers = await _release(db, gone)
+    row = (await db.execute(_VACATE, {"which": cycle_id, "places": len(workers)})).mappings().one()
+    return workers, read_cycle(row)
 
 
-async def release_places(db: Db, cycle_id: int) -> None:
-    """Takes the places of the workers that have not reported, but for those that only measure the model."""
-    silent = and_(assignments.c.cycle_id == cycle_id, _WAITED_FOR)
-    await db.execute(update(assignments).where(silent).values(released=True))
+async def release_places(db: Db, cycle_id: int) -> Sequence[str]:
+    """Takes the places of the workers that have not reported, but for those that only measure the model.
+
+    Returns:
+        The workers.
+    """
+    workers = await _release(db, and_(assignments.c.cycle_id == cycle_id, _WAITED_FOR))
     await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(occupied=cycles.c.reported))
+    return workers
+
+
+async def _release(db: Db, places: ColumnElement[bool]) -> Sequence[str]:
+    """Takes places; returns the workers that had them, in the order of joining."""
+    taken = update(assignments).where(places).values(released=True)
+    rows = await db.execute(taken.returning(assignments.c.id, assignments.c.worker_id))
+    return [row.worker_id for row in sorted(rows, key=lambda row: row.id)]
 
 
 async def count_waiting(db: Db, process_id: int, without: str, now: float) -> int:

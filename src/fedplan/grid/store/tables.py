@@ -239,3 +239,27 @@ waiting = Table(
 )
 """Workers that asked for a place and did not get one, until they are forgotten. In `worker_id` stands the
 identity (`auth.Worker`): who comes with several worker ids waits once."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("written_by", BigInteger, nullable=False, server_default="0"),
+    Column("at", Double, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("model", String(200)),
+    Column("version", String(200)),
+    Column("cycle", Integer),
+    Column("actor", String(20), nullable=False),
+    Column("actor_id", String(200)),
+    Column("address", String(100)),
+    Column("cause", Text, nullable=False),
+    Column("request_id", String(64)),
+    Column("details", Text),
+    Index(None, "written_by", "id"),
+    sqlite_autoincrement=True,  # ids of rows that are deleted are not given again
+)
+"""What happened; see `events.Happened`. Rows are added, and the oldest deleted, and never changed.
+
+`written_by` is the number of the transaction that added the row, which PostgreSQL fills in; see
+`events.Position`."""

@@ -20,6 +20,8 @@ RETRIEVE_MODEL = "model-centric/retrieve-model"
 STATUS = "model-centric/status"
 EVALUATE = "model-centric/evaluate"
 HISTORY = "model-centric/history"
+EVENTS = "model-centric/events"
+WHY = "model-centric/why"
 SPEED_TEST = "model-centric/speed-test"
 
 PAUSE = "model-centric/pause"
