@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fedplan.cli import plan, state, tokens
+from fedplan.cli import control, plan, state, tokens
 from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
@@ -94,6 +94,8 @@ def fedplan(
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Find out why:        fedplan why, fedplan events
+    Pause it, stop it …: fedplan model list, pause, resume, stop, extend, set, delete
+    Go back:             fedplan checkpoint list, promote, rollback
     Let others in:       fedplan token create, list, revoke
     Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
@@ -114,6 +116,8 @@ app.command("retrieve")(retrieve)
 app.command("verify")(verify)
 app.command("backup")(backup)
 app.command("restore")(restore)
+app.add_typer(control.model_app, name="model")
+app.add_typer(control.checkpoint_app, name="checkpoint")
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")
 app.add_typer(tokens.app, name="token")

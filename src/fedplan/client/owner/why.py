@@ -61,6 +61,8 @@ def _cycle(told: WhyReply) -> Iterator[str]:
         return
     yield f"{name} {_waits(told)}"
     yield _joined(told)
+    if told.paused:
+        yield "its owner has paused it: nobody joins, and no time passes for it"
     if cycle.closes_at is not None:
         yield f"{_at_its_time(cycle)} at {_time(cycle.closes_at, told.at)}"
 
