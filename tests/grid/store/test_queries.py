@@ -56,7 +56,7 @@ async def sent(peer):
         await peer.until_checkpoint(number + 1)
     await peer.ask(await peer.authenticate())
     await controlled(peer)
-    await peer.checkpoint(checkpoint="1")
+    await peer.checkpoint(checkpoint="2")
     await peer.http.get("/model-centric/status")
     await peer.http.get("/model-centric/why", params={"name": "m", "worker": "w"})
     for query in ({}, {"after": "0"}, {"name": "m", "version": "1.0"}):
