@@ -34,6 +34,9 @@ from fedplan.grid.sweeper import Sweeper
 from fedplan.grid.web import dashboard, events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.proxies import Proxies
+from fedplan.grid.web.rated import Rated
+from fedplan.grid.web.rates import Rates
 from fedplan.grid.web.replies import refusal
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
@@ -78,6 +81,7 @@ def create_app(
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Rated)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=used.cors_origins,
@@ -86,7 +90,7 @@ def create_app(
         max_age=86400,
     )
     app.add_middleware(MergeSlashes)
-    app.add_middleware(Correlated)
+    app.add_middleware(Correlated, proxies=Proxies(used.trusted_proxies))
     return app
 
 
@@ -138,6 +142,7 @@ async def running(
             ),
             metrics,
             Intake(settings.max_pending_bytes),
+            Rates(settings.requests_per_address),
             clock,
             bundles,
             draw,

@@ -1,5 +1,6 @@
 """The grid's settings: one table, read from the environment (prefix ``FEDPLAN_``) or given in code."""
 
+import ipaddress
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,17 @@ def _origins(values: list[str]) -> list[str]:
 def _addresses(values: list[str]) -> list[str]:
     if not all(is_below(value, [value]) for value in values):
         raise ValueError("an address is an http or https URL, such as https://auth.example/keys")
+    return values
+
+
+def _networks(values: list[str]) -> list[str]:
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ValueError(
+                f"{value!r} is no address and no network; such as 10.0.0.7 or 10.0.0.0/8 are"
+            ) from None
     return values
 
 
@@ -131,8 +143,19 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(
         default=1_000,
         ge=1,
-        description="Connections at once from one address: that of a proxy, where one stands before the "
-        "grid.",
+        description="Connections at once from one address; those of `trusted_proxies` are not counted so.",
+    )
+    requests_per_address: int = Field(
+        default=200,
+        ge=0,
+        description="Requests a second from one address, messages over WebSockets included; ten times as "
+        "many at once from one that was quiet. Those beyond are answered with 429. 0: they are not counted. "
+        "Each process of the grid counts for itself.",
+    )
+    trusted_proxies: Annotated[Texts, AfterValidator(_networks)] = Field(
+        default=[],
+        description="Proxies whose `X-Forwarded-For` is believed, by address or network, such as "
+        "`10.0.0.0/8`; JSON. Default: none, so that all who come through one count as one address.",
     )
     retry_seconds: float = Field(
         default=5.0,

@@ -80,7 +80,7 @@ _LINGER_SECONDS = 1.0
 _LOOSE_BYTES = 4 * 1024 * 1024
 """Of a body, as pieces. For small ones to join these is faster than to let a buffer grow."""
 
-_BODY_IS_LEFT = (408, 413, 503)
+_BODY_IS_LEFT = (408, 413, 429, 503)
 """Statuses that may be sent before the body has come."""
 
 _Q = TypeVar("_Q", bound=messages.Request)
@@ -120,7 +120,7 @@ def to_response(result: Response | Reply | tuple[int, Reply]) -> Response:
     if isinstance(result, Response):
         return result
     code, reply = result if isinstance(result, tuple) else (200, result)
-    headers = {"retry-after": str(RETRY_SECONDS)} if code == 503 else {}
+    headers = {"retry-after": str(RETRY_SECONDS[code])} if code in RETRY_SECONDS else {}
     if code in _BODY_IS_LEFT:
         headers["connection"] = "close"  # else the rest of the body would be read, to no end
     return Response(to_json(dump(reply)), code, headers, media_type="application/json")
