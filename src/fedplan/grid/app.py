@@ -34,8 +34,9 @@ from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.store.sealed import opened_secret
-from fedplan.grid.web import dashboard, events, http, operation, websocket
+from fedplan.grid.web import events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
+from fedplan.grid.web.dashboard import actions, live, routes, signing_in
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
 from fedplan.version import __version__
@@ -75,7 +76,8 @@ def create_app(
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     for router in (
         *(http.calls, http.router, websocket.router),
-        *(operation.router, events.router, dashboard.router),
+        *(operation.router, events.router),
+        *(routes.router, actions.router, signing_in.router, live.router),
     ):
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid_query)
