@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fedplan.cli import plan, state, tokens
+from fedplan.cli import control, plan, state, tokens
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
@@ -92,6 +92,8 @@ def fedplan(
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Find out why:        fedplan why, fedplan events
+    Pause it, stop it …: fedplan model list, pause, resume, stop, extend, set, delete
+    Go back:             fedplan checkpoint list, promote, rollback
     Let others in:       fedplan token create, list, revoke
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
@@ -108,6 +110,8 @@ app.command("events")(events)
 app.command("why")(why)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
+app.add_typer(control.model_app, name="model")
+app.add_typer(control.checkpoint_app, name="checkpoint")
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")
 app.add_typer(tokens.app, name="token")

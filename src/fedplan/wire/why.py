@@ -50,6 +50,8 @@ def _cycle(told: WhyReply, time: Time) -> Iterator[str]:
         return
     yield f"{name} {_waits(told)}"
     yield _joined(told, time)
+    if told.paused:
+        yield "its owner has paused it: nobody joins, and no time passes for it"
     if cycle.closes_at is not None:
         yield f"{_at_itstime(cycle)} at {time(cycle.closes_at, told.at)}"
 

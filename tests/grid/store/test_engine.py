@@ -44,9 +44,24 @@ async def test_the_migrations_make_the_tables(store):
         assert await db.run_sync(compare) == []
 
 
+async def until_0013(db):
+    """Takes away what later migrations add. SQLite's tables stay such as give no id twice."""
+    await db.execute(text("DROP TABLE events"))
+    await db.execute(text("DROP TABLE configs"))
+    await db.execute(text("DROP TABLE unused_blobs"))
+    await db.execute(text("DROP INDEX ix_cycles_checkpoint_id"))
+    for table, columns in (
+        ("processes", ("revision", "restarted_after")),
+        ("checkpoints", ("cycle", "source", "dropped")),
+        ("cycles", ("revision", "paused_at", "ordered_end")),
+    ):
+        for column in columns:
+            await db.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+
+
 async def until_0011(db):
     """Makes the tables that later migrations change what they were before."""
-    await db.execute(text("DROP TABLE events"))
+    await until_0013(db)
     await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
     await db.execute(text("DROP TABLE clock"))
     await db.execute(text("ALTER TABLE cycles DROP COLUMN lease_counter"))
@@ -118,9 +133,15 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(
             text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x'), (2, 'list', 'plans/y')")
         )
-        await db.execute(text("INSERT INTO checkpoints VALUES (1, 1, 1, 'models/x', 0)"))
         await db.execute(
-            text("INSERT INTO cycles VALUES (7, 1, 1, 'open', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL)")
+            text("INSERT INTO checkpoints VALUES (1, 1, 1, 'models/x', 0), (2, 1, 2, 'models/y', 0)")
+        )
+        await db.execute(
+            text(
+                "INSERT INTO cycles VALUES (5, 1, 1, 'failed', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL),"
+                " (6, 1, 2, 'done', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL),"
+                " (7, 1, 3, 'open', 2, 0, NULL, 2, 1, NULL, NULL, NULL, NULL)"
+            )
         )
         await db.execute(text("INSERT INTO assignments VALUES (1, 7, 'w', 'w', 'k', 0, false, 5, 'diffs/x')"))
         await db.execute(text("INSERT INTO assignments VALUES (2, 7, 'v', 'v', 'l', 0, false, NULL, NULL)"))
@@ -139,6 +160,10 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         assert await reports.of_cycle(db, 7) == [Report("diffs/x", 0)]
         assert (await participation.get_cycle(db, 7)).task is Task.TRAINING
         assert (await catalogue.get_checkpoint(db, 1)).state is None
+        assert [(one.number, one.cycle) for one in await catalogue.checkpoints_of(db, 1)] == [
+            (2, 2),
+            (1, None),
+        ]
     await again.aclose()
 
 

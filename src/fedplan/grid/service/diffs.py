@@ -14,11 +14,17 @@ def group_of(grid: Grid, cycle_id: int) -> str:
     return f"{_all(grid)}/{cycle_id}"
 
 
-async def forget(grid: Grid, cycle_id: int) -> None:
-    """Deletes the sums of a cycle that has ended, and its diffs, unless they are to be kept."""
+async def forget(grid: Grid, cycle_id: int, *, kept: bool | None = None) -> None:
+    """Deletes the sums of a cycle that has ended, and its diffs, unless they are kept.
+
+    Args:
+        grid: the grid.
+        cycle_id: the cycle.
+        kept: whether its diffs are; by default as the settings say.
+    """
     try:
         await grid.parts.forget([cycle_id])
-        if not grid.settings.keep_diffs:
+        if not (grid.settings.keep_diffs if kept is None else kept):
             await grid.blobs.drop(group_of(grid, cycle_id))
     except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
         log_failure(
@@ -32,8 +38,9 @@ async def forget_left(grid: Grid) -> None:
     found |= await grid.parts.cycles()
     async with grid.store.reading() as db:
         unfinished = set(await rounds.unfinished(db))
+        existing = set(await rounds.existing(db, found))
     for cycle_id in found - unfinished:
-        await forget(grid, cycle_id)
+        await forget(grid, cycle_id, kept=grid.settings.keep_diffs and cycle_id in existing)
 
 
 def _all(grid: Grid) -> str:

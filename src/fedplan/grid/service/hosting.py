@@ -9,9 +9,10 @@ from fedplan.federation import Strategy, Task, others, round_of
 from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
 from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import check_authentication
+from fedplan.grid.candidates import NewPlan, NewProcess
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import NewPlan, NewProcess, Variant
+from fedplan.grid.records import Variant
 from fedplan.grid.service.events import record
 from fedplan.grid.store import catalogue, rounds
 from fedplan.grid.store.sealed import sealed_config

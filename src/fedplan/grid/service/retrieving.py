@@ -40,6 +40,11 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridE
             f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; there are numbers, "
             "'latest' and 'best'"
         )
+    if found.dropped:
+        raise NotFoundError(
+            f"checkpoint {found.number} of the model '{request.name}' was dropped when its owner went back "
+            "to an older one; `fedplan checkpoint promote` makes it the newest again"
+        )
     return whole_model(process, found)
 
 

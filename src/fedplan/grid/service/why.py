@@ -35,10 +35,11 @@ async def why(grid: Grid, request: WhyRequest) -> WhyReply:
     process = await grid.known.find(request.name, request.version)
     shown = await status(grid, process.name)
     model = next(one for one in shown.models if one.version == process.version)
-    config = process.server_config
     name = None if request.worker is None else worker_name(request.worker)
     async with grid.store.reading(long=True) as db:
         cycle = await participation.latest_cycle(db, process.id)
+        process = (await grid.known.of_cycle(cycle, db)).process
+        config = process.server_config
         silent = await places.silent(db, cycle.id)
         asking = None
         if keeps_waiting_list(config) and cycle.is_open:
@@ -59,11 +60,12 @@ async def why(grid: Grid, request: WhyRequest) -> WhyReply:
         asking=asking,
         silent=silent.count if cycle.is_open else 0,
         silent_since=None if first is None else moment(grid.clock.wall_of(first)),
-        lapses_at=None if first is None else _lapses_at(grid, process, first),
+        lapses_at=None if first is None else _lapses_at(grid, process, cycle, first),
+        paused=model.paused,
         fault=model.fault,
         last_failure=model.last_failure,
         refused=_refused(recent, cycle),
-        worker=None if name is None else _worker(grid, process, name, found, recent),
+        worker=None if name is None else _worker(grid, process, cycle, name, found, recent),
     )
 
 
@@ -77,8 +79,10 @@ def _lacking(grid: Grid, process: Process, cycle: Cycle) -> int | None:
         return None
 
 
-def _lapses_at(grid: Grid, process: Process, taken: float) -> datetime:
-    """When a place lapses that was taken at some time."""
+def _lapses_at(grid: Grid, process: Process, cycle: Cycle, taken: float) -> datetime | None:
+    """When a place lapses that was taken at some time; None while no time passes for the model."""
+    if cycle.paused_at is not None:
+        return None
     return moment(grid.clock.wall_of(taken + process.server_config.place_timeout))
 
 
@@ -111,9 +115,14 @@ class _Refusal:
 
 
 def _worker(
-    grid: Grid, process: Process, name: str, found: Found | None, recent: Sequence[Happened]
+    grid: Grid,
+    process: Process,
+    cycle: Cycle,
+    name: str,
+    found: Found | None,
+    recent: Sequence[Happened],
 ) -> WorkerStatus:
-    """What became of a worker."""
+    """What became of a worker; the cycle is the model's latest."""
     refusal = _last_refusal(grid, process, name, recent)
     if found is None:
         return WorkerStatus(
@@ -133,7 +142,7 @@ def _worker(
         cycle=found.cycle,
         joined_at=joined,
         reported_at=None if found.reported_at is None else moment(found.reported_at),
-        lapses_at=_lapses_at(grid, process, found.accepted_at) if trains else None,
+        lapses_at=_lapses_at(grid, process, cycle, found.accepted_at) if trains else None,
         cause=cause,
         refused_at=None if refusal is None else refusal.at,
         refused_why=None if refusal is None else refusal.event.cause,

@@ -104,7 +104,8 @@ def _readable(reply: Reply, client: Client) -> Reply:
     """The reply, as the client's decoder of WebSocket messages can read it."""
     kind = client.recognised
     if kind is not None and kind.times_rejections and isinstance(reply, CycleRejected):
-        return CycleRejected(timeout=FOR_GOOD_SECONDS if reply.timeout is None else reply.timeout)
+        timeout = FOR_GOOD_SECONDS if reply.timeout is None else reply.timeout
+        return reply.model_copy(update={"timeout": timeout})
     return reply
 
 
