@@ -72,7 +72,7 @@ async def test_a_cookie_that_this_grid_has_not_made_opens_nothing(stranger, cook
 
 async def test_a_session_ends_by_itself(open_grid):
     now = [1_700_000_000.0]
-    async with open_grid(owner_token=OWNER, wall=lambda: now[0]) as peer:
+    async with open_grid(owner_token=OWNER, clock=lambda: now[0]) as peer:
         visitor = Visitor(peer.http)
         await visitor.sign_in(OWNER)
         await visitor.open("events")
@@ -112,7 +112,8 @@ async def test_a_token_sees_and_does_what_its_scopes_say(stranger):
 
 async def test_a_token_that_may_not_look_is_refused_at_the_door(stranger):
     token = await new_token(stranger, "only hosts", "host")
-    assert "is for host, and this needs 'observe'" in (await stranger.sign_in(token, 403)).text
+    page = Page(await stranger.sign_in(token, 403))
+    assert "is for host, and this needs 'observe'" in page.text
 
 
 async def test_revoking_a_token_ends_its_sessions(stranger, guarded_address):
@@ -154,7 +155,7 @@ async def test_tokens_that_are_made_on_the_page_are_told_once_and_written_down(s
 )
 async def test_a_token_that_cannot_be_made_is_refused_with_the_reason(stranger, fields, status, why):
     await stranger.sign_in(OWNER)
-    assert why in (await stranger.send("tokens", status, **fields)).text
+    assert why in Page(await stranger.send("tokens", status, **fields)).text
 
 
 async def test_programs_show_their_token_in_a_header_and_are_told_so_when_it_is_wrong(stranger):

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fedplan.errors import AccessDeniedError, AuthenticationError
 from fedplan.grid.access import Holder
 from fedplan.grid.grid import Grid
+from fedplan.grid.records import Scope
 from fedplan.grid.service.status import moment
 from fedplan.grid.web.dashboard.sessions import COOKIE, caller_of, form_token
 from fedplan.grid.web.http import answered
@@ -101,7 +102,7 @@ def described(holder: Holder) -> dict[str, Any]:
     return {
         "name": holder.name,
         "is_anybody": holder.is_anybody,
-        "may": {str(scope): True for scope in holder.scopes},
+        "may": {str(scope): scope in holder.scopes for scope in Scope},
     }
 
 

@@ -12,6 +12,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Scope
 from fedplan.grid.service.events import list_events
 from fedplan.grid.service.history import history
+from fedplan.grid.service.lineage import checkpoints
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.grid.service.taking_part import participants
@@ -27,6 +28,7 @@ from fedplan.grid.web.dashboard.views.plans import batch_of, plan_listing
 from fedplan.grid.web.dashboard.views.tokens import LIFETIMES, SCOPES, token_rows, wanted_token
 from fedplan.grid.web.http import parse_query, send
 from fedplan.wire.messages import (
+    CheckpointsRequest,
     EventsRequest,
     HistoryRequest,
     ModelStatus,
@@ -78,12 +80,13 @@ async def model(request: Request, grid: Grid) -> Response:
     process = await grid.known.find(told.name, told.version)
     named = {"name": told.name, "version": told.version}
     ended = (await history(grid, HistoryRequest(**named))).rows
+    found = (await checkpoints(grid, CheckpointsRequest(**named))).checkpoints
     happened = await list_events(grid, EventsRequest(**named, last=_EVENTS_OF_MODEL))
     values: dict[str, Any] = {
         **named,
         "now": model_view.present(shown, told, await participants(grid, told.name, told.version)),
         "past": model_view.past(ended),
-        "checkpoints": model_view.checkpoint_rows(shown.checkpoints),
+        "checkpoints": model_view.checkpoint_rows(found),
         "events": event_rows(happened.events),
         "plans": model_view.plan_rows(shown.plans),
         "clients": model_view.client_rows(shown),
@@ -119,7 +122,7 @@ async def plan(request: Request, grid: Grid) -> Response:
     hosted = (await grid.known.hosted(process.id)).plans
     name = query.get("plan", "")
     if name not in hosted:
-        raise NotFoundError(f"the model '{process.name}' has no Plan '{name}'")
+        raise NotFoundError(f"{process.named} has no Plan '{name}'")
     variants = hosted[name].variants
     form = variants.get("list") or next(iter(variants.values()))
     data = await grid.blobs.get(form.content)

@@ -110,7 +110,10 @@
   // What the grid tells
 
   document.body.addEventListener('htmx:sseOpen', (event) => {
-    event.detail.source.addEventListener('leave', () => location.reload()); // the token opens nothing any more
+    event.detail.source.addEventListener('leave', () => { // the token opens nothing any more
+      event.detail.source.close();
+      location.reload();
+    });
   });
   document.body.addEventListener('htmx:afterSwap', () => {
     countDown();

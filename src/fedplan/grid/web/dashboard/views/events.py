@@ -8,7 +8,7 @@ from fedplan.wire.messages import EventRow
 
 _GOOD = {"averaged", "evaluated", "reported", "hosted"}
 _BAD = {"failed", "damaged"}
-_WAITING = {"refused", "declined", "gone", "extended", "reopened"}
+_WAITING = {"refused", "declined", "gone", "extended", "reopened", "paused", "stopped"}
 
 
 def event_rows(events: Sequence[EventRow]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from fedplan.grid.web.dashboard.views.words import (
     when,
 )
 from fedplan.wire.messages import (
-    CheckpointStatus,
+    CheckpointRow,
     HistoryRow,
     ModelStatus,
     PlanStatus,
@@ -60,6 +60,9 @@ def present(model: ModelStatus, told: WhyReply, who: Sequence[Participant]) -> d
         "refused": [{"cause": said(one.cause), "times": one.times} for one in told.refused],
         "participants": [_participant(one) for one in who],
         "is_cut": len(who) >= MOST_SHOWN,
+        "is_paused": bool(model.paused),
+        "is_finished": model.phase == "finished",
+        "has_end": model.num_cycles is not None or model.phase == "finished",
         "is_over": model.phase == "finished" and cycle.phase in ("done", "failed"),
         "is_open": cycle.phase == "open",
         "is_timed": cycle.phase == "open" and cycle.closes_at is not None,
@@ -136,17 +139,28 @@ def _readable(name: str) -> str:
     return said(name).replace("_", " ")
 
 
-def checkpoint_rows(found: Sequence[CheckpointStatus]) -> dict[str, Any]:
+def checkpoint_rows(found: Sequence[CheckpointRow]) -> dict[str, Any]:
     """The checkpoints, the newest first."""
     listed = [
         {
             "number": one.number,
             "made": when(one.created_at),
-            "names": ["latest"] if one is found[0] else [],
+            "from": _origin(one),
+            "names": list(one.aliases),
+            "dropped": bool(one.dropped),
+            "is_newest": one is found[0],
         }
         for one in found
     ]
     return {**rows(listed, CHECKPOINTS_SHOWN), "all": len(found)}
+
+
+def _origin(one: CheckpointRow) -> str:
+    if one.source is not None:
+        return f"a copy of {one.source}"
+    if one.cycle is not None:
+        return f"cycle {one.cycle}"
+    return "as hosted" if one.number == 1 else ""
 
 
 def plan_rows(plans: Sequence[PlanStatus]) -> list[dict[str, Any]]:

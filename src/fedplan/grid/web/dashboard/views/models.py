@@ -30,6 +30,8 @@ def state_of(model: ModelStatus) -> str:
     """How a model is doing, in a word or two."""
     if model.fault is not None:
         return "stands still"
+    if model.paused:
+        return "paused"
     if model.phase == "finished":
         return "finished"
     return "training"
