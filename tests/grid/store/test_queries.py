@@ -40,6 +40,8 @@ async def sent(peer):
         "num_cycles": 2,
         "do_not_reuse_workers_until_cycle": 1,
         "iterative_plan": True,
+        "keep_checkpoints": 2,
+        "keep_diffs": 1,
     }
     await peer.host("m", server=server, averaging_plan=iterative_plan(), protocols={"p": ""})
     await peer.host("short", server={"cycle_length": 0.05})
@@ -120,6 +122,7 @@ def test_every_table_can_be_made_on_postgresql():
             "waiting",
             "replicas",
             "clock",
+            "chores",
             "configs",
             "unused_blobs",
         )
