@@ -68,8 +68,12 @@ async def test_a_person_signs_in_watches_a_training_controls_it_and_clicks_throu
         os.makedirs(PICTURES)
     watching = tmp_path / "watching"
     task = {
-        "grid": f"http://{address}", "token": TOKEN, "name": NAME, "version": VERSION,
-        "watching": str(watching), "pictures": PICTURES,
+        "grid": f"http://{address}",
+        "token": TOKEN,
+        "name": NAME,
+        "version": VERSION,
+        "watching": str(watching),
+        "pictures": PICTURES,
     }
 
     driving = asyncio.create_task(run_node("drive_dashboard.mjs", json.dumps(task), seconds=240))
@@ -88,7 +92,7 @@ async def test_a_person_signs_in_watches_a_training_controls_it_and_clicks_throu
     assert "Cycle 4 of 12 waits for 2 of 2 reports" in told["changed"]["text"]
     assert "its owner has paused it" in told["paused"]["text"]
     assert "of 17" in told["extended"]["text"]
-    assert told["downloaded"]["file"] == "digits-b-1.0-2.pb"
+    assert told["downloaded"]["file"] == "digits-b--1.0-2.pb"
     assert "a copy of 2" in told["rolled back"]["text"]
     assert "Memory of a run" in told["plan"]["text"]
     for kind in ("hosted", "joined", "reported", "averaged", "paused", "rolled back"):

@@ -90,7 +90,7 @@ async def test_a_plan_is_listed_with_its_cost(visitor):
 
     page = await visitor.open("plan?name=planned&version=1.0&plan=training_plan")
 
-    for words in ("Operations", "Memory of a run", "a parameter of the model", "%0", "loss"):
+    for words in ("Operations", "Memory of a run", "modelParam 0", "%0", "loss"):
         assert words in page.text
     await visitor.open("plan?name=planned&version=1.0&plan=none", 404)
 

@@ -4,22 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedplan.grid.web.dashboard.views.words import in_bytes, large, said, shape
-from fedplan.plan import Plan, PlanInputSpec
+from fedplan.plan import Plan
 from fedplan.plan.listing import Listing, list_plan
 
 _USUAL_BATCH = 32
 _OPERATIONS_SHOWN = 2000
-
-_KINDS = {
-    PlanInputSpec.TYPE_DATA: "a batch of the worker's data",
-    PlanInputSpec.TYPE_TARGET: "a batch of the worker's targets",
-    PlanInputSpec.TYPE_BATCH_SIZE: "batch size",
-    PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM: "from the client_config",
-    PlanInputSpec.TYPE_VALUE: "a value that its author gave",
-    PlanInputSpec.TYPE_MODEL_PARAM: "a parameter of the model",
-    PlanInputSpec.TYPE_OPTIMIZER_STATE: "state of the optimizer",
-}
-"""What an input is, in words; others are shown as the Plan calls them."""
 
 
 def batch_of(client_config: Mapping[str, Any]) -> int:
@@ -54,7 +43,7 @@ def _values(items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         {
             "value": item["value"],
             "name": said(item["name"]),
-            "kind": _KINDS.get(item.get("kind") or "", item.get("kind") or ""),
+            "role": (item.get("kind") or "").replace("_", " "),
             "shape": shape(item["shape"]),
             "dtype": item["dtype"] or "",
         }
