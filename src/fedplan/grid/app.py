@@ -31,8 +31,9 @@ from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.sweeper import Sweeper
-from fedplan.grid.web import dashboard, events, http, operation, websocket
+from fedplan.grid.web import events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
+from fedplan.grid.web.dashboard import actions, live, routes, signing_in
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.proxies import Proxies
 from fedplan.grid.web.rated import Rated
@@ -76,7 +77,8 @@ def create_app(
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     for router in (
         *(http.calls, http.router, websocket.router),
-        *(operation.router, events.router, dashboard.router),
+        *(operation.router, events.router),
+        *(routes.router, actions.router, signing_in.router, live.router),
     ):
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid_query)

@@ -38,7 +38,7 @@ class Scope(enum.StrEnum):
     READ = "read"
     """Retrieving checkpoints."""
     OBSERVE = "observe"
-    """How models are doing: status, history, metrics, the page."""
+    """How models are doing: status, history, metrics, the dashboard."""
     ADMIN = "admin"
     """Everything."""
 

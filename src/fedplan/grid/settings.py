@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     )
     owner_token: SecretStr | None = Field(
         default=None,
-        description="Token that opens hosting, status, checkpoints and the page. Default: API tokens "
+        description="Token that opens hosting, status, checkpoints and the dashboard. Default: API tokens "
         "(`fedplan token`) do; where none was ever made, anybody may use them.",
     )
     secret_key: SecretStr | None = Field(

@@ -296,7 +296,7 @@ def _add_download(type: str, download: Download) -> None:
         asker = {}
         if download.reads:
             asker["refusal"] = await grid.access.refusal(Caller.of(request.headers), Scope.READ)
-        return await _send(grid, await download.run(grid, query, **asker), request.headers)
+        return await send(grid, await download.run(grid, query, **asker), request.headers)
 
     schema = download.query.model_json_schema()
     parameters = [
@@ -369,7 +369,7 @@ async def _noise() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-async def _send(grid: Grid, source: Source, asked: Headers) -> Response:
+async def send(grid: Grid, source: Source, asked: Headers) -> Response:
     """A download as it is asked for, or nothing to a client that has it in a form that it takes."""
     zstd = takes_zstd(asked.get("accept-encoding", ""))
     kept = asked.get("if-none-match")
