@@ -12,6 +12,7 @@ from benchmarks import (
     clients,
     closing,
     codec,
+    devices,
     grid_calls,
     growth,
     randomness,
@@ -42,6 +43,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "robust": robust.run,
     "random": randomness.run,
     "simulate": simulate.run,
+    "devices": devices.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 
@@ -61,7 +63,8 @@ def main() -> int:
     lines: list[Line] = []
     for name in names:
         made = BENCHMARKS[name](options)
-        print(f"\n{table(made, judged=not options.smoke)}", flush=True)
+        if made:
+            print(f"\n{table(made, judged=not options.smoke)}", flush=True)
         lines += made
     if options.smoke:
         print("\nran: as little as possible, to see that it works; these figures tell nothing of speed.")
