@@ -39,7 +39,7 @@ ONLY_IN = {
     "torch": {"plan", "federation", "client", "data", "simulation", "cli"},
     "alembic": SERVER,
     "asyncpg": SERVER,
-    "cryptography": SERVER,
+    "cryptography": {"federation", *SERVER},
     "fastapi": SERVER,
     "jwt": SERVER,
     "obstore": SERVER,

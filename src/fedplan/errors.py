@@ -18,6 +18,9 @@
     ├── DamagedBlobError            stored bytes that are not any more what they were
     ├── DamagedReportsError         stored reports without which a cycle has to do
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
+    ├── SecureAggregationError      secure aggregation that cannot be done as it is asked for
+    │   ├── SecureMessageError      a message of a secure round that who received it refuses
+    │   └── SecureRoundError        a secure round that ends without a sum
     ├── ConfigError                 a client, server or process setting that is wrong
     │   ├── SettingsError           a setting of a process with which it must not start
     │   └── StuckCycleError         a simulated cycle that can never close
@@ -174,6 +177,18 @@ class DamagedReportsError(FedplanError):
 
 class AggregationError(FedplanError):
     """Updates that cannot be averaged, or an average that is not usable."""
+
+
+class SecureAggregationError(FedplanError):
+    """Secure aggregation that cannot be done as it is asked for: numbers or parameters that do not fit."""
+
+
+class SecureMessageError(SecureAggregationError):
+    """A message of a secure round that who received it refuses: damaged, out of turn, or not honest."""
+
+
+class SecureRoundError(SecureAggregationError):
+    """A secure round that ends without a sum; the message says why."""
 
 
 class ConfigError(FedplanError):

@@ -16,7 +16,9 @@ from fedplan.client.events import (
 )
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
+from fedplan.client.owner.events import Events
 from fedplan.client.owner.history import History
+from fedplan.client.owner.why import Why
 from fedplan.client.participate import Participation, participate, participate_async
 from fedplan.client.syft import Syft
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
@@ -32,6 +34,7 @@ __all__ = [
     "BatchStart",
     "EpochEnd",
     "EpochStart",
+    "Events",
     "History",
     "Job",
     "ModelCentricFLClient",
@@ -45,6 +48,7 @@ __all__ = [
     "TrainingEnd",
     "TrainingStart",
     "TrainingStop",
+    "Why",
     "participate",
     "participate_async",
 ]

@@ -9,8 +9,11 @@ from fedplan.federation import Strategy, Task, others, round_of
 from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
 from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import check_authentication
+from fedplan.grid.candidates import NewPlan, NewProcess
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import NewPlan, NewProcess, Variant
+from fedplan.grid.records import Variant
+from fedplan.grid.service.events import record
 from fedplan.grid.store import catalogue, rounds
 from fedplan.grid.store.sealed import sealed_config
 from fedplan.plan import Plan, split_variants
@@ -38,6 +41,8 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     async with grid.store.writing() as db:
         process_id, checkpoint_id = await catalogue.add_process(db, new, today)
         await rounds.open_cycle(db, process_id, 1, checkpoint_id, today, deadline)
+        hosted = Event(Kind.HOSTED, "its owner asked for it", name, version, 1)
+        await record(grid, db, hosted)
     grid.closable.set()  # a new deadline to watch
     return Success()
 
@@ -129,7 +134,7 @@ def _read_protocol(name: str, data: bytes) -> bytes:
 
 
 async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
-    put = grid.blobs.put
+    put = grid.keep
     return NewProcess(
         new.name,
         new.version,

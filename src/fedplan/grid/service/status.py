@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from fedplan.errors import ConfigError, NotFoundError
-from fedplan.federation import Stage, round_of
+from fedplan.federation import Stage, Strategy, round_of
 from fedplan.grid.clients import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
@@ -33,17 +33,16 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
         seen = await overview(db, name)
     if name is not None and not seen.processes:
         raise NotFoundError(f"this grid hosts no model '{name}'")
-    return StatusReply(models=[_model(grid, process, seen) for process in seen.processes])
+    return StatusReply(models=[await _model(grid, process, seen) for process in seen.processes])
 
 
-def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
-    config = process.server_config
+async def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
+    config, cycle = process.server_config, seen.cycles[process.id]
     try:
         strategy, fault = grid.known.strategy(process), None
-        stage = round_of(strategy).stage_of(seen.cycles[process.id])
+        stage = round_of(await _strategy_of_cycle(grid, process, cycle)).stage_of(cycle)
     except ConfigError as error:
         strategy, fault, stage = None, str(error), _UNKNOWN
-    cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
     failed = seen.failed.get(process.id)
     return ModelStatus(
@@ -57,6 +56,7 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
             CheckpointStatus(number=checkpoint.number, created_at=moment(checkpoint.created_at))
             for checkpoint in seen.checkpoints[process.id]
         ],
+        paused=None if cycle.is_over or cycle.paused_at is None else True,
         last_failure=None if failed is None else failed.failure,
         failed_cycle=None if failed is None else failed.number,
         fault=fault or (grid.faults.get(cycle.id) if cycle.phase is Phase.CLOSING else None),
@@ -68,6 +68,16 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
             and (why := obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells))
         ],
     )
+
+
+async def _strategy_of_cycle(grid: Grid, process: Process, cycle: Cycle) -> Strategy:
+    """The strategy with the configurations with which a cycle began."""
+    if cycle.revision == process.revision:
+        return grid.known.strategy(process)
+    try:
+        return grid.known.strategy((await grid.known.of_cycle(cycle)).process)
+    except NotFoundError:  # the model was deleted since
+        return grid.known.strategy(process)
 
 
 def _plan(name: str, hosted: HostedPlan) -> PlanStatus:
@@ -82,7 +92,7 @@ def _plan(name: str, hosted: HostedPlan) -> PlanStatus:
 
 def _cycle(grid: Grid, stage: Stage, cycle: Cycle) -> CycleStatus:
     closes_at = None
-    if cycle.phase is Phase.OPEN and cycle.deadline is not None:
+    if cycle.phase is Phase.OPEN and cycle.deadline is not None and cycle.paused_at is None:
         closes_at = moment(grid.clock.wall_of(cycle.deadline))
     return CycleStatus(
         number=cycle.number,
