@@ -41,6 +41,7 @@ ONLY_IN = {
     "asyncpg": SERVER,
     "cryptography": {"federation", *SERVER},
     "fastapi": SERVER,
+    "jinja2": SERVER,
     "jwt": SERVER,
     "obstore": SERVER,
     "prometheus_client": SERVER,

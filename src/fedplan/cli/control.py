@@ -279,7 +279,7 @@ def _row(row: "CheckpointRow") -> list[str]:
         made_by = f"copy of {row.source}"
     elif row.cycle is not None:
         made_by = f"cycle {row.cycle}"
-    names = [*row.aliases, *(["dropped"] if row.dropped else [])]
+    names = [*row.aliases, *(["dropped"] if row.dropped else []), *(["deleted"] if row.deleted else [])]
     return [str(row.number), f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}", made_by, ", ".join(names)]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import secrets
 from collections.abc import Callable
 
 from fedplan.grid.access import Access
@@ -17,6 +18,8 @@ from fedplan.grid.sealing import Seal
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.rates import Rates
+from fedplan.wire.scalars import Buffer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Grid:
         tokens: checks workers' tokens.
         metrics: its counters.
         intake: room for what peers send.
+        rates: how many requests each address has sent.
         clock: the time by which it decides, and that for people.
         bundles: counts events that may come very often.
         draw: a random number in [0, 1), for lots.
@@ -62,6 +66,7 @@ class Grid:
     tokens: TokenChecker
     metrics: Metrics
     intake: Intake
+    rates: Rates
     clock: Clock
     bundles: Bundles
     draw: Callable[[], float]
@@ -73,3 +78,15 @@ class Grid:
     streams: set[object] = dataclasses.field(default_factory=set)
     ending: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
+
+    async def keep(self, kind: str, data: Buffer) -> str:
+        """Stores a blob under a key that says which grid it is of: others may share the blob store.
+
+        Args:
+            kind: what it is, such as ``models``.
+            data: its bytes.
+
+        Returns:
+            The key.
+        """
+        return await self.blobs.put(kind, data, f"{self.store.id}-{secrets.token_hex(16)}")

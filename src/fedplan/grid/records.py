@@ -38,7 +38,7 @@ class Scope(enum.StrEnum):
     READ = "read"
     """Retrieving checkpoints."""
     OBSERVE = "observe"
-    """How models are doing: status, history, metrics, the page."""
+    """How models are doing: status, history, metrics, the dashboard."""
     ADMIN = "admin"
     """Everything."""
 
@@ -359,6 +359,7 @@ class Checkpoint:
         cycle: number of the cycle that made it; None for the model as hosted, and for a copy.
         source: number of the checkpoint of which it is a copy; None when it is none.
         dropped: whether the model's owner went back to before it.
+        deleted_at: when its blobs were deleted, since they were not to be kept; None when they are there.
     """
 
     id: int
@@ -369,3 +370,4 @@ class Checkpoint:
     cycle: int | None = None
     source: int | None = None
     dropped: bool = False
+    deleted_at: float | None = None

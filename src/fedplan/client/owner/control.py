@@ -147,7 +147,7 @@ class ModelControl(GridConnection):
 
         Returns:
             Of each its `number`, `created_at`, `aliases` (`latest`, `best`), and where they apply the `cycle`
-            that made it, the `source` of which it is a copy, and `dropped`.
+            that made it, the `source` of which it is a copy, `dropped` and `deleted`.
         """
         found = await self._grid.look(messages.CHECKPOINTS, CheckpointsReply, name=name, version=str(version))
         return found.checkpoints

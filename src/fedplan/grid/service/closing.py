@@ -27,6 +27,7 @@ from fedplan.grid.service import diffs
 from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
 from fedplan.grid.service.opening import open_cycle
+from fedplan.grid.service.retention import retain
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
@@ -163,7 +164,7 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, held: Held, blo
         "goes on without them" if goes_on else "waits for others" if dropped is None else "is dropped",
     )
     if dropped is not None:
-        await diffs.forget(grid, cycle.id)
+        await diffs.forget(grid, cycle.id, process)
     return goes_on
 
 
@@ -186,7 +187,7 @@ async def drop(grid: Grid, db: Db, newest: Process, cycle: Cycle, why: str) -> N
         why: the reason, for its owner.
     """
     await rounds.drop_cycle(db, cycle.id, grid.clock.wall(), why)
-    if not grid.settings.keep_diffs:
+    if diffs.cycles_kept(grid, newest) == 0:
         await reports.forget_diffs(db, cycle.id)
     grid.metrics.cycles.labels(Phase.FAILED.value).inc()
     logger.info("cycle %d of %s is dropped: %s", cycle.number, newest.named, why)
@@ -213,7 +214,11 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome
         return
     grid.metrics.cycles.labels(phase.value).inc()
     logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    await diffs.forget(grid, cycle.id)
+    await diffs.forget(grid, cycle.id, process)
+    try:
+        await retain(grid, process)
+    except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
+        log_failure(logger, f"of '{process.name}' not all is deleted that is not kept", error)
 
 
 async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> bool:
@@ -234,7 +239,7 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, ou
             ended = await rounds.end_cycle(db, lease, today, failure=outcome.failure, summary=outcome.summary)
             if ended:
                 await _open_next(grid, db, newest, cycle, outcome, goal_reached=goal_reached)
-                if not grid.settings.keep_diffs:
+                if diffs.cycles_kept(grid, newest) == 0:
                     await reports.forget_diffs(db, cycle.id)
         return ended
 

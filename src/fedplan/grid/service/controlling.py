@@ -97,7 +97,7 @@ async def stop(grid: Grid, request: StopRequest) -> StopReply:
             await record(grid, db, about(process, Kind.STOPPED, _ASKED, cycle=cycle))
             dropped = await _end_early(grid, db, await participation.get_cycle(db, cycle.id))
     if dropped is not None:
-        await diffs.forget(grid, cycle.id)
+        await diffs.forget(grid, cycle.id, process)
     grid.closable.set()
     logger.info("%s is stopped in cycle %d", process.named, cycle.number)
     return StopReply(cycle=cycle.number, dropped=dropped)

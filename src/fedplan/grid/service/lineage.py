@@ -56,6 +56,7 @@ async def checkpoints(grid: Grid, request: CheckpointsRequest) -> CheckpointsRep
                 cycle=one.cycle,
                 source=one.source,
                 dropped=one.dropped or None,
+                deleted=True if one.deleted_at is not None else None,
                 aliases=names.get(one.number, []),
             )
             for one in found
@@ -70,6 +71,7 @@ async def promote(grid: Grid, request: PromoteRequest) -> PromoteReply:
 
     Raises:
         NotFoundError: there is no such model or checkpoint.
+        ModelStateError: the checkpoint is deleted, as the server_config has it.
     """
     return await _go_back(grid, request, drops=False)
 
@@ -79,7 +81,7 @@ async def roll_back(grid: Grid, request: RollBackRequest) -> PromoteReply:
 
     Raises:
         NotFoundError: there is no such model or checkpoint.
-        ModelStateError: the checkpoint was dropped itself.
+        ModelStateError: the checkpoint was dropped itself, or is deleted, as the server_config has it.
     """
     return await _go_back(grid, request, drops=True)
 
@@ -105,7 +107,7 @@ async def _go_back(grid: Grid, request: PromoteRequest, *, drops: bool) -> Promo
         await record(grid, db, told)
         now = await participation.latest_cycle(db, process.id)
     if now.id != cycle.id:
-        await diffs.forget(grid, cycle.id)
+        await diffs.forget(grid, cycle.id, process)
     grid.closable.set()
     logger.info("checkpoint %d of %s is the newest: %d", wanted.number, process.named, newest.number)
     starts = not now.is_over and now.checkpoint_id == newest.id
@@ -117,6 +119,11 @@ async def _wanted(db: Db, process: Process, number: int) -> Checkpoint:
     if wanted is None:
         raise NotFoundError(
             f"{process.named} has no checkpoint {number}; `fedplan checkpoint list` shows those that it has"
+        )
+    if wanted.deleted_at is not None:
+        raise ModelStateError(
+            f"checkpoint {number} of {process.named} is deleted, as its server_config has it "
+            "(keep_checkpoints): there is nothing to go back to. `fedplan checkpoint list` shows what is left"
         )
     return wanted
 

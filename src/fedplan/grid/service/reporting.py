@@ -16,10 +16,10 @@ from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.service.access import find_place
-from fedplan.grid.service.diffs import forget, group_of
+from fedplan.grid.service.diffs import forget, group_of, process_of
 from fedplan.grid.service.events import about, record
 from fedplan.grid.service.examining import examine, examine_measurement
-from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store import catalogue, keeping, participation, rounds
 from fedplan.text import counted
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
@@ -309,8 +309,9 @@ async def _forget_late(grid: Grid, cycle_id: int) -> bool:
     """Whether a cycle has ended; then a diff that came after its others were deleted is deleted too."""
     async with grid.store.reading() as db:
         ended = bool(await rounds.ended(db, [cycle_id]))
+        process_ids = await keeping.processes_of(db, [cycle_id])
     if ended:
-        await forget(grid, cycle_id)
+        await forget(grid, cycle_id, await process_of(grid, process_ids.get(cycle_id)))
     return ended
 
 

@@ -17,12 +17,12 @@ from fedplan.grid.store import events, participation, places
 from fedplan.grid.store.places import Found
 from fedplan.wire.messages import RefusedStatus, WhyReply, WhyRequest, WorkerStatus, worker_name
 
-_LOOKED_AT = 20_000
+LOOKED_AT = 20_000
 """Of the newest events, how many are looked through for those of a model."""
 
 _MOST_CAUSES = 10
 
-_TELLING = (Kind.REFUSED, Kind.DECLINED, Kind.GONE, Kind.EXTENDED)
+TELLING = (Kind.REFUSED, Kind.DECLINED, Kind.GONE, Kind.EXTENDED)
 """Why workers have no place."""
 
 
@@ -44,7 +44,7 @@ async def why(grid: Grid, request: WhyRequest) -> WhyReply:
         asking = None
         if keeps_waiting_list(config) and cycle.is_open:
             asking = await participation.count_waiting(db, process.id, "", grid.clock())
-        recent = await events.recent_of(db, process.name, process.version, _TELLING, _LOOKED_AT)
+        recent = await events.recent_of(db, process.name, process.version, TELLING, LOOKED_AT)
         found = None if name is None else await places.find_by_name(db, process.id, name, cycle.number)
     gathers = cycle.is_open and cycle.occupied == 0 and cycle.task is Task.TRAINING
     first = silent.first if cycle.is_open else None
@@ -134,7 +134,7 @@ def _worker(
     joined = moment(grid.clock.wall_of(found.accepted_at))
     if refusal is not None and refusal.at < joined:
         refusal = None
-    state, cause = _state(name, found, recent)
+    state, cause = standing(name, found, recent)
     trains = state == "training" and not found.aside
     return WorkerStatus(
         name=name,
@@ -160,7 +160,7 @@ def _last_refusal(grid: Grid, process: Process, name: str, recent: Sequence[Happ
     return None
 
 
-def _state(
+def standing(
     name: str, found: Found, recent: Sequence[Happened]
 ) -> tuple[Literal["training", "reported", "without a place"], str | None]:
     """How a worker stands in its cycle and, if it has no place any more, why."""

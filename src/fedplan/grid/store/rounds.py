@@ -2,10 +2,11 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
+from fedplan.errors import NotFoundError
 from fedplan.federation import Task
 from fedplan.grid.records import Cycle, CycleSummary, Lease, Phase, Running
 from fedplan.grid.store.connection import Db
@@ -15,6 +16,19 @@ from fedplan.grid.store.tables import assignments, checkpoints, cycles
 _UNFINISHED = cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING))
 _TIMED = and_(cycles.c.phase == Phase.OPEN, cycles.c.paused_at.is_(None))
 """Those that their deadline closes, if they have one."""
+
+
+async def numbered(db: Db, process_id: int, number: int) -> Cycle:
+    """A cycle of an FL process by its number.
+
+    Raises:
+        NotFoundError: there is none, or none any more.
+    """
+    query = select(cycles).where(cycles.c.process_id == process_id, cycles.c.number == number)
+    row = (await db.execute(query)).mappings().first()
+    if row is None:
+        raise NotFoundError(f"the model has no cycle {number}")
+    return read_cycle(row)
 
 
 async def open_cycle(
@@ -64,13 +78,6 @@ async def running(db: Db) -> Sequence[Running]:
 async def unfinished(db: Db) -> Sequence[int]:
     """The ids of the cycles that have not ended."""
     return list(await db.scalars(select(cycles.c.id).where(_UNFINISHED)))
-
-
-async def existing(db: Db, cycle_ids: Collection[int]) -> Sequence[int]:
-    """Those of some cycles that were not deleted."""
-    if not cycle_ids:
-        return []
-    return list(await db.scalars(select(cycles.c.id).where(cycles.c.id.in_(cycle_ids))))
 
 
 async def ended(db: Db, cycle_ids: Sequence[int]) -> Sequence[int]:

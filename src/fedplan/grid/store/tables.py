@@ -137,7 +137,10 @@ checkpoints = Table(
     Column("cycle", Integer),
     Column("source", Integer),
     Column("dropped", Boolean, nullable=False, server_default=false()),
+    Column("deleted_at", Double),
     UniqueConstraint("process_id", "number"),
+    Index(None, "blob"),  # for who looks which blobs are left over
+    Index(None, "state"),
     sqlite_autoincrement=True,
 )
 """Versions of a model's parameters; the greatest number is `latest`. See `records.Checkpoint`."""
@@ -219,6 +222,16 @@ replicas = Table(
     Column("counter", BigInteger, nullable=False),
 )
 """The processes that share this store. Each raises its counter while it lives."""
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("owner", String(40)),
+    Column("counter", BigInteger, nullable=False),
+    Column("due_at", Double, nullable=False),
+)
+"""What one replica at a time does for all; see `chores.Chore`."""
 
 clock = Table(
     "clock",

@@ -101,6 +101,8 @@ class CheckpointRow(Reply):
     """The checkpoint of which it is a copy, if it is one."""
     dropped: bool | None = None
     """True when the owner went back to before it."""
+    deleted: bool | None = None
+    """True when it was not to be kept (`keep_checkpoints`), and is not there any more."""
     aliases: list[Literal["latest", "best"]] = Field(default_factory=list)
     """Under which names it is to be had beside its number."""
 
