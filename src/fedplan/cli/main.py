@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fedplan.cli import plan, state, tokens
+from fedplan.cli import plan, privacy, state, tokens
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
@@ -23,7 +23,7 @@ from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
 
-_EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres"}
+_EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres", "dp_accounting": "privacy"}
 """Which extra of the package brings a library; all others that may be missing come with `grid`."""
 
 
@@ -90,6 +90,7 @@ def fedplan(
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Let others in:       fedplan token create, list, revoke
+    Choose noise:        fedplan privacy plan
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -104,5 +105,6 @@ app.command("history")(history)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
 app.add_typer(plan.app, name="plan")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(state.app, name="state")
 app.add_typer(tokens.app, name="token")

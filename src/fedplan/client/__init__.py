@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fedplan.client.cycle.privacy import JobPrivacy
 from fedplan.client.events import (
     Accepted,
     BatchEnd,
@@ -34,6 +35,7 @@ __all__ = [
     "EpochStart",
     "History",
     "Job",
+    "JobPrivacy",
     "ModelCentricFLClient",
     "Participation",
     "PlanTrainer",

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,7 @@ from fedplan.federation import (
     with_folded,
     with_trained,
 )
+from fedplan.federation.privacy.noise import KEY_BYTES
 from fedplan.federation.scratch import Scratch
 from fedplan.federation.stored import read_stored
 from fedplan.federation.sums import Measurements, add_metrics
@@ -231,6 +233,7 @@ class _Reading:
 
 def _changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerState) -> tuple[bytes, bytes]:
     """The State of what changes of the model, and what the strategy remembers, after the cycle."""
-    changed, after = next_model(strategy, State.parse(model).tensors, averaged, before)
+    key = secrets.token_bytes(KEY_BYTES)  # of the noise, for this time alone: it is written nowhere
+    changed, after = next_model(strategy, State.parse(model).tensors, averaged, before, key)
     written = after.serialize() if after.tensors else b""
     return State.of(changed, strategy.setting.changing).serialize(), written

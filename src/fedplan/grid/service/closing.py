@@ -18,12 +18,13 @@ from fedplan.errors import (
 )
 from fedplan.federation import Round, Task, is_overdue, round_of
 from fedplan.federation.goals import is_reached
+from fedplan.federation.privacy import spending_of, why_budget_is_spent
 from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Lease, Phase, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.service.leases import Held
-from fedplan.grid.store import catalogue, participation, reports, rounds
+from fedplan.grid.store import catalogue, participation, reports, rounds, spendings
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
 
@@ -172,8 +173,9 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, ou
         ended = await rounds.end_cycle(db, lease, today, failure=outcome.failure, summary=outcome.summary)
         if ended:
             round = round_of(grid.known.strategy(process))
-            await _open_next(grid, db, round, cycle, outcome, today, goal_reached=goal_reached)
-            if not grid.settings.keep_diffs:
+            spent = await _spend(db, process, cycle, outcome)
+            await _open_next(grid, db, round, cycle, outcome, today, goal_reached=goal_reached or spent)
+            if not grid.settings.keep_diffs or process.server_config.privacy is not None:
                 await reports.forget_diffs(db, cycle.id)
     return ended
 
@@ -221,6 +223,27 @@ async def _open_next(
     if task is not None:
         deadline = round.first_stage(task).deadline(grid.clock())
         await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, today, deadline, task)
+
+
+async def _spend(db: Db, process: Process, cycle: Cycle, outcome: Outcome) -> bool:
+    """Adds a cycle to the ledger of a model with privacy, also one that failed: why it did is known.
+
+    Returns:
+        Whether the budget is spent, so that no cycle may follow.
+    """
+    config = process.server_config.privacy
+    if config is None or cycle.task is not Task.TRAINING:
+        return False
+    before = await spendings.count(db, process.id)
+    made, reported = None, cycle.reported
+    if outcome.averaged is not None:
+        made = (await catalogue.get_checkpoint(db, cycle.checkpoint_id)).number + 1
+        reported = outcome.averaged.summary.reports
+    await spendings.add(db, process.id, spending_of(config, before, cycle.number, made, reported))
+    why = why_budget_is_spent(before + 1, config)
+    if why is not None:
+        logger.info("the training of '%s' ends: %s", process.name, why)
+    return why is not None
 
 
 async def _is_goal_reached(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:

@@ -45,6 +45,10 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     process = await grid.known.find(request.model_name, request.model_version)
     config = process.server_config.authentication
     proof = await grid.tokens.check(config, request.auth_token)
+    if process.server_config.privacy is not None and proof.subject is None:
+        raise AuthenticationError(
+            "this model's privacy counts persons, and the token names none: it needs a 'sub' claim"
+        )
     expires = grid.clock.wall() + grid.settings.worker_id_seconds
     if config is not None and proof.expires is not None:
         expires = min(expires, proof.expires + config.leeway)
