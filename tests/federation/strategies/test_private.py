@@ -116,12 +116,17 @@ class TestPrivacyIsRefused:
             ({"untold_weight": 3.0}, "all reports count the same"),
             ({"best": {"metric": "loss", "mode": "min"}}, "without noise"),
             ({"stop": {"metric": "loss", "mode": "min", "value": 0.0}}, "without noise"),
+            ({"report_formats": ["int8"]}, "leave 'report_formats' out"),
             ({"metrics": ["update_norm"]}, "'metrics' reads or shows"),
         ],
     )
     def test_beside_what_weighs_or_shows_reports(self, server, why):
         with pytest.raises(ConfigError, match=why):
             private(server=server)
+
+    def test_beside_a_key_under_which_workers_are_told_of_it(self):
+        with pytest.raises(ConfigError, match="client_config: .* give your key another name"):
+            private(client={"privacy": "mine"})
 
     def test_where_the_budget_is_too_small_for_a_cycle(self):
         with pytest.raises(ConfigError, match=r"one cycle alone has an ε of 4\.7"):
