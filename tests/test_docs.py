@@ -12,6 +12,7 @@ from torch import nn
 import fedplan
 from fedplan.federation.strategies.known import KINDS
 from fedplan.grid import Settings
+from fedplan.grid.events import MEANINGS, Kind
 from fedplan.wire.config import ServerConfig
 from tests.cli.conftest import fedplan_process
 
@@ -41,6 +42,12 @@ def test_the_table_of_settings_is_the_settings() -> None:
         for name, field in Settings.model_fields.items()
     ]
     assert rows("grid.md", "Settings") == described
+
+
+def test_the_table_of_events_has_every_kind_and_no_other() -> None:
+    described = [[f"`{kind}`", meaning] for kind, meaning in MEANINGS.items()]
+    assert rows("grid.md", "What happened, and why") == described
+    assert list(MEANINGS) == list(Kind)
 
 
 def test_the_table_of_the_server_config_has_every_key_and_no_other() -> None:

@@ -75,7 +75,7 @@ def server(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(settings, *, haste=1):
+def serving(settings, *, haste=1, port=0):
     """A real server in a thread, with the configuration that `serve` gives uvicorn; yields its address.
 
     It pings WebSockets `haste` times as often as usual, and waits for the answer that much shorter.
@@ -84,7 +84,7 @@ def serving(settings, *, haste=1):
     config = uvicorn_config(settings, app, lambda: app.state.grid.intake)
     config.ws_ping_interval /= haste
     config.ws_ping_timeout /= haste
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         running = uvicorn.Server(config)
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()
@@ -93,6 +93,7 @@ def serving(settings, *, haste=1):
                 assert thread.is_alive()
             yield "{}:{}".format(*listener.getsockname())
         finally:
+            app.state.grid.ending.set()  # as `serve` does it
             running.should_exit = True
             thread.join()
 

@@ -9,16 +9,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fedplan.cli import plan, privacy, state, tokens
+from fedplan.cli import control, plan, privacy, state, tokens
+from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
+from fedplan.cli.events import events
 from fedplan.cli.history import history
 from fedplan.cli.host import host
 from fedplan.cli.retrieve import retrieve
 from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.terminal import echo
+from fedplan.cli.verify import verify
+from fedplan.cli.why import why
 from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
@@ -89,8 +93,12 @@ def fedplan(
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
+    Find out why:        fedplan why, fedplan events
+    Pause it, stop it …: fedplan model list, pause, resume, stop, extend, set, delete
+    Go back:             fedplan checkpoint list, promote, rollback
     Let others in:       fedplan token create, list, revoke
     Choose noise:        fedplan privacy plan
+    Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -102,8 +110,15 @@ app.command("host")(host)
 app.command("worker")(worker)
 app.command("status")(status)
 app.command("history")(history)
+app.command("events")(events)
+app.command("why")(why)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
+app.command("verify")(verify)
+app.command("backup")(backup)
+app.command("restore")(restore)
+app.add_typer(control.model_app, name="model")
+app.add_typer(control.checkpoint_app, name="checkpoint")
 app.add_typer(plan.app, name="plan")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(state.app, name="state")

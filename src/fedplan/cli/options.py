@@ -61,3 +61,53 @@ AllowPlainText = Annotated[
         "--allow-plain-text", help="Allow connections to other machines that are not encrypted; no log."
     ),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        file_okay=False,
+        help="The grid's folder. By default FEDPLAN_DATA_DIR, else ./fedplan-data. Where "
+        "FEDPLAN_DATABASE_URL is set, that database is used.",
+    ),
+]
+
+_WHERE = "The grid, where --url or FEDPLAN_URL does not name it; and a hosted model."
+GridAndModel = Annotated[
+    list[str] | None, typer.Argument(metavar="[URL] NAME VERSION", help=_WHERE, show_default=False)
+]
+GridAndAnyModel = Annotated[
+    list[str] | None, typer.Argument(metavar="[URL] [NAME [VERSION]]", help=_WHERE, show_default=False)
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        envvar="FEDPLAN_URL",
+        help="The grid, such as https://grid.example or http://127.0.0.1:5000.",
+    ),
+]
+
+
+def read_where(where: list[str] | None, url: str | None, names: tuple[int, ...]) -> tuple[str, list[str]]:
+    """The grid, and what is named there.
+
+    Args:
+        where: the arguments; the first one may be the grid's URL.
+        url: what the option or the environment says; the argument goes before it.
+        names: how many names there may be.
+
+    Raises:
+        BadParameter: there is no URL, or another number of names.
+    """
+    rest = list(where or ())
+    if rest and "://" in rest[0]:
+        url = rest.pop(0)
+    if url is None:
+        raise typer.BadParameter("which grid? Name it, or set FEDPLAN_URL", param_hint="--url")
+    if len(rest) not in names:
+        few = len(rest) < min(names)
+        why = "a model's name and its version are needed" if few else "these are too many"
+        raise typer.BadParameter(why, param_hint="NAME VERSION")
+    return url, rest

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fedplan.cli.environment import read_settings
-from fedplan.cli.log import log_to_stderr
+from fedplan.cli.log import LogFormat, LogLevel, log_to_stderr
 
 
 def serve(
@@ -46,6 +46,15 @@ def serve(
             "`jwks_url`); more than one may be given. By default none.",
         ),
     ] = None,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format", help="How the log is written: lines for people, or JSON, one object each."
+        ),
+    ] = LogFormat.text,
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", help="The least that is logged.")
+    ] = LogLevel.info,
     insecure: Annotated[
         bool,
         typer.Option(
@@ -75,7 +84,7 @@ def serve(
     given: dict[str, object] = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key}
     given |= {"auth_endpoints": auth_endpoints or None, "insecure": insecure or None}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
-    log_to_stderr()
+    log_to_stderr(log_format, log_level)
 
     def on_ready(port: int) -> None:
         scheme = "http" if settings.tls_cert is None else "https"

@@ -181,7 +181,7 @@ def _row(model: "ModelStatus") -> list[str]:
     return [
         model.name,
         model.version,
-        model.phase,
+        "paused" if model.paused else model.phase,
         number if cycle.phase == "open" else f"{number}, {cycle.phase}",
         str(cycle.accepted),
         f"{cycle.reported}, needs {cycle.needed}" + (f", {cycle.damaged} damaged" if cycle.damaged else ""),

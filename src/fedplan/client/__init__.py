@@ -17,7 +17,9 @@ from fedplan.client.events import (
 )
 from fedplan.client.job import Job
 from fedplan.client.model import SyftModel
+from fedplan.client.owner.events import Events
 from fedplan.client.owner.history import History
+from fedplan.client.owner.why import Why
 from fedplan.client.participate import Participation, participate, participate_async
 from fedplan.client.syft import Syft
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
@@ -33,6 +35,7 @@ __all__ = [
     "BatchStart",
     "EpochEnd",
     "EpochStart",
+    "Events",
     "History",
     "Job",
     "JobPrivacy",
@@ -47,6 +50,7 @@ __all__ = [
     "TrainingEnd",
     "TrainingStart",
     "TrainingStop",
+    "Why",
     "participate",
     "participate_async",
 ]

@@ -5,7 +5,16 @@ anything else may.
 """
 
 from fedplan.federation.reports import Reports
-from fedplan.federation.round import Progress, Round, Stage, Task, gone_since, is_overdue, round_of
+from fedplan.federation.round import (
+    Progress,
+    Round,
+    Stage,
+    Task,
+    enough_to_stop,
+    gone_since,
+    is_overdue,
+    round_of,
+)
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies import (
     Change,
@@ -85,6 +94,7 @@ __all__ = [
     "changed_outside",
     "check_average",
     "diffs_of_plan",
+    "enough_to_stop",
     "gone_since",
     "is_overdue",
     "is_within",

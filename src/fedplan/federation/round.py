@@ -177,6 +177,17 @@ def round_of(strategy: Strategy) -> Round:
     return Round((stage,), config.num_cycles, evaluation)
 
 
+def enough_to_stop(strategy: Strategy) -> int:
+    """How many reports make a checkpoint of the cycle in which a training is stopped.
+
+    That are `min_diffs`, if they are set, also where a cycle would wait for `max_diffs`.
+    """
+    least = strategy.setting.server.min_diffs
+    if least is None:
+        return round_of(strategy).reporting.needed
+    return max(least, strategy.least_reports)
+
+
 def is_overdue(progress: Progress, now: float) -> bool:
     """Whether the time of an open cycle's stage has passed."""
     return progress.is_open and progress.deadline is not None and now >= progress.deadline

@@ -2,14 +2,19 @@
 
 import hashlib
 import secrets
+import socket
 import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from fedplan.errors import AccessDeniedError, AuthenticationError, ConfigError, GridError
 from fedplan.grid.auth import is_same
+from fedplan.grid.bundles import Bundles
+from fedplan.grid.correlation import Actor, note_actor
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.records import ApiToken, Scope
-from fedplan.grid.store import Store, credentials
+from fedplan.grid.store import Store, credentials, events
+from fedplan.grid.store.connection import Db
 from fedplan.grid.web.callers import Caller
 from fedplan.wire.config import MOST_CHARACTERS
 
@@ -29,12 +34,20 @@ class Access:
         store: where API tokens are.
         owner_token: opens everything.
         clock: the time in seconds since 1970.
+        bundles: takes note of who was let pass, and who was not; None for nobody.
     """
 
-    def __init__(self, store: Store, owner_token: str | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        owner_token: str | None,
+        clock: Callable[[], float],
+        bundles: Bundles | None = None,
+    ) -> None:
         self._store = store
         self._owner_token = owner_token
         self._clock = clock
+        self._bundles = bundles
 
     async def require(self, caller: Caller, scope: Scope) -> None:
         """Lets only those pass who may do something.
@@ -45,12 +58,16 @@ class Access:
         """
         refusal = await self.refusal(caller, scope)
         if refusal is not None:
+            if self._bundles is not None:
+                event = Event(Kind.REFUSED, str(refusal), details={"what": f"a call that needs '{scope}'"})
+                self._bundles.add(event, (scope, str(refusal)))
             raise refusal
 
     async def refusal(self, caller: Caller, scope: Scope) -> GridError | None:
         """Why somebody may not do something, as the error to raise; None when it may."""
         shown, owner = caller.token, self._owner_token
         if owner is not None and shown is not None and is_same(shown, owner):
+            self._note(Actor("owner token"), scope)
             return None
         async with self._store.reading() as db:
             token = None
@@ -58,7 +75,10 @@ class Access:
                 token = await credentials.find_api_token(db, token_digest(shown))
             is_open = token is None and owner is None and not await credentials.has_api_tokens(db)
         if is_open:
-            return _refusal_of_page() if caller.is_foreign_page else None
+            if caller.is_foreign_page:
+                return _refusal_of_page()
+            note_actor(Actor("anybody"))
+            return None
         if token is None:
             return AuthenticationError(
                 f"this needs the grid's owner token, or an API token for '{scope}'; send it as "
@@ -66,7 +86,17 @@ class Access:
                 if shown is None
                 else "the token is not known to this grid: it is neither the owner token nor an API token"
             )
-        return _refusal_of_token(token, scope, self._clock())
+        refusal = _refusal_of_token(token, scope, self._clock())
+        if refusal is None:
+            self._note(Actor("token", token.name), scope)
+        return refusal
+
+    def _note(self, actor: Actor, scope: Scope) -> None:
+        """Takes note of a token that opens something."""
+        note_actor(actor)
+        if self._bundles is not None:
+            event = Event(Kind.TOKEN_USED, f"it opened a call that needs '{scope}'", actor=actor)
+            self._bundles.add(event, (actor, scope))
 
 
 def _refusal_of_page() -> GridError:
@@ -120,6 +150,7 @@ async def make_token(
         if any(held.name == name and held.is_good(made) for held in await credentials.list_api_tokens(db)):
             raise ConfigError(f"there is a token '{name}'; revoke it first, or choose another name")
         await credentials.add_api_token(db, token, token_digest(text))
+        await _record(db, Kind.TOKEN_CREATED, name, made, scopes=sorted(scopes), seconds=seconds)
     return text
 
 
@@ -129,8 +160,16 @@ async def revoke_token(store: Store, name: str) -> None:
     Raises:
         ConfigError: there is none, or none that was not revoked before.
     """
+    now = time.time()
     async with store.writing() as db:
-        if not await credentials.revoke_api_tokens(db, name, time.time()):
+        if not await credentials.revoke_api_tokens(db, name, now):
             raise ConfigError(
                 f"there is no token '{name}' to revoke; `fedplan token list` shows those there are"
             )
+        await _record(db, Kind.TOKEN_REVOKED, name, now)
+
+
+async def _record(db: Db, kind: Kind, name: str, now: float, **details: object) -> None:
+    """Writes down what `fedplan token` did, and on which machine."""
+    event = Event(kind, "asked for on the command line", details={"token": name, **details})
+    await events.add(db, now, event, by=Actor("command line", socket.gethostname()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import secrets
 from collections.abc import Callable
 
 from fedplan.grid.access import Access
@@ -9,6 +10,7 @@ from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
+from fedplan.grid.bundles import Bundles
 from fedplan.grid.clock import Clock
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
@@ -16,6 +18,7 @@ from fedplan.grid.sealing import Seal
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.intake import Intake
+from fedplan.wire.scalars import Buffer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Grid:
         metrics: its counters.
         intake: room for what peers send.
         clock: the time by which it decides, and that for people.
+        bundles: counts events that may come very often.
         draw: a random number in [0, 1), for lots.
         replica: name of this process among those that share the store.
         others: those of them that live, as this one saw when it last looked.
@@ -43,6 +47,8 @@ class Grid:
             calls slower, and each needs memory.
         closable: set when a cycle may be waiting to be closed.
         faults: by a cycle's id, why this replica could not close it when it last tried.
+        streams: those who follow its events.
+        ending: set when this process ends, so that nobody goes on following.
         withheld: models (by id) and clients of which the log has told that they do not go together.
     """
 
@@ -59,10 +65,25 @@ class Grid:
     metrics: Metrics
     intake: Intake
     clock: Clock
+    bundles: Bundles
     draw: Callable[[], float]
     replica: str
     others: set[str] = dataclasses.field(default_factory=set)
     reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(8))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     faults: dict[int, str] = dataclasses.field(default_factory=dict)
+    streams: set[object] = dataclasses.field(default_factory=set)
+    ending: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
+
+    async def keep(self, kind: str, data: Buffer) -> str:
+        """Stores a blob under a key that says which grid it is of: others may share the blob store.
+
+        Args:
+            kind: what it is, such as ``models``.
+            data: its bytes.
+
+        Returns:
+            The key.
+        """
+        return await self.blobs.put(kind, data, f"{self.store.id}-{secrets.token_hex(16)}")

@@ -173,6 +173,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
+        self._app = app
         self._lifespan = app.router.lifespan_context(app)
         self._on_ready = on_ready
 
@@ -183,6 +184,7 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.grid.ending.set()
         await super().shutdown(sockets)
         if not self.force_exit:  # a second Ctrl-C waits for nothing
             await self._lifespan.__aexit__(None, None, None)

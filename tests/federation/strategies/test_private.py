@@ -125,7 +125,7 @@ class TestPrivacyIsRefused:
             private(server=server)
 
     def test_beside_a_key_under_which_workers_are_told_of_it(self):
-        with pytest.raises(ConfigError, match="client_config: .* give your key another name"):
+        with pytest.raises(ConfigError, match=r"client_config: .* give your key another name"):
             private(client={"privacy": "mine"})
 
     def test_where_the_budget_is_too_small_for_a_cycle(self):

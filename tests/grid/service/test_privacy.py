@@ -141,6 +141,49 @@ class TestTheBudget:
                 assert (model["phase"] == "finished") is not bool(left)
 
 
+class TestAnOwner:
+    async def test_gets_no_more_cycles_than_the_budget_has(self, peer):
+        multiplier = multiplier_for(4.0, 1e-5, 1)
+        await peer.host(server=told(noise_multiplier=multiplier, max_epsilon=4.0))
+        await run_cycle(peer, 0.1, 0.2)
+        reply = await peer.post("extend", name="m", version="1.0", cycles=1)
+        assert reply.status_code == 409, reply.text
+        assert "can be trained no more: the privacy budget is spent" in reply.json()["error"]
+        assert (await peer.status())["phase"] == "finished"
+
+    async def test_gets_nothing_back_that_was_spent_by_going_back(self, peer):
+        await peer.host(server=told())
+        await run_cycle(peer, 0.1, 0.2)
+        await run_cycle(peer, 0.1, 0.2)
+        reply = await peer.post("roll-back", name="m", version="1.0", checkpoint=2)
+        assert reply.status_code == 200, reply.text
+        await run_cycle(peer, 0.1, 0.2)
+        model = await peer.status()
+        charged = [row["privacy"]["epsilon"] for row in await history(peer)]
+        assert charged == [pytest.approx(epsilon_after(n + 1, 2.0, 1e-5)) for n in range(len(charged))]
+        assert model["privacy"]["cycles"] == len(charged) >= 3
+
+    async def test_deletes_the_ledger_with_the_model(self, peer):
+        await peer.host(server=told())
+        await run_cycle(peer, 0.1, 0.2)
+        reply = await peer.post("delete", name="m", version="1.0", force=True)
+        assert reply.status_code == 200, reply.text
+
+    async def test_cannot_change_the_privacy(self, peer):
+        await peer.host(server=told())
+        reply = await peer.post(
+            "set", name="m", version="1.0", server_config={"privacy": PRIVACY | {"noise_multiplier": 0.1}}
+        )
+        assert reply.status_code == 400, reply.text
+        assert "'privacy' cannot be changed" in reply.json()["error"]
+
+    async def test_cannot_have_shown_what_workers_measure(self, peer):
+        await peer.host(server=told())
+        reply = await peer.post("set", name="m", version="1.0", server_config={"metrics": ["update_norm"]})
+        assert reply.status_code == 400, reply.text
+        assert "without noise" in reply.json()["error"]
+
+
 class TestHosting:
     @pytest.mark.parametrize("authentication", [{}, {"authentication": {"endpoint": "https://a.example/"}}])
     async def test_needs_tokens_that_name_persons(self, open_grid, authentication):
@@ -150,7 +193,7 @@ class TestHosting:
 
     async def test_is_refused_by_a_grid_that_keeps_reports(self, open_grid):
         async with open_grid(keep_diffs=True) as peer:
-            assert "keeps all reports" in await refusal(peer, server=told())
+            assert "where reports are kept" in await refusal(peer, server=told())
 
     @pytest.mark.parametrize(
         ("wrong", "why"),

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import wait
 from typing import Any, ParamSpec, TypeVar
 
@@ -100,6 +100,28 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
         future.cancel()
         ended.wait(CLEAN_UP_SECONDS)
         raise
+
+
+def blocking_iterator(values: AsyncIterator[T]) -> Iterator[T]:
+    """The blocking form of an asynchronous iterator; it is closed with it."""
+
+    async def take() -> T:
+        return await anext(values)
+
+    async def close() -> None:
+        aclose = getattr(values, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    try:
+        while True:
+            try:
+                value = run_blocking(take())
+            except StopAsyncIteration:
+                return
+            yield value
+    finally:
+        run_blocking(close())
 
 
 def blocking_twin(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:

@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from fedplan.client.counts import positive_integer, positive_seconds
 from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
+from fedplan.client.owner.control import ModelControl
 from fedplan.client.owner.history import History
 from fedplan.client.owner.hosting import check_is_plan, named_messages, plans_of, state_of, variants_of
+from fedplan.client.owner.observing import GridObserver
 from fedplan.client.owner.pygrid import hosting_of
 from fedplan.client.owner.waiting import wait_for
 from fedplan.client.plain import plain_config
 from fedplan.client.syft import ANSWER_SECONDS
 from fedplan.client.transport.answers import shown
 from fedplan.client.transport.api import GridApi, message_of
-from fedplan.client.transport.connection import GridConnection, show_log, wants
+from fedplan.client.transport.connection import show_log, wants
 from fedplan.client.transport.exchange import DEFAULT_RETRY, Retry
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import ConfigError, GridResponseError
@@ -31,7 +33,7 @@ from fedplan.wire.config import parse_client_config, parse_server_config
 from fedplan.wire.messages import EVALUATION_PLAN, HostTrainingRequest, ModelStatus, StatusReply
 
 
-class ModelCentricFLClient(GridConnection):
+class ModelCentricFLClient(ModelControl, GridObserver):
     """The model owner's client, with the names of PySyft.
 
     Its calls block; each has a coroutine form with `_async` at the end of its name. ::

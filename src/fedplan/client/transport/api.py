@@ -11,7 +11,7 @@ import pydantic
 
 from fedplan.client.counts import positive_seconds
 from fedplan.client.events import Rejected
-from fedplan.client.transport.answers import grid_message
+from fedplan.client.transport.answers import grid_message, shown
 from fedplan.client.transport.exchange import (
     GridAnswer,
     GridRequest,
@@ -160,8 +160,12 @@ class GridApi:
         if data.get("status") == "accepted":
             return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
         if data.get("status") == "rejected":
-            timeout = data.get("timeout")
-            return Rejected(parse_timeout(timeout), at_latest=isinstance(timeout, str) and ":" in timeout)
+            timeout, reason = data.get("timeout"), data.get("reason")
+            return Rejected(
+                parse_timeout(timeout),
+                at_latest=isinstance(timeout, str) and ":" in timeout,
+                reason=shown(reason) if isinstance(reason, str) else None,
+            )
         raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
 
     async def get_model(
@@ -276,15 +280,26 @@ class GridApi:
 
     async def status(self, name: str | None) -> StatusReply:
         """Asks how the hosted models are doing; `name` picks those of one name."""
-        query = {} if name is None else {"name": name}
-        data = await self._send(GridRequest(messages.STATUS, query, verb="GET", idempotent=True))
-        return _read(StatusReply, data, messages.STATUS)
+        return await self.look(messages.STATUS, StatusReply, name=name)
 
     async def history(self, name: str, version: str) -> HistoryReply:
         """Asks what came of a model's cycles."""
-        query = {"name": name, "version": str(version)}
-        data = await self._send(GridRequest(messages.HISTORY, query, verb="GET", idempotent=True))
-        return _read(HistoryReply, data, messages.HISTORY)
+        return await self.look(messages.HISTORY, HistoryReply, name=name, version=str(version))
+
+    async def look(self, endpoint: str, kind: type[_R], **query: str | int | None) -> _R:
+        """Asks for something that the grid shows; what is None is not in the query."""
+        given = {name: value for name, value in query.items() if value is not None}
+        asked = GridRequest(endpoint, given, verb="GET", idempotent=True)
+        return _read(kind, await self._send(asked), endpoint)
+
+    async def control(self, call: str, sent: messages.Request, kind: type[_R], *, again: bool = True) -> _R:
+        """Makes a call with which a model's owner controls it; `again`: twice is no more than once."""
+        return _read(kind, await self._post(call, sent, idempotent=again), call)
+
+    @property
+    def http(self) -> HttpTransport:
+        """For what is more than a request and its answer."""
+        return self._downloads
 
     async def evaluate(self, name: str, version: str) -> EvaluateReply:
         """Asks for an evaluation of a model's newest checkpoint."""

@@ -4,7 +4,7 @@ import email.utils
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -42,6 +42,11 @@ KEEP_ALIVE_SECONDS = 3.0
 very moment in which a report is sent."""
 
 CONNECT_SECONDS = 10.0
+
+_SERVER_SENT = "text/event-stream"
+
+_STREAM_TIMEOUT = httpx.Timeout(60.0, connect=CONNECT_SECONDS)
+"""A stream says every 15 s that it is alive."""
 
 
 class HttpTransport:
@@ -101,6 +106,47 @@ class HttpTransport:
             return GridAnswer(content=content, tag=response.headers.get("ETag"))
         return GridAnswer(data=parse_object(content, request.endpoint))
 
+    @property
+    def is_in_process(self) -> bool:
+        """Whether it calls an app, whose answer httpx gives only when it is whole."""
+        return self._app is not None
+
+    async def server_sent(
+        self, endpoint: str, query: Mapping[str, str], last_id: str
+    ) -> AsyncIterator[tuple[str, str | None]]:
+        """Listens to server-sent events, until the grid ends the stream.
+
+        Args:
+            endpoint: the stream.
+            query: what it is asked for.
+            last_id: the id of the last event that is known.
+
+        Yields:
+            The id of each event and its data, in one text; None as the data of one that only says its id.
+
+        Raises:
+            GridConnectionError: the grid could not be reached, or the connection broke.
+            GridResponseError: it refused.
+        """
+        request = GridRequest(endpoint, query, verb="GET")
+        headers = {"Accept": _SERVER_SENT, "Last-Event-ID": last_id, "Accept-Encoding": "identity"}
+        stream = self.client.stream(
+            "GET", f"/{endpoint}", params=dict(query), headers=headers, timeout=_STREAM_TIMEOUT
+        )
+        try:
+            async with stream as response:
+                if not response.is_success:
+                    raise _response_error(response, await _read_error(response, request), request)
+                if not response.headers.get("Content-Type", "").startswith(_SERVER_SENT):
+                    raise GridResponseError(
+                        f"the grid's answer to {endpoint} is no stream of events. Is there a proxy in "
+                        "between?"
+                    )
+                async for event in _events(response):
+                    yield event
+        except httpx.RequestError as error:
+            raise _connection_error(error, self._url, request) from error
+
     def _stream(self, request: GridRequest) -> Any:
         if request.verb == "GET":
             headers = {} if request.kept is None else {"If-None-Match": request.kept}
@@ -127,6 +173,36 @@ class HttpTransport:
         client = self._clients.pop()
         if client is not None:
             await client.aclose()
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[tuple[str, str | None]]:
+    """The events of a stream, as the HTML standard has it."""
+    id, data = "", list[str]()
+    async for line in _lines(response):
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            yield id, "\n".join(data) if data else None
+            data = []
+        elif field == "id":
+            id = value
+        elif field == "data":
+            data.append(value)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """The lines of a text.
+
+    Raises:
+        GridResponseError: one of them does not end.
+    """
+    rest = b""
+    async for chunk in response.aiter_raw():
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_ERROR_BYTES:
+            raise GridResponseError("the grid's stream of events has a line that does not end")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode(errors="replace")
 
 
 async def _read(response: httpx.Response, request: GridRequest, most: int) -> bytes:

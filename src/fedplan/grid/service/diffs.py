@@ -2,8 +2,10 @@
 
 import logging
 
+from fedplan.errors import NotFoundError
 from fedplan.grid.grid import Grid
-from fedplan.grid.store import participation, rounds
+from fedplan.grid.records import Process
+from fedplan.grid.store import keeping, reports, rounds
 from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
@@ -14,25 +16,32 @@ def group_of(grid: Grid, cycle_id: int) -> str:
     return f"{_all(grid)}/{cycle_id}"
 
 
-async def forget(grid: Grid, cycle_id: int) -> None:
-    """Deletes the sums of a cycle that has ended, and its diffs, unless they are to be kept."""
+def cycles_kept(grid: Grid, process: Process) -> int | None:
+    """Of how many ended cycles of a model the diffs are kept; None of all. With privacy none is."""
+    if process.server_config.privacy is not None:
+        return 0
+    kept = process.server_config.keep_diffs
+    if kept is None:
+        kept = grid.settings.keep_diffs
+    return None if kept is True else int(kept)
+
+
+async def forget(grid: Grid, cycle_id: int, process: Process | None) -> None:
+    """Deletes the sums of a cycle that has ended, and its diffs, unless they are to be kept.
+
+    Args:
+        grid: the grid.
+        cycle_id: the cycle.
+        process: its FL process; None when there is none any more.
+    """
     try:
         await grid.parts.forget([cycle_id])
-        if not await _are_kept(grid, cycle_id):
+        if process is None or cycles_kept(grid, process) == 0:
             await grid.blobs.drop(group_of(grid, cycle_id))
     except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
         log_failure(
             logger, f"the diffs of cycle {cycle_id} are not deleted; the next start tries again", error
         )
-
-
-async def _are_kept(grid: Grid, cycle_id: int) -> bool:
-    """Whether the diffs of a cycle that has ended stay: never those of a model with privacy."""
-    if not grid.settings.keep_diffs:
-        return False
-    async with grid.store.reading() as db:
-        cycle = await participation.get_cycle(db, cycle_id)
-    return (await grid.known.hosted(cycle.process_id)).process.server_config.privacy is None
 
 
 async def forget_left(grid: Grid) -> None:
@@ -41,8 +50,21 @@ async def forget_left(grid: Grid) -> None:
     found |= await grid.parts.cycles()
     async with grid.store.reading() as db:
         unfinished = set(await rounds.unfinished(db))
-    for cycle_id in found - unfinished:
-        await forget(grid, cycle_id)
+        process_ids = await keeping.processes_of(db, sorted(found - unfinished))
+    for cycle_id in sorted(found - unfinished):
+        process = await process_of(grid, process_ids.get(cycle_id))
+        if process is not None and cycles_kept(grid, process) == 0:
+            async with grid.store.writing() as db:  # they may have been kept before, and stand in rows
+                await reports.forget_diffs(db, cycle_id)
+        await forget(grid, cycle_id, process)
+
+
+async def process_of(grid: Grid, id: int | None) -> Process | None:
+    """An FL process; None when there is none, or none any more."""
+    try:
+        return None if id is None else (await grid.known.hosted(id)).process
+    except NotFoundError:  # deleted in between
+        return None
 
 
 def _all(grid: Grid) -> str:

@@ -1,9 +1,10 @@
 """How a model's owner has the newest checkpoint measured, after the training."""
 
 from fedplan.errors import ConfigError, ModelStateError
-from fedplan.federation import Task, round_of
+from fedplan.federation import Task
 from fedplan.grid.grid import Grid
-from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.service.opening import open_cycle
+from fedplan.grid.store import catalogue, participation
 from fedplan.wire.messages import EVALUATION_PLAN, EvaluateReply, EvaluateRequest
 
 
@@ -16,11 +17,9 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         ModelStateError: it is still trained.
     """
     process = await grid.known.find(request.name, request.version)
-    which = f"'{process.name}' version '{process.version}'"
+    which = process.named
     if not process.evaluates:
         raise ConfigError(f"{which} was hosted without a Plan '{EVALUATION_PLAN}', so nothing measures it")
-    stage = round_of(grid.known.strategy(process)).first_stage(Task.EVALUATION)
-    today, deadline = grid.clock.wall(), stage.deadline(grid.clock())
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         newest = await catalogue.find_checkpoint(db, process.id, None)
@@ -34,6 +33,8 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         number = cycle.number
         if cycle.is_over:
             number += 1
-            await rounds.open_cycle(db, process.id, number, newest.id, today, deadline, Task.EVALUATION)
+            model = await catalogue.get_process(db, process.id)
+            why = "its owner asked for an evaluation"
+            await open_cycle(grid, db, model, number, newest.id, Task.EVALUATION, why)
     grid.closable.set()  # a new deadline to watch
     return EvaluateReply(cycle=number, checkpoint=newest.number)

@@ -9,8 +9,11 @@ from fedplan.federation import Strategy, Task, others, round_of
 from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
 from fedplan.federation.schedule import config_at
 from fedplan.grid.auth import check_authentication
+from fedplan.grid.candidates import NewPlan, NewProcess
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import NewPlan, NewProcess, Variant
+from fedplan.grid.records import Variant
+from fedplan.grid.service.events import record
 from fedplan.grid.store import catalogue, rounds
 from fedplan.grid.store.sealed import sealed_config
 from fedplan.plan import Plan, split_variants
@@ -39,6 +42,8 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     async with grid.store.writing() as db:
         process_id, checkpoint_id = await catalogue.add_process(db, new, today)
         await rounds.open_cycle(db, process_id, 1, checkpoint_id, today, deadline)
+        hosted = Event(Kind.HOSTED, "its owner asked for it", name, version, 1)
+        await record(grid, db, hosted)
     grid.closable.set()  # a new deadline to watch
     return Success()
 
@@ -124,10 +129,10 @@ def _check_privacy(grid: Grid, config: ServerConfig) -> None:
             "come as many workers: set 'authentication' with a secret, a pub_key or a jwks_url, whose tokens "
             "name the person in 'sub'"
         )
-    if grid.settings.keep_diffs:
+    if grid.settings.keep_diffs or config.keep_diffs:
         raise ConfigError(
-            "server_config: 'privacy' cannot be given by a grid that keeps all reports "
-            "(FEDPLAN_KEEP_DIFFS): its operator has to turn that off"
+            "server_config: 'privacy' cannot be given where reports are kept, which it is to hide: leave "
+            "'keep_diffs' out, and have the grid's operator turn FEDPLAN_KEEP_DIFFS off"
         )
 
 
@@ -151,7 +156,7 @@ def _read_protocol(name: str, data: bytes) -> bytes:
 
 
 async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
-    put = grid.blobs.put
+    put = grid.keep
     return NewProcess(
         new.name,
         new.version,

@@ -1,12 +1,14 @@
 """How a worker comes into a cycle: authenticate, then ask."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
-from fedplan.errors import AuthenticationError, OverloadedError
+from fedplan.errors import AuthenticationError, GridError, NotFoundError, OverloadedError
 from fedplan.federation import Task, round_of
 from fedplan.federation.admission import (
     Asker,
+    Refusal,
     admission,
     keeps_waiting_list,
     needs_speed_test,
@@ -15,8 +17,11 @@ from fedplan.federation.admission import (
 )
 from fedplan.grid.auth import Worker, key_digest
 from fedplan.grid.clients import Client, obstacles, plans_for
+from fedplan.grid.correlation import Actor, note_actor
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Assignment, Cycle, Hosted, Process
+from fedplan.grid.records import Assignment, Cycle, Process
+from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import (
@@ -26,6 +31,7 @@ from fedplan.wire.messages import (
     CycleAccepted,
     CycleRejected,
     CycleRequest,
+    worker_name,
 )
 
 logger = logging.getLogger(__name__)
@@ -44,7 +50,11 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     """
     process = await grid.known.find(request.model_name, request.model_version)
     config = process.server_config.authentication
-    proof = await grid.tokens.check(config, request.auth_token)
+    try:
+        proof = await grid.tokens.check(config, request.auth_token)
+    except GridError as error:
+        grid.bundles.add(about(process, Kind.REFUSED, str(error), what="authentication"), str(error))
+        raise
     if process.server_config.privacy is not None and proof.subject is None:
         raise AuthenticationError(
             "this model's privacy counts persons, and the token names none: it needs a 'sub' claim"
@@ -65,21 +75,27 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         AuthenticationError: the worker id is none of this grid's, has expired, or opens another model.
         NotFoundError: there is no such model.
     """
-    worker = grid.worker_ids.read(request.worker_id)
-    if worker.expires < grid.clock.wall():
-        raise AuthenticationError("the worker_id has expired; authenticate again")
-    hosted = await _asked_for(grid, worker, request)
-    process = hosted.process
+    try:
+        worker = grid.worker_ids.read(request.worker_id)
+        note_actor(Actor("worker", worker_name(request.worker_id)))
+        if worker.expires < grid.clock.wall():
+            raise AuthenticationError("the worker_id has expired; authenticate again")
+        asked_for = await _asked_for(grid, worker, request)
+    except AuthenticationError as error:
+        grid.bundles.add(Event(Kind.REFUSED, str(error), details={"what": "a place"}), str(error))
+        raise
     client = client.loading(request.receive_operations_as)
     tells = bool(request.summary)
-    strategy = grid.known.strategy(process)
-    why_not = obstacles(process, hosted.plans, strategy, client.variant, client.kind, tells=tells)
-    evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
-    if why_not:
-        _tell_withheld(grid, process, client, why_not)
     now = grid.clock()
     async with grid.store.writing() as db:
-        cycle = await participation.latest_cycle(db, process.id, lock=True)
+        cycle = await participation.latest_cycle(db, asked_for.id, lock=True)
+        hosted = await grid.known.of_cycle(cycle, db)
+        process = hosted.process
+        strategy = grid.known.strategy(process)
+        why_not = obstacles(process, hosted.plans, strategy, client.variant, client.kind, tells=tells)
+        evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
+        if why_not:
+            _tell_withheld(grid, process, client, why_not)
         place = await participation.find_place(db, cycle.id, request.worker_id)
         other = await _place_of_identity(db, process, cycle, worker, place)
         last_cycle, waiting = await _looked_up(db, process, cycle, worker, now)
@@ -100,15 +116,21 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             now,
             draw=grid.draw(),
             retry=grid.settings.retry_seconds,
+            paused=cycle.paused_at is not None,
         )
         if keeps_waiting_list(process.server_config):
             until = waits_until(rejection, now) if rejection and rejection.waits else None
             await participation.note_waiting(db, process.id, worker.identity, until, now)
         if rejection is not None:
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
-            return CycleRejected(timeout=rejection.timeout)
+            why = "; ".join([rejection.why, *(why_not if rejection.why is Refusal.UNABLE else ())])
+            refused = about(process, Kind.REFUSED, why, cycle=cycle, what="a place")
+            grid.bundles.add(refused, (rejection.why, client.kind))
+            return CycleRejected(timeout=rejection.timeout, reason=why if request.tell_cycle else None)
         task = task_for(process.server_config, cycle, asker)
-        request_key = await _take_place(grid, db, cycle, task, place, other, worker, request.worker_id)
+        request_key = await _take_place(
+            grid, db, process, cycle, task, place, other, worker, request.worker_id
+        )
         trains = task is Task.TRAINING
         plans = plans_for(hosted.plans, tells=tells) if trains else evaluation
         return CycleAccepted(
@@ -125,20 +147,21 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         )
 
 
-async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Hosted:
+async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Process:
     """What a worker wants to train.
 
     syft.js 0.1.4 authenticates once for all its jobs. So a worker id given for one model opens the others
     too, but for those that ask for a token: its token was checked for its own model only.
     """
-    hosted = await grid.known.hosted(worker.process_id)
-    process = hosted.process
-    if request.model == process.name and request.version in (None, process.version):
-        return hosted
-    process = await grid.known.find(request.model, request.version)
-    if process.server_config.authentication is not None:
+    version = request.version
+    if version is None:
+        with contextlib.suppress(NotFoundError):  # its own model was deleted
+            own = (await grid.known.hosted(worker.process_id)).process
+            version = own.version if request.model == own.name else None
+    process = await grid.known.find(request.model, version)
+    if process.id != worker.process_id and process.server_config.authentication is not None:
         raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
-    return await grid.known.hosted(process.id)
+    return process
 
 
 async def _place_of_identity(
@@ -194,6 +217,7 @@ def _tell_withheld(grid: Grid, process: Process, client: Client, why: Sequence[s
 async def _take_place(
     grid: Grid,
     db: Db,
+    process: Process,
     cycle: Cycle,
     task: Task,
     place: Assignment | None,
@@ -206,6 +230,7 @@ async def _take_place(
     Args:
         grid: the grid.
         db: the connection.
+        process: the model.
         cycle: the cycle.
         task: what the worker does there.
         place: its own place, if it has one, or had.
@@ -223,4 +248,26 @@ async def _take_place(
         await participation.add_place(db, cycle, task, worker_id, identity, digest, now, instead_of=other)
     else:
         await participation.renew_place(db, cycle, place, digest, now, instead_of=other)
+    await record(grid, db, _joined(process, cycle, task, worker_id, other, again=place is not None))
     return request_key
+
+
+def _joined(
+    process: Process, cycle: Cycle, task: Task, worker_id: str, other: Assignment | None, *, again: bool
+) -> Event:
+    """The event of a worker that got a place; arguments as for `_take_place`."""
+    why, before = "it asked, and a place was free", None
+    if other is not None:
+        why = "it asked, and another worker of its token subject had a place, which it got"
+        before = worker_name(other.worker_id)
+    elif again:
+        why = "it asked again, having lost its place, and one was free"
+    return about(
+        process,
+        Kind.JOINED,
+        why,
+        cycle=cycle,
+        worker_id=worker_id,
+        task=None if task is Task.TRAINING else task.value,
+        instead_of=before,
+    )

@@ -12,12 +12,15 @@ from fedplan.federation.refusals import check_result
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.blobs.checksum import mark_of
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.service.access import find_place
-from fedplan.grid.service.diffs import forget, group_of
+from fedplan.grid.service.diffs import forget, group_of, process_of
+from fedplan.grid.service.events import about, record
 from fedplan.grid.service.examining import examine, examine_measurement
-from fedplan.grid.store import participation, rounds
+from fedplan.grid.store import catalogue, keeping, participation, rounds
+from fedplan.text import counted
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
 from fedplan.wire.scalars import Buffer
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 8.0  # seconds to wait for one's turn; clients give up after ten
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.01, 0.25
 """Seconds between two looks whether the next cycle is open."""
+
+_WHAT = {"what": "a report"}
 
 _QUICK_BYTES = 4 * 1024 * 1024
 _QUICK_TENSORS = 100
@@ -60,26 +65,41 @@ async def check_keys(grid: Grid, keys: ReportKeys) -> None:
     Raises:
         AccessDeniedError: the request key was not given to this worker.
     """
-    with _refusals_counted(grid):
+    with _refusals_counted(grid, keys):
         async with grid.store.reading() as db:
             await find_place(db, keys.worker_id, keys.request_key)
 
 
 async def _answered(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> Success:
-    with _refusals_counted(grid):
+    with _refusals_counted(grid, keys) as given:
         async with _turn(grid):
-            await _take(grid, keys, diff)
+            await _take(grid, keys, diff, given)
     grid.metrics.reports.labels("accepted").inc()
     return Success()
 
 
+@dataclasses.dataclass(slots=True)
+class _Given:
+    """Where a worker that reports has its place, once that is known."""
+
+    process: Process | None = None
+    cycle: Cycle | None = None
+
+
 @contextlib.contextmanager
-def _refusals_counted(grid: Grid) -> Iterator[None]:
+def _refusals_counted(grid: Grid, keys: ReportKeys) -> Iterator[_Given]:
+    given = _Given()
     try:
-        yield
+        yield given
     except GridError as error:
         grid.metrics.reports.labels("refused").inc()
         logger.info("a report was refused: %s", error)
+        refused = Event(Kind.REFUSED, str(error), details=_WHAT)
+        if given.process is not None:
+            refused = about(
+                given.process, Kind.REFUSED, str(error), cycle=given.cycle, worker_id=keys.worker_id, **_WHAT
+            )
+        grid.bundles.add(refused, type(error).__name__)
         raise
 
 
@@ -97,10 +117,11 @@ async def _turn(grid: Grid) -> AsyncIterator[None]:
         grid.reporting.release()
 
 
-async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
+async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: _Given) -> None:
     async with grid.store.reading() as db:
         place, given = await find_place(db, keys.worker_id, keys.request_key)
-    process = (await grid.known.hosted(given.process_id)).process
+    process = (await grid.known.of_cycle(given)).process
+    told.process, told.cycle = process, given
     strategy = grid.known.strategy(process)
     if place.digest is not None and place.digest == await asyncio.to_thread(
         _digest, place.task_in(given), process, strategy, diff
@@ -121,6 +142,7 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> None:
     while True:
         into, staleness = await _destination(grid, strategy, place, given)
         update = dataclasses.replace(examined.update, staleness=staleness)
+        strategy = grid.known.strategy((await grid.known.of_cycle(into)).process)
         if await _is_kept(grid, keys, strategy, place, into.id, examined.data, examined.digest, update):
             break
         async with grid.store.reading() as db:
@@ -162,11 +184,13 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
     if place.reported or strategy.staleness is None:
         raise _conflict(place)
     latest = await _after_closing(grid, given.process_id)
+    async with grid.store.reading() as db:
+        restarted_after = await catalogue.restarted_after(db, given.process_id)
     old = await grid.known.checkpoint(given.checkpoint_id)
     new = await grid.known.checkpoint(latest.checkpoint_id)
     staleness = new.number - old.number
     trains = latest.phase is Phase.OPEN and latest.task is Task.TRAINING
-    if not trains or staleness > strategy.staleness:
+    if not trains or given.number <= restarted_after or staleness > strategy.staleness:
         raise _conflict(place)
     return latest, staleness
 
@@ -266,8 +290,14 @@ async def _count(
                 )
             raise _conflict(place)
         complete = round_of(strategy).stage_of(cycle).is_complete(cycle, now)
+        process = (await grid.known.of_cycle(cycle, db)).process
+        why = "it came, and is on disk"
+        happened = [about(process, Kind.REPORTED, why, cycle=cycle, worker_id=place.worker_id)]
         if complete:
             await rounds.set_closing(db, cycle.id)
+            why = f"{counted(cycle.reported, 'report')} came, which is enough"
+            happened.append(about(process, Kind.CLOSED, why, cycle=cycle))
+        await record(grid, db, *happened)
         if update is not None:
             stored = Report(blob, update.staleness)
             count(grid, strategy, cycle, stored, update)  # before anybody else can know of the report
@@ -278,10 +308,10 @@ async def _count(
 async def _forget_late(grid: Grid, cycle_id: int) -> bool:
     """Whether a cycle has ended; then a diff that came after its others were deleted is deleted too."""
     async with grid.store.reading() as db:
-        cycle = await participation.get_cycle(db, cycle_id)
-    ended = cycle.phase in (Phase.DONE, Phase.FAILED)
+        ended = bool(await rounds.ended(db, [cycle_id]))
+        process_ids = await keeping.processes_of(db, [cycle_id])
     if ended:
-        await forget(grid, cycle_id)
+        await forget(grid, cycle_id, await process_of(grid, process_ids.get(cycle_id)))
     return ended
 
 

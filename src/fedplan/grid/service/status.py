@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fedplan.errors import ConfigError, NotFoundError
-from fedplan.federation import Stage, round_of
+from fedplan.federation import Stage, Strategy, round_of
 from fedplan.federation.privacy import Spending, why_budget_is_spent
 from fedplan.grid.clients import KINDS, obstacles
 from fedplan.grid.grid import Grid
@@ -39,19 +39,18 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
         spent = await spendings.latest_of_all(db)
     if name is not None and not seen.processes:
         raise NotFoundError(f"this grid hosts no model '{name}'")
-    return StatusReply(models=[_model(grid, process, seen, spent) for process in seen.processes])
+    return StatusReply(models=[await _model(grid, process, seen, spent) for process in seen.processes])
 
 
-def _model(
+async def _model(
     grid: Grid, process: Process, seen: Overview, spent: Mapping[int, tuple[Spending, int]]
 ) -> ModelStatus:
-    config = process.server_config
+    config, cycle = process.server_config, seen.cycles[process.id]
     try:
         strategy, fault = grid.known.strategy(process), None
-        stage = round_of(strategy).stage_of(seen.cycles[process.id])
+        stage = round_of(await _strategy_of_cycle(grid, process, cycle)).stage_of(cycle)
     except ConfigError as error:
         strategy, fault, stage = None, str(error), _UNKNOWN
-    cycle = seen.cycles[process.id]
     plans = seen.plans.get(process.id, {})
     failed = seen.failed.get(process.id)
     return ModelStatus(
@@ -65,6 +64,7 @@ def _model(
             CheckpointStatus(number=checkpoint.number, created_at=moment(checkpoint.created_at))
             for checkpoint in seen.checkpoints[process.id]
         ],
+        paused=None if cycle.is_over or cycle.paused_at is None else True,
         last_failure=None if failed is None else failed.failure,
         failed_cycle=None if failed is None else failed.number,
         fault=fault or (grid.faults.get(cycle.id) if cycle.phase is Phase.CLOSING else None),
@@ -94,6 +94,16 @@ def _privacy(
     )
 
 
+async def _strategy_of_cycle(grid: Grid, process: Process, cycle: Cycle) -> Strategy:
+    """The strategy with the configurations with which a cycle began."""
+    if cycle.revision == process.revision:
+        return grid.known.strategy(process)
+    try:
+        return grid.known.strategy((await grid.known.of_cycle(cycle)).process)
+    except NotFoundError:  # the model was deleted since
+        return grid.known.strategy(process)
+
+
 def _plan(name: str, hosted: HostedPlan) -> PlanStatus:
     found = hosted.variants
     return PlanStatus(
@@ -106,7 +116,7 @@ def _plan(name: str, hosted: HostedPlan) -> PlanStatus:
 
 def _cycle(grid: Grid, stage: Stage, cycle: Cycle) -> CycleStatus:
     closes_at = None
-    if cycle.phase is Phase.OPEN and cycle.deadline is not None:
+    if cycle.phase is Phase.OPEN and cycle.deadline is not None and cycle.paused_at is None:
         closes_at = moment(grid.clock.wall_of(cycle.deadline))
     return CycleStatus(
         number=cycle.number,

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from fedplan.errors import ReportConflictError
 from fedplan.federation import gone_since, round_of
 from fedplan.grid.auth import key_digest
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process, Running
 from fedplan.grid.service.access import find_place
+from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.store import participation, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
@@ -33,10 +35,14 @@ async def decline(grid: Grid, request: DeclineRequest) -> Success:
         place, cycle = await find_place(db, request.worker_id, request.request_key)
     if place.reported:
         raise ReportConflictError("this worker has reported in this cycle: it has no place to give back")
-    process = (await grid.known.hosted(cycle.process_id)).process
+    process = (await grid.known.of_cycle(cycle)).process
     async with grid.store.writing() as db:
         left = await participation.release_place(db, place, key_digest(request.request_key))
-        complete = left is not None and await _close_if_complete(grid, db, process, left)
+        complete = False
+        if left is not None:
+            why = request.reason or "it gave no reason"
+            declined = about(process, Kind.DECLINED, why, cycle=left, worker_id=place.worker_id)
+            complete = await _close_if_complete(grid, db, process, left, declined)
     if left is not None:
         grid.metrics.vacated.labels("declined").inc()
         logger.info("a worker declined cycle %d of '%s': %r", left.number, process.name, request.reason)
@@ -53,10 +59,10 @@ class Lapses:
 
     Args:
         grid: the grid.
-        is_known: whether the grid can run the cycles of an FL process.
+        is_known: whether the grid can run a cycle.
     """
 
-    def __init__(self, grid: Grid, is_known: Callable[[int], Awaitable[bool]]) -> None:
+    def __init__(self, grid: Grid, is_known: Callable[[Running], Awaitable[bool]]) -> None:
         self._grid = grid
         self._is_known = is_known
         self._next: dict[int, float] = {}
@@ -68,7 +74,8 @@ class Lapses:
             running: the cycles that have not ended.
             now: the time.
         """
-        cycles = {cycle.id: cycle for cycle in running if cycle.phase is Phase.OPEN}
+        timed = (cycle for cycle in running if cycle.phase is Phase.OPEN and cycle.paused_at is None)
+        cycles = {cycle.id: cycle for cycle in timed}
         self._next = {id: self._next.get(id, now) for id in cycles}
         for id, time in self._next.items():
             if time <= now:
@@ -82,9 +89,9 @@ class Lapses:
     async def _look(self, running: Running, now: float) -> float:
         """Takes what has lapsed in a cycle; returns before when nothing more can lapse there."""
         grid = self._grid
-        if not await self._is_known(running.process_id):
+        if not await self._is_known(running):
             return now + _UNKNOWN_SECONDS
-        process = (await grid.known.hosted(running.process_id)).process
+        process = (await grid.known.of_cycle(running)).process
         lapsed = gone_since(process.server_config, now)
         async with grid.store.reading() as db:
             taken = await participation.first_silent(db, running.id)
@@ -92,19 +99,27 @@ class Lapses:
             return now + (now if taken is None else taken) - lapsed
         async with grid.store.writing() as db:
             released = await participation.release_silent(db, running.id, lapsed)
-            complete = released is not None and await _close_if_complete(grid, db, process, released[1])
+            complete = False
+            if released is not None and released[0]:
+                workers, cycle = released
+                why = f"no report came within place_timeout, {process.server_config.place_timeout:g} s"
+                gone = of_workers(process, Kind.GONE, why, cycle, workers)
+                complete = await _close_if_complete(grid, db, process, cycle, gone)
         if released is not None:
-            places, cycle = released
-            grid.metrics.vacated.labels("lapsed").inc(places)
-            logger.info("%d workers of cycle %d of '%s' are gone", places, cycle.number, process.name)
+            workers, cycle = released
+            grid.metrics.vacated.labels("lapsed").inc(len(workers))
+            logger.info("%d workers of cycle %d of '%s' are gone", len(workers), cycle.number, process.name)
         if complete:
             grid.closable.set()
         return now
 
 
-async def _close_if_complete(grid: Grid, db: Db, process: Process, cycle: Cycle) -> bool:
-    """Lets a cycle close that waited only for workers that have left it."""
+async def _close_if_complete(grid: Grid, db: Db, process: Process, cycle: Cycle, left: Event) -> bool:
+    """Lets a cycle close that waited only for workers that have left it; `left` tells that they have."""
     complete = round_of(grid.known.strategy(process)).stage_of(cycle).is_complete(cycle, grid.clock())
+    happened = [left]
     if complete:
         await rounds.set_closing(db, cycle.id)
+        happened.append(about(process, Kind.CLOSED, "no worker is at it any more", cycle=cycle))
+    await record(grid, db, *happened)
     return complete

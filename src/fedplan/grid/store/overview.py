@@ -44,7 +44,11 @@ async def overview(db: Db, name: str | None) -> Overview:
     found = [read_process(row) for row in (await db.execute(wanted)).mappings()]
     newest = cycles.c.number == _greatest(cycles)
     failed = cycles.c.number == _greatest(cycles, phase=Phase.FAILED)
-    shown = checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN
+    shown = and_(
+        checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN,
+        checkpoints.c.deleted_at.is_(None),
+        ~checkpoints.c.dropped,
+    )
     listed: dict[int, list[Checkpoint]] = {}
     failures: Sequence[RowMapping] = ()
     latest = await _of_each(db, cycles, newest, name)
@@ -57,9 +61,10 @@ async def overview(db: Db, name: str | None) -> Overview:
         latest = await _of_each(db, cycles, newest, name)
         if before == latest:
             break
+    current = {row["process_id"]: read_cycle(row) for row in latest}
     return Overview(
-        found,
-        {row["process_id"]: read_cycle(row) for row in latest},
+        [process for process in found if process.id in current],  # others were deleted meanwhile
+        current,
         {id: sorted(some, key=lambda one: -one.number) for id, some in listed.items()},
         {row["process_id"]: read_cycle(row) for row in failures},
         await catalogue.hosted_plans(db, *_named(name)),

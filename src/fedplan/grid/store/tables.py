@@ -1,7 +1,7 @@
 """The store's tables. Times are seconds since 1970; blobs are keys of the blob store.
 
-Those by which something is decided (`deadline`, `accepted_at`, `until`) are of the grid's time, the others
-are for people and of the wall's: see `clock.Clock`.
+Those by which something is decided (`deadline`, `accepted_at`, `paused_at`, `until`) are of the grid's time,
+the others are for people and of the wall's: see `clock.Clock`.
 
 A change here needs a migration in `migrations/versions`; a test compares the two.
 """
@@ -72,9 +72,26 @@ processes = Table(
     Column("roles", Text),
     Column("evaluates", Boolean, nullable=False, server_default=false()),
     Column("measured", Text),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("restarted_after", Integer, nullable=False, server_default="0"),
     UniqueConstraint("name", "version"),
+    sqlite_autoincrement=True,  # the ids of what was deleted must not come again: see `service.removing`
 )
-"""FL processes. Configurations, layout, changing, roles and measured are JSON; see `records.Process`."""
+"""FL processes. Configurations, layout, changing, roles and measured are JSON; see `records.Process`.
+
+The configurations are the newest, of this revision. Reports of cycles up to `restarted_after` go into no
+later one, since the model's owner had another checkpoint trained on."""
+
+configs = Table(
+    "configs",
+    metadata,
+    Column("process_id", ForeignKey("processes.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("client_config", Text, nullable=False),
+    Column("server_config", Text, nullable=False),
+)
+"""Configurations of before, with which cycles began. Without `authentication`: that never changes, and its
+secret must stand in one place."""
 
 plans = Table(
     "plans",
@@ -117,7 +134,14 @@ checkpoints = Table(
     Column("blob", String(80), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("state", String(80)),
+    Column("cycle", Integer),
+    Column("source", Integer),
+    Column("dropped", Boolean, nullable=False, server_default=false()),
+    Column("deleted_at", Double),
     UniqueConstraint("process_id", "number"),
+    Index(None, "blob"),  # for who looks which blobs are left over
+    Index(None, "state"),
+    sqlite_autoincrement=True,
 )
 """Versions of a model's parameters; the greatest number is `latest`. See `records.Checkpoint`."""
 
@@ -141,11 +165,19 @@ cycles = Table(
     Column("damaged", Integer, nullable=False, server_default="0"),
     Column("lease_owner", String(40)),
     Column("lease_counter", BigInteger, nullable=False, server_default="0"),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("paused_at", Double),
+    Column("ordered_end", Boolean),
     UniqueConstraint("process_id", "number"),
+    Index(None, "checkpoint_id"),
     Index(None, "phase", "deadline"),
     Index(None, "process_id", "phase", "number"),
+    sqlite_autoincrement=True,
 )
-"""Rounds of training. For `summary` see `records.CycleSummary`, for the lease `records.Lease`."""
+"""Rounds of training. For `summary` see `records.CycleSummary`, for the lease `records.Lease`.
+
+While a cycle is paused, which is since `paused_at`, its deadline is that of before; `read_cycle` gives none
+that comes. `revision`: see `records.Process`."""
 
 assignments = Table(
     "assignments",
@@ -187,7 +219,15 @@ spendings = Table(
 )
 """The ledger of privacy: what cycles have spent, by their numbers; `record` is JSON, see `privacy.Spending`.
 
-Rows are never changed or deleted, and refer to no checkpoint: what is spent stays so without it."""
+Rows are never changed, and refer to no checkpoint: what is spent stays so without it. They are deleted with
+their model alone."""
+
+unused_blobs = Table(
+    "unused_blobs",
+    metadata,
+    Column("key", String(80), primary_key=True),
+)
+"""Blobs of models that were deleted, until they are deleted too."""
 
 replicas = Table(
     "replicas",
@@ -196,6 +236,16 @@ replicas = Table(
     Column("counter", BigInteger, nullable=False),
 )
 """The processes that share this store. Each raises its counter while it lives."""
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("owner", String(40)),
+    Column("counter", BigInteger, nullable=False),
+    Column("due_at", Double, nullable=False),
+)
+"""What one replica at a time does for all; see `chores.Chore`."""
 
 clock = Table(
     "clock",
@@ -216,3 +266,27 @@ waiting = Table(
 )
 """Workers that asked for a place and did not get one, until they are forgotten. In `worker_id` stands the
 identity (`auth.Worker`): who comes with several worker ids waits once."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("written_by", BigInteger, nullable=False, server_default="0"),
+    Column("at", Double, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("model", String(200)),
+    Column("version", String(200)),
+    Column("cycle", Integer),
+    Column("actor", String(20), nullable=False),
+    Column("actor_id", String(200)),
+    Column("address", String(100)),
+    Column("cause", Text, nullable=False),
+    Column("request_id", String(64)),
+    Column("details", Text),
+    Index(None, "written_by", "id"),
+    sqlite_autoincrement=True,  # ids of rows that are deleted are not given again
+)
+"""What happened; see `events.Happened`. Rows are added, and the oldest deleted, and never changed.
+
+`written_by` is the number of the transaction that added the row, which PostgreSQL fills in; see
+`events.Position`."""

@@ -74,7 +74,7 @@ def _row(model: ModelStatus) -> str:
     cells = (
         model.name,
         model.version,
-        model.phase,
+        "paused" if model.paused else model.phase,
         f"{cycle.number}{of_all}",
         phase,
         cycle.accepted,

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.grid.settings import Settings
+from fedplan.grid.web.correlated import Correlated
 
 
 class KnownHosts:
@@ -46,12 +47,14 @@ class KnownHosts:
 _ANY_ADDRESS = ("0.0.0.0", "::")
 """To connect to these reaches the machine itself."""
 
-_REFUSAL = JSONResponse(
-    {
-        "error": "this grid is not to be called by this name; FEDPLAN_ALLOWED_HOSTS allows its operator to "
-        "give it names"
-    },
-    421,
+_REFUSAL = Correlated(
+    JSONResponse(
+        {
+            "error": "this grid is not to be called by this name; FEDPLAN_ALLOWED_HOSTS allows its operator "
+            "to give it names"
+        },
+        421,
+    )
 )
 
 

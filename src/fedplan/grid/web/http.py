@@ -29,6 +29,7 @@ from fedplan.grid.records import Scope
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
 from fedplan.grid.service.history import history
+from fedplan.grid.service.lineage import checkpoints
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
@@ -40,6 +41,7 @@ from fedplan.wire.encoding import ZSTD, takes_zstd
 from fedplan.wire.messages import (
     ACCEPT_POST,
     BINARY,
+    CHECKPOINTS,
     GET_MODEL,
     GET_PLAN,
     GET_PROTOCOL,
@@ -332,6 +334,15 @@ async def get_history(request: Request, name: StorableText, version: StorableTex
     grid: Grid = request.app.state.grid
     await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
     return await history(grid, messages.HistoryRequest(name=name, version=version))
+
+
+@router.get(f"/{CHECKPOINTS}", response_model=None)
+@answered(CHECKPOINTS)
+async def get_checkpoints(request: Request, name: StorableText, version: StorableText) -> Reply:
+    """All checkpoints of a model; needs a token to observe, where there are some."""
+    grid: Grid = request.app.state.grid
+    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
+    return await checkpoints(grid, messages.CheckpointsRequest(name=name, version=version))
 
 
 @router.get(f"/{SPEED_TEST}", response_model=None)

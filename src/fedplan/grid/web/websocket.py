@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from fedplan.errors import InvalidRequestError
 from fedplan.grid.clients import Client
+from fedplan.grid.correlation import Correlation, answering, current, id_for
 from fedplan.grid.grid import Grid
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, admit, parse, perform
@@ -71,12 +72,19 @@ async def answer(grid: Grid, raw: bytes | str, caller: Caller) -> str:
         frame = Frame(type="error")
         result = refusal(error)
     else:
-        result = await outcome(_reply(grid, frame, caller))
+        with answering(_correlation(frame)):
+            result = await outcome(_reply(grid, frame, caller))
     status, reply = result if isinstance(result, tuple) else (200, result)
     label = frame.type if frame.type in CALLS else "other"
     grid.metrics.requests.labels(label, "ws", str(status)).inc()
     grid.metrics.seconds.labels(label).observe(time.perf_counter() - started)
     return _seal(frame, status, reply)
+
+
+def _correlation(frame: Frame) -> Correlation:
+    """The message's own: its `request_id` is its id, if it can be one."""
+    connection = current()
+    return Correlation(id_for(frame.request_id), None if connection is None else connection.address)
 
 
 async def _reply(grid: Grid, frame: Frame, caller: Caller) -> Reply:
@@ -96,7 +104,8 @@ def _readable(reply: Reply, client: Client) -> Reply:
     """The reply, as the client's decoder of WebSocket messages can read it."""
     kind = client.recognised
     if kind is not None and kind.times_rejections and isinstance(reply, CycleRejected):
-        return CycleRejected(timeout=FOR_GOOD_SECONDS if reply.timeout is None else reply.timeout)
+        timeout = FOR_GOOD_SECONDS if reply.timeout is None else reply.timeout
+        return reply.model_copy(update={"timeout": timeout})
     return reply
 
 

@@ -20,7 +20,19 @@ RETRIEVE_MODEL = "model-centric/retrieve-model"
 STATUS = "model-centric/status"
 EVALUATE = "model-centric/evaluate"
 HISTORY = "model-centric/history"
+EVENTS = "model-centric/events"
+WHY = "model-centric/why"
 SPEED_TEST = "model-centric/speed-test"
+
+PAUSE = "model-centric/pause"
+RESUME = "model-centric/resume"
+STOP = "model-centric/stop"
+EXTEND = "model-centric/extend"
+SET = "model-centric/set"
+DELETE = "model-centric/delete"
+CHECKPOINTS = "model-centric/checkpoints"
+PROMOTE = "model-centric/promote"
+ROLL_BACK = "model-centric/roll-back"
 
 Variant = Literal["list", "torchscript", "tfjs"]
 
@@ -55,7 +67,7 @@ class Reply(BaseModel):
 
 
 class Success(Reply):
-    """The answer to a report, to a decline and to host-training."""
+    """The answer to a call that has nothing else to tell."""
 
     status: Literal["success"] = "success"
 

@@ -130,6 +130,8 @@ class ModelStatus(Reply):
     """Why the latest failed cycle, whichever that was, made no checkpoint."""
     failed_cycle: int | None = None
     """Number of that cycle."""
+    paused: bool | None = None
+    """True while its owner lets no new worker join; its cycle is then closed by no time."""
     fault: str | None = None
     """Why this grid cannot run its cycles, if it cannot; another replica may."""
     plans: list[PlanStatus] = Field(default_factory=list)

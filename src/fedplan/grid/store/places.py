@@ -1,0 +1,96 @@
+"""Queries about the places of workers, for people who want to know why something does not go on."""
+
+import asyncio
+import dataclasses
+
+from sqlalchemy import Row, func, select
+
+from fedplan.grid.records import Phase
+from fedplan.grid.store.connection import Db
+from fedplan.grid.store.tables import assignments, cycles
+from fedplan.wire.messages import worker_name
+
+_CYCLES_LOOKED_AT = 20
+"""Of a model's latest cycles, in how many a worker is looked for."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Silent:
+    """Those workers of a cycle that it waits for.
+
+    Attributes:
+        count: how many.
+        first: when the first of them took its place; None when there are none.
+    """
+
+    count: int
+    first: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """The place of a worker that is looked for.
+
+    Attributes:
+        cycle: number of its cycle.
+        phase: of the cycle.
+        accepted_at: when the worker took the place.
+        reported_at: when its report came; None when none did.
+        released: see `records.Assignment`.
+        aside: see `records.Assignment`.
+        damaged: whether what was stored of its report was lost.
+    """
+
+    cycle: int
+    phase: Phase
+    accepted_at: float
+    reported_at: float | None
+    released: bool
+    aside: bool
+    damaged: bool
+
+
+async def silent(db: Db, cycle_id: int) -> Silent:
+    """The workers that have a place in a cycle, and have not reported."""
+    query = select(func.count().label("places"), func.min(assignments.c.accepted_at).label("first")).where(
+        assignments.c.cycle_id == cycle_id,
+        assignments.c.reported_at.is_(None),
+        assignments.c.released.is_(False),
+        assignments.c.aside.is_(False),
+    )
+    row = (await db.execute(query)).one()
+    return Silent(row.places, row.first)
+
+
+async def find_by_name(db: Db, process_id: int, name: str, latest: int) -> Found | None:
+    """The latest place of a worker in a model's last cycles, by its name in events.
+
+    Args:
+        db: a connection for what takes long.
+        process_id: the model.
+        name: the worker's name.
+        latest: number of the model's latest cycle.
+    """
+    query = (
+        select(assignments, cycles.c.number, cycles.c.phase)
+        .join(cycles, cycles.c.id == assignments.c.cycle_id)
+        .where(cycles.c.process_id == process_id, cycles.c.number > latest - _CYCLES_LOOKED_AT)
+        .order_by(cycles.c.number.desc())
+    )
+    rows = (await db.execute(query)).all()
+
+    def look() -> Row[tuple[object, ...]] | None:
+        return next((row for row in rows if worker_name(row.worker_id) == name), None)
+
+    row = await asyncio.to_thread(look)
+    if row is None:
+        return None
+    return Found(
+        row.number,
+        Phase(row.phase),
+        row.accepted_at,
+        row.reported_at,
+        row.released,
+        row.aside,
+        row.damaged is not None,
+    )
