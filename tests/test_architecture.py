@@ -136,7 +136,6 @@ def _loaders(module: Module) -> list[ast.FunctionDef]:
 
 def _statements(module: Module) -> list[ast.stmt]:
     """A module's top-level statements, with those that only type checkers see."""
-
     blocks = [n for n in module.tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
     return sum((block.body for block in blocks), start=module.tree.body)
 

@@ -98,7 +98,7 @@ async def test_a_person_signs_in_watches_a_training_controls_it_and_clicks_throu
     for kind in ("hosted", "joined", "reported", "averaged", "paused", "rolled back"):
         assert kind in told["events"]["text"]
     assert told["made"]["token"].startswith("fedplan_")
-    assert told["looks"]["url"].endswith("/model?name=digits+%3Cb%3E&version=1.0")
+    assert told["looks"]["url"].endswith("/model?name=digits%20%3Cb%3E&version=1.0")
     assert told["looks"]["controls"] == 0
     assert "Your session has ended" in told["led out"]["text"]
     assert "The model is deleted." in told["deleted"]["text"]

@@ -1,4 +1,4 @@
-"""Pausing, stopping, extending and changing a model while it is trained."""
+"""Pausing, stopping and extending a model while it is trained."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Changing keys of a hosted model's configurations."""
+"""Changing the configurations of a model while it is trained."""
 
 import pytest
 
