@@ -110,8 +110,8 @@ class ModelControl(GridConnection):
             client_config: so too.
 
         Returns:
-            The number of the first cycle that runs with them. `public`, `best`, `stop` and `num_cycles` hold
-            at once.
+            The number of the first cycle that runs with them. `public`, `best`, `stop`, `num_cycles`,
+            `keep_checkpoints` and `keep_diffs` hold at once.
 
         Raises:
             ConfigError: a configuration is no mapping.

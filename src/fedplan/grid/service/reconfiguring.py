@@ -20,6 +20,7 @@ CHANGEABLE = frozenset(
         *("minimum_upload_speed", "minimum_download_speed"),
         *("weighting", "untold_weight", "max_weight", "metrics"),
         *("best", "stop", "evaluation", "public", "report_formats"),
+        *("keep_checkpoints", "keep_diffs"),
     }
 )
 """Keys of a server_config that may be changed."""
