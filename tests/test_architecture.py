@@ -55,7 +55,7 @@ ONLY_IN = {
 }
 """Libraries that may be imported only in these layers."""
 
-OPTIONAL = {"matplotlib", "mlflow", "pandas", "ray", "sklearn", "tensorboard"}
+OPTIONAL = {"dp_accounting", "matplotlib", "mlflow", "pandas", "ray", "sklearn", "tensorboard"}
 """Libraries that not every installation has; they are imported in the function that needs them."""
 
 FORBIDDEN_NAMES = {

@@ -54,6 +54,8 @@ COMMANDS = {
     "plan check": ["PLAN.pb"],
     "plan run": ["PLAN.pb", "--inputs", "--out"],
     "state": ["show"],
+    "privacy": ["plan"],
+    "privacy plan": ["--epsilon", "--delta", "--cohort", "--rounds", "--population", "--clip", "--json"],
     "token": ["create", "list", "revoke"],
     "token list": ["--data", "--json"],
     "token revoke": ["NAME", "--data"],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedplan.client.cycle.attendance import Attendance
+from fedplan.client.cycle.privacy import JobPrivacy
 from fedplan.client.events import Handler
 from fedplan.client.loops.blocking import blocking_twin, run_blocking
 from fedplan.client.model import SyftModel
@@ -46,6 +47,23 @@ class Job(Attendance):
             grid that does not tell it.
     """
 
+    @property
+    def privacy(self) -> JobPrivacy | None:
+        """The differential privacy of the cycle; None where the grid tells of none, and in no cycle.
+
+        It is known before anything is trained, so `accept=` of `participate` can read it::
+
+            def accept(job):
+                privacy = job.privacy
+                return privacy is not None and privacy.clip <= 1.0 and privacy.told.epsilon <= 8.0
+
+        `JobPrivacy` says which of its fields the worker itself keeps to, and which the grid only says.
+
+        Raises:
+            WireError: what the grid tells of it cannot be read.
+        """
+        return None if self._place is None else JobPrivacy.of(self.client_config)
+
     _training: PlanTrainer | None
     """The cycle's last one."""
     _evaluation: Summary
@@ -81,6 +99,8 @@ class Job(Attendance):
             GridConnectionError: the grid could not be reached. Unless the error's `sent` is False, the report
                 may have arrived.
             PrivateStateError: the private tensors cannot be kept; then nothing was reported.
+            AggregationError: under `privacy` a diff is clipped first, and this one holds a value that is not
+                finite.
         """
         place = self._place
         if place is not None and place.task == "evaluation":
@@ -92,6 +112,8 @@ class Job(Attendance):
             )
         if place is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
+        if self.privacy is not None and place.task == "training":
+            diff = await asyncio.to_thread(self.privacy.clipped, bytes(diff), self.model.changing)
         await self._keep(trained)
         taken = False
         try:

@@ -167,6 +167,54 @@ class EvaluationConfig(BaseModel):
     """Seconds after which that evaluation ends by itself; when absent a cycle_length, or an hour."""
 
 
+class PrivacyConfig(BaseModel):
+    """Differential privacy of the workers: the grid clips each report, and adds noise to their sum."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    mechanism: Literal["central"] = "central"
+    """`central`: the grid sees the reports, and adds the noise."""
+    clip: Annotated[Number, Field(ge=1e-12, le=1e12)]
+    """No report has a larger norm: it is scaled down to this one."""
+    noise_multiplier: Annotated[Number, Field(ge=1e-3, le=1e3)]
+    """The standard deviation of the noise on each number of the sum, over `clip`."""
+    cohort: Annotated[int, Field(ge=1, le=2**20)]
+    """By what the sum is divided, however many reports come: as many as a cycle is expected to have."""
+    delta: Annotated[Number, Field(gt=0, lt=1)]
+    """The δ of the ε that is spent: well below one over the number of workers there are."""
+    max_epsilon: Annotated[Number, Field(gt=0)] | None = None
+    """A cycle that would make the model's ε larger does not open; no bound when absent."""
+    clipping: Literal["fixed", "per_layer"] = "fixed"
+    """`fixed`: the norm of all tensors together. `per_layer`: each tensor to clip / √(number of tensors)."""
+
+
+PRIVACY_KEY = "privacy"
+"""Key of the client_config under which the grid tells workers of its differential privacy."""
+
+
+class ToldPrivacy(BaseModel):
+    """What a grid says of the differential privacy of a cycle. A worker cannot check it; see `JobPrivacy`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mechanism: str
+    """What adds the noise, and where: `central`, in the grid, which sees the reports."""
+    clip: Annotated[Number, Field(gt=0)]
+    """The largest norm of a report; the worker keeps to it by itself too."""
+    clipping: Literal["fixed", "per_layer"]
+    """See `PrivacyConfig`."""
+    noise_multiplier: Annotated[Number, Field(gt=0)]
+    """The standard deviation of the noise on each number of the sum, over `clip`."""
+    cohort: Count
+    """By what the sum is divided."""
+    delta: Annotated[Number, Field(gt=0, lt=1)]
+    """The δ of `epsilon`."""
+    epsilon: Annotated[Number, Field(ge=0)]
+    """Of all cycles up to this one, this one included, for a worker that takes part in each."""
+    max_epsilon: Annotated[Number, Field(gt=0)] | None = None
+    """What the model's ε will not exceed; None when nothing bounds it."""
+
+
 class CheckpointsKept(BaseModel):
     """Which checkpoints of a model are kept; what is still needed stays in any case."""
 
@@ -257,6 +305,8 @@ class ServerConfig(BaseModel):
     """Whether reports are kept after their cycle, or of how many cycles; when absent, as the grid does."""
     authentication: AuthenticationConfig | None = None
     """Tokens that workers must show; anybody may train when absent."""
+    privacy: PrivacyConfig | None = None
+    """Differential privacy of what is released; none when absent."""
 
     @property
     def kept(self) -> CheckpointsKept | None:

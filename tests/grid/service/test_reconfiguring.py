@@ -1,4 +1,4 @@
-"""Changing the configurations of a model while it is trained."""
+"""Changing keys of a hosted model's configurations."""
 
 import pytest
 

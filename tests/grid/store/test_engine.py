@@ -46,6 +46,7 @@ async def test_the_migrations_make_the_tables(store):
 
 async def until_0013(db):
     """Takes away what later migrations add. SQLite's tables stay such as give no id twice."""
+    await db.execute(text("DROP TABLE spendings"))
     await db.execute(text("DROP TABLE chores"))
     for column in ("blob", "state"):
         await db.execute(text(f"DROP INDEX ix_checkpoints_{column}"))

@@ -101,7 +101,7 @@ class ModelControl(GridConnection):
         """Changes keys of a model's configurations, from the next cycle on; all others stay.
 
         The grid checks what comes of it as it does at hosting. It refuses keys that make another model:
-        `strategy`, `iterative_plan`, `authentication`, `name` and `version`.
+        `strategy`, `iterative_plan`, `privacy`, `authentication`, `name` and `version`.
 
         Args:
             name: name of the FL process.

@@ -19,6 +19,7 @@ from fedplan.errors import (
 )
 from fedplan.federation import Strategy, Task, enough_to_stop, is_overdue, round_of
 from fedplan.federation.goals import is_reached
+from fedplan.federation.privacy import spending_of, why_budget_is_spent
 from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
@@ -28,7 +29,7 @@ from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
 from fedplan.grid.service.opening import open_cycle
 from fedplan.grid.service.retention import retain
-from fedplan.grid.store import catalogue, participation, reports, rounds
+from fedplan.grid.store import catalogue, participation, reports, rounds, spendings
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
 from fedplan.text import counted
@@ -288,11 +289,12 @@ async def _open_next(
             db, cycle.process_id, number, made.blob, today, made.state, cycle=cycle.number
         )
     await record(grid, db, _ended(newest, cycle, outcome, number))
+    spent = await _spend(db, newest, cycle, outcome, number)
     if cycle.task is Task.EVALUATION:
         task = Task.TRAINING if cycle.ordered_end is False else None
     else:
         round = round_of(grid.known.strategy(newest))
-        task = round.after(cycle, goal_reached=goal_reached or cycle.ordered_end is True)
+        task = round.after(cycle, goal_reached=goal_reached or spent or cycle.ordered_end is True)
     if task is not None:
         start = await catalogue.latest_checkpoint(db, cycle.process_id)
         paused = cycle.paused_at is not None
@@ -310,6 +312,33 @@ def _ended(process: Process, cycle: Cycle, outcome: Outcome, checkpoint: int) ->
         return about(process, Kind.EVALUATED, why, cycle=cycle, checkpoint=checkpoint, reports=reports)
     why = f"checkpoint {checkpoint} was made of {counted(reports or 0, 'report')}"
     return about(process, Kind.AVERAGED, why, cycle=cycle, checkpoint=checkpoint, reports=reports)
+
+
+async def _spend(db: Db, process: Process, cycle: Cycle, outcome: Outcome, checkpoint: int) -> bool:
+    """Adds a cycle to the ledger of a model with privacy, also one that failed: why it did is known.
+
+    Args:
+        db: the transaction that ends the cycle.
+        process: the model.
+        cycle: the cycle.
+        outcome: what came of it.
+        checkpoint: number of the one that it made, if it made one.
+
+    Returns:
+        Whether the budget is spent, so that no cycle may follow.
+    """
+    config = process.server_config.privacy
+    if config is None or cycle.task is not Task.TRAINING:
+        return False
+    before = await spendings.count(db, process.id)
+    made, reported = (None, cycle.reported)
+    if outcome.averaged is not None:
+        made, reported = checkpoint, outcome.averaged.summary.reports
+    await spendings.add(db, process.id, spending_of(config, before, cycle.number, made, reported))
+    why = why_budget_is_spent(before + 1, config)
+    if why is not None:
+        logger.info("the training of %s ends: %s", process.named, why)
+    return why is not None
 
 
 async def _is_goal_reached(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:

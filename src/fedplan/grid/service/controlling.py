@@ -9,6 +9,7 @@ import logging
 from fedplan.errors import ConfigError, ModelStateError
 from fedplan.federation import Task
 from fedplan.federation.goals import is_reached
+from fedplan.federation.privacy import why_budget_is_spent
 from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
@@ -18,7 +19,7 @@ from fedplan.grid.service.events import about, record
 from fedplan.grid.service.opening import open_cycle
 from fedplan.grid.service.reconfiguring import examined
 from fedplan.grid.service.status import moment
-from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.store import catalogue, participation, rounds, spendings
 from fedplan.grid.store.connection import Db
 from fedplan.text import counted
 from fedplan.wire.config import parse_server_config
@@ -177,6 +178,9 @@ async def _add_cycles(grid: Grid, db: Db, process: Process, cycle: Cycle, more: 
         raise ConfigError(f"{process.named} is trained without end: it needs no more cycles")
     else:
         last = config.num_cycles
+    why_not = why_budget_is_spent(await spendings.count(db, process.id), config.privacy)
+    if why_not is not None:
+        raise ModelStateError(f"{process.named} can be trained no more: {why_not}")
     extended = parse_server_config(config.model_dump(exclude_unset=True) | {"num_cycles": last + more})
     await catalogue.set_configs(db, process, process.client_config, extended)
     newest = await catalogue.get_process(db, process.id)

@@ -17,7 +17,9 @@ def group_of(grid: Grid, cycle_id: int) -> str:
 
 
 def cycles_kept(grid: Grid, process: Process) -> int | None:
-    """Of how many ended cycles of a model the diffs are kept; None of all."""
+    """Of how many ended cycles of a model the diffs are kept; None of all. With privacy none is."""
+    if process.server_config.privacy is not None:
+        return 0
     kept = process.server_config.keep_diffs
     if kept is None:
         kept = grid.settings.keep_diffs

@@ -55,6 +55,10 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     except GridError as error:
         grid.bundles.add(about(process, Kind.REFUSED, str(error), what="authentication"), str(error))
         raise
+    if process.server_config.privacy is not None and proof.subject is None:
+        raise AuthenticationError(
+            "this model's privacy counts persons, and the token names none: it needs a 'sub' claim"
+        )
     expires = grid.clock.wall() + grid.settings.worker_id_seconds
     if config is not None and proof.expires is not None:
         expires = min(expires, proof.expires + config.leeway)

@@ -1,19 +1,24 @@
 """What the owner sees of the hosted models."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fedplan.errors import ConfigError, NotFoundError
 from fedplan.federation import Stage, Strategy, round_of
+from fedplan.federation.privacy import Spending, why_budget_is_spent
 from fedplan.grid.clients import KINDS, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
+from fedplan.grid.store import spendings
 from fedplan.grid.store.overview import Overview, overview
+from fedplan.wire.config import PrivacyConfig
 from fedplan.wire.messages import (
     PLAN_VARIANTS,
     CheckpointStatus,
     CycleStatus,
     ModelStatus,
     PlanStatus,
+    PrivacyStatus,
     StatusReply,
     VariantStatus,
     WithheldStatus,
@@ -31,12 +36,15 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
     """
     async with grid.store.reading(long=True) as db:
         seen = await overview(db, name)
+        spent = await spendings.latest_of_all(db)
     if name is not None and not seen.processes:
         raise NotFoundError(f"this grid hosts no model '{name}'")
-    return StatusReply(models=[await _model(grid, process, seen) for process in seen.processes])
+    return StatusReply(models=[await _model(grid, process, seen, spent) for process in seen.processes])
 
 
-async def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
+async def _model(
+    grid: Grid, process: Process, seen: Overview, spent: Mapping[int, tuple[Spending, int]]
+) -> ModelStatus:
     config, cycle = process.server_config, seen.cycles[process.id]
     try:
         strategy, fault = grid.known.strategy(process), None
@@ -67,6 +75,22 @@ async def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
             if strategy is not None
             and (why := obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells))
         ],
+        privacy=_privacy(config.privacy, cycle, *spent.get(process.id, (None, 0))),
+    )
+
+
+def _privacy(
+    config: PrivacyConfig | None, cycle: Cycle, spent: Spending | None, cycles: int
+) -> PrivacyStatus | None:
+    """How much of the privacy is spent, and whether that is why the training has ended."""
+    if config is None:
+        return None
+    return PrivacyStatus(
+        epsilon=0.0 if spent is None else spent.epsilon,
+        delta=config.delta,
+        max_epsilon=config.max_epsilon,
+        cycles=cycles,
+        ended=why_budget_is_spent(cycles, config) if cycle.is_over else None,
     )
 
 

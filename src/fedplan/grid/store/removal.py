@@ -14,6 +14,7 @@ from fedplan.grid.store.tables import (
     plans,
     processes,
     protocols,
+    spendings,
     unused_blobs,
     waiting,
 )
@@ -37,7 +38,7 @@ async def delete_process(db: Db, process_id: int) -> None:
     await db.execute(unused_blobs.insert().from_select(["key"], blobs))
     await db.execute(delete(assignments).where(assignments.c.cycle_id.in_(its_cycles)))
     await db.execute(delete(plan_variants).where(plan_variants.c.plan_id.in_(its_plans)))
-    for table in (waiting, cycles, checkpoints, plans, protocols, configs):
+    for table in (waiting, cycles, checkpoints, plans, protocols, configs, spendings):
         await db.execute(delete(table).where(table.c.process_id == process_id))
     await db.execute(delete(processes).where(processes.c.id == process_id))
 

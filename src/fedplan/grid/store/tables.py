@@ -208,6 +208,20 @@ assignments = Table(
 `aside`, `grants` and `digest`: see `records.Assignment`. `replica` is the one that adds the report up.
 `damaged` is what `diff` was when the report was found damaged or missing."""
 
+spendings = Table(
+    "spendings",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("process_id", ForeignKey("processes.id"), nullable=False),
+    Column("cycle", Integer, nullable=False),
+    Column("record", Text, nullable=False),
+    UniqueConstraint("process_id", "cycle"),
+)
+"""The ledger of privacy: what cycles have spent, by their numbers; `record` is JSON, see `privacy.Spending`.
+
+Rows are never changed, and refer to no checkpoint: what is spent stays so without it. They are deleted with
+their model alone."""
+
 unused_blobs = Table(
     "unused_blobs",
     metadata,
