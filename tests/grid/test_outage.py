@@ -144,10 +144,10 @@ async def test_a_database_that_goes_away_while_workers_report_costs_no_report(tm
     outcomes = set(re.findall(r'fedplan_requests_total.*outcome="(\d+)".*transport="(\w+)"', counted.text))
     outcomes.discard(("304", "http"))  # Plans that a worker has
     assert outcomes == {("200", "http"), ("200", "ws"), ("503", "http"), ("503", "ws")}
-    later = f"{RETRY_SECONDS}"
+    later = f"{RETRY_SECONDS[503]}"
     assert {(status, after) for status, after, _ in heard["http"]} == {(200, None), (503, later)}
     refused = {"error": STORAGE_FAULT}
-    told = {"status": 503, "retry_after": RETRY_SECONDS}
+    told = {"status": 503, "retry_after": RETRY_SECONDS[503]}
     for name, beside in (("ours", told), ("other", {})):
         refusals = [answer for answer in heard[name] if "error" in answer["data"]]
         assert 0 < len(refusals) < len(heard[name])

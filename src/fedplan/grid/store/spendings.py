@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from fedplan.federation.privacy import Spending
 from fedplan.grid.store.connection import Db
-from fedplan.grid.store.tables import spendings
+from fedplan.grid.store.tables import processes, spendings
 
 
 async def of_process(db: Db, process_id: int) -> Sequence[Spending]:
@@ -31,20 +31,17 @@ async def count(db: Db, process_id: int) -> int:
 
 async def latest_of_all(db: Db) -> Mapping[int, tuple[Spending, int]]:
     """By the id of the FL process, `latest`, and how many cycles have spent something."""
-    newest = (
-        select(
-            spendings.c.process_id,
-            func.max(spendings.c.cycle).label("cycle"),
-            func.count().label("cycles"),
-        )
-        .group_by(spendings.c.process_id)
-        .subquery()
+    own = spendings.alias()
+    of_each = select(func.max(own.c.cycle)).where(own.c.process_id == processes.c.id)
+    counted = select(func.count()).select_from(own).where(own.c.process_id == processes.c.id)
+    newest = (spendings.c.process_id == processes.c.id) & (
+        spendings.c.cycle == of_each.correlate(processes).scalar_subquery()
     )
-    here = (spendings.c.process_id == newest.c.process_id) & (spendings.c.cycle == newest.c.cycle)
-    rows = await db.execute(
-        select(spendings.c.process_id, spendings.c.record, newest.c.cycles).join(newest, here)
-    )
-    return {row.process_id: (Spending.from_json(row.record), row.cycles) for row in rows}
+    cycles = counted.correlate(processes).scalar_subquery().label("cycles")
+    # by model, since there are few of them, and each of these looks into an index
+    query = select(processes.c.id, spendings.c.record, cycles).outerjoin_from(processes, spendings, newest)
+    rows = await db.execute(query)
+    return {row.id: (Spending.from_json(row.record), row.cycles) for row in rows if row.record is not None}
 
 
 async def add(db: Db, process_id: int, spending: Spending) -> None:
