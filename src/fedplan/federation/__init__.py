@@ -5,7 +5,21 @@ anything else may.
 """
 
 from fedplan.federation.reports import Reports
-from fedplan.federation.round import Progress, Round, Stage, Task, gone_since, is_overdue, round_of
+from fedplan.federation.round import (
+    GATHER,
+    KEYS,
+    REPORTS,
+    SHARES,
+    UNMASKING,
+    Progress,
+    Round,
+    Stage,
+    Task,
+    gone_since,
+    is_overdue,
+    round_of,
+    secure_stages,
+)
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies import (
     Change,
@@ -51,8 +65,13 @@ from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, 
 __all__ = [
     "AVERAGED_DTYPES",
     "BYTES_PER_ELEMENT",
+    "GATHER",
+    "KEYS",
+    "REPORTS",
+    "SHARES",
     "UNCHANGED",
     "UNIFORM",
+    "UNMASKING",
     "Average",
     "Change",
     "Contribution",
@@ -100,6 +119,7 @@ __all__ = [
     "register_measure",
     "register_strategy",
     "round_of",
+    "secure_stages",
     "strategy_names",
     "strategy_of",
     "with_folded",

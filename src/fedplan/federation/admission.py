@@ -7,7 +7,8 @@ asks again has the place that it has, for the answer to its first request may ha
 asking. "random" draws lots when more workers are waiting than places are free: each is taken with the chance
 places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker that was taken into cycle
 c is not taken before cycle c + n. Speeds below `minimum_download_speed` or `minimum_upload_speed`, or not
-measured when these are set, keep a worker out; it may measure and ask again. A client that cannot train the
+measured when these are set, keep a worker out; it may measure and ask again. With secure aggregation
+workers are taken in the first stage of a cycle only. A client that cannot train the
 model is sent away for good: it would fail after the download.
 
 With an `evaluation.fraction`, that part of the workers that a cycle takes only measures the model, if they do
@@ -46,6 +47,7 @@ class Refusal(enum.StrEnum):
     UNABLE = "the client cannot train the model"
     FINISHED = "the model's training is finished"
     CLOSING = "the cycle is closing"
+    GATHERED = "it is settled who is in the cycle"
     REPORTED = "the worker has reported in this cycle"
     RESTING = "the worker took part too recently"
     TOO_SLOW = "the worker's connection is too slow, or was not measured"
@@ -169,6 +171,8 @@ def _obstacle(
         return Refusal.REPORTED
     if asker.place is not None and not asker.place.released:
         return None
+    if round.has_gathered(cycle):
+        return Refusal.GATHERED
     if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
         return Refusal.RESTING
     if not _is_fast_enough(config, asker):
@@ -208,7 +212,7 @@ def _reaches(speed: float | None, least: float) -> bool:
 
 
 def _no_place(config: ServerConfig, cycle: Progress, asker: Asker, draw: float) -> Refusal | None:
-    free = math.inf if config.max_workers is None else config.max_workers - cycle.occupied
+    free = math.inf if config.places is None else config.places - cycle.occupied
     if free <= 0:
         return Refusal.FULL
     if cycle.occupied == 0 and asker.waiting < (config.min_workers or 1):
@@ -240,7 +244,7 @@ def _timeout(
 
 
 def _wait(why: Refusal, round: Round, cycle: Progress, now: float, retry: float) -> float:
-    if cycle.deadline is None or why in (Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
+    if cycle.deadline is None or why in (Refusal.GATHERED, Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
         return retry
     left = cycle.deadline - now
     only_time_ends_it = round.stage_of(cycle).limit is None

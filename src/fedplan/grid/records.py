@@ -258,6 +258,7 @@ class Cycle:
         task: what it is for.
         evaluators: workers, beside those that occupy places, that it has taken for evaluation alone.
         damaged: reports that were lost, for what was stored of them is damaged or missing.
+        stage: name of its present stage; None of what an older grid opened.
     """
 
     id: int
@@ -275,6 +276,7 @@ class Cycle:
     task: Task = Task.TRAINING
     evaluators: int = 0
     damaged: int = 0
+    stage: str | None = None
 
     @property
     def is_open(self) -> bool:

@@ -46,6 +46,9 @@ async def test_the_migrations_make_the_tables(store):
 
 async def until_0011(db):
     """Makes the tables that later migrations change what they were before."""
+    await db.execute(text("DROP TABLE secure_messages"))
+    await db.execute(text("DROP TABLE secure_rounds"))
+    await db.execute(text("ALTER TABLE cycles DROP COLUMN stage"))
     await db.execute(text("DROP TABLE events"))
     await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
     await db.execute(text("DROP TABLE clock"))

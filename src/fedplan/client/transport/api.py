@@ -21,6 +21,7 @@ from fedplan.client.transport.exchange import (
     passes,
 )
 from fedplan.client.transport.http import HttpTransport
+from fedplan.client.transport.secure import SecureCalls
 from fedplan.client.transport.speed import ConnectionSpeed, measure_speed
 from fedplan.client.transport.url import GridUrl
 from fedplan.client.transport.websocket import WebSocketTransport
@@ -148,6 +149,7 @@ class GridApi:
             version=version,
             tell_cycle=True,
             summary=True,
+            secure_aggregation=True,
             evaluates=evaluates or None,
             **({} if speed is None else dataclasses.asdict(speed)),
         )
@@ -233,6 +235,11 @@ class GridApi:
         text = pybase64.b64encode_as_string(diff)
         request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
         await self._post(messages.REPORT, request, idempotent=again)
+
+    @property
+    def secure(self) -> SecureCalls:
+        """The calls of secure aggregation."""
+        return SecureCalls(self._transport)
 
     async def decline(self, worker_id: str, request_key: str, reason: str | None) -> None:
         """Gives a place in a cycle back. It lapses by itself where the grid knows no such call."""

@@ -116,7 +116,7 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         averaged, metrics = await reading.combined(strategy.combine, before)
     else:
         averaged, metrics = await reading.folded(strategy.fold)
-    data, state = await asyncio.to_thread(_changed, strategy, model, averaged, before)
+    data, state = await asyncio.to_thread(changed_model, strategy, model, averaged, before)
     summary = CycleSummary(averaged.reports, averaged.samples, add_metrics(metrics, beside))
     blob = await grid.blobs.put("models", data)
     try:
@@ -229,7 +229,9 @@ class _Reading:
             raise DamagedReportsError(tuple(self._lost))
 
 
-def _changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerState) -> tuple[bytes, bytes]:
+def changed_model(
+    strategy: Strategy, model: bytes, averaged: Average, before: ServerState
+) -> tuple[bytes, bytes]:
     """The State of what changes of the model, and what the strategy remembers, after the cycle."""
     changed, after = next_model(strategy, State.parse(model).tensors, averaged, before)
     written = after.serialize() if after.tensors else b""

@@ -14,6 +14,7 @@ from fedplan.errors import (
     DamagedBlobError,
     DamagedReportsError,
     PlanError,
+    SecureAggregationError,
     WireError,
 )
 from fedplan.federation import Round, Task, is_overdue, round_of
@@ -22,6 +23,8 @@ from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Lease, Phase, Process
+from fedplan.grid.secure import averaging, progress, stages
+from fedplan.grid.secure import queries as secure_queries
 from fedplan.grid.service import diffs
 from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
@@ -71,7 +74,10 @@ async def attend(grid: Grid, seen: Lease) -> None:
 
 
 async def _claim(grid: Grid, seen: Lease) -> tuple[Process, Cycle, Held] | None:
-    """Takes the lease of a cycle that is to be averaged now, and stops it from taking reports."""
+    """Takes the lease of a cycle that is to be averaged now, and stops it from taking reports.
+
+    A secure cycle goes to its next stage meanwhile, if it has one.
+    """
     now = grid.clock()
     async with grid.store.writing() as db:
         lease = await rounds.take_lease(db, seen, grid.replica)
@@ -82,19 +88,24 @@ async def _claim(grid: Grid, seen: Lease) -> tuple[Process, Cycle, Held] | None:
         stage = round_of(grid.known.strategy(process)).stage_of(cycle)
         if cycle.phase is Phase.CLOSING:
             return process, cycle, Held(grid, lease)
-        if stage.is_complete(cycle, now):
+        is_secure = progress.is_secure(process, cycle)
+        if not is_secure and stage.is_complete(cycle, now):
             await rounds.set_closing(db, cycle.id)
             why = f"its time was over, with {counted(cycle.reported, 'report')}"
             await record(grid, db, about(process, Kind.CLOSED, why, cycle=cycle))
             return process, cycle, Held(grid, lease)
-        if is_overdue(cycle, now):
+        if not is_secure and is_overdue(cycle, now):
             await rounds.extend(db, cycle.id, stage.deadline(now))
             workers = await participation.release_places(db, cycle.id)
             why = f"its time was over, with {counted(cycle.reported, 'report')} of the {stage.needed} needed"
             await record(grid, db, of_workers(process, Kind.EXTENDED, why, cycle, workers))
             grid.metrics.cycles.labels("extended").inc()
             logger.info("cycle %d of '%s' is extended", cycle.number, process.name)
-        await rounds.drop_lease(db, lease)
+        if not is_secure:
+            await rounds.drop_lease(db, lease)
+    # outside of that transaction, for what the next stage begins with may take a while to make
+    if is_secure and await stages.advance(grid, process, cycle, lease):
+        return process, cycle, Held(grid, lease)
     return None
 
 
@@ -102,7 +113,7 @@ async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     try:
         return await _made(grid, process, cycle, checkpoint)
-    except (AggregationError, ConfigError, PlanError, WireError) as error:
+    except (AggregationError, ConfigError, PlanError, SecureAggregationError, WireError) as error:
         logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
         return Outcome(failure=str(error))
     except (DamagedBlobError, FileNotFoundError):  # what all reports need: they are kept until it is there
@@ -117,7 +128,10 @@ async def _made(grid: Grid, process: Process, cycle: Cycle, checkpoint: Checkpoi
     try:
         if cycle.task is Task.EVALUATION:
             return Outcome(summary=await measured(grid, process, cycle.id))
-        made = await average(grid, process, cycle.id, checkpoint)
+        if progress.is_secure(process, cycle):
+            made = await averaging.averaged(grid, process, cycle, checkpoint)
+        else:
+            made = await average(grid, process, cycle.id, checkpoint)
         return Outcome(made, made.summary)
     except DamagedReportsError:
         await grid.blobs.get(checkpoint.blob)  # if that is missing too, all may be, and only for a while
@@ -189,6 +203,7 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, ou
                 grid, db, round, process, cycle, outcome, today, goal_reached=goal_reached
             )
             await record(grid, db, *happened)
+            await secure_queries.forget(db, cycle.id)
             if not grid.settings.keep_diffs:
                 await reports.forget_diffs(db, cycle.id)
     return ended
@@ -240,8 +255,11 @@ async def _open_next(
         )
     task = round.after(cycle, goal_reached=goal_reached)
     if task is not None:
-        deadline = round.first_stage(task).deadline(grid.clock())
-        await rounds.open_cycle(db, cycle.process_id, cycle.number + 1, checkpoint_id, today, deadline, task)
+        first = round.first_stage(task)
+        deadline = first.deadline(grid.clock())
+        await rounds.open_cycle(
+            db, cycle.process_id, cycle.number + 1, checkpoint_id, today, deadline, task, first.name
+        )
         why = f"cycle {cycle.number} has ended"
         happened.append(about(process, Kind.OPENED, why, cycle=cycle.number + 1, task=task.value))
     return happened

@@ -21,7 +21,13 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
     which = f"'{process.name}' version '{process.version}'"
     if not process.evaluates:
         raise ConfigError(f"{which} was hosted without a Plan '{EVALUATION_PLAN}', so nothing measures it")
-    stage = round_of(grid.known.strategy(process)).first_stage(Task.EVALUATION)
+    round = round_of(grid.known.strategy(process))
+    if round.is_secure:
+        raise ConfigError(
+            f"{which} adds reports up by secure aggregation, and in an evaluation by itself the grid would "
+            "see what each worker measured: its workers measure it in each cycle of the training"
+        )
+    stage = round.first_stage(Task.EVALUATION)
     today, deadline = grid.clock.wall(), stage.deadline(grid.clock())
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
@@ -36,7 +42,9 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         number = cycle.number
         if cycle.is_over:
             number += 1
-            await rounds.open_cycle(db, process.id, number, newest.id, today, deadline, Task.EVALUATION)
+            await rounds.open_cycle(
+                db, process.id, number, newest.id, today, deadline, Task.EVALUATION, stage.name
+            )
             opened = about(process, Kind.OPENED, "its owner asked for an evaluation", cycle=number)
             await record(grid, db, opened)
     grid.closable.set()  # a new deadline to watch

@@ -20,6 +20,7 @@ from fedplan.grid.correlation import Actor, note_actor
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Hosted, Process
+from fedplan.grid.secure.progress import heed, is_secure
 from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
@@ -83,7 +84,10 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
     client = client.loading(request.receive_operations_as)
     tells = bool(request.summary)
     strategy = grid.known.strategy(process)
-    why_not = obstacles(process, hosted.plans, strategy, client.variant, client.kind, tells=tells)
+    secures = bool(request.secure_aggregation and request.tell_cycle)
+    why_not = obstacles(
+        process, hosted.plans, strategy, client.variant, client.kind, tells=tells, secures=secures
+    )
     evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
     if why_not:
         _tell_withheld(grid, process, client, why_not)
@@ -92,6 +96,8 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         place = await participation.find_place(db, cycle.id, request.worker_id)
         other = await _place_of_identity(db, process, cycle, worker, place)
+        if round_of(strategy).has_gathered(cycle):
+            other = None  # its keys cannot pass to another worker
         last_cycle, waiting = await _looked_up(db, process, cycle, worker, now)
         asker = Asker(
             place=other or place,
@@ -124,9 +130,10 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         request_key = await _take_place(
             grid, db, process, cycle, task, place, other, worker, request.worker_id
         )
+        begins = is_secure(process, cycle) and await heed(grid, db, process, cycle.id)
         trains = task is Task.TRAINING
         plans = plans_for(hosted.plans, tells=tells) if trains else evaluation
-        return CycleAccepted(
+        accepted = CycleAccepted(
             model=process.name,
             version=process.version,
             request_key=request_key,
@@ -138,6 +145,9 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             summary=True if tells else None,
             task=None if trains else "evaluation",
         )
+    if begins:
+        grid.closable.set()
+    return accepted
 
 
 async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Hosted:

@@ -1,10 +1,11 @@
 """What the owner sees of the hosted models."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from fedplan.errors import ConfigError, NotFoundError
-from fedplan.federation import Stage, round_of
-from fedplan.grid.clients import KINDS, obstacles
+from fedplan.federation import Stage, Strategy, round_of
+from fedplan.grid.clients import KINDS, Kind, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
 from fedplan.grid.store.overview import Overview, overview
@@ -64,10 +65,16 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
         withheld=[
             WithheldStatus(client=kind.name, why=list(why))
             for kind in KINDS
-            if strategy is not None
-            and (why := obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells))
+            if strategy is not None and (why := _withheld(process, plans, strategy, kind))
         ],
     )
+
+
+def _withheld(
+    process: Process, plans: Mapping[str, HostedPlan], strategy: Strategy, kind: Kind
+) -> Sequence[str]:
+    """Why a kind of client cannot take part."""
+    return obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells, secures=kind.secures)
 
 
 def _plan(name: str, hosted: HostedPlan) -> PlanStatus:

@@ -365,6 +365,7 @@ def read_cycle(row: RowMapping) -> Cycle:
         task=Task(row["task"]),
         evaluators=row["evaluators"],
         damaged=row["damaged"],
+        stage=row["stage"],
     )
 
 

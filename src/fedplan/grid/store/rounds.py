@@ -23,8 +23,9 @@ async def open_cycle(
     now: float,
     deadline: float | None,
     task: Task = Task.TRAINING,
+    stage: str | None = None,
 ) -> None:
-    """Opens a cycle that starts from a checkpoint."""
+    """Opens a cycle that starts from a checkpoint, in a stage of its round."""
     values = {
         "process_id": process_id,
         "number": number,
@@ -35,6 +36,7 @@ async def open_cycle(
         "occupied": 0,
         "reported": 0,
         "task": task,
+        "stage": stage,
     }
     await db.execute(cycles.insert(), values)
 

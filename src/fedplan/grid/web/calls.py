@@ -9,6 +9,8 @@ from pydantic import BaseModel, ValidationError
 from fedplan.errors import InvalidRequestError
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Scope
+from fedplan.grid.secure.receiving import receive
+from fedplan.grid.secure.sending import send, send_bytes
 from fedplan.grid.service.evaluating import evaluate
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
@@ -23,6 +25,8 @@ from fedplan.wire.messages import (
     EVALUATE,
     HOST_TRAINING,
     REPORT,
+    SECURE_RECEIVE,
+    SECURE_SEND,
     AuthenticateRequest,
     CycleRequest,
     DeclineRequest,
@@ -32,6 +36,9 @@ from fedplan.wire.messages import (
     ReportKeys,
     ReportRequest,
     Request,
+    SecureReceiveRequest,
+    SecureSendKeys,
+    SecureSendRequest,
 )
 
 _R = TypeVar("_R", bound=BaseModel)
@@ -74,6 +81,10 @@ CALLS: dict[str, Call] = {
     REPORT: Call(
         ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes, check_keys=check_keys
     ),
+    SECURE_SEND: Call(
+        SecureSendRequest, send, bytes_request=SecureSendKeys, run_bytes=send_bytes, check_keys=check_keys
+    ),
+    SECURE_RECEIVE: Call(SecureReceiveRequest, receive, most_bytes=_SMALL),
     DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, scope=Scope.HOST),
     EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, scope=Scope.HOST),

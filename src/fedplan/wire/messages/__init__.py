@@ -30,6 +30,8 @@ from fedplan.wire.messages.message import (
     PLAN_VARIANTS,
     REPORT,
     RETRIEVE_MODEL,
+    SECURE_RECEIVE,
+    SECURE_SEND,
     SOCKET_PING,
     SPEED_TEST,
     STATUS,
@@ -60,6 +62,13 @@ from fedplan.wire.messages.owner import (
     StatusReply,
     VariantStatus,
     WithheldStatus,
+)
+from fedplan.wire.messages.secure import (
+    SecureReceived,
+    SecureReceiveRequest,
+    SecureSendKeys,
+    SecureSendRequest,
+    SecureStage,
 )
 from fedplan.wire.messages.worker import (
     ACCEPT_POST,
@@ -102,6 +111,8 @@ __all__ = [
     "PLAN_VARIANTS",
     "REPORT",
     "RETRIEVE_MODEL",
+    "SECURE_RECEIVE",
+    "SECURE_SEND",
     "SOCKET_PING",
     "SPEED_TEST",
     "SPEED_TEST_BYTES",
@@ -141,6 +152,11 @@ __all__ = [
     "Request",
     "RequestKey",
     "RetrieveRequest",
+    "SecureReceiveRequest",
+    "SecureReceived",
+    "SecureSendKeys",
+    "SecureSendRequest",
+    "SecureStage",
     "StatusReply",
     "StorableText",
     "Success",

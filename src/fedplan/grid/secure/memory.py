@@ -1,0 +1,41 @@
+"""What a grid remembers of secure rounds."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from fedplan.errors import SecureAggregationError
+from fedplan.federation.secure import Lists, Terms
+
+MOST_BYTES = 1 << 30
+"""Of what is remembered of all rounds."""
+
+
+@dataclasses.dataclass(slots=True)
+class Settled:
+    """A secure round whose workers are settled.
+
+    Attributes:
+        terms: manifest and roster.
+        numbers: the workers' numbers, by their places.
+        shared: by the workers' numbers, what they sent to share their secrets; None before that has ended.
+        deliveries: what each of them gets of the others then.
+    """
+
+    terms: Terms
+    numbers: Mapping[int, int]
+    shared: Mapping[int, bytes] | None = None
+    deliveries: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
+
+    def number(self, place_id: int) -> int:
+        """The number of a worker.
+
+        Raises:
+            SecureAggregationError: it is not in the round.
+        """
+        if place_id not in self.numbers:
+            raise SecureAggregationError("the worker is not in the round")
+        return self.numbers[place_id]
+
+    def lists(self, data: bytes) -> Lists:
+        """The lists of the round, from their bytes."""
+        return Lists.parse(data, self.terms.parameters.workers)
