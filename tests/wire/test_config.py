@@ -71,6 +71,7 @@ def test_every_key_of_a_server_config_is_read():
         "public": True,
         "report_formats": ["topk", "int8"],
         "authentication": {"secret": SECRET},
+        "secure_aggregation": {"workers": 10, "clip": 0.5, "level": "honest", "dropout": 0.2, "bits": 10},
     }
 
     config = parse_server_config(raw)

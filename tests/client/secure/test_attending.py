@@ -28,7 +28,7 @@ async def test_thirty_per_cent_drop_out_over_the_stages_and_the_sum_is_that_of_t
     await owner.wait_async("dropping", VERSION, checkpoint=2, timeout=60)
     after = await owner.retrieve_model_async("dropping", VERSION)
     assert is_changed_by(make_model(), after, workers.average({1, 2, 3, 5, 6, 7, 8, 9}))
-    (row,) = (await owner.history_async("dropping", VERSION)).rows
+    (row,) = await owner.history_async("dropping", VERSION)
     assert (row.reports, row.samples) == (8, sum(5 + n for n in (1, 2, 3, 5, 6, 7, 8, 9)))
     assert row.metrics["training_loss"].weight == row.samples
 

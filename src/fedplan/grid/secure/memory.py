@@ -1,5 +1,6 @@
 """What a grid remembers of secure rounds."""
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping
 
@@ -19,12 +20,14 @@ class Settled:
         numbers: the workers' numbers, by their places.
         shared: by the workers' numbers, what they sent to share their secrets; None before that has ended.
         deliveries: what each of them gets of the others then.
+        making: held while these two are made: all workers ask at the same time.
     """
 
     terms: Terms
     numbers: Mapping[int, int]
     shared: Mapping[int, bytes] | None = None
     deliveries: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
+    making: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
     def number(self, place_id: int) -> int:
         """The number of a worker.

@@ -35,12 +35,13 @@ async def with_shares(grid: Grid, cycle_id: int, found: Settled) -> Settled:
     Raises:
         SecureRoundError: too few have.
     """
-    if found.shared is None:
-        async with grid.store.reading() as db:
-            messages = await queries.messages_of(db, cycle_id, SHARES)
-        shared = {found.number(place): message for place, message in messages.items()}
-        found.deliveries = await asyncio.to_thread(deliveries, found.terms, shared)
-        found.shared = shared
+    async with found.making:
+        if found.shared is None:
+            async with grid.store.reading() as db:
+                messages = await queries.messages_of(db, cycle_id, SHARES)
+            shared = {found.number(place): message for place, message in messages.items()}
+            found.deliveries = await asyncio.to_thread(deliveries, found.terms, shared)
+            found.shared = shared
     return found
 
 

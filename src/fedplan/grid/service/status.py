@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from fedplan.errors import ConfigError, NotFoundError
 from fedplan.federation import Stage, Strategy, round_of
@@ -41,7 +42,8 @@ def _model(grid: Grid, process: Process, seen: Overview) -> ModelStatus:
     config = process.server_config
     try:
         strategy, fault = grid.known.strategy(process), None
-        stage = round_of(strategy).stage_of(seen.cycles[process.id])
+        round = round_of(strategy)
+        stage = round.reporting if round.is_secure else round.stage_of(seen.cycles[process.id])
     except ConfigError as error:
         strategy, fault, stage = None, str(error), _UNKNOWN
     cycle = seen.cycles[process.id]
@@ -100,11 +102,17 @@ def _cycle(grid: Grid, stage: Stage, cycle: Cycle) -> CycleStatus:
         damaged=cycle.damaged or None,
         needed=stage.needed,
         limit=stage.limit,
+        stage=_secure_stage(stage, cycle),
         opened_at=moment(cycle.opened_at),
         closes_at=closes_at,
         closed_at=None if cycle.closed_at is None else moment(cycle.closed_at),
         failure=cycle.failure,
     )
+
+
+def _secure_stage(stage: Stage, cycle: Cycle) -> Any:
+    """The name of an open secure cycle's stage; None of another cycle."""
+    return cycle.stage if stage.is_secure and cycle.is_open else None
 
 
 def moment(seconds: float) -> datetime:

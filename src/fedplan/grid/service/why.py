@@ -69,7 +69,7 @@ async def why(grid: Grid, request: WhyRequest) -> WhyReply:
 
 def _lacking(grid: Grid, process: Process, cycle: Cycle) -> int | None:
     """How many reports are still to come until their number closes the cycle."""
-    if not cycle.is_open:
+    if not cycle.is_open or process.server_config.secure_aggregation is not None:
         return None
     try:
         return round_of(grid.known.strategy(process)).stage_of(cycle).lacking(cycle)
@@ -77,8 +77,10 @@ def _lacking(grid: Grid, process: Process, cycle: Cycle) -> int | None:
         return None
 
 
-def _lapses_at(grid: Grid, process: Process, taken: float) -> datetime:
-    """When a place lapses that was taken at some time."""
+def _lapses_at(grid: Grid, process: Process, taken: float) -> datetime | None:
+    """When a place lapses that was taken at some time; None in a secure round, whose stages have deadlines."""
+    if process.server_config.secure_aggregation is not None:
+        return None
     return moment(grid.clock.wall_of(taken + process.server_config.place_timeout))
 
 
