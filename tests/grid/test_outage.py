@@ -162,13 +162,17 @@ async def test_heartbeat_and_closer_go_on_when_the_database_is_back(tmp_path, po
         await one.host(server={"cycle_length": 1.0, "min_diffs": 1})
         assert (await (await one.join()).report(1)).status_code == 200
         postgresql.kill()
-        assert (await one.http.get("/healthz")).status_code == 503
+        assert (await one.http.get("/healthz")).status_code == 200
+        reply = await one.http.get("/readyz")
+        assert reply.status_code == 503
+        assert reply.json()["database"] == "cannot be read or written"
+        assert reply.json()["blobs"] == "ok"
         await asyncio.sleep(2)
         postgresql.start()
         began = time.monotonic()
         await two.until_checkpoint(2)
         assert time.monotonic() - began < 5
-        assert (await one.http.get("/healthz")).status_code == 200
+        assert (await one.http.get("/readyz")).status_code == 200
         grids = [peer.app.state.grid for peer in (one, two)]
 
         async def counters():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedplan.errors import ConfigError
-from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
+from fedplan.wire.config import CheckpointsKept, ServerConfig, parse_client_config, parse_server_config
 
 CLIENT = {"name": "mnist", "version": "1.0"}
 SECRET = "do-not-repeat-me"
@@ -43,6 +43,7 @@ def test_an_empty_server_config_has_no_limit_but_that_a_worker_is_gone_after_a_d
         "metrics": [],
         "public": False,
         "report_formats": [],
+        "keep_checkpoints": "all",
     }
 
 
@@ -70,6 +71,8 @@ def test_every_key_of_a_server_config_is_read():
         "evaluation": {"fraction": 0.25, "reports": 9, "length": 60},
         "public": True,
         "report_formats": ["topk", "int8"],
+        "keep_checkpoints": {"last": 3, "every": 10, "best": True},
+        "keep_diffs": 5,
         "authentication": {"secret": SECRET},
         "secure_aggregation": {"workers": 10, "clip": 0.5, "level": "honest", "dropout": 0.2, "bits": 10},
     }
@@ -111,6 +114,24 @@ def test_a_least_above_its_most_is_refused(low, high):
         server(**{low: 5, high: 3})
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("all", None),
+        (3, CheckpointsKept(last=3)),
+        ({}, CheckpointsKept(last=1)),
+        ({"every": 5}, CheckpointsKept(last=1, every=5)),
+    ],
+)
+def test_how_many_checkpoints_are_kept_can_be_said_in_three_ways(said, kept):
+    assert server(keep_checkpoints=said).kept == kept
+
+
+def test_the_best_checkpoint_is_kept_only_where_it_is_known_which_that_is():
+    with pytest.raises(ConfigError, match="'best' does not say which that is"):
+        server(keep_checkpoints={"best": True})
+
+
 @given(st.integers(1, 50), st.integers(0, 50))
 def test_a_least_up_to_its_most_is_taken(low, more):
     assert server(min_diffs=low, max_diffs=low + more).min_diffs == low
@@ -125,6 +146,9 @@ def test_a_least_up_to_its_most_is_taken(low, more):
         *[("cycle_length", value) for value in (0, -1, float("inf"), float("nan"), "60", 1e10)],
         *[("minimum_upload_speed", value) for value in (-1, float("inf"), float("nan"), True)],
         *[("pool_selection", value) for value in ("first", None, 1)],
+        *[("keep_checkpoints", value) for value in (0, -1, True, "none", 1.5, None, [], {"least": 1})],
+        *[("keep_checkpoints", value) for value in ({"last": 0}, {"best": False}, {"every": "2"})],
+        *[("keep_diffs", value) for value in (0, -1, "all", 1.5)],
         *[("iterative_plan", value) for value in ("yes", 1)],
         *[("authentication", value) for value in ("token", [], {"secret": 5}, {"pub_key": b"x"})],
     ],

@@ -87,10 +87,11 @@ def host(
     `do_not_reuse_workers_until_cycle`; `minimum_download_speed`, `minimum_upload_speed` (Mbit/s); `strategy`,
     such as fedadam; `weighting` (samples or uniform), `untold_weight`, `max_weight`; `metrics`; `best` and
     `stop`, each with a metric and a mode; `evaluation`, such as `{"fraction": 0.1}`; `iterative_plan`;
-    `public`, for everybody to have the checkpoints; `report_formats`, a list of `float16`, `int8`, `topk`;
-    `secure_aggregation`, such as `{"workers": 20, "clip": 0.1}`, so that the grid sees only sums;
-    and `authentication`, an object with `secret`, `pub_key`, `jwks_url` or `endpoint`, and what tokens must
-    say (`aud`, `iss`, `leeway`, `require_exp`). Each key is enforced, and an unknown one is an error.
+    `keep_checkpoints` ("all", a number of the newest, or an object with `last`, `every`, `best`), and
+    `keep_diffs`; `public`, for everybody to have the checkpoints; `report_formats`, a list of `float16`,
+    `int8`, `topk`; `secure_aggregation`, such as `{"workers": 20, "clip": 0.1}`, so that the grid sees only
+    sums; and `authentication`, an object with `secret`, `pub_key`, `jwks_url` or `endpoint`, and what tokens
+    must say (`aud`, `iss`, `leeway`, `require_exp`). Each key is enforced, and an unknown one is an error.
     """
     from fedplan.client import ModelCentricFLClient
 

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedplan.cli import plan, state, tokens
+from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
@@ -20,6 +21,7 @@ from fedplan.cli.retrieve import retrieve
 from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.terminal import echo
+from fedplan.cli.verify import verify
 from fedplan.cli.why import why
 from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
@@ -93,6 +95,7 @@ def fedplan(
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Find out why:        fedplan why, fedplan events
     Let others in:       fedplan token create, list, revoke
+    Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
     """
@@ -108,6 +111,9 @@ app.command("events")(events)
 app.command("why")(why)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
+app.command("verify")(verify)
+app.command("backup")(backup)
+app.command("restore")(restore)
 app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")
 app.add_typer(tokens.app, name="token")

@@ -61,6 +61,16 @@ AllowPlainText = Annotated[
         "--allow-plain-text", help="Allow connections to other machines that are not encrypted; no log."
     ),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        file_okay=False,
+        help="The grid's folder. By default FEDPLAN_DATA_DIR, else ./fedplan-data. Where "
+        "FEDPLAN_DATABASE_URL is set, that database is used.",
+    ),
+]
 
 _WHERE = "The grid, where --url or FEDPLAN_URL does not name it; and a hosted model."
 GridAndModel = Annotated[

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from fedplan.cli.environment import read_settings
-from fedplan.cli.options import AsJson
+from fedplan.cli.options import AsJson, Data
 from fedplan.cli.terminal import print_json, print_table
-from fedplan.errors import ConfigError
 
 if TYPE_CHECKING:
     from fedplan.grid.records import ApiToken
@@ -39,16 +38,6 @@ class Scope(StrEnum):
     admin = "admin"
 
 
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        file_okay=False,
-        help="The grid's folder. By default FEDPLAN_DATA_DIR, else ./fedplan-data. Where "
-        "FEDPLAN_DATABASE_URL is set, that database is used.",
-    ),
-]
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Tells the token from others, such as 'ci' or 'ann'.")
 ]
@@ -134,14 +123,10 @@ def _with_store(data: Path | None, work: "Callable[[Store], Awaitable[_T]]") -> 
     Raises:
         ConfigError: it is not, or its database cannot be opened.
     """
-    from fedplan.grid.app import open_store
+    from fedplan.grid.opening import check_is_there, open_store
 
     settings = read_settings({} if data is None else {"data_dir": data})
-    if settings.database_url is None and not (settings.data_dir / "grid.db").exists():
-        raise ConfigError(
-            f"there is no grid in '{settings.data_dir.absolute()}': name its folder with --data, or start "
-            "it once"
-        )
+    check_is_there(settings)
 
     async def run() -> _T:
         store = await open_store(settings)

@@ -6,38 +6,35 @@ import logging
 import random
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fedplan.errors import ConfigError
 from fedplan.grid.access import Access
 from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
-from fedplan.grid.blobs import Blobs
 from fedplan.grid.bundles import Bundles
 from fedplan.grid.clock import Clock, monotonic
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
-from fedplan.grid.private import keep_folder_private
-from fedplan.grid.sealing import Seal, seal_of
+from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
+from fedplan.grid.readiness import Readiness
 from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.settings import Settings
-from fedplan.grid.store import Store
 from fedplan.grid.store.sealed import opened_secret
+from fedplan.grid.sweeper import Sweeper
 from fedplan.grid.web import dashboard, events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.intake import Intake
-from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line, refusal
+from fedplan.grid.web.replies import refusal
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 
@@ -70,6 +67,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(used, wall, monotonic, draw) as grid:
             app.state.grid = grid
+            app.state.readiness = Readiness(grid)
             yield
 
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -106,8 +104,8 @@ async def running(
         SettingsError: the key for the secrets in the database cannot be used, or is another.
     """
     async with (
-        contextlib.aclosing(_blobs(settings)) as blobs,
-        contextlib.aclosing(await open_store(settings, seal := _seal(settings))) as store,
+        contextlib.aclosing(open_blobs(settings)) as blobs,
+        contextlib.aclosing(await open_store(settings, seal := seal_for(settings))) as store,
         httpx.AsyncClient(timeout=None) as client,
     ):
         if not seal.has_key:
@@ -118,7 +116,7 @@ async def running(
         metrics = Metrics()
         blobs.on_damage = lambda key: metrics.damaged.labels(key.partition("/")[0]).inc()
         clock = Clock(store, wall, monotonic)
-        with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
+        with opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
             await clock.start()
         bundles = Bundles(clock.monotonic, settings.poll_seconds)
         parts = Parts(blobs, tallies, f"sums/{store.id}", replica)
@@ -146,59 +144,17 @@ async def running(
             replica,
         )
         tasks = [asyncio.create_task(work.run()) for work in (Closer(grid), EventKeeper(grid))]
+        sweeper = Sweeper(grid)
+        sweeping = asyncio.create_task(sweeper.run())
         try:
             yield grid
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            sweeper.stop()
+            await asyncio.gather(*tasks, sweeping, return_exceptions=True)
             await parts.aclose()
             await tallies.aclose()
-
-
-def _blobs(settings: Settings) -> Blobs:
-    with _opening("blobs", settings, settings.blob_url, "FEDPLAN_BLOB_URL"):
-        if settings.blob_url is None:
-            keep_folder_private(settings.data_dir)
-        return Blobs.open(settings.blobs, settings.remembered_bytes)
-
-
-def _seal(settings: Settings) -> Seal:
-    with _opening("grid.key", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
-        return seal_of(settings)
-
-
-async def open_store(settings: Settings, seal: Seal | None = None) -> Store:
-    """Opens a grid's tables, and brings them up to date.
-
-    Args:
-        settings: how the grid runs.
-        seal: see `Store.open`.
-
-    Raises:
-        ConfigError: the database cannot be opened, or is of a newer version of this program.
-        SettingsError: its secrets are encrypted under another key.
-    """
-    with _opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
-        if settings.database_url is None and settings.blob_url is not None:
-            keep_folder_private(settings.data_dir)
-        return await Store.open(settings.database, seal)
-
-
-@contextlib.contextmanager
-def _opening(name: str, settings: Settings, url: str | None, variable: str) -> Iterator[None]:
-    """Says what could not be opened, and which setting chooses it; no URL, which may hold a password."""
-    try:
-        yield
-    except (*STORAGE_FAULTS, SQLAlchemyError) as error:
-        what, setting = (
-            (f"'{settings.data_dir.absolute() / name}'", "FEDPLAN_DATA_DIR (--data)")
-            if url is None
-            else (f"what {variable} names", variable)
-        )
-        raise ConfigError(
-            f"{what} cannot be opened: {in_a_line(error)}. Mend that, or choose another place with {setting}."
-        ) from error
 
 
 class MergeSlashes:

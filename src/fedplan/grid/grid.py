@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import secrets
 from collections.abc import Callable
 
 from fedplan.grid.access import Access
@@ -19,6 +20,7 @@ from fedplan.grid.secure.memory import MOST_BYTES, Settled
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.intake import Intake
+from fedplan.wire.scalars import Buffer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,3 +79,15 @@ class Grid:
     ending: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     secure: Memory[int, Settled] = dataclasses.field(default_factory=lambda: Memory(MOST_BYTES))
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
+
+    async def keep(self, kind: str, data: Buffer) -> str:
+        """Stores a blob under a key that says which grid it is of: others may share the blob store.
+
+        Args:
+            kind: what it is, such as ``models``.
+            data: its bytes.
+
+        Returns:
+            The key.
+        """
+        return await self.blobs.put(kind, data, f"{self.store.id}-{secrets.token_hex(16)}")

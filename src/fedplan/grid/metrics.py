@@ -11,6 +11,7 @@ class Metrics:
         seconds: how long answers took, by call.
         reports: reports, by outcome (accepted, refused), and accepted ones found damaged later (damaged).
         damaged: how often a stored blob was found damaged, by kind (the first part of its key).
+        deleted: what was deleted since nothing needs it, by what it was (checkpoints, orphans).
         vacated: places of workers that went without a report, by how (declined, lapsed).
         cycles: ended cycles, by outcome (done, failed), and extensions (extended).
         withheld: cycle requests of clients that cannot train the model, by client.
@@ -33,6 +34,9 @@ class Metrics:
         )
         self.damaged = Counter(
             "fedplan_damaged", "Reads of stored blobs that are damaged.", ["kind"], registry=self._registry
+        )
+        self.deleted = Counter(
+            "fedplan_deleted", "What was deleted as nothing needs it.", ["what"], registry=self._registry
         )
         self.vacated = Counter(
             "fedplan_vacated", "Places given up without a report.", ["how"], registry=self._registry

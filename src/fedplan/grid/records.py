@@ -384,6 +384,8 @@ class Checkpoint:
         blob: key of the State of its tensors that change; see `Process`.
         created_at: when it was made.
         state: key of what the strategy remembers at it; None when that is nothing.
+        made_in: id of the cycle whose reports made it; None of the model as it was hosted.
+        deleted_at: when its blobs were deleted, since they were not to be kept; None when they are there.
     """
 
     id: int
@@ -391,3 +393,5 @@ class Checkpoint:
     blob: str
     created_at: float
     state: str | None = None
+    made_in: int | None = None
+    deleted_at: float | None = None

@@ -21,7 +21,8 @@ SEALED = "sealed:1:"
 
 _NONCE = 12  # bytes, for AES-GCM
 _LEAST_KEY = 32  # characters
-_KEY_FILE = "grid.key"
+KEY_FILE = "grid.key"
+"""In a grid's folder."""
 
 
 class Seal:
@@ -63,8 +64,8 @@ class Seal:
         if cipher is None:
             raise SettingsError(
                 "the secrets in this grid's database are encrypted under another key: give the grid the one "
-                "that it had, as FEDPLAN_SECRET_KEY, FEDPLAN_SECRET_KEY_FILE or the file "
-                f"'{_KEY_FILE}' in its folder"
+                "that it had, as FEDPLAN_SECRET_KEY, FEDPLAN_SECRETKEY_FILE or the file "
+                f"'{KEY_FILE}' in its folder"
             )
         try:
             raw = base64.urlsafe_b64decode(text)
@@ -102,7 +103,7 @@ def seal_of(settings: Settings) -> Seal:
     file = settings.secret_key_file
     if file is None and settings.database_url is None:
         keep_folder_private(settings.data_dir)
-        file = settings.data_dir / _KEY_FILE
+        file = settings.data_dir / KEY_FILE
         _make(file)
     if file is None:
         return Seal()

@@ -152,7 +152,26 @@ class Settings(BaseSettings):
     )
     keep_diffs: bool = Field(
         default=False,
-        description="Keep each worker's diff after its cycle has ended. They may tell about its data.",
+        description="Keep each worker's diff after its cycle has ended, for models that do not say it "
+        "themselves (`keep_diffs`). They may tell about its data.",
+    )
+    sweep_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        description="How often one of the replicas deletes what nothing needs any more: checkpoints and "
+        "diffs that models do not keep, and blobs that no row names.",
+    )
+    orphan_seconds: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="How old a blob must be that no row names, before it is deleted. Rows are written after "
+        "their blobs, in seconds.",
+    )
+    free_disk_bytes: int = Field(
+        default=128 * 1024 * 1024,
+        ge=0,
+        description="With fewer free bytes on a disk that it writes to, `/readyz` says that the grid is not "
+        "ready.",
     )
     keep_events: int = Field(
         default=1_000_000,

@@ -8,7 +8,15 @@ notice. Numbers must be numbers of JSON, not texts such as "10": phones cannot r
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from fedplan.errors import ConfigError
 
@@ -211,6 +219,41 @@ class SecureAggregationConfig(BaseModel):
         return self
 
 
+class CheckpointsKept(BaseModel):
+    """Which checkpoints of a model are kept; what is still needed stays in any case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    last: Count = 1
+    """So many of the newest."""
+    every: Count | None = None
+    """Those whose numbers are multiples of this."""
+    best: Literal[True] | None = None
+    """The best one. It stays wherever `best` of the server_config says which that is."""
+
+
+def _kept(value: Any) -> CheckpointsKept | None:
+    """What `keep_checkpoints` says; None for all.
+
+    Raises:
+        ValueError: it says nothing that is known.
+    """
+    if value == "all":
+        return None
+    try:
+        return CheckpointsKept.model_validate(value if isinstance(value, dict) else {"last": value})
+    except ValidationError as error:
+        raise ValueError(
+            'it is "all", how many of the newest are kept, or an object with last, every and best: '
+            + explain(error, CheckpointsKept)
+        ) from None
+
+
+def _checked_kept(value: Any) -> Any:
+    _kept(value)
+    return value
+
+
 class ServerConfig(BaseModel):
     """How the grid runs the cycles of an FL process. Every key is enforced."""
 
@@ -260,6 +303,10 @@ class ServerConfig(BaseModel):
     """Whether everybody may have its checkpoints, also on a grid with an owner token."""
     report_formats: list[Literal["float16", "int8", "topk"]] = Field(default_factory=list)
     """In what workers may report besides float32, the preferred form first."""
+    keep_checkpoints: Annotated[str | int | dict[str, Any], PlainValidator(_checked_kept)] = "all"
+    """Which checkpoints are kept: all, so many of the newest, or as `CheckpointsKept` says."""
+    keep_diffs: bool | Count | None = None
+    """Whether reports are kept after their cycle, or of how many cycles; when absent, as the grid does."""
     authentication: AuthenticationConfig | None = None
     """Tokens that workers must show; anybody may train when absent."""
     secure_aggregation: SecureAggregationConfig | None = None
@@ -269,6 +316,17 @@ class ServerConfig(BaseModel):
     def places(self) -> int | None:
         """Most workers that a cycle takes; None for no bound."""
         return self.max_workers if self.secure_aggregation is None else self.secure_aggregation.workers
+
+    @property
+    def kept(self) -> CheckpointsKept | None:
+        """Which checkpoints are kept; None for all."""
+        return _kept(self.keep_checkpoints)
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> Self:
+        if self.kept is not None and self.kept.best and self.best is None:
+            raise ValueError("keep_checkpoints keeps the best one, and 'best' does not say which that is")
+        return self
 
     @model_validator(mode="after")
     def _orders(self) -> Self:

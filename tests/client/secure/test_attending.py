@@ -7,6 +7,7 @@ import pytest
 
 import fedplan
 from fedplan.client import Syft
+from fedplan.client.transport.secure import SecureCalls
 from fedplan.errors import CheckpointError, GridResponseError, SecureRoundError
 from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from tests.client.secure.rounds import LENGTH, VERSION, Workers, data_of, host, is_changed_by, secure
@@ -79,12 +80,21 @@ async def test_nothing_that_the_grid_receives_or_stores_holds_a_bare_update(
             if path.is_file():
                 stored.extend(path.read_bytes())
 
+    messages = []
+    send = SecureCalls.send
+
+    async def noting(calls, worker_id, request_key, stage, message):
+        messages.append((stage, message))
+        await send(calls, worker_id, request_key, stage, message)
+
+    monkeypatch.setattr(SecureCalls, "send", noting)
     del received.bytes[:]
     workers = Workers(url, "seen", monkeypatch, look)
     assert await asyncio.gather(*(workers.one(n) for n in range(4))) == ["reported"] * 4
     seen = bytes(received.bytes) + bytes(stored)
-    (key,) = {bytes(p) for p in [b'"stage":"reports"']}
-    assert key in seen  # what workers ask is recorded
+    assert len(messages) == 16
+    assert all(message in seen for _, message in messages)  # the record is whole
+    assert all(message in stored for stage, message in messages if stage in ("reports", "shares"))
     ring = workers.manifest.ring
     for number in range(4):
         payload = workers.payloads[number]

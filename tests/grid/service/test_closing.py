@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.grid.averaging import average
+from fedplan.grid.averaging import reading
 from fedplan.grid.averaging.average import Averaged
 from fedplan.grid.records import CycleSummary, Lease, Phase
 from fedplan.grid.service import closing
@@ -339,13 +339,13 @@ async def test_a_cycle_whose_averaging_plan_is_damaged_waits_for_it(open_grid, t
 
 
 async def test_a_model_that_is_slow_to_average_does_not_delay_another(peer, monkeypatch):
-    may_go_on, with_folded = threading.Event(), average.with_folded
+    may_go_on, with_folded = threading.Event(), reading.with_folded
 
     def slow(*averaged):
         assert may_go_on.wait(10)
         return with_folded(*averaged)
 
-    monkeypatch.setattr(average, "with_folded", slow)
+    monkeypatch.setattr(reading, "with_folded", slow)
     await peer.host("slow", averaging_plan=plan_for_two(), server={})
     await peer.host("fast")
     for _ in range(2):

@@ -44,12 +44,22 @@ async def test_the_migrations_make_the_tables(store):
         assert await db.run_sync(compare) == []
 
 
-async def until_0011(db):
+async def until_0013(db):
     """Makes the tables that later migrations change what they were before."""
     await db.execute(text("DROP TABLE secure_messages"))
     await db.execute(text("DROP TABLE secure_rounds"))
     await db.execute(text("ALTER TABLE cycles DROP COLUMN stage"))
     await db.execute(text("DROP TABLE events"))
+    await db.execute(text("DROP TABLE chores"))
+    for column in ("blob", "state"):
+        await db.execute(text(f"DROP INDEX ix_checkpoints_{column}"))
+    await db.execute(text("ALTER TABLE checkpoints DROP COLUMN deleted_at"))
+    await db.execute(text("ALTER TABLE checkpoints DROP COLUMN made_in"))
+
+
+async def until_0011(db):
+    """Makes the tables that later migrations change what they were before."""
+    await until_0013(db)
     await db.execute(text("ALTER TABLE processes DROP COLUMN measured"))
     await db.execute(text("DROP TABLE clock"))
     await db.execute(text("ALTER TABLE cycles DROP COLUMN lease_counter"))
@@ -172,6 +182,65 @@ async def test_models_that_were_hosted_before_tokens_had_to_expire_go_on_taking_
         max_diffs=3, authentication=AuthenticationConfig(secret="s" * 32, require_exp=False)
     )
     assert [found[id] for id in (2, 3)] == [ServerConfig.model_validate(configs[id]) for id in (2, 3)]
+
+
+async def test_checkpoints_of_before_know_the_cycle_that_made_them(store, url):
+    async with store.writing() as db:
+        await until_0013(db)
+        await db.execute(text("UPDATE alembic_version SET version_num = '0013'"))
+        await db.execute(
+            text(
+                "INSERT INTO processes (id, name, version, client_config, server_config, layout, created_at)"
+                " VALUES (1, 'm', '1', '{}', '{}', '[]', 0), (2, 'm', '2', '{}', '{}', '[]', 0)"
+            )
+        )
+        await db.execute(
+            text(
+                "INSERT INTO checkpoints (id, process_id, number, blob, created_at) VALUES"
+                " (1, 1, 1, 'a', 0), (2, 2, 1, 'b', 0), (3, 1, 2, 'c', 0), (4, 1, 3, 'd', 0)"
+            )
+        )
+        await db.execute(
+            text(
+                "INSERT INTO cycles (id, process_id, number, phase, checkpoint_id, opened_at, occupied,"
+                " reported, task) VALUES (1, 1, 1, 'failed', 1, 0, 1, 1, 'training'),"
+                " (2, 1, 2, 'done', 1, 0, 1, 1, 'training'), (3, 2, 1, 'open', 2, 0, 1, 1, 'training'),"
+                " (4, 1, 3, 'done', 3, 0, 1, 1, 'training'), (5, 1, 4, 'done', 4, 0, 1, 1, 'evaluation')"
+            )
+        )
+    again = await Store.open(url)
+    async with again.reading() as db:
+        made = {
+            (id, one.number): one.made_in for id in (1, 2) for one in await catalogue.checkpoints_of(db, id)
+        }
+    await again.aclose()
+    assert made == {(1, 1): None, (1, 2): 2, (1, 3): 4, (2, 1): None}
+
+
+async def test_looking_at_a_database_changes_nothing_and_needs_this_programs_schema(store, url):
+    looking = await Store.look(url)
+    async with looking.reading() as db:
+        assert await db.scalar(select(keys.c.name)) == "grid"
+    await looking.aclose()
+    for version, why in (
+        ("0013", "0013 of an older fedplan, and this one needs"),
+        ("9999", "9999 of a newer fedplan"),
+    ):
+        async with store.writing() as db:
+            await db.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+        with pytest.raises(ConfigError, match=why):
+            await Store.look(url)
+    async with store.writing() as db:
+        await db.execute(text("DELETE FROM alembic_version"))
+    with pytest.raises(ConfigError, match="no tables of a grid"):
+        await Store.look(url)
+
+
+@only_sqlite
+async def test_a_database_that_is_not_there_is_not_made_to_be_looked_at(tmp_path):
+    with pytest.raises(ConfigError, match="there is no database"):
+        await Store.look(f"sqlite:///{tmp_path}/none.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_database_of_a_newer_program_is_refused_in_a_line_and_left_as_it_is(store, url):

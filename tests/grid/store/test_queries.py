@@ -40,6 +40,8 @@ async def sent(peer):
         "num_cycles": 2,
         "do_not_reuse_workers_until_cycle": 1,
         "iterative_plan": True,
+        "keep_checkpoints": 2,
+        "keep_diffs": 1,
     }
     await peer.host("m", server=server, averaging_plan=iterative_plan(), protocols={"p": ""})
     await peer.host("short", server={"cycle_length": 0.05})
@@ -53,7 +55,7 @@ async def sent(peer):
             await worker.report(number)
         await peer.until_checkpoint(number + 1)
     await peer.ask(await peer.authenticate())
-    await peer.checkpoint(checkpoint="1")
+    await peer.checkpoint(checkpoint="2")
     await peer.http.get("/model-centric/status")
     await peer.http.get("/model-centric/why", params={"name": "m", "worker": "w"})
     for query in ({}, {"after": "0"}, {"name": "m", "version": "1.0"}):
@@ -99,4 +101,5 @@ def test_every_table_can_be_made_on_postgresql():
             "waiting",
             "replicas",
             "clock",
+            "chores",
         )

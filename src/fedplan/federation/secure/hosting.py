@@ -71,6 +71,8 @@ def _faults_of_config(config: ServerConfig) -> Iterator[str]:
             f"'{own[0]}' says nothing of a secure round: 'workers', 'fewest', 'gather_length', "
             "'training_length' and 'stage_length' of 'secure_aggregation' are in its place"
         )
+    if config.keep_diffs:
+        yield "'keep_diffs': reports are under masks, and of no use after their cycle: leave it out"
     if config.report_formats:
         yield (
             "'report_formats' are other forms of a report than the one that can be added up under masks, and "

@@ -2,35 +2,17 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Collection
 
-from fedplan.errors import DamagedBlobError, DamagedReportsError, WireError
-from fedplan.federation import (
-    Average,
-    Metrics,
-    ServerState,
-    Strategy,
-    Sums,
-    Task,
-    Tensors,
-    Update,
-    next_model,
-    round_of,
-    with_folded,
-    with_trained,
-)
-from fedplan.federation.scratch import Scratch
-from fedplan.federation.stored import read_stored
+from fedplan.errors import DamagedReportsError
+from fedplan.federation import Strategy, Task, Update, round_of
 from fedplan.federation.sums import Measurements, add_metrics
+from fedplan.grid.averaging.reading import LOST, Reading, changed, start_of
+from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Phase, Process, Report, Running
 from fedplan.grid.store import replicas, reports
-from fedplan.wire import State, read_report
-
-_LOST = (DamagedBlobError, FileNotFoundError, WireError)
-"""What reading a stored report raises that is damaged, which one without a checksum may hide, or missing."""
+from fedplan.wire import read_report
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,27 +85,29 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
     async with grid.store.reading() as db:
         received = await reports.of_cycle(db, cycle_id)
     strategy = grid.known.strategy(process)
-    reading = _Reading(grid, strategy, received)
-    before = ServerState()
-    if checkpoint.state is not None:
-        kept = await grid.blobs.get(checkpoint.state)
-        before = await asyncio.to_thread(ServerState.parse, kept)
-    model = await grid.blobs.get(checkpoint.blob)
+    reading = Reading(grid.blobs, strategy, received, grid.settings.scratch)
+    model, before = await start_of(grid.blobs, checkpoint)
     beside = (await measured(grid, process, cycle_id, aside=True)).metrics if process.evaluates else {}
     if strategy.streams:  # last, for the sum cannot be used again after it
-        averaged, metrics = await reading.streamed(cycle_id)
-    elif strategy.combine is not None:
-        averaged, metrics = await reading.combined(strategy.combine, before)
+        head_start = await _head_start(grid, strategy, cycle_id, {report.blob for report in received})
+        averaged, metrics = await reading.streamed(head_start)
     else:
-        averaged, metrics = await reading.folded(strategy.fold)
-    data, state = await asyncio.to_thread(changed_model, strategy, model, averaged, before)
+        averaged, metrics = await reading.gathered(before)
+    data, state = await asyncio.to_thread(changed, strategy, model, averaged, before)
     summary = CycleSummary(averaged.reports, averaged.samples, add_metrics(metrics, beside))
-    blob = await grid.blobs.put("models", data)
+    blob = await grid.keep("models", data)
     try:
-        return Averaged(blob, await grid.blobs.put("states", state) if state else None, summary)
+        return Averaged(blob, await grid.keep("states", state) if state else None, summary)
     except Exception:
         await grid.blobs.delete(blob)  # no row will refer to it
         raise
+
+
+async def _head_start(grid: Grid, strategy: Strategy, cycle_id: int, received: Collection[str]) -> Tally:
+    """What this replica and others have added up already of a cycle's reports."""
+    tally = await grid.tallies.take(cycle_id, strategy, received)
+    await grid.parts.merge(cycle_id, strategy.setting.changing_layout, tally, received)
+    return tally
 
 
 async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool = False) -> CycleSummary:
@@ -139,100 +123,10 @@ async def measured(grid: Grid, process: Process, cycle_id: int, *, aside: bool =
     for report in received:
         try:
             _, told = read_report(await grid.blobs.get(report.blob))
-        except _LOST:
+        except LOST:
             lost.append(report.blob)
         else:
             found.add(told)
     if lost:
         raise DamagedReportsError(tuple(lost))
     return CycleSummary(found.reports, float(found.samples), found.metrics)
-
-
-class _Reading:
-    """The reports of a cycle that closes, in the three ways in which strategies take them.
-
-    Each way raises a DamagedReportsError that names all reports that are damaged or missing.
-    """
-
-    def __init__(self, grid: Grid, strategy: Strategy, received: Sequence[Report]) -> None:
-        self._grid = grid
-        self._strategy = strategy
-        self._received = received
-        self._layout = strategy.setting.changing_layout
-        self._lost: list[str] = []
-
-    async def streamed(self, cycle_id: int) -> tuple[Average, Metrics]:
-        """Most updates are in this replica's sum or in parts of others'; the rest is read one at a time."""
-        received = {report.blob for report in self._received}
-        tally = await self._grid.tallies.take(cycle_id, self._strategy, received)
-        await self._grid.parts.merge(cycle_id, self._layout, tally, received)
-        for report in self._received:
-            if report.blob not in tally.counted:
-                update = await self._update(report)
-                if update is not None:
-                    await asyncio.to_thread(tally.add, self._strategy, report.blob, update)
-        self._check()
-        return await asyncio.to_thread(tally.sums.average, last=True), tally.sums.metrics
-
-    async def combined(self, combine: Any, before: ServerState) -> tuple[Average, Metrics]:
-        """The trained tensors of all reports go into one file, which the strategy reads by slices."""
-        sums = self._strategy.nothing()
-        setting = self._strategy.setting
-        with Scratch(self._grid.settings.scratch, setting) as scratch:
-            for report in self._received:
-                update = await self._update(report)
-                if update is not None:
-                    await asyncio.to_thread(self._put, sums, scratch, update)
-            self._check()
-            vector = await asyncio.to_thread(combine, scratch, before)
-        return await asyncio.to_thread(
-            lambda: with_trained(sums.average(last=True), setting, vector)
-        ), sums.metrics
-
-    async def folded(self, fold: Any) -> tuple[Average, Metrics]:
-        """The diffs of all reports, one after the other."""
-        sums = self._strategy.nothing()
-        loop = asyncio.get_running_loop()
-
-        def averaged() -> Average:
-            diff = fold(diffs())
-            return with_folded(sums.average(last=True), diff)
-
-        def diffs() -> Iterator[Tensors]:
-            for report in self._received:
-                update = asyncio.run_coroutine_threadsafe(self._update(report), loop).result()
-                if update is not None:
-                    self._strategy.add(sums, update)
-                    yield update.tensors
-            self._check()
-
-        # a thread of its own: those that all share could each wait here for one that reads a blob
-        with ThreadPoolExecutor(1, "fedplan-fold") as own:
-            return await loop.run_in_executor(own, averaged), sums.metrics
-
-    def _put(self, sums: Sums, scratch: Scratch, update: Update) -> None:
-        contribution = self._strategy.contribution(update)
-        sums.add(update, contribution)
-        scratch.add(update.tensors, contribution.factor)
-
-    async def _update(self, report: Report) -> Update | None:
-        """A report's update; None when what is stored of it is damaged or missing, which is noted."""
-        try:
-            data = await self._grid.blobs.get(report.blob)
-            return await asyncio.to_thread(read_stored, data, self._layout, report.staleness)
-        except _LOST:
-            self._lost.append(report.blob)
-            return None
-
-    def _check(self) -> None:
-        if self._lost:
-            raise DamagedReportsError(tuple(self._lost))
-
-
-def changed_model(
-    strategy: Strategy, model: bytes, averaged: Average, before: ServerState
-) -> tuple[bytes, bytes]:
-    """The State of what changes of the model, and what the strategy remembers, after the cycle."""
-    changed, after = next_model(strategy, State.parse(model).tensors, averaged, before)
-    written = after.serialize() if after.tensors else b""
-    return State.of(changed, strategy.setting.changing).serialize(), written

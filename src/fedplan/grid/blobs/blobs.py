@@ -21,7 +21,7 @@ from fedplan.errors import DamagedBlobError
 from fedplan.grid.blobs.bucket import Bucket
 from fedplan.grid.blobs.checksum import checksum_in, mark_in_thread
 from fedplan.grid.blobs.folder import Folder
-from fedplan.grid.blobs.storage import Storage, Stream
+from fedplan.grid.blobs.storage import Listed, Storage, Stream
 from fedplan.grid.memory import Memory
 from fedplan.wire.encoding import ZSTD, to_zstd
 from fedplan.wire.scalars import Buffer
@@ -82,6 +82,15 @@ class Blobs:
         await self._storage.put(key, data)
         return key
 
+    async def put_as(self, key: str, data: Buffer) -> None:
+        """Stores the bytes of a blob of another store under the key that it has there.
+
+        Args:
+            key: the key.
+            data: the bytes; who calls has held them against the key's checksum.
+        """
+        await self._storage.put(key, data)
+
     async def add(self, group: str, data: Buffer, mark: str | None = None) -> str:
         """Stores bytes with others that will be deleted together, on disk before it returns.
 
@@ -123,6 +132,18 @@ class Blobs:
         size, pieces = await self._storage.stream(key)
         checksum = checksum_in(key)
         return size, pieces if checksum is None else self._checked(key, checksum, pieces)
+
+    async def check(self, key: str) -> bool:
+        """Reads a blob through; returns whether it has a checksum, against which it was held.
+
+        Raises:
+            FileNotFoundError: there is none of that key.
+            DamagedBlobError: its bytes are not those that were stored.
+        """
+        _, pieces = await self.stream(key)
+        async for _ in pieces:
+            pass
+        return checksum_in(key) is not None
 
     async def recall(self, key: str, opened: Callable[[], Awaitable[Stream]] | None = None) -> bytes | Stream:
         """What is asked for again and again: its bytes, or a stream if it is too large to be remembered.
@@ -196,6 +217,14 @@ class Blobs:
     async def names(self, kind: str) -> list[str]:
         """The keys of all blobs that were put as of one kind."""
         return await self._storage.names(kind)
+
+    def listed(self, kind: str) -> AsyncIterator[Listed]:
+        """All blobs that were put as of one kind, with what a crash has left of others."""
+        return self._storage.listed(kind)
+
+    async def is_empty(self) -> bool:
+        """Whether there is nothing at all."""
+        return await self._storage.is_empty()
 
     async def groups(self, parent: str) -> list[str]:
         """The last parts of the names of the groups below another: ``7`` of ``diffs/7`` for ``diffs``."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore
 
+from fedplan.grid.blobs.storage import Listed
 from fedplan.wire.scalars import Buffer
 
 _CHUNK_BYTES = 1024 * 1024
@@ -51,6 +52,19 @@ class Bucket:
     async def names(self, group: str) -> list[str]:
         """See `Storage`."""
         return [found["path"] async for page in self._store.list(f"{group}/") for found in page]
+
+    async def listed(self, group: str) -> AsyncIterator[Listed]:
+        """See `Storage`."""
+        async for page in self._store.list(f"{group}/"):
+            for found in page:
+                yield Listed(found["path"], found["last_modified"].timestamp())
+
+    async def is_empty(self) -> bool:
+        """See `Storage`."""
+        async for page in self._store.list():
+            if page:
+                return False
+        return True
 
     async def groups(self, parent: str) -> list[str]:
         """See `Storage`."""

@@ -63,6 +63,18 @@ def write_file(path: str, data: Buffer) -> None:
     sync_names(os.path.dirname(path))
 
 
+def write_part(path: str, start: int, data: Buffer) -> None:
+    """Writes bytes into a file from a position on, and brings them and its name to the disk."""
+    file = open_file(path, os.O_CREAT)
+    try:
+        os.lseek(file, start, os.SEEK_SET)
+        write_all(file, data)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    sync_names(os.path.dirname(path))
+
+
 def write_all(file: int, data: Buffer) -> None:
     """Writes all of some bytes: one call may write a part."""
     left = memoryview(data)

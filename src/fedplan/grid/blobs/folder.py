@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import re
 import secrets
+import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from fedplan.errors import DamagedBlobError
-from fedplan.grid.blobs.disk import write_file
+from fedplan.grid.blobs.disk import write_file, write_part
 from fedplan.grid.blobs.logs import MOST_BYTES, Logs
+from fedplan.grid.blobs.storage import Listed, Stream, whole
 from fedplan.wire.scalars import Buffer
 
 _T = TypeVar("_T")
@@ -39,7 +42,12 @@ class Folder:
 
     async def put(self, key: str, data: Buffer) -> None:
         """See `Storage`."""
-        await self._do(lambda: write_file(str(self._folder / key), data))
+        part = _PART.fullmatch(key)
+        if part is None:
+            await self._do(lambda: write_file(str(self._folder / key), data))
+        else:  # from another folder
+            path, start = str(self._folder / part["file"]), int(part["start"])
+            await self._do(lambda: write_part(path, start, data))
 
     async def add(self, group: str, data: Buffer, mark: str) -> str:
         """See `Storage`."""
@@ -58,8 +66,10 @@ class Folder:
         path, start, size = self._folder / part["file"], int(part["start"]), int(part["size"])
         return await self._do(lambda: _read_part(path, start, size))
 
-    async def stream(self, key: str) -> tuple[int, AsyncIterator[bytes]]:
+    async def stream(self, key: str) -> Stream:
         """See `Storage`."""
+        if _PART.fullmatch(key) is not None:  # at most `MOST_BYTES`
+            return whole(await self.get(key))
         path = self._folder / key
         size = (await self._do(path.stat)).st_size
         return size, self._pieces(path)
@@ -76,6 +86,17 @@ class Folder:
     async def names(self, group: str) -> list[str]:
         """See `Storage`."""
         return [f"{group}/{path.name}" for path in await self._in(group) if path.is_file()]
+
+    async def listed(self, group: str) -> AsyncIterator[Listed]:
+        """See `Storage`."""
+        for path in await self._in(group):
+            found = await self._do(functools.partial(_listed, group, path))
+            if found is not None:
+                yield found
+
+    async def is_empty(self) -> bool:
+        """See `Storage`."""
+        return not await self._in("")
 
     async def groups(self, parent: str) -> list[str]:
         """See `Storage`."""
@@ -103,6 +124,15 @@ class Folder:
 
     async def _do(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _listed(group: str, path: Path) -> Listed | None:
+    """A file of a group; None when it is a folder, or was deleted meanwhile."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return Listed(f"{group}/{path.name}", found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
 
 def _read_part(path: Path, start: int, size: int) -> bytes:

@@ -4,10 +4,11 @@ import asyncio
 import json
 
 from fedplan.errors import DamagedBlobError, SecureRoundError
-from fedplan.federation import UNMASKING, ServerState
+from fedplan.federation import UNMASKING
 from fedplan.federation.secure import MaskedSum, Payload, average_of, unmask
 from fedplan.federation.secure.cycles import average_for, metrics_of, next_exponents
-from fedplan.grid.averaging.average import Averaged, changed_model
+from fedplan.grid.averaging.average import Averaged
+from fedplan.grid.averaging.reading import changed, start_of
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Process
 from fedplan.grid.secure import queries
@@ -31,21 +32,18 @@ async def averaged(grid: Grid, process: Process, cycle: Cycle, checkpoint: Check
     if said.failure is not None or said.lists is None or found is None:
         raise SecureRoundError(said.failure or "the round has not come to the sum")
     total = await _sum(grid, cycle, await with_shares(grid, cycle.id, found), said.lists)
-    model = await grid.blobs.get(checkpoint.blob)
-    before = ServerState()
-    if checkpoint.state is not None:
-        before = await asyncio.to_thread(ServerState.parse, await grid.blobs.get(checkpoint.state))
+    model, before = await start_of(grid.blobs, checkpoint)
     manifest, reports = found.terms.manifest, len(found.lists(said.lists).reported)
     secure = average_of(manifest, total)
     average = average_for(process.setting, secure, reports)
     strategy = grid.known.strategy(process)
-    data, state = await asyncio.to_thread(changed_model, strategy, model, average, before)
+    data, state = await asyncio.to_thread(changed, strategy, model, average, before)
     async with grid.store.writing() as db:
         await queries.say(db, cycle.id, exponents=json.dumps(next_exponents(manifest, average)))
     summary = CycleSummary(reports, average.samples, metrics_of(secure, reports))
-    blob = await grid.blobs.put("models", data)
+    blob = await grid.keep("models", data)
     try:
-        return Averaged(blob, await grid.blobs.put("states", state) if state else None, summary)
+        return Averaged(blob, await grid.keep("states", state) if state else None, summary)
     except Exception:
         await grid.blobs.delete(blob)  # no row will refer to it
         raise

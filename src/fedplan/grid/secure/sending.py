@@ -161,7 +161,7 @@ async def _keep_report(
         async with grid.store.reading() as db:
             is_over = (await participation.get_cycle(db, cycle.id)).is_over
         if is_over:
-            await forget(grid, cycle.id)
+            await forget(grid, cycle.id, process)
         raise ReportConflictError("the report comes too late: it is not kept") from None
     if ends:
         grid.closable.set()

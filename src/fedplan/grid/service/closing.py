@@ -28,6 +28,7 @@ from fedplan.grid.secure import queries as secure_queries
 from fedplan.grid.service import diffs
 from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
+from fedplan.grid.service.retention import retain
 from fedplan.grid.store import catalogue, participation, reports, rounds
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
@@ -188,7 +189,11 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome
         return
     grid.metrics.cycles.labels(phase.value).inc()
     logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    await diffs.forget(grid, cycle.id)
+    await diffs.forget(grid, cycle.id, process)
+    try:
+        await retain(grid, process)
+    except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
+        log_failure(logger, f"of '{process.name}' not all is deleted that is not kept", error)
 
 
 async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> bool:
@@ -204,7 +209,7 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, ou
             )
             await record(grid, db, *happened)
             await secure_queries.forget(db, cycle.id)
-            if not grid.settings.keep_diffs:
+            if diffs.cycles_kept(grid, process) == 0:
                 await reports.forget_diffs(db, cycle.id)
     return ended
 
@@ -251,7 +256,13 @@ async def _open_next(
     happened = [_ended(process, cycle, outcome, latest.number)]
     if outcome.averaged is not None:
         checkpoint_id = await catalogue.add_checkpoint(
-            db, cycle.process_id, latest.number + 1, outcome.averaged.blob, today, outcome.averaged.state
+            db,
+            cycle.process_id,
+            latest.number + 1,
+            outcome.averaged.blob,
+            today,
+            outcome.averaged.state,
+            cycle.id,
         )
     task = round.after(cycle, goal_reached=goal_reached)
     if task is not None:

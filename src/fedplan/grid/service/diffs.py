@@ -3,7 +3,8 @@
 import logging
 
 from fedplan.grid.grid import Grid
-from fedplan.grid.store import rounds
+from fedplan.grid.records import Process
+from fedplan.grid.store import keeping, reports, rounds
 from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)
@@ -14,11 +15,27 @@ def group_of(grid: Grid, cycle_id: int) -> str:
     return f"{_all(grid)}/{cycle_id}"
 
 
-async def forget(grid: Grid, cycle_id: int) -> None:
-    """Deletes the sums of a cycle that has ended, and its diffs, unless they are to be kept."""
+def cycles_kept(grid: Grid, process: Process) -> int | None:
+    """Of how many ended cycles of a model the diffs are kept; None of all. Masked reports never are."""
+    if process.server_config.secure_aggregation is not None:
+        return 0
+    kept = process.server_config.keep_diffs
+    if kept is None:
+        kept = grid.settings.keep_diffs
+    return None if kept is True else int(kept)
+
+
+async def forget(grid: Grid, cycle_id: int, process: Process | None) -> None:
+    """Deletes the sums of a cycle that has ended, and its diffs, unless they are to be kept.
+
+    Args:
+        grid: the grid.
+        cycle_id: the cycle.
+        process: its FL process; None when there is none any more.
+    """
     try:
         await grid.parts.forget([cycle_id])
-        if not grid.settings.keep_diffs:
+        if process is None or cycles_kept(grid, process) == 0:
             await grid.blobs.drop(group_of(grid, cycle_id))
     except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
         log_failure(
@@ -31,9 +48,16 @@ async def forget_left(grid: Grid) -> None:
     found = {int(name) for name in await grid.blobs.groups(_all(grid)) if name.isdecimal()}
     found |= await grid.parts.cycles()
     async with grid.store.reading() as db:
-        unfinished = set(await rounds.unfinished(db))
-    for cycle_id in found - unfinished:
-        await forget(grid, cycle_id)
+        left = sorted(found - set(await rounds.unfinished(db)))
+        process_ids = await keeping.processes_of(db, left)
+    for cycle_id in left:
+        process = None
+        if cycle_id in process_ids:
+            process = (await grid.known.hosted(process_ids[cycle_id])).process
+            if cycles_kept(grid, process) == 0:  # they may have been kept before, and stand in rows
+                async with grid.store.writing() as db:
+                    await reports.forget_diffs(db, cycle_id)
+        await forget(grid, cycle_id, process)
 
 
 def _all(grid: Grid) -> str:

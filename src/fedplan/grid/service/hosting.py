@@ -138,7 +138,7 @@ def _read_protocol(name: str, data: bytes) -> bytes:
 
 
 async def _store_blobs(grid: Grid, new: NewProcess[bytes]) -> NewProcess[str]:
-    put = grid.blobs.put
+    put = grid.keep
     return NewProcess(
         new.name,
         new.version,

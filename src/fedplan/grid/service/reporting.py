@@ -314,7 +314,7 @@ async def _forget_late(grid: Grid, cycle_id: int) -> bool:
         cycle = await participation.get_cycle(db, cycle_id)
     ended = cycle.phase in (Phase.DONE, Phase.FAILED)
     if ended:
-        await forget(grid, cycle_id)
+        await forget(grid, cycle_id, (await grid.known.hosted(cycle.process_id)).process)
     return ended
 
 

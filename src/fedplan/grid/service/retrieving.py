@@ -6,9 +6,12 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Process
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.downloads import Source, whole_model
-from fedplan.grid.store import catalogue
+from fedplan.grid.service.status import moment
+from fedplan.grid.store import catalogue, keeping
 from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import RetrieveRequest
+
+_MOST_TOLD = 20
 
 
 async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridError | None) -> Source:
@@ -40,7 +43,21 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridE
             f"the model '{request.name}' has no checkpoint '{request.checkpoint}'; there are numbers, "
             "'latest' and 'best'"
         )
+    if found.deleted_at is not None:
+        raise NotFoundError(await _told_deleted(grid, process, found, found.deleted_at))
     return whole_model(process, found)
+
+
+async def _told_deleted(grid: Grid, process: Process, gone: Checkpoint, deleted_at: float) -> str:
+    async with grid.store.reading() as db:
+        there = [str(one.number) for one in await keeping.checkpoints_there(db, process.id)]
+    if len(there) > _MOST_TOLD:
+        there = [*there[:3], "…", *there[3 - _MOST_TOLD :]]
+    return (
+        f"checkpoint {gone.number} of the model '{process.name}' was deleted on "
+        f"{moment(deleted_at):%Y-%m-%d}, for its server_config does not keep it (keep_checkpoints); "
+        f"there are {', '.join(there)}"
+    )
 
 
 async def _check_place(db: Db, request: RetrieveRequest, process: Process, found: Checkpoint | None) -> None:

@@ -78,7 +78,7 @@ def _lacking(grid: Grid, process: Process, cycle: Cycle) -> int | None:
 
 
 def _lapses_at(grid: Grid, process: Process, taken: float) -> datetime | None:
-    """When a place lapses that was taken at some time; None in a secure round, whose stages have deadlines."""
+    """When a place lapses that was taken at some time; None in a secure round: its stages have deadlines."""
     if process.server_config.secure_aggregation is not None:
         return None
     return moment(grid.clock.wall_of(taken + process.server_config.place_timeout))

@@ -1,7 +1,7 @@
 """Queries about what is hosted: FL processes, their Plans, Protocols and checkpoints."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, RowMapping, select
 from sqlalchemy.exc import IntegrityError
@@ -116,10 +116,17 @@ async def hosted_plans(db: Db, *which: ColumnElement[bool]) -> Mapping[int, Mapp
 
 
 async def add_checkpoint(
-    db: Db, process_id: int, number: int, blob: str, now: float, state: str | None = None
+    db: Db,
+    process_id: int,
+    number: int,
+    blob: str,
+    now: float,
+    state: str | None = None,
+    made_in: int | None = None,
 ) -> int:
-    """Stores a checkpoint and returns its id."""
+    """Stores a checkpoint and returns its id; for `made_in` see `records.Checkpoint`."""
     values = {"process_id": process_id, "number": number, "blob": blob, "created_at": now, "state": state}
+    values["made_in"] = made_in
     id = await db.scalar(checkpoints.insert().returning(checkpoints.c.id), values)
     return int(id)
 
@@ -128,6 +135,12 @@ async def get_checkpoint(db: Db, id: int) -> Checkpoint:
     """The checkpoint of an id that is known to exist."""
     row = (await db.execute(select(checkpoints).where(checkpoints.c.id == id))).mappings().one()
     return read_checkpoint(row)
+
+
+async def checkpoints_of(db: Db, process_id: int) -> Sequence[Checkpoint]:
+    """All checkpoints of an FL process, oldest first."""
+    query = select(checkpoints).where(checkpoints.c.process_id == process_id).order_by(checkpoints.c.number)
+    return [read_checkpoint(row) for row in (await db.execute(query)).mappings()]
 
 
 async def find_checkpoint(db: Db, process_id: int, number: int | None) -> Checkpoint | None:
@@ -141,7 +154,15 @@ async def find_checkpoint(db: Db, process_id: int, number: int | None) -> Checkp
 
 def read_checkpoint(row: RowMapping) -> Checkpoint:
     """A checkpoint from its row."""
-    return Checkpoint(row["id"], row["number"], row["blob"], row["created_at"], row["state"])
+    return Checkpoint(
+        row["id"],
+        row["number"],
+        row["blob"],
+        row["created_at"],
+        row["state"],
+        row["made_in"],
+        row["deleted_at"],
+    )
 
 
 def read_process(row: RowMapping) -> Process:

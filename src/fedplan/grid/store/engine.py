@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -9,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, make_url, text
 
 from fedplan.errors import ConfigError
 from fedplan.grid.private import keep_file_private
@@ -38,6 +39,9 @@ class Database(Protocol):
     def writing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Store.writing`."""
 
+    def snapshot(self) -> contextlib.AbstractAsyncContextManager[Db]:
+        """See `Store.snapshot`."""
+
     def preparing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """Like `writing`, for what may take as long as it needs."""
 
@@ -65,26 +69,58 @@ class Store:
         """Connects, and creates or upgrades the schema.
 
         Args:
-            url: SQLAlchemy's form: ``sqlite:///path`` or ``postgresql://…``.
+            url: see `connect`.
             seal: seals the secrets in it. With None they are not touched, and the store has none.
 
         Raises:
             ConfigError: its schema is of a newer version of this program.
             SettingsError: its secrets are sealed under another key.
         """
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            if parsed.database and not parsed.database.startswith((":", "file:")):
-                keep_file_private(Path(parsed.database))
-            store = cls(SqliteDatabase(parsed.set(drivername="sqlite"), lambda: _PATIENCE))
-        else:
-            store = cls(ServerDatabase(parsed))
+        store = cls.connect(url)
         try:
             await store._prepare(seal)
         except BaseException:
             await store.aclose()
             raise
         return store
+
+    @classmethod
+    async def look(cls, url: str, *, older: bool = False) -> Self:
+        """Connects to a database that is there and of this program's schema, and changes nothing in it.
+
+        Args:
+            url: see `connect`.
+            older: whether it may be of an older schema.
+
+        Raises:
+            ConfigError: there is none, or its schema is another.
+        """
+        file = _file_of(make_url(url))
+        if file is not None and not file.exists():
+            raise ConfigError(f"there is no database '{file}'")
+        store = cls.connect(url)
+        try:
+            async with store.reading(long=True) as connection:
+                await connection.run_sync(schema_of if older else check_schema)
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    @classmethod
+    def connect(cls, url: str) -> Self:
+        """Connects to a database as it is, or to a new one without tables.
+
+        Args:
+            url: SQLAlchemy's form: ``sqlite:///path`` or ``postgresql://…``.
+        """
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return cls(ServerDatabase(parsed))
+        file = _file_of(parsed)
+        if file is not None:
+            keep_file_private(file)
+        return cls(SqliteDatabase(parsed.set(drivername="sqlite"), lambda: _PATIENCE))
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -102,12 +138,24 @@ class Store:
         """A transaction: committed and on disk at the end of the block, undone when it raises."""
         return self._database.writing()
 
+    def snapshot(self) -> contextlib.AbstractAsyncContextManager[Db]:
+        """A connection to read with, all of whose statements see what was committed before the first."""
+        return self._database.snapshot()
+
+    def preparing(self) -> contextlib.AbstractAsyncContextManager[Db]:
+        """Like `writing`, for what may take long, and one at a time of all who prepare the database."""
+        return self._preparing()
+
+    @contextlib.asynccontextmanager
+    async def _preparing(self) -> AsyncIterator[Db]:
+        async with self._database.preparing() as connection:  # its tables may be large, or others at it
+            if self.engine.dialect.name == "postgresql":
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            yield connection
+
     async def _prepare(self, seal: Seal | None) -> None:
         sealed = 0
-        is_server = self.engine.dialect.name == "postgresql"
-        async with self._database.preparing() as connection:  # its tables may be large, or others at it
-            if is_server:
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        async with self.preparing() as connection:
             await connection.run_sync(migrate)
             await forget_foreign_transactions(connection)
             if seal is not None:
@@ -119,22 +167,81 @@ class Store:
         self.id = hashlib.sha256(b"id" + self.secret).hexdigest()[:8]
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, schema: str = "head") -> None:
     """Brings the schema up to date, inside the caller's transaction.
+
+    Args:
+        connection: to the database.
+        schema: the number of the last migration; the newest one by default.
 
     Raises:
         ConfigError: a newer version of this program has changed it.
     """
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None:
+        check_can_read(found)
+    config = _migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, schema)
+
+
+def schema_of(connection: Connection) -> str:
+    """The schema of a database: the number of its last migration.
+
+    Raises:
+        ConfigError: it is newer than this program, or there is none.
+    """
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is None:
+        raise ConfigError("the database has no tables of a grid; start the grid once")
+    check_can_read(found)
+    return found
+
+
+def check_schema(connection: Connection) -> None:
+    """Sees whether the schema is that of this program.
+
+    Raises:
+        ConfigError: it is older or newer, or there is none.
+    """
+    found, newest = schema_of(connection), _scripts().get_current_head()
+    if found != newest:
+        raise ConfigError(
+            f"the database has the schema {found} of an older fedplan, and this one needs {newest}: start "
+            "the grid once with this version, which brings it up to date"
+        )
+
+
+def check_can_read(schema: str, what: str = "the database") -> None:
+    """Sees whether this program knows a schema.
+
+    Args:
+        schema: the number of the last migration.
+        what: has it.
+
+    Raises:
+        ConfigError: it is newer.
+    """
+    scripts = _scripts()
+    if schema not in {script.revision for script in scripts.walk_revisions()}:
+        raise ConfigError(
+            f"{what} has the schema {schema} of a newer fedplan, and this one knows "
+            f"{scripts.get_current_head()} at most; run the newer one, or restore a backup from before it"
+        )
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_migrations())
+
+
+def _migrations() -> Config:
     config = Config()
     config.set_main_option("script_location", "fedplan.grid.store:migrations")
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
-    found = MigrationContext.configure(connection).get_current_heads()
-    if not known.issuperset(found):
-        raise ConfigError(
-            f"the database has the schema {', '.join(found)} of a newer fedplan, and this one knows "
-            f"{scripts.get_current_head()} at most; run the newer one, or restore a backup from before it"
-        )
-    command.upgrade(config, "head")
+    return config
+
+
+def _file_of(url: URL) -> Path | None:
+    """The file of an SQLite database; None of one in memory, or on a server."""
+    is_file = url.get_backend_name() == "sqlite" and url.database
+    return Path(url.database or "") if is_file and not str(url.database).startswith((":", "file:")) else None

@@ -44,7 +44,9 @@ async def overview(db: Db, name: str | None) -> Overview:
     found = [read_process(row) for row in (await db.execute(wanted)).mappings()]
     newest = cycles.c.number == _greatest(cycles)
     failed = cycles.c.number == _greatest(cycles, phase=Phase.FAILED)
-    shown = checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN
+    shown = and_(
+        checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN, checkpoints.c.deleted_at.is_(None)
+    )
     listed: dict[int, list[Checkpoint]] = {}
     failures: Sequence[RowMapping] = ()
     latest = await _of_each(db, cycles, newest, name)

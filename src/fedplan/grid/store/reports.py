@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, func, select, update
 
 from fedplan.grid.records import Cycle, Report
 from fedplan.grid.store.connection import Db
@@ -42,6 +42,16 @@ async def of_cycle(
     if replica is not None:
         query = query.where(assignments.c.replica == replica)
     return [Report(row.diff, row.staleness) for row in await db.execute(query)]
+
+
+async def recorded(db: Db, cycle_id: int) -> int:
+    """How many reports the average of a cycle was made of, whether their diffs are kept or not."""
+    counted = and_(
+        assignments.c.counted_in == cycle_id,
+        assignments.c.reported_at.is_not(None),
+        assignments.c.aside.is_(False),
+    )
+    return int(await db.scalar(select(func.count()).where(counted)) or 0)
 
 
 async def forget_diffs(db: Db, cycle_id: int) -> None:

@@ -26,11 +26,20 @@ async def grid_key(db: Db, seal: Seal) -> bytes:
         made = random.token_bytes(_KEY)
         await db.execute(keys.insert().values(name=_GRID, value=seal.seal(made, _GRID)))
         return made
-    key = seal.open(bytes(stored), _GRID)
+    key = open_grid_key(bytes(stored), seal)
     if not seal.is_current(bytes(stored)):
         await _overwriting(db)
         await db.execute(keys.update().where(keys.c.name == _GRID).values(value=seal.seal(key, _GRID)))
     return key
+
+
+def open_grid_key(stored: bytes, seal: Seal) -> bytes:
+    """The grid's own key, as it is stored.
+
+    Raises:
+        SettingsError: it is sealed under another key.
+    """
+    return seal.open(stored, _GRID)
 
 
 async def seal_models(db: Db, seal: Seal) -> int:

@@ -55,6 +55,13 @@ class ServerDatabase:
             async with (self._patient if long else self._engine).connect() as connection:
                 yield connection
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Db]:
+        """See `Store.snapshot`."""
+        with _faults():
+            async with self._patient.connect() as connection:
+                yield await connection.execution_options(isolation_level="REPEATABLE READ")
+
     def writing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Store.writing`."""
         return _transaction(self._engine)

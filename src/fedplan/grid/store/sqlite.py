@@ -126,6 +126,17 @@ class SqliteDatabase:
             self._turn.release()
         await group.wait()
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Db]:
+        """See `Store.snapshot`: the write-ahead log keeps what is written meanwhile apart."""
+        async with self._long:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    yield InlineConnection(connection, threaded=True)
+                finally:
+                    connection.rollback()
+
     def preparing(self) -> contextlib.AbstractAsyncContextManager[Db]:
         """See `Database.preparing`: no statement has a bound here."""
         return self.writing()

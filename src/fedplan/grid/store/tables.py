@@ -117,7 +117,11 @@ checkpoints = Table(
     Column("blob", String(80), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("state", String(80)),
+    Column("made_in", BigInteger),
+    Column("deleted_at", Double),
     UniqueConstraint("process_id", "number"),
+    Index(None, "blob"),  # for who looks which blobs are left over
+    Index(None, "state"),
 )
 """Versions of a model's parameters; the greatest number is `latest`. See `records.Checkpoint`."""
 
@@ -214,6 +218,16 @@ replicas = Table(
     Column("counter", BigInteger, nullable=False),
 )
 """The processes that share this store. Each raises its counter while it lives."""
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("owner", String(40)),
+    Column("counter", BigInteger, nullable=False),
+    Column("due_at", Double, nullable=False),
+)
+"""What one replica at a time does for all; see `chores.Chore`."""
 
 clock = Table(
     "clock",

@@ -47,3 +47,8 @@ async def note_jump(db: Db, seconds: float, seen: int) -> bool:
     noted = update(clock).where(clock.c.jumps == seen)
     values = {"shift": clock.c.shift - seconds, "jumps": clock.c.jumps + 1}
     return (await db.execute(noted.values(values))).rowcount == 1
+
+
+async def touch(db: Db) -> None:
+    """Writes what is there already, to see whether anything can be written."""
+    await db.execute(update(clock).values(jumps=clock.c.jumps))

@@ -1,14 +1,16 @@
 """What operators' tools ask a grid process: is it well, and what has it done."""
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import text
+from fastapi.responses import JSONResponse
 
 from fedplan.grid.gauges import gauges
 from fedplan.grid.grid import Grid
+from fedplan.grid.readiness import OK, Readiness
 from fedplan.grid.records import Scope
 from fedplan.grid.store.overview import last_summaries, overview
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.http import answered
+from fedplan.grid.web.replies import RETRY_SECONDS
 
 router = APIRouter()
 
@@ -16,11 +18,19 @@ router = APIRouter()
 @router.get("/healthz", response_model=None)
 @answered("healthz")
 async def healthz(request: Request) -> Response:
-    """200 when the process answers and its database does too."""
-    grid: Grid = request.app.state.grid
-    async with grid.store.reading() as db:
-        await db.scalar(text("SELECT 1"))
-    return Response('{"status":"ok"}', media_type="application/json")
+    """200 when the process answers: to start it again helps none of what `readyz` tells of."""
+    return JSONResponse({"status": OK})
+
+
+@router.get("/readyz", response_model=None)
+@answered("readyz")
+async def readyz(request: Request) -> Response:
+    """200 when the grid can do its work; else 503, and which of database, blobs and disk is not fine."""
+    readiness: Readiness = request.app.state.readiness
+    found = await readiness.look()
+    if set(found.values()) == {OK}:
+        return JSONResponse({"status": OK, **found})
+    return JSONResponse({"status": "unavailable", **found}, 503, headers={"retry-after": str(RETRY_SECONDS)})
 
 
 @router.get("/metrics", response_model=None)
