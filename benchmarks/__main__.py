@@ -12,6 +12,7 @@ from benchmarks import (
     clients,
     closing,
     codec,
+    devices,
     grid_calls,
     growth,
     privacy,
@@ -44,6 +45,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "privacy": privacy.run,
     "random": randomness.run,
     "simulate": simulate.run,
+    "devices": devices.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 
@@ -63,7 +65,8 @@ def main() -> int:
     lines: list[Line] = []
     for name in names:
         made = BENCHMARKS[name](options)
-        print(f"\n{table(made, judged=not options.smoke)}", flush=True)
+        if made:
+            print(f"\n{table(made, judged=not options.smoke)}", flush=True)
         lines += made
     if options.smoke:
         print("\nran: as little as possible, to see that it works; these figures tell nothing of speed.")

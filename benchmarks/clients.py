@@ -7,7 +7,6 @@ stacks into tensors that exist already, and with the update inside the gradient'
 import dataclasses
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks.floor import CLASSES, Floor
 from benchmarks.line import Line, Options
-from benchmarks.timing import interleave
+from benchmarks.timing import clock_of, interleave
 from fedplan.plan import RepeatedPlan, model_parameters, training_plan
 from fedplan.plan.clients.plan import over_clients
 from fedplan.plan.clients.training import ClientsTraining
@@ -203,7 +202,7 @@ def run(options: Options) -> list[Line]:
 
 def _lines(case: Case, options: Options) -> Iterator[Line]:
     sides = Sides(case, options)
-    clock = time.process_time if options.device == "cpu" else time.perf_counter
+    clock = clock_of(options.device)
     units, what = sides.steps, f"{case.what} ({sides.at_once} at once)"
 
     def against(ours: Callable[[], None], other: Callable[[], None], words: str, target: float) -> Line:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks.line import Line, Options
 from benchmarks.rows import at_most
-from benchmarks.timing import interleave
+from benchmarks.timing import clock_of, interleave
 from fedplan import Plan, model_parameters, training_plan
 from fedplan.plan import RepeatedPlan
 from fedplan.plan.ops.executor import has_onednn
@@ -62,10 +62,6 @@ def run(options: Options) -> list[Line]:
     return [*layers, *steps]
 
 
-def _clock(options: Options) -> Callable[[], float]:
-    return time.process_time if options.device == "cpu" else time.perf_counter
-
-
 def _layer(kind: str, rows: int, options: Options) -> Line:
     """Forward and gradients of one layer."""
     torch.manual_seed(0)
@@ -82,22 +78,15 @@ def _layer(kind: str, rows: int, options: Options) -> Line:
         with torch.inference_mode():
             y, *made = forward(x, *states, *weights)
             backward(grad_y, *(None for _ in states), x, *states, *weights[:2], y, *made[len(states) :])
-            _wait(options)
 
     def theirs() -> None:
         layer.zero_grad()
         x.grad = None
         layer(x)[0].backward(grad_y)
-        _wait(options)
 
     what = f"recurrence: {kind}, batch {rows}{' (oneDNN)' if by_onednn else ''}"
-    measured = interleave(ours, theirs, rounds=options.rounds(30), clock=_clock(options))
+    measured = interleave(ours, theirs, rounds=options.rounds(30), clock=clock_of(options.device))
     return measured.line(what, 1.1)
-
-
-def _wait(options: Options) -> None:
-    if options.device != "cpu":
-        torch.cuda.synchronize()
 
 
 def _steps(kind: str, options: Options) -> list[Line]:
@@ -145,5 +134,5 @@ def _step(kind: str, model: nn.Module, plan: Plan, rows: int, options: Options) 
 
     if not math.isclose(ours(), theirs(), rel_tol=1e-4):
         raise AssertionError(f"the two sides of {kind} do not compute the same")
-    measured = interleave(ours, theirs, rounds=options.rounds(30), clock=_clock(options))
+    measured = interleave(ours, theirs, rounds=options.rounds(30), clock=clock_of(options.device))
     return measured.line(f"recurrence: Shakespeare step, {kind}, batch {rows}", 1.1)

@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("size", type=int, nargs="?", default=0)
     given = parser.parse_args()
-    settings = Settings(data_dir=given.folder)
+    settings = Settings(data_dir=given.folder, requests_per_address=0)  # all load comes from one address
     if given.kind == "floor":
         _bare(settings, bare(given.size))
     elif given.kind == "necessary":

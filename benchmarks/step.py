@@ -7,7 +7,6 @@ Python numbers; both use one thread. Ours hands them to a `batch_end` handler, a
 import asyncio
 import copy
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.line import Line, Options
-from benchmarks.timing import Comparison, interleave
+from benchmarks.timing import Comparison, clock_of, interleave
 from fedplan import BatchEnd, Plan, PlanTrainer, SyftModel, accuracy, model_parameters, training_plan
 from fedplan.plan import RepeatedPlan
 
@@ -221,7 +220,7 @@ def _overhead(case: Case, options: Options) -> Line:
 def _interleaved(
     ours: Callable[[], None], theirs: Callable[[], None], rivals: Rivals, options: Options
 ) -> Comparison:
-    clock = time.process_time if options.device == "cpu" else time.perf_counter
+    clock = clock_of(options.device)
     return interleave(
         ours, theirs, rounds=options.rounds(30), units=rivals.batches * rivals.epochs, clock=clock
     )

@@ -5,6 +5,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+import torch
+
 from benchmarks.line import Line
 
 
@@ -35,6 +37,22 @@ class Comparison:
         return Line(what, duration(ours), duration(theirs), value, quartiles(differences), target, "µs")
 
 
+def clock_of(device: str) -> Callable[[], float]:
+    """What measures work on a device, in seconds.
+
+    On the CPU that is time of this process's processor, which other programs disturb less. An accelerator
+    computes while Python goes on, so there the clock waits first until all that was asked for is done.
+    """
+    if device == "cpu":
+        return time.process_time
+
+    def clock() -> float:
+        torch.accelerator.synchronize(torch.device(device))
+        return time.perf_counter()
+
+    return clock
+
+
 def interleave(
     ours: Callable[[], object],
     theirs: Callable[[], object],
@@ -50,7 +68,7 @@ def interleave(
         theirs: does the same amount.
         rounds: how often each side runs; which one is first alternates.
         units: units of work in one call.
-        clock: `time.process_time` for work of this process alone, which other programs then disturb less.
+        clock: `clock_of` the device for work of this process alone.
     """
     sides = (ours, theirs)
     taken: tuple[list[float], list[float]] = ([], [])

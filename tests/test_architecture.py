@@ -41,6 +41,7 @@ ONLY_IN = {
     "asyncpg": SERVER,
     "cryptography": {"federation", *SERVER},
     "fastapi": SERVER,
+    "jinja2": SERVER,
     "jwt": SERVER,
     "obstore": SERVER,
     "prometheus_client": SERVER,
@@ -54,7 +55,7 @@ ONLY_IN = {
 }
 """Libraries that may be imported only in these layers."""
 
-OPTIONAL = {"matplotlib", "mlflow", "pandas", "ray", "sklearn", "tensorboard"}
+OPTIONAL = {"dp_accounting", "matplotlib", "mlflow", "pandas", "ray", "sklearn", "tensorboard"}
 """Libraries that not every installation has; they are imported in the function that needs them."""
 
 FORBIDDEN_NAMES = {
@@ -135,7 +136,6 @@ def _loaders(module: Module) -> list[ast.FunctionDef]:
 
 def _statements(module: Module) -> list[ast.stmt]:
     """A module's top-level statements, with those that only type checkers see."""
-
     blocks = [n for n in module.tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
     return sum((block.body for block in blocks), start=module.tree.body)
 

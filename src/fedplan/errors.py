@@ -49,6 +49,7 @@
         ├── DiffRefusedError        a report that does not fit the model
         ├── ReportConflictError     a report that comes twice, or after its cycle
         ├── SlowRequestError        a request whose body stopped coming
+        ├── TooManyRequestsError    an address sends more requests than one may
         └── OverloadedError         the grid cannot take more at present
 
 Messages say what happened, why, and what to do next.
@@ -359,6 +360,10 @@ class ReportConflictError(GridError):
 
 class SlowRequestError(GridError):
     """A request whose body stopped coming."""
+
+
+class TooManyRequestsError(GridError):
+    """An address sends more requests than one may."""
 
 
 class OverloadedError(GridError):

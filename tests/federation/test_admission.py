@@ -21,9 +21,16 @@ from fedplan.federation.admission import (
 from tests.federation.rounds import NOW, Cycle, Place, config, configs, evaluated, round_with, valid
 
 
-def ask(server, of=None, draw=0.0, now=NOW, **asker):
+def ask(server, of=None, draw=0.0, now=NOW, paused=False, **asker):
     return admission(
-        config(**server), round_with(**server), of or Cycle(), Asker(**asker), now, draw=draw, retry=5.0
+        config(**server),
+        round_with(**server),
+        of or Cycle(),
+        Asker(**asker),
+        now,
+        draw=draw,
+        retry=5.0,
+        paused=paused,
     )
 
 
@@ -39,6 +46,14 @@ class TestWhomACycleTakes:
     def test_nobody_whose_client_cannot_load_the_plans_and_it_need_not_come_again(self):
         assert ask({}, able=False) == Rejection(Refusal.UNABLE, None)
         assert not ask({"min_workers": 3}, able=False).waits
+
+    def test_nobody_new_while_the_model_is_paused_and_they_may_come_again(self):
+        timed = Cycle(deadline=math.inf)
+        assert ask({"cycle_length": 60}, timed, paused=True) == Rejection(Refusal.PAUSED, 5)
+        assert ask({}, paused=True, place=Place()) is None
+        assert why({}, paused=True, place=Place(released=True)) is Refusal.PAUSED
+        assert ask({"cycle_length": 60}, timed, paused=True, place=Place(reported=True)).timeout == 5
+        assert ask({}, paused=True, able=False) == Rejection(Refusal.UNABLE, None)
 
     def test_nobody_more_than_max_workers(self):
         assert why({"max_workers": 2}, Cycle(occupied=1)) is None

@@ -16,13 +16,15 @@ from fedplan.federation import (
     Round,
     Stage,
     Task,
+    enough_to_stop,
     gone_since,
     is_overdue,
     secure_stages,
+    strategy_of,
 )
 from fedplan.federation.admission import Asker, Refusal, admission
 from fedplan.wire.config import ServerConfig
-from tests.federation.rounds import NOW, Cycle, config, configs, evaluated, round_with, valid
+from tests.federation.rounds import NOW, Cycle, config, configs, evaluated, round_with, setting, valid
 
 
 def stage(**keys) -> Stage:
@@ -101,6 +103,20 @@ def test_a_round_may_have_several_stages_with_a_deadline_each():
     assert not keys.is_complete(Cycle(reported=3, occupied=4, deadline=NOW + 1), NOW)
     assert keys.is_complete(Cycle(reported=5, occupied=5, deadline=NOW + 1), NOW)
     assert not keys.is_complete(Cycle(reported=2, occupied=2, deadline=NOW), NOW)
+
+
+@pytest.mark.parametrize(
+    ("server", "enough"),
+    [
+        ({"min_diffs": 2, "max_diffs": 9}, 2),
+        ({"max_diffs": 9}, 9),
+        ({"cycle_length": 60}, 1),
+        ({"strategy": {"name": "fedbuff", "k": 4}}, 4),
+        ({"strategy": {"name": "krum", "f": 1}, "min_diffs": 2}, 5),
+    ],
+)
+def test_a_training_that_is_stopped_needs_min_diffs_or_else_what_its_cycle_needs(server, enough):
+    assert enough_to_stop(strategy_of(setting(server))) == enough
 
 
 def test_a_model_has_num_cycles_cycles():

@@ -75,6 +75,15 @@ def test_every_key_of_a_server_config_is_read():
         "keep_diffs": 5,
         "authentication": {"secret": SECRET},
         "secure_aggregation": {"workers": 10, "clip": 0.5, "level": "honest", "dropout": 0.2, "bits": 10},
+        "privacy": {
+            "mechanism": "central",
+            "clip": 0.5,
+            "noise_multiplier": 1,
+            "cohort": 100,
+            "delta": 1e-6,
+            "max_epsilon": 8,
+            "clipping": "per_layer",
+        },
     }
 
     config = parse_server_config(raw)

@@ -56,7 +56,9 @@ def history(
 
 
 def _print_cycles(found: "History") -> None:
-    columns = ("cycle", "from checkpoint", "workers", "reports", "samples", *found.metrics, "closed")
+    private = any(row.privacy is not None for row in found)
+    spent = ("ε",) if private else ()
+    columns = ("cycle", "from checkpoint", "workers", "reports", "samples", *spent, *found.metrics, "closed")
     rows = [
         [
             _number(row),
@@ -64,12 +66,20 @@ def _print_cycles(found: "History") -> None:
             str(row.workers),
             str(row.reports),
             f"{row.samples:g}",
+            *([f"{row.privacy.epsilon:.4g}" if row.privacy else "–"] if private else []),
             *(f"{row.metrics[name].value:.4g}" if name in row.metrics else "–" for name in found.metrics),
             f"{row.closed_at.astimezone():%Y-%m-%d %H:%M:%S}",
         ]
         for row in found
     ]
     print_table(columns, rows, numbers=columns[1:-1])
+    if private:
+        last = next(row.privacy for row in reversed(list(found)) if row.privacy is not None)
+        echo(
+            f"ε is of all cycles up to that one, at a δ of {last.delta:g}, for one worker whose reports may "
+            f"be zeros. Noise {last.sigma:g} ({last.noise_multiplier:g} × clip {last.clip:g}, "
+            f"{last.clipping}), over a cohort of {last.cohort}."
+        )
 
 
 def _number(row: "HistoryRow") -> str:

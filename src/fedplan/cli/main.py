@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fedplan.cli import plan, state, tokens
+from fedplan.cli import control, plan, privacy, state, tokens
 from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
 from fedplan.cli.environment import check_environment
@@ -27,7 +27,7 @@ from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
 
-_EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres"}
+_EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres", "dp_accounting": "privacy"}
 """Which extra of the package brings a library; all others that may be missing come with `grid`."""
 
 
@@ -94,7 +94,10 @@ def fedplan(
     Train on your data:  fedplan worker
     Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Find out why:        fedplan why, fedplan events
+    Pause it, stop it …: fedplan model list, pause, resume, stop, extend, set, delete
+    Go back:             fedplan checkpoint list, promote, rollback
     Let others in:       fedplan token create, list, revoke
+    Choose noise:        fedplan privacy plan
     Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
     ```
@@ -114,6 +117,9 @@ app.command("retrieve")(retrieve)
 app.command("verify")(verify)
 app.command("backup")(backup)
 app.command("restore")(restore)
+app.add_typer(control.model_app, name="model")
+app.add_typer(control.checkpoint_app, name="checkpoint")
 app.add_typer(plan.app, name="plan")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(state.app, name="state")
 app.add_typer(tokens.app, name="token")

@@ -12,7 +12,7 @@ from fedplan.cli.options import AsJson, OutFile, PlanFile, read_option
 from fedplan.cli.terminal import echo, in_bytes, print_json, print_table, shape_text
 
 if TYPE_CHECKING:
-    from fedplan.cli.listing import Listing
+    from fedplan.plan.listing import Listing
 
 app = typer.Typer(no_args_is_help=True, help="Look into Plans, check them, and run them.")
 
@@ -30,7 +30,7 @@ def show(
     Where the Plan says the shapes of its inputs, the shape of each result, and the memory and the work of one
     run, are shown too, for a batch of the given size.
     """
-    from fedplan.cli.listing import list_plan
+    from fedplan.plan.listing import list_plan
 
     plan = read_plan(file)
     with about_file(file):

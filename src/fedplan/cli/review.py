@@ -4,11 +4,11 @@ import asyncio
 import sys
 import threading
 
-from fedplan.cli.listing import list_plan
 from fedplan.cli.plan import lines_of
 from fedplan.cli.terminal import echo
 from fedplan.client import Job
 from fedplan.errors import ConfigError
+from fedplan.plan.listing import list_plan
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _BATCH = 32

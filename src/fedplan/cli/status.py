@@ -11,7 +11,7 @@ from fedplan.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fedplan.wire.messages import CycleStatus, ModelStatus
+    from fedplan.wire.messages import CycleStatus, ModelStatus, PrivacyStatus
 
 
 def status(
@@ -145,6 +145,8 @@ def _print_notes(models: "Sequence[ModelStatus]") -> None:
     notes: dict[str, list[str]] = {}
     for model in models:
         said = [f"no {withheld}" for withheld in model.withheld]
+        if model.privacy is not None:
+            said.append(_spent(model.privacy))
         if model.fault is not None:
             said.append(f"it stands still: {model.fault}")
         if model.last_failure is not None:
@@ -153,6 +155,13 @@ def _print_notes(models: "Sequence[ModelStatus]") -> None:
             notes.setdefault(note, []).append(f"{model.name} {model.version}")
     for note, named in notes.items():
         typer.echo(f"{', '.join(map(shown, named))}: {shown(note)}")
+
+
+def _spent(privacy: "PrivacyStatus") -> str:
+    """How much of a model's privacy is spent."""
+    most = "" if privacy.max_epsilon is None else f" of {privacy.max_epsilon:g}"
+    said = f"an ε of {privacy.epsilon:.4g}{most} is spent, at a δ of {privacy.delta:g}"
+    return said if privacy.ended is None else f"{said}; no further cycle opens: {privacy.ended}"
 
 
 def _hosted(errors: "Mapping[str, float | None]", variant: str) -> str:
@@ -172,7 +181,7 @@ def _row(model: "ModelStatus") -> list[str]:
     return [
         model.name,
         model.version,
-        model.phase,
+        "paused" if model.paused else model.phase,
         number if cycle.phase == "open" else f"{number}, {cycle.phase}",
         str(cycle.accepted),
         f"{cycle.reported}, needs {cycle.needed}" + (f", {cycle.damaged} damaged" if cycle.damaged else ""),

@@ -51,7 +51,7 @@ def create(
         typer.Option(
             "--scope",
             help="What it opens; may be given more than once. host: hosting models, and having them "
-            "measured. read: retrieving checkpoints. observe: status, history, metrics, the page. "
+            "measured. read: retrieving checkpoints. observe: status, history, metrics, the dashboard. "
             "admin: everything.",
         ),
     ],

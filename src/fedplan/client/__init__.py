@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fedplan.client.cycle.privacy import JobPrivacy
 from fedplan.client.events import (
     Accepted,
     BatchEnd,
@@ -38,6 +39,7 @@ __all__ = [
     "Events",
     "History",
     "Job",
+    "JobPrivacy",
     "ModelCentricFLClient",
     "Participation",
     "PlanTrainer",

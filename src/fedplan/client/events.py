@@ -33,10 +33,12 @@ class Rejected:
         timeout: seconds after which another request makes sense; None when the model is not trained any more.
         at_latest: True when that is the time until the cycle ends at the latest, which is all that a PyGrid
             node tells: another request may make sense much sooner, as soon as the cycle has its reports.
+        reason: why, in the grid's words; None where it tells none.
     """
 
     timeout: float | None
     at_latest: bool = False
+    reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

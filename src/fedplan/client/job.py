@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedplan.client.cycle.attendance import Attendance
+from fedplan.client.cycle.privacy import JobPrivacy
 from fedplan.client.events import Handler
 from fedplan.client.loops.blocking import blocking_twin, run_blocking
 from fedplan.client.model import SyftModel
@@ -47,6 +48,23 @@ class Job(Attendance):
         cycle: number of the cycle, 1 being the model's first one on this grid; None before `start`, and of a
             grid that does not tell it.
     """
+
+    @property
+    def privacy(self) -> JobPrivacy | None:
+        """The differential privacy of the cycle; None where the grid tells of none, and in no cycle.
+
+        It is known before anything is trained, so `accept=` of `participate` can read it::
+
+            def accept(job):
+                privacy = job.privacy
+                return privacy is not None and privacy.clip <= 1.0 and privacy.told.epsilon <= 8.0
+
+        `JobPrivacy` says which of its fields the worker itself keeps to, and which the grid only says.
+
+        Raises:
+            WireError: what the grid tells of it cannot be read.
+        """
+        return None if self._place is None else JobPrivacy.of(self.client_config)
 
     _training: PlanTrainer | None
     """The cycle's last one."""
@@ -91,6 +109,8 @@ class Job(Attendance):
             SecureRoundError: the secure round has ended without a sum, or went on without this worker.
             SecureMessageError: the worker refuses what the grid sent in the secure round.
             SecureAggregationError: the diff, or what is told beside it, cannot be added up securely.
+            AggregationError: under `privacy` a diff is clipped first, and this one holds a value that is not
+                finite.
         """
         place = self._place
         if place is not None and place.task == "evaluation":
@@ -102,6 +122,8 @@ class Job(Attendance):
             )
         if place is None:
             raise JobStateError("there is nothing to report on: the job is in no cycle")
+        if self.privacy is not None and place.task == "training":
+            diff = await asyncio.to_thread(self.privacy.clipped, bytes(diff), self.model.changing)
         await self._keep(trained)
         taken = False
         try:

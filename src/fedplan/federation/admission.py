@@ -11,6 +11,8 @@ measured when these are set, keep a worker out; it may measure and ask again. Wi
 workers are taken in the first stage of a cycle only. A client that cannot train the
 model is sent away for good: it would fail after the download.
 
+While a model is paused, nobody is taken who has no place yet; whoever asks may ask again.
+
 With an `evaluation.fraction`, that part of the workers that a cycle takes only measures the model, if they do
 such work: whenever one more of them keeps within the fraction, the next worker becomes one. They take no
 place from those who train. A cycle of evaluation takes such workers alone, until as many have come as end it.
@@ -48,6 +50,7 @@ class Refusal(enum.StrEnum):
     FINISHED = "the model's training is finished"
     CLOSING = "the cycle is closing"
     GATHERED = "it is settled who is in the cycle"
+    PAUSED = "the model is paused"
     REPORTED = "the worker has reported in this cycle"
     RESTING = "the worker took part too recently"
     TOO_SLOW = "the worker's connection is too slow, or was not measured"
@@ -135,6 +138,7 @@ def admission(
     *,
     draw: float,
     retry: float,
+    paused: bool = False,
 ) -> Rejection | None:
     """Whether a worker may join a cycle.
 
@@ -146,16 +150,17 @@ def admission(
         now: the time.
         draw: a random number in [0, 1), for the lot.
         retry: seconds after which a worker may ask again when nothing better is known.
+        paused: whether the model's owner lets no new worker join for now.
 
     Returns:
         None when it may join, else the rejection.
     """
-    why = _obstacle(config, round, cycle, asker, now, draw)
+    why = _obstacle(config, round, cycle, asker, now, draw, paused)
     return None if why is None else Rejection(why, _timeout(why, config, round, cycle, asker, now, retry))
 
 
 def _obstacle(
-    config: ServerConfig, round: Round, cycle: Progress, asker: Asker, now: float, draw: float
+    config: ServerConfig, round: Round, cycle: Progress, asker: Asker, now: float, draw: float, paused: bool
 ) -> Refusal | None:
     task = task_for(config, cycle, asker)
     if task is Task.TRAINING and not asker.able:
@@ -171,6 +176,8 @@ def _obstacle(
         return Refusal.REPORTED
     if asker.place is not None and not asker.place.released:
         return None
+    if paused:
+        return Refusal.PAUSED
     if round.has_gathered(cycle):
         return Refusal.GATHERED
     if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
@@ -247,5 +254,7 @@ def _wait(why: Refusal, round: Round, cycle: Progress, now: float, retry: float)
     if cycle.deadline is None or why in (Refusal.GATHERED, Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
         return retry
     left = cycle.deadline - now
+    if math.isinf(left):  # a paused cycle's
+        return retry
     only_time_ends_it = round.stage_of(cycle).limit is None
     return left if only_time_ends_it else min(left, retry)

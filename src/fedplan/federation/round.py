@@ -29,7 +29,8 @@ import enum
 from typing import Protocol
 
 from fedplan.federation.strategies import Strategy
-from fedplan.wire.config import EvaluationConfig, SecureAggregationConfig, ServerConfig
+from fedplan.wire.config import EvaluationConfig, ServerConfig
+from fedplan.wire.secure import SecureAggregationConfig
 
 GATHER = "gather"
 """The stage of a secure round in which workers are taken."""
@@ -240,6 +241,17 @@ def secure_stages(config: SecureAggregationConfig, members: int | None = None) -
         Stage(REPORTS, fewest, None, brief, is_secure=True),
         Stage(UNMASKING, 1, None, brief, is_secure=True),
     )
+
+
+def enough_to_stop(strategy: Strategy) -> int:
+    """How many reports make a checkpoint of the cycle in which a training is stopped.
+
+    That are `min_diffs`, if they are set, also where a cycle would wait for `max_diffs`.
+    """
+    least = strategy.setting.server.min_diffs
+    if least is None:
+        return round_of(strategy).reporting.needed
+    return max(least, strategy.least_reports)
 
 
 def is_overdue(progress: Progress, now: float) -> bool:

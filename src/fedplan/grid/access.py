@@ -1,5 +1,6 @@
 """What people and programs may do that are no workers: the owner token, and API tokens with scopes."""
 
+import dataclasses
 import hashlib
 import secrets
 import socket
@@ -22,6 +23,23 @@ _PREFIX = "fedplan_"
 """So that people, and programs that look for secrets, know a token when they see one."""
 
 _KEY = 32  # bytes
+
+_COMMAND_LINE = "asked for on the command line"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """Who asks, and what is open to it.
+
+    Attributes:
+        name: a token's name, ``owner token``, or ``anybody``.
+        scopes: all that it may do; with `Scope.ADMIN` these are all scopes.
+        is_anybody: whether the grid has no tokens, so that everybody is this one.
+    """
+
+    name: str
+    scopes: frozenset[Scope]
+    is_anybody: bool = False
 
 
 class Access:
@@ -65,31 +83,42 @@ class Access:
 
     async def refusal(self, caller: Caller, scope: Scope) -> GridError | None:
         """Why somebody may not do something, as the error to raise; None when it may."""
-        shown, owner = caller.token, self._owner_token
-        if owner is not None and shown is not None and is_same(shown, owner):
+        found = await self._find(caller)
+        if isinstance(found, ApiToken):
+            refusal = _refusal_of_token(found, scope, self._clock())
+            if refusal is None:
+                self._note(Actor("token", found.name), scope)
+            return refusal
+        if found is _OWNER:
             self._note(Actor("owner token"), scope)
             return None
+        if found is None:
+            return _refusal_of_stranger(caller, scope)
+        if caller.is_foreign_page:
+            return _refusal_of_page()
+        note_actor(Actor("anybody"))
+        return None
+
+    async def holder(self, caller: Caller) -> Holder | None:
+        """Who asks, for what is shown to it; None when nothing is open to it. Nothing is written down."""
+        found = await self._find(caller)
+        if not isinstance(found, ApiToken):
+            return None if found is _ANYBODY and caller.is_foreign_page else found
+        if not found.is_good(self._clock()):
+            return None
+        return Holder(found.name, frozenset(Scope) if Scope.ADMIN in found.scopes else found.scopes)
+
+    async def _find(self, caller: Caller) -> ApiToken | Holder | None:
+        """The API token that is shown, good or not; `_OWNER`; `_ANYBODY` on an open grid; None for others."""
+        shown, owner = caller.token, self._owner_token
+        if owner is not None and shown is not None and is_same(shown, owner):
+            return _OWNER
         async with self._store.reading() as db:
             token = None
             if shown is not None and shown.startswith(_PREFIX):
                 token = await credentials.find_api_token(db, token_digest(shown))
             is_open = token is None and owner is None and not await credentials.has_api_tokens(db)
-        if is_open:
-            if caller.is_foreign_page:
-                return _refusal_of_page()
-            note_actor(Actor("anybody"))
-            return None
-        if token is None:
-            return AuthenticationError(
-                f"this needs the grid's owner token, or an API token for '{scope}'; send it as "
-                "'Authorization: Bearer …'"
-                if shown is None
-                else "the token is not known to this grid: it is neither the owner token nor an API token"
-            )
-        refusal = _refusal_of_token(token, scope, self._clock())
-        if refusal is None:
-            self._note(Actor("token", token.name), scope)
-        return refusal
+        return _ANYBODY if is_open else token
 
     def _note(self, actor: Actor, scope: Scope) -> None:
         """Takes note of a token that opens something."""
@@ -97,6 +126,19 @@ class Access:
         if self._bundles is not None:
             event = Event(Kind.TOKEN_USED, f"it opened a call that needs '{scope}'", actor=actor)
             self._bundles.add(event, (actor, scope))
+
+
+_OWNER = Holder("owner token", frozenset(Scope))
+_ANYBODY = Holder("anybody", frozenset(Scope), is_anybody=True)
+
+
+def _refusal_of_stranger(caller: Caller, scope: Scope) -> GridError:
+    return AuthenticationError(
+        f"this needs the grid's owner token, or an API token for '{scope}'; send it as "
+        "'Authorization: Bearer …'"
+        if caller.token is None
+        else "the token is not known to this grid: it is neither the owner token nor an API token"
+    )
 
 
 def _refusal_of_page() -> GridError:
@@ -125,7 +167,13 @@ def token_digest(token: str) -> str:
 
 
 async def make_token(
-    store: Store, name: str, scopes: Collection[Scope], seconds: float | None, now: float | None = None
+    store: Store,
+    name: str,
+    scopes: Collection[Scope],
+    seconds: float | None,
+    now: float | None = None,
+    *,
+    cause: str = _COMMAND_LINE,
 ) -> str:
     """Makes an API token, which is told only now.
 
@@ -135,6 +183,7 @@ async def make_token(
         scopes: what it opens.
         seconds: for how long; without end when None.
         now: the time, in seconds since 1970; that of this machine by default.
+        cause: why, as the event says it.
 
     Raises:
         ConfigError: one of that name is in use, or the name is none, or it opens nothing.
@@ -150,26 +199,35 @@ async def make_token(
         if any(held.name == name and held.is_good(made) for held in await credentials.list_api_tokens(db)):
             raise ConfigError(f"there is a token '{name}'; revoke it first, or choose another name")
         await credentials.add_api_token(db, token, token_digest(text))
-        await _record(db, Kind.TOKEN_CREATED, name, made, scopes=sorted(scopes), seconds=seconds)
+        await _record(db, Kind.TOKEN_CREATED, name, made, cause, scopes=sorted(scopes), seconds=seconds)
     return text
 
 
-async def revoke_token(store: Store, name: str) -> None:
+async def revoke_token(
+    store: Store, name: str, now: float | None = None, *, cause: str = _COMMAND_LINE
+) -> None:
     """Revokes the API token of a name; the grid's processes know it at once.
+
+    Args:
+        store: the grid's.
+        name: the token's.
+        now: the time, in seconds since 1970; that of this machine by default.
+        cause: why, as the event says it.
 
     Raises:
         ConfigError: there is none, or none that was not revoked before.
     """
-    now = time.time()
+    at = time.time() if now is None else now
     async with store.writing() as db:
-        if not await credentials.revoke_api_tokens(db, name, now):
+        if not await credentials.revoke_api_tokens(db, name, at):
             raise ConfigError(
                 f"there is no token '{name}' to revoke; `fedplan token list` shows those there are"
             )
-        await _record(db, Kind.TOKEN_REVOKED, name, now)
+        await _record(db, Kind.TOKEN_REVOKED, name, at, cause)
 
 
-async def _record(db: Db, kind: Kind, name: str, now: float, **details: object) -> None:
-    """Writes down what `fedplan token` did, and on which machine."""
-    event = Event(kind, "asked for on the command line", details={"token": name, **details})
+async def _record(db: Db, kind: Kind, name: str, now: float, cause: str, **details: object) -> None:
+    """Writes down what was done with a token: by whoever sent the request that is being answered, or by
+    `fedplan token`, and on which machine then."""
+    event = Event(kind, cause, details={"token": name, **details})
     await events.add(db, now, event, by=Actor("command line", socket.gethostname()))

@@ -31,9 +31,13 @@ from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.sweeper import Sweeper
-from fedplan.grid.web import dashboard, events, http, operation, websocket
+from fedplan.grid.web import events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
+from fedplan.grid.web.dashboard import actions, live, routes, signing_in
 from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.proxies import Proxies
+from fedplan.grid.web.rated import Rated
+from fedplan.grid.web.rates import Rates
 from fedplan.grid.web.replies import refusal
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
@@ -73,11 +77,13 @@ def create_app(
     app = FastAPI(title="fedplan grid", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     for router in (
         *(http.calls, http.router, websocket.router),
-        *(operation.router, events.router, dashboard.router),
+        *(operation.router, events.router),
+        *(routes.router, actions.router, signing_in.router, live.router),
     ):
         app.include_router(router)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Rated)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=used.cors_origins,
@@ -86,7 +92,7 @@ def create_app(
         max_age=86400,
     )
     app.add_middleware(MergeSlashes)
-    app.add_middleware(Correlated)
+    app.add_middleware(Correlated, proxies=Proxies(used.trusted_proxies))
     return app
 
 
@@ -138,6 +144,7 @@ async def running(
             ),
             metrics,
             Intake(settings.max_pending_bytes),
+            Rates(settings.requests_per_address),
             clock,
             bundles,
             draw,

@@ -15,6 +15,7 @@ from fedplan.grid.service.closing import attend
 from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.service.leases import Leases
 from fedplan.grid.service.presence import Presence
+from fedplan.grid.service.removing import delete_unused
 from fedplan.grid.service.vacating import Lapses
 from fedplan.grid.store import rounds
 from fedplan.grid.web.replies import log_failure
@@ -44,6 +45,7 @@ class Closer:
     async def run(self) -> None:
         """Works until it is cancelled; then lets what it has begun come to its end."""
         self._begin(forget_left(self._grid), "deleting what cycles have left that have ended")
+        self._begin(delete_unused(self._grid), "deleting what deleted models have left")
         try:
             while True:
                 looking = self._begin(self._look(), "looking for cycles to close")
@@ -88,7 +90,7 @@ class Closer:
 
     async def _attend(self, cycle: Running, due: Lease | None) -> None:
         """Starts closing a cycle that is due, and adds up what has come to one that is open."""
-        if not await self._is_known(cycle.process_id):
+        if not await self._is_known(cycle):
             return
         if due is not None:
             self._closing.add(cycle.id)
@@ -100,17 +102,17 @@ class Closer:
 
     async def _is_summed_elsewhere(self, cycle: Running) -> bool:
         """Whether its reports are under masks, and are added up when all have come."""
-        process = (await self._grid.known.hosted(cycle.process_id)).process
+        process = (await self._grid.known.of_cycle(cycle)).process
         return process.server_config.secure_aggregation is not None
 
-    async def _is_known(self, process_id: int) -> bool:
-        """Whether this grid can run the cycles of a model; one with other plugins may have hosted it."""
-        process = (await self._grid.known.hosted(process_id)).process
+    async def _is_known(self, cycle: Running) -> bool:
+        """Whether this grid can run a cycle; one with other plugins may have hosted its model."""
+        process = (await self._grid.known.of_cycle(cycle)).process
         try:
             self._grid.known.strategy(process)
         except ConfigError as error:
-            if process_id not in self._told:
-                self._told.add(process_id)
+            if process.id not in self._told:
+                self._told.add(process.id)
                 logger.error("'%s' version '%s' stands still: %s", process.name, process.version, error)
             return False
         return True

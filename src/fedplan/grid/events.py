@@ -34,6 +34,14 @@ class Kind(enum.StrEnum):
     AVERAGED = "averaged"
     EVALUATED = "evaluated"
     FAILED = "failed"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    STOPPED = "stopped"
+    PROLONGED = "prolonged"
+    CHANGED = "changed"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    DELETED = "deleted"
     TOKEN_CREATED = "token_created"  # no password
     TOKEN_REVOKED = "token_revoked"
     TOKEN_USED = "token_used"
@@ -56,6 +64,14 @@ MEANINGS: dict[Kind, str] = {
     Kind.AVERAGED: "A cycle ended with a new checkpoint.",
     Kind.EVALUATED: "A cycle of evaluation ended.",
     Kind.FAILED: "A cycle ended without a checkpoint.",
+    Kind.PAUSED: "A model's owner lets no new worker join.",
+    Kind.RESUMED: "A model's owner took a pause back.",
+    Kind.STOPPED: "A model's owner ended its training.",
+    Kind.PROLONGED: "A model's owner gave it more cycles, or its open cycle more time.",
+    Kind.CHANGED: "A model's owner changed keys of its configurations.",
+    Kind.PROMOTED: "A copy of an older checkpoint became the newest.",
+    Kind.ROLLED_BACK: "A copy of an older checkpoint became the newest, and those after it were dropped.",
+    Kind.DELETED: "A model was deleted.",
     Kind.TOKEN_CREATED: "An API token was made.",
     Kind.TOKEN_REVOKED: "An API token was revoked.",
     Kind.TOKEN_USED: "An API token, or the owner token, opened something. Bundled.",

@@ -20,6 +20,7 @@ from fedplan.grid.secure.memory import MOST_BYTES, Settled
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.rates import Rates
 from fedplan.wire.scalars import Buffer
 
 
@@ -40,6 +41,7 @@ class Grid:
         tokens: checks workers' tokens.
         metrics: its counters.
         intake: room for what peers send.
+        rates: how many requests each address has sent.
         clock: the time by which it decides, and that for people.
         bundles: counts events that may come very often.
         draw: a random number in [0, 1), for lots.
@@ -67,6 +69,7 @@ class Grid:
     tokens: TokenChecker
     metrics: Metrics
     intake: Intake
+    rates: Rates
     clock: Clock
     bundles: Bundles
     draw: Callable[[], float]

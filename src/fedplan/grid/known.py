@@ -1,6 +1,11 @@
-"""What is hosted, remembered: none of it ever changes, and almost every call needs some."""
+"""What is hosted, remembered: none of it ever changes, and almost every call needs some.
+
+What may change is looked up in the store each time: whether a model is still there, and the revision of its
+configurations.
+"""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 
@@ -8,8 +13,9 @@ from fedplan.errors import NotFoundError
 from fedplan.federation import Reach, Strategy, reach_of, strategy_of
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.memory import Memory
-from fedplan.grid.records import Checkpoint, Hosted, Process
+from fedplan.grid.records import Checkpoint, Cycle, Hosted, Process, Running
 from fedplan.grid.store import Store, catalogue, rounds
+from fedplan.grid.store.connection import Db
 from fedplan.plan import Plan
 from fedplan.wire import State
 
@@ -30,42 +36,58 @@ class Known:
     def __init__(self, store: Store, blobs: Blobs) -> None:
         self._store = store
         self._blobs = blobs
-        self._hosted: Memory[int, Hosted] = Memory(_HOSTED_BYTES)
-        self._ids: Memory[tuple[str, str], int] = Memory(_COUNT)
+        self._hosted: Memory[tuple[int, int], Hosted] = Memory(_HOSTED_BYTES)
         self._checkpoints: Memory[int, Checkpoint] = Memory(_COUNT)
         self._reaches: Memory[int, Reach] = Memory(_COUNT)
-        self._strategies: Memory[int, Strategy] = Memory(_COUNT)
+        self._strategies: Memory[tuple[int, int], Strategy] = Memory(_COUNT)
         self._metrics: Memory[tuple[int, str], _Measured] = Memory(_CHECKPOINTS)
 
-    async def hosted(self, id: int) -> Hosted:
-        """What was hosted as the FL process of an id that is known to exist."""
-        found = self._hosted.get(id)
+    async def hosted(self, id: int, revision: int = 0, db: Db | None = None) -> Hosted:
+        """What was hosted as the FL process of an id. It is also remembered of one that was deleted.
+
+        Args:
+            id: the FL process.
+            revision: of its configurations; by default with those that it was hosted with.
+            db: the transaction of the caller, if it is in one.
+
+        Raises:
+            NotFoundError: it was deleted.
+        """
+        found = self._hosted.get((id, revision))
         if found is not None:
             return found
-        async with self._store.reading() as db:
-            found = await catalogue.hosted(db, await catalogue.get_process(db, id))
-        self._hosted.put(id, found, _size(found))
+        async with self._store.reading() if db is None else contextlib.nullcontext(db) as used:
+            found = await catalogue.hosted(used, await catalogue.get_process(used, id, revision))
+        self._hosted.put((id, revision), found, _size(found))
         return found
 
+    async def of_cycle(self, cycle: Cycle | Running, db: Db | None = None) -> Hosted:
+        """What a cycle trains, with the configurations with which it began; see `hosted`."""
+        return await self.hosted(cycle.process_id, cycle.revision, db)
+
     async def find(self, name: str, version: str | None) -> Process:
-        """The FL process of a name; without a version the one hosted last.
+        """The FL process of a name, with its newest configurations; without a version the one hosted last.
 
         Raises:
             NotFoundError: there is none.
         """
-        id = None if version is None else self._ids.get((name, version))
-        if id is not None:
-            return (await self.hosted(id)).process
         async with self._store.reading() as db:
-            process = await catalogue.find_process(db, name, version)
+            if version is None:
+                process = await catalogue.find_process(db, name, version)
+            else:
+                found = await catalogue.find_revision(db, name, version)
+                process = None if found is None else (await self.hosted(*found, db)).process
         if process is None:
             which = f"'{name}'" if version is None else f"'{name}' version '{version}'"
             raise NotFoundError(f"this grid hosts no model {which}")
-        self._ids.put((process.name, process.version), process.id)
         return process
 
     async def checkpoint(self, id: int) -> Checkpoint:
-        """The checkpoint of an id that is known to exist."""
+        """The checkpoint of an id.
+
+        Raises:
+            NotFoundError: its model was deleted.
+        """
         found = self._checkpoints.get(id)
         if found is None:
             async with self._store.reading() as db:
@@ -79,11 +101,11 @@ class Known:
         Raises:
             ConfigError: this grid does not know it; the one that hosted the model did.
         """
-        found = self._strategies.get(process.id)
+        found = self._strategies.get((process.id, process.revision))
         if found is None:
             load = None if process.averaging_plan is None else self._loader(process.averaging_plan)
             found = strategy_of(process.setting, load)
-            self._strategies.put(process.id, found)
+            self._strategies.put((process.id, process.revision), found)
         return found
 
     def _loader(self, blob: str) -> Callable[[], Plan]:
@@ -106,17 +128,20 @@ class Known:
     async def metric_by_checkpoint(self, process_id: int, metric: str) -> Mapping[int, float]:
         """A metric of each checkpoint from which a cycle started that has ended, by the checkpoint's number.
 
+        Those are left out that were dropped.
+
         Only cycles are read that have ended since it was asked for the last time.
         """
         found = self._metrics.get((process_id, metric)) or _Measured()
         async with self._store.reading(long=True) as db:
             ended = await rounds.history(db, process_id, found.until)
+            dropped = await catalogue.dropped(db, process_id)
         for cycle, checkpoint in ended:
             found.until = max(found.until, cycle.number)
             if cycle.summary is not None and metric in cycle.summary.metrics:
                 found.values[checkpoint] = cycle.summary.metrics[metric].mean.value
         self._metrics.put((process_id, metric), found, 1 + len(found.values))
-        return found.values
+        return {number: value for number, value in found.values.items() if number not in dropped}
 
 
 @dataclasses.dataclass(slots=True)

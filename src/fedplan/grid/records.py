@@ -38,7 +38,7 @@ class Scope(enum.StrEnum):
     READ = "read"
     """Retrieving checkpoints."""
     OBSERVE = "observe"
-    """How models are doing: status, history, metrics, the page."""
+    """How models are doing: status, history, metrics, the dashboard."""
     ADMIN = "admin"
     """Everything."""
 
@@ -83,6 +83,7 @@ class Process:
         roles: of the tensors that change, what the training does with each.
         evaluates: whether it was hosted with an evaluation Plan.
         measured: see `Setting`; None also for what an older grid hosted.
+        revision: how often its configurations were changed before these.
     """
 
     id: int
@@ -97,6 +98,12 @@ class Process:
     roles: tuple[Role, ...] = ()
     evaluates: bool = False
     measured: frozenset[str] | None = None
+    revision: int = 0
+
+    @property
+    def named(self) -> str:
+        """Name and version, for messages."""
+        return f"'{self.name}' version '{self.version}'"
 
     @property
     def setting(self) -> Setting:
@@ -146,14 +153,6 @@ class HostedPlan:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class NewPlan(Generic[Content]):
-    """A Plan that is about to be hosted; see `HostedPlan`."""
-
-    variants: Mapping[str, Variant[Content]]
-    missing: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class HostedProtocol:
     """A Protocol: the store's number of it, and the key of its blob."""
 
@@ -163,7 +162,7 @@ class HostedProtocol:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hosted:
-    """All that was hosted under one name and version. None of it changes.
+    """All that was hosted under one name and version, with the configurations of one revision.
 
     Attributes:
         process: the FL process.
@@ -174,41 +173,6 @@ class Hosted:
     process: Process
     plans: Mapping[str, HostedPlan]
     protocols: Mapping[str, HostedProtocol]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class NewProcess(Generic[Content]):
-    """An FL process that passed all checks and is about to be hosted: with bytes, then with keys of blobs.
-
-    Attributes:
-        name: the model's name.
-        version: the model's version.
-        client_config: as the model's owner wrote it.
-        server_config: how its cycles run.
-        layout: of the model's tensors.
-        changing: see `Process`.
-        roles: see `Process`.
-        measured: see `Process`.
-        model: the State of the tensors that change.
-        frozen: the State of the others, if there are any.
-        averaging_plan: the averaging Plan, if it has one.
-        plans: its Plans, by name.
-        protocols: for each Protocol's name, the Protocol.
-    """
-
-    name: str
-    version: str
-    client_config: Mapping[str, Any]
-    server_config: ServerConfig
-    layout: Layout
-    changing: Places
-    roles: tuple[Role, ...]
-    measured: frozenset[str] | None
-    model: Content
-    frozen: Content | None
-    averaging_plan: Content | None
-    plans: Mapping[str, NewPlan[Content]]
-    protocols: Mapping[str, Content]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -259,6 +223,9 @@ class Cycle:
         evaluators: workers, beside those that occupy places, that it has taken for evaluation alone.
         damaged: reports that were lost, for what was stored of them is damaged or missing.
         stage: name of its present stage; None of what an older grid opened.
+        revision: of the configurations with which it runs; see `Process`.
+        paused_at: since when it is paused, and its deadline does not come; None when it is not.
+        ordered_end: whether the training ends with it, where its owner has said so or otherwise.
     """
 
     id: int
@@ -277,6 +244,9 @@ class Cycle:
     evaluators: int = 0
     damaged: int = 0
     stage: str | None = None
+    revision: int = 0
+    paused_at: float | None = None
+    ordered_end: bool | None = None
 
     @property
     def is_open(self) -> bool:
@@ -363,7 +333,9 @@ class Running:
         phase: open or closing.
         reported: reports received.
         task: what it is for.
-        deadline: when time closes it; None without a cycle_length.
+        deadline: when time closes it, if it is not paused; None without a cycle_length.
+        revision: see `Cycle`.
+        paused_at: see `Cycle`.
     """
 
     id: int
@@ -372,6 +344,8 @@ class Running:
     reported: int
     task: Task
     deadline: float | None
+    revision: int
+    paused_at: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -384,7 +358,9 @@ class Checkpoint:
         blob: key of the State of its tensors that change; see `Process`.
         created_at: when it was made.
         state: key of what the strategy remembers at it; None when that is nothing.
-        made_in: id of the cycle whose reports made it; None of the model as it was hosted.
+        cycle: number of the cycle that made it; None for the model as hosted, and for a copy.
+        source: number of the checkpoint of which it is a copy; None when it is none.
+        dropped: whether the model's owner went back to before it.
         deleted_at: when its blobs were deleted, since they were not to be kept; None when they are there.
     """
 
@@ -393,5 +369,7 @@ class Checkpoint:
     blob: str
     created_at: float
     state: str | None = None
-    made_in: int | None = None
+    cycle: int | None = None
+    source: int | None = None
+    dropped: bool = False
     deleted_at: float | None = None

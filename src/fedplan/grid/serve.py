@@ -18,6 +18,7 @@ from fedplan.grid.web.connections.http import BoundedHttp
 from fedplan.grid.web.connections.websocket import BoundedWebSocket
 from fedplan.grid.web.hosts import KnownHosts, is_loopback
 from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.proxies import Proxies
 
 try:
     import resource
@@ -82,7 +83,7 @@ def uvicorn_config(settings: Settings, app: ASGIApp, intake: Callable[[], Intake
     """
     most = min(settings.max_connections, _open_files(settings.max_connections) - _OTHER_FILES)
     bounds = Bounds(
-        Peers(most, settings.max_connections_per_address),
+        Peers(most, settings.max_connections_per_address, Proxies(settings.trusted_proxies)),
         settings.head_seconds,
         settings.stall_seconds,
         intake,

@@ -1,5 +1,6 @@
 """The grid's settings: one table, read from the environment (prefix ``FEDPLAN_``) or given in code."""
 
+import ipaddress
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,17 @@ def _addresses(values: list[str]) -> list[str]:
     return values
 
 
+def _networks(values: list[str]) -> list[str]:
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ValueError(
+                f"{value!r} is no address and no network; such as 10.0.0.7 or 10.0.0.0/8 are"
+            ) from None
+    return values
+
+
 Texts = Annotated[list[str], NoDecode, BeforeValidator(_list)]
 
 
@@ -54,7 +66,7 @@ class Settings(BaseSettings):
     )
     owner_token: SecretStr | None = Field(
         default=None,
-        description="Token that opens hosting, status, checkpoints and the page. Default: API tokens "
+        description="Token that opens hosting, status, checkpoints and the dashboard. Default: API tokens "
         "(`fedplan token`) do; where none was ever made, anybody may use them.",
     )
     secret_key: SecretStr | None = Field(
@@ -131,8 +143,19 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(
         default=1_000,
         ge=1,
-        description="Connections at once from one address: that of a proxy, where one stands before the "
-        "grid.",
+        description="Connections at once from one address; those of `trusted_proxies` are not counted so.",
+    )
+    requests_per_address: int = Field(
+        default=200,
+        ge=0,
+        description="Requests a second from one address, messages over WebSockets included; ten times as "
+        "many at once from one that was quiet. Those beyond are answered with 429. 0: they are not counted. "
+        "Each process of the grid counts for itself.",
+    )
+    trusted_proxies: Annotated[Texts, AfterValidator(_networks)] = Field(
+        default=[],
+        description="Proxies whose `X-Forwarded-For` is believed, by address or network, such as "
+        "`10.0.0.0/8`; JSON. Default: none, so that all who come through one count as one address.",
     )
     retry_seconds: float = Field(
         default=5.0,

@@ -37,6 +37,8 @@ class Purpose(enum.IntEnum):
     """Which clients behave in another way."""
     NOISE = 8
     """Noise in what they report."""
+    PRIVACY = 9
+    """The noise that a grid adds under differential privacy."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,6 +100,10 @@ class Chance:
             yield seed
         finally:
             torch.default_generator.set_state(before)
+
+    def privacy_key(self, cycle: int) -> bytes:
+        """The key of the noise in a cycle. A grid's is drawn by the operating system, and written nowhere."""
+        return self.stream.words(4, cycle=cycle, step=0, number=Purpose.PRIVACY).astype("<u8").tobytes()
 
     def _words(self, purpose: Purpose, cycle: int, step: int, most: int) -> Iterator[int]:
         """The words of a draw, made in longer and longer pieces."""

@@ -77,6 +77,7 @@ class Gathered:
         Raises:
             AggregationError: a number is too large to be added up, or not finite.
         """
+        update = self._strategy.bounded(update)
         contribution = self._strategy.contribution(update)
         self._sums.add(update, contribution)
         if self._scratch is not None:
@@ -90,6 +91,11 @@ class Gathered:
         Raises:
             AggregationError: they have to be added one by one; nothing was added.
         """
+        if self._strategy.bound is not None:
+            bounded = [self._strategy.bounded(update) for update in block]  # all of them, or none is added
+            for update in bounded:
+                self._sums.add(update, self._strategy.contribution(update))
+            return
         whole = [] if self._strategy.prepare is as_it_is and self._strategy.streams else list(block)
         contributions = [self._strategy.contribution(update) for update in whole] or [UNCHANGED] * len(block)
         self._sums.add_block(block, contributions)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
 from fedplan.federation import Round, ServerState, Strategy, Task, Tensors, next_model, round_of
 from fedplan.federation.goals import is_reached
+from fedplan.federation.privacy import spending_of, why_budget_is_spent
 from fedplan.simulation.clock import Clock, Cycle, HeldPlace
 from fedplan.simulation.engines.engine import Engine
 from fedplan.simulation.gathering import Gathered, Outcome
@@ -17,6 +18,7 @@ from fedplan.simulation.history import SimulatedRow
 from fedplan.simulation.measuring import Tester
 from fedplan.simulation.states import ClientStates
 from fedplan.simulation.work import Experiment, Work
+from fedplan.wire.messages import PrivacySpent
 
 _log = logging.getLogger("fedplan.simulation")
 
@@ -109,7 +111,8 @@ class Rounds:
         if not rows:
             return Task.TRAINING
         last = Cycle(rows[-1].cycle, Task(rows[-1].task), rows[-1].checkpoint, self._clock.now, None)
-        task = self._round.after(last, goal_reached=self._is_goal_reached(rows))
+        ends = self._is_goal_reached(rows) or self._is_budget_spent(rows)
+        task = self._round.after(last, goal_reached=ends)
         return None if task is Task.TRAINING and last.number >= rounds else task
 
     def _is_goal_reached(self, rows: Sequence[SimulatedRow]) -> bool:
@@ -119,6 +122,11 @@ class Rounds:
             return False
         told = ((row.checkpoint, row.metrics.get(stop.metric)) for row in rows)
         return is_reached(stop, {number: metric.value for number, metric in told if metric is not None})
+
+    def _is_budget_spent(self, rows: Sequence[SimulatedRow]) -> bool:
+        """Whether one more cycle would exceed the model's max_epsilon."""
+        spent = sum(row.privacy is not None for row in rows)
+        return why_budget_is_spent(spent, self._experiment.deployment.server_config.privacy) is not None
 
     def _cycle(self, task: Task, rounds: int) -> RunState:
         """Simulates one cycle. `progress` stays as it is, so that an interruption leaves nothing half.
@@ -137,7 +145,7 @@ class Rounds:
             if task is Task.EVALUATION:
                 outcome, after = gathered.measured(), progress
             else:
-                outcome, after = self._average(gathered)
+                outcome, after = self._average(gathered, number)
         row = SimulatedRow(
             cycle=number,
             task=task.value,
@@ -154,6 +162,7 @@ class Rounds:
             refused=received.refused,
             late=cycle.late,
             gone=cycle.gone,
+            privacy=self._spent(task, cycle, progress.checkpoint, after.checkpoint, outcome),
             seconds=time.perf_counter() - started,
         )
         rows = (*progress.rows, row)
@@ -162,6 +171,26 @@ class Rounds:
             told = {"metrics": {**row.metrics, **found}, "seconds": time.perf_counter() - started}
             rows = (*progress.rows, row.model_copy(update=told))
         return dataclasses.replace(after, rows=rows)
+
+    def _spent(
+        self, task: Task, cycle: Cycle, before: int, after: int, outcome: Outcome
+    ) -> PrivacySpent | None:
+        """What a cycle has spent of the model's privacy, as a grid's ledger has it.
+
+        Args:
+            task: what the cycle was for.
+            cycle: the cycle.
+            before: number of the newest checkpoint before it.
+            after: and after it.
+            outcome: what came of it.
+        """
+        config = self._experiment.deployment.server_config.privacy
+        if config is None or task is not Task.TRAINING:
+            return None
+        spent = sum(row.privacy is not None for row in self.progress.rows)
+        made = after if after > before else None
+        participants = cycle.reported if outcome.failure else outcome.reports
+        return spending_of(config, spent, cycle.number, made, participants).told
 
     def _is_due(self, rows: Sequence[SimulatedRow], rounds: int) -> bool:
         """Whether the model is measured after these cycles: in its turn, or since no training follows."""
@@ -201,12 +230,15 @@ class Rounds:
                 by_client,
             )
 
-    def _average(self, gathered: Gathered) -> tuple[Outcome, RunState]:
+    def _average(self, gathered: Gathered, cycle: int) -> tuple[Outcome, RunState]:
         """Makes the next checkpoint; the model stays what it is when that fails."""
         progress = self.progress
         try:
             outcome, average = gathered.average(progress.remembered)
-            changed, remembered = next_model(self._strategy, progress.model, average, progress.remembered)
+            key = self._experiment.chance.privacy_key(cycle)
+            changed, remembered = next_model(
+                self._strategy, progress.model, average, progress.remembered, key
+            )
         except (AggregationError, ConfigError, PlanError, WireError) as error:
             return Outcome(failure=str(error)), progress
         number = progress.checkpoint + 1

@@ -19,6 +19,8 @@ from pydantic import (
 )
 
 from fedplan.errors import ConfigError
+from fedplan.wire.amounts import Count, Duration, Number
+from fedplan.wire.secure import SecureAggregationConfig
 
 STORABLE = r"^[^\x00]*$"
 """Texts that every database can hold."""
@@ -44,10 +46,7 @@ def printable(name: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(printable)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 Speed = Annotated[Number, Field(ge=0)]
-Duration = Annotated[Number, Field(gt=0, le=10 * 365 * 86_400)]
 
 
 class ClientConfig(BaseModel):
@@ -167,56 +166,52 @@ class EvaluationConfig(BaseModel):
     """Seconds after which that evaluation ends by itself; when absent a cycle_length, or an hour."""
 
 
-class SecureAggregationConfig(BaseModel):
-    """How a cycle adds its reports up without the grid seeing any of them; see docs/privacy.md."""
+class PrivacyConfig(BaseModel):
+    """Differential privacy of the workers: the grid clips each report, and adds noise to their sum."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    workers: Annotated[int, Field(ge=3, le=100_000)]
-    """Places in a cycle. As soon as so many workers are in, the round begins."""
-    fewest: Annotated[int, Field(ge=3, le=100_000)] | None = None
-    """With so many workers a round begins when the time to gather is over; when absent, (1 − dropout) of
-    `workers`."""
+    mechanism: Literal["central"] = "central"
+    """`central`: the grid sees the reports, and adds the noise."""
+    clip: Annotated[Number, Field(ge=1e-12, le=1e12)]
+    """No report has a larger norm: it is scaled down to this one."""
+    noise_multiplier: Annotated[Number, Field(ge=1e-3, le=1e3)]
+    """The standard deviation of the noise on each number of the sum, over `clip`."""
+    cohort: Annotated[int, Field(ge=1, le=2**20)]
+    """By what the sum is divided, however many reports come: as many as a cycle is expected to have."""
+    delta: Annotated[Number, Field(gt=0, lt=1)]
+    """The δ of the ε that is spent: well below one over the number of workers there are."""
+    max_epsilon: Annotated[Number, Field(gt=0)] | None = None
+    """A cycle that would make the model's ε larger does not open; no bound when absent."""
+    clipping: Literal["fixed", "per_layer"] = "fixed"
+    """`fixed`: the norm of all tensors together. `per_layer`: each tensor to clip / √(number of tensors)."""
+
+
+PRIVACY_KEY = "privacy"
+"""Key of the client_config under which the grid tells workers of its differential privacy."""
+
+
+class ToldPrivacy(BaseModel):
+    """What a grid says of the differential privacy of a cycle. A worker cannot check it; see `JobPrivacy`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mechanism: str
+    """What adds the noise, and where: `central`, in the grid, which sees the reports."""
     clip: Annotated[Number, Field(gt=0)]
-    """Largest magnitude of a diff's values in the first cycle, times weight / max_weight; later cycles take
-    it from the sum before."""
-    level: Literal["honest", "lying"] = "honest"
-    """What the grid is trusted with."""
-    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.3
-    """Of the workers in a round, so many may drop out."""
-    corrupt: Annotated[Number, Field(ge=0, lt=1)] = 0.1
-    """Of the workers in a round, so many may tell the grid all that they know without harm to the others."""
-    bits: Annotated[int, Field(ge=2, le=16)] = 8
-    """Of a value in a report."""
-    most_metric: Annotated[Number, Field(gt=0, le=1e9)] = 1e6
-    """Largest magnitude of a metric; a worker that measured more leaves that metric out."""
-    gather_length: Duration = 600.0
-    """Seconds in which workers are taken."""
-    training_length: Duration = 3600.0
-    """Seconds in which they train."""
-    stage_length: Duration = 60.0
-    """Seconds for each of the other stages."""
-
-    @property
-    def least(self) -> int:
-        """With so many workers a round begins."""
-        return self.fewest or max(3, -(-self.workers * (1000 - self.dropout_thousandths) // 1000))
-
-    @property
-    def dropout_thousandths(self) -> int:
-        """`dropout` in thousandths, as the protocol counts it."""
-        return round(1000 * self.dropout)
-
-    @property
-    def corrupt_thousandths(self) -> int:
-        """`corrupt` in thousandths."""
-        return round(1000 * self.corrupt)
-
-    @model_validator(mode="after")
-    def _begins_with_no_more_than_it_has(self) -> Self:
-        if self.fewest is not None and self.fewest > self.workers:
-            raise ValueError(f"fewest ({self.fewest}) is more than workers ({self.workers})")
-        return self
+    """The largest norm of a report; the worker keeps to it by itself too."""
+    clipping: Literal["fixed", "per_layer"]
+    """See `PrivacyConfig`."""
+    noise_multiplier: Annotated[Number, Field(gt=0)]
+    """The standard deviation of the noise on each number of the sum, over `clip`."""
+    cohort: Count
+    """By what the sum is divided."""
+    delta: Annotated[Number, Field(gt=0, lt=1)]
+    """The δ of `epsilon`."""
+    epsilon: Annotated[Number, Field(ge=0)]
+    """Of all cycles up to this one, this one included, for a worker that takes part in each."""
+    max_epsilon: Annotated[Number, Field(gt=0)] | None = None
+    """What the model's ε will not exceed; None when nothing bounds it."""
 
 
 class CheckpointsKept(BaseModel):
@@ -316,6 +311,9 @@ class ServerConfig(BaseModel):
     def places(self) -> int | None:
         """Most workers that a cycle takes; None for no bound."""
         return self.max_workers if self.secure_aggregation is None else self.secure_aggregation.workers
+
+    privacy: PrivacyConfig | None = None
+    """Differential privacy of what is released; none when absent."""
 
     @property
     def kept(self) -> CheckpointsKept | None:

@@ -6,7 +6,7 @@ from sqlalchemy import update
 from fedplan.errors import NotFoundError
 from fedplan.grid.offline.verifying import Finding, Outcome, verify
 from fedplan.grid.opening import looking_at
-from fedplan.grid.store.tables import assignments, checkpoints
+from fedplan.grid.store.tables import assignments, checkpoints, cycles
 from tests.grid.models import diff, iterative_plan, plan_for_two, state
 from tests.grid.service.test_damage import flip, report, rows, stored
 
@@ -180,9 +180,7 @@ async def test_every_report_of_a_checkpoint_is_recorded(peer):
     await peer.host(server={"max_diffs": 2})
     await train(peer, (0.1, 0.7))
     async with peer.app.state.grid.store.reading() as db:
-        made = await db.scalar(checkpoints.select().with_only_columns(checkpoints.c.made_in).where(
-            checkpoints.c.number == 2
-        ))  # fmt: skip
+        made = await db.scalar(cycles.select().with_only_columns(cycles.c.id).where(cycles.c.number == 1))
         recorded = list(await db.execute(assignments.select().where(assignments.c.counted_in == made)))
     assert len({row.worker_id for row in recorded}) == 2
     assert all(row.digest is not None for row in recorded)

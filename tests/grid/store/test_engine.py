@@ -45,16 +45,25 @@ async def test_the_migrations_make_the_tables(store):
 
 
 async def until_0013(db):
-    """Makes the tables that later migrations change what they were before."""
+    """Takes away what later migrations add. SQLite's tables stay such as give no id twice."""
     await db.execute(text("DROP TABLE secure_messages"))
     await db.execute(text("DROP TABLE secure_rounds"))
-    await db.execute(text("ALTER TABLE cycles DROP COLUMN stage"))
-    await db.execute(text("DROP TABLE events"))
+    await db.execute(text("DROP TABLE spendings"))
     await db.execute(text("DROP TABLE chores"))
     for column in ("blob", "state"):
         await db.execute(text(f"DROP INDEX ix_checkpoints_{column}"))
     await db.execute(text("ALTER TABLE checkpoints DROP COLUMN deleted_at"))
-    await db.execute(text("ALTER TABLE checkpoints DROP COLUMN made_in"))
+    await db.execute(text("DROP TABLE events"))
+    await db.execute(text("DROP TABLE configs"))
+    await db.execute(text("DROP TABLE unused_blobs"))
+    await db.execute(text("DROP INDEX ix_cycles_checkpoint_id"))
+    for table, columns in (
+        ("processes", ("revision", "restarted_after")),
+        ("checkpoints", ("cycle", "source", "dropped")),
+        ("cycles", ("revision", "paused_at", "ordered_end", "stage")),
+    ):
+        for column in columns:
+            await db.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
 
 
 async def until_0011(db):
@@ -131,9 +140,15 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         await db.execute(
             text("INSERT INTO plan_variants VALUES (1, 'list', 'plans/x'), (2, 'list', 'plans/y')")
         )
-        await db.execute(text("INSERT INTO checkpoints VALUES (1, 1, 1, 'models/x', 0)"))
         await db.execute(
-            text("INSERT INTO cycles VALUES (7, 1, 1, 'open', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL)")
+            text("INSERT INTO checkpoints VALUES (1, 1, 1, 'models/x', 0), (2, 1, 2, 'models/y', 0)")
+        )
+        await db.execute(
+            text(
+                "INSERT INTO cycles VALUES (5, 1, 1, 'failed', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL),"
+                " (6, 1, 2, 'done', 1, 0, NULL, 2, 1, NULL, NULL, NULL, NULL),"
+                " (7, 1, 3, 'open', 2, 0, NULL, 2, 1, NULL, NULL, NULL, NULL)"
+            )
         )
         await db.execute(text("INSERT INTO assignments VALUES (1, 7, 'w', 'w', 'k', 0, false, 5, 'diffs/x')"))
         await db.execute(text("INSERT INTO assignments VALUES (2, 7, 'v', 'v', 'l', 0, false, NULL, NULL)"))
@@ -152,6 +167,10 @@ async def test_a_database_of_the_first_tables_is_brought_up_to_date_with_what_it
         assert await reports.of_cycle(db, 7) == [Report("diffs/x", 0)]
         assert (await participation.get_cycle(db, 7)).task is Task.TRAINING
         assert (await catalogue.get_checkpoint(db, 1)).state is None
+        assert [(one.number, one.cycle) for one in await catalogue.checkpoints_of(db, 1)] == [
+            (2, 2),
+            (1, None),
+        ]
     await again.aclose()
 
 
@@ -211,10 +230,10 @@ async def test_checkpoints_of_before_know_the_cycle_that_made_them(store, url):
     again = await Store.open(url)
     async with again.reading() as db:
         made = {
-            (id, one.number): one.made_in for id in (1, 2) for one in await catalogue.checkpoints_of(db, id)
+            (id, one.number): one.cycle for id in (1, 2) for one in await catalogue.checkpoints_of(db, id)
         }
     await again.aclose()
-    assert made == {(1, 1): None, (1, 2): 2, (1, 3): 4, (2, 1): None}
+    assert made == {(1, 1): None, (1, 2): 2, (1, 3): 3, (2, 1): None}
 
 
 async def test_looking_at_a_database_changes_nothing_and_needs_this_programs_schema(store, url):

@@ -12,7 +12,7 @@ from fedplan.grid.store.tables import metadata
 from tests.grid.databases import only_sqlite
 from tests.grid.models import iterative_plan
 
-READS_A_SMALL_TABLE = re.compile(r"^SELECT .*FROM (clock|replicas)$", re.DOTALL)
+READS_A_SMALL_TABLE = re.compile(r"^SELECT .*FROM (clock|replicas|unused_blobs)$", re.DOTALL)
 LISTS_ALL_MODELS = re.compile(r"FROM processes (ORDER BY|LEFT OUTER JOIN)")
 
 
@@ -55,6 +55,7 @@ async def sent(peer):
             await worker.report(number)
         await peer.until_checkpoint(number + 1)
     await peer.ask(await peer.authenticate())
+    await controlled(peer)
     await peer.checkpoint(checkpoint="2")
     await peer.http.get("/model-centric/status")
     await peer.http.get("/model-centric/why", params={"name": "m", "worker": "w"})
@@ -62,6 +63,26 @@ async def sent(peer):
         await peer.http.get("/model-centric/events", params=query)
     await EventKeeper(peer.app.state.grid)._trim()
     return [entry for entry in sent if entry[1]]
+
+
+async def controlled(peer):
+    """All that the owner of a model may do with it; it is gone at the end."""
+    await peer.host("c", server={"cycle_length": 3600, "num_cycles": 3, "max_diffs": 1})
+    await (await peer.join("c")).report(1)
+    await peer.until_checkpoint(2, "c")
+    for call, more in (
+        ("set", {"server_config": {"max_diffs": 2}}),
+        ("pause", {}),
+        ("resume", {}),
+        ("extend", {"seconds": 60, "cycles": 1}),
+        ("promote", {"checkpoint": 1}),
+        ("roll-back", {"checkpoint": 2}),
+        ("stop", {}),
+        ("extend", {"cycles": 1}),
+        ("delete", {"force": True}),
+    ):
+        reply = await peer.post(call, name="c", version="1.0", **more)
+        assert reply.status_code == 200, reply.text
 
 
 @only_sqlite
@@ -102,4 +123,6 @@ def test_every_table_can_be_made_on_postgresql():
             "replicas",
             "clock",
             "chores",
+            "configs",
+            "unused_blobs",
         )

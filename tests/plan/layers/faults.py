@@ -53,5 +53,9 @@ MENDED = {
     "a gradient that lies otherwise in memory": Step(plain("ReplicationPad2d")),
     "chance in place": Step(plain("RReLU", inplace=True)),
     "chance in place that is turned off": Step(plain("RReLU", inplace=True), "layer in eval mode"),
+    "a loss's weights fix the number of rows": Step(
+        plain("BCELoss", weight=LOSSES["BCELoss"].menu.options["weight"][1])
+    ),
+    "a loss's shares fix the number of rows": Step(plain("CrossEntropyLoss", target="shares")),
     "reentrant recomputation": Step(plain("Tanh"), "reentrant activation checkpoint"),
 }

@@ -32,6 +32,31 @@ LOSSES: dict[
         lambda o, y: F.l1_loss(o, y, weight=y.square(), reduction="sum"),
         lambda rows: torch.randn(rows, 3),
     ),
+    "weighed truths": (
+        lambda o, y: F.binary_cross_entropy(o.sigmoid(), y, weight=torch.tensor([0.5, 1.0, 2.0])),
+        lambda rows: torch.rand(rows, 3),
+    ),
+    "truths, each with its weight": (
+        lambda o, y: F.binary_cross_entropy(o.sigmoid(), y.round(), weight=y + 0.5, reduction="sum"),
+        lambda rows: torch.rand(rows, 3),
+    ),
+    "shares": (F.cross_entropy, lambda rows: torch.rand(rows, 3).softmax(1)),
+    "shares, smoothed": (
+        functools.partial(F.cross_entropy, label_smoothing=0.2, reduction="sum"),
+        lambda rows: torch.rand(rows, 3).softmax(1),
+    ),
+    "shares, weighed and smoothed": (
+        functools.partial(F.cross_entropy, weight=torch.tensor([0.5, 1.0, 2.0]), label_smoothing=0.1),
+        lambda rows: torch.rand(rows, 3).softmax(1),
+    ),
+    "shares of each place of a sequence": (
+        lambda o, y: (
+            F.cross_entropy(o.unsqueeze(2) * y[:, :1], y, torch.tensor([0.5, 1.0, 2.0]), reduction="none")
+            .square()
+            .mean()
+        ),
+        lambda rows: torch.rand(rows, 3, 2).softmax(1),
+    ),
     "multi margin": (functools.partial(F.multi_margin_loss, p=2), lambda rows: torch.arange(rows) % 3),
     "one-hot": (
         lambda o, y: (o * F.one_hot(y, 3)).sum(1).tanh().mean(),
@@ -57,6 +82,7 @@ def test_losses(name: str) -> None:
     check_training(lambda: nn.Linear(6, 3), lambda rows: (torch.randn(rows, 6), target(rows)), loss)
 
 
+@pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="PyTorch has it since 2.13")
 def test_a_loss_of_many_classes_in_chunks_is_computed_at_once() -> None:
     class Head(nn.Module):
         def __init__(self) -> None:

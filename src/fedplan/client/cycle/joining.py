@@ -140,8 +140,9 @@ def rejection(name: str, version: str, rejected: Rejected) -> CycleRejectedError
         again = f"its cycle ends in {rejected.timeout:g} s at the latest; ask again before"
     else:
         again = f"ask again in {rejected.timeout:g} s"
+    why = "" if rejected.reason is None else f"{rejected.reason}; "
     return CycleRejectedError(
-        f"the grid did not take the worker into a cycle of '{name}' {version}: {again}",
+        f"the grid did not take the worker into a cycle of '{name}' {version}: {why}{again}",
         timeout=rejected.timeout,
         at_latest=rejected.at_latest,
     )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fedplan.client.counts import positive_integer, positive_seconds
 from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
+from fedplan.client.owner.control import ModelControl
 from fedplan.client.owner.history import History
 from fedplan.client.owner.hosting import check_is_plan, named_messages, plans_of, state_of, variants_of
 from fedplan.client.owner.observing import GridObserver
@@ -32,7 +33,7 @@ from fedplan.wire.config import parse_client_config, parse_server_config
 from fedplan.wire.messages import EVALUATION_PLAN, HostTrainingRequest, ModelStatus, StatusReply
 
 
-class ModelCentricFLClient(GridObserver):
+class ModelCentricFLClient(ModelControl, GridObserver):
     """The model owner's client, with the names of PySyft.
 
     Its calls block; each has a coroutine form with `_async` at the end of its name. ::

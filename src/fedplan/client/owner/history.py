@@ -65,11 +65,15 @@ class History(Sequence[HistoryRow]):
         return found
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One flat dict a cycle; each metric's mean under its own name, None where it was not measured."""
+        """One flat dict a cycle; each metric's mean under its own name, None where it was not measured.
+
+        Of a model with privacy there are `epsilon` (of all cycles up to this one) and `delta` too.
+        """
         metrics = self.metrics
         return [
             {
                 **{name: getattr(row, name) for name in self.columns},
+                **self._spent(row),
                 **{name: row.metrics[name].value if name in row.metrics else None for name in metrics},
             }
             for row in self._rows
@@ -78,7 +82,8 @@ class History(Sequence[HistoryRow]):
     def to_csv(self) -> str:
         """The same as comma-separated values, with a line of names."""
         file = io.StringIO()
-        writer = csv.DictWriter(file, [*self.columns, *self.metrics], lineterminator="\n")
+        names = [*self.columns, *self._privacy, *self.metrics]
+        writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.to_dicts())
         return file.getvalue()
@@ -89,7 +94,7 @@ class History(Sequence[HistoryRow]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        columns = [*self.columns, *self.metrics]
+        columns = [*self.columns, *self._privacy, *self.metrics]
         return data_frame(self.to_dicts(), columns).set_index("cycle")
 
     def to_tensorboard(self, folder: str | os.PathLike[str]) -> None:
@@ -120,6 +125,14 @@ class History(Sequence[HistoryRow]):
             ConfigError: MLflow is not installed (the extra `mlflow`).
         """
         return log_mlflow(self._rows, experiment, run_name, tracking_uri)
+
+    @property
+    def _privacy(self) -> tuple[str, ...]:
+        """The columns about privacy, where the model has any."""
+        return ("epsilon", "delta") if any(row.privacy is not None for row in self._rows) else ()
+
+    def _spent(self, row: HistoryRow) -> dict[str, float | None]:
+        return {name: getattr(row.privacy, name, None) for name in self._privacy}
 
     def _shown(self, row: HistoryRow) -> str:
         metrics = ", ".join(f"{name} {metric.value:.4g}" for name, metric in row.metrics.items())

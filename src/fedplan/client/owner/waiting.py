@@ -56,7 +56,7 @@ class Goal:
                 f"{_name(model)} is trained without end, for its server_config has no num_cycles and no "
                 "stop: wait for a checkpoint"
             )
-        last = None if model.num_cycles is None else model.num_cycles + 1
+        last = None if model.num_cycles is None else _last_possible(model, model.num_cycles)
         if checkpoint is not None and last is not None and checkpoint > last:
             raise ConfigError(
                 f"{_name(model)} has {model.num_cycles} cycles, so its last checkpoint is {last} at most; "
@@ -174,6 +174,12 @@ async def _outlasting(look: Look) -> ModelStatus:
     return await look()
 
 
+def _last_possible(model: ModelStatus, num_cycles: int) -> int:
+    """The greatest number that a checkpoint can get: copies of older ones, which owners make, take some."""
+    to_come = max(num_cycles - model.cycle.number + 1, 0)
+    return max(num_cycles + 1, newest(model) + to_come)
+
+
 def newest(model: ModelStatus) -> int:
     """Number of the newest checkpoint."""
     return model.checkpoints[0].number
@@ -185,6 +191,8 @@ def outlook(model: ModelStatus) -> str:
     of = f" of {model.num_cycles}" if model.num_cycles and cycle.task == "training" else ""
     if cycle.phase != "open":
         return f"cycle {cycle.number}{of} is {cycle.phase}"
+    if model.paused:
+        of += ", which its owner has paused,"
     left = cycle.accepted - cycle.reported
     workers = f"{left} {'worker is' if left == 1 else 'workers are'}"
     reports = f"{cycle.reported} {'report' if cycle.reported == 1 else 'reports'}"

@@ -11,7 +11,7 @@ import pydantic
 
 from fedplan.client.counts import positive_seconds
 from fedplan.client.events import Rejected
-from fedplan.client.transport.answers import grid_message
+from fedplan.client.transport.answers import grid_message, shown
 from fedplan.client.transport.exchange import (
     GridAnswer,
     GridRequest,
@@ -23,7 +23,7 @@ from fedplan.client.transport.exchange import (
 from fedplan.client.transport.http import HttpTransport
 from fedplan.client.transport.secure import SecureCalls
 from fedplan.client.transport.speed import ConnectionSpeed, measure_speed
-from fedplan.client.transport.url import GridUrl
+from fedplan.client.transport.url import GridUrl, check_token
 from fedplan.client.transport.websocket import WebSocketTransport
 from fedplan.errors import ConfigError, GridConnectionError, GridResponseError
 from fedplan.wire import messages
@@ -106,7 +106,7 @@ class GridApi:
         """
         timeout = positive_seconds(timeout, "timeout")
         if token is not None:
-            _check_token(token)
+            check_token(token)
         http = HttpTransport(url, timeout=timeout, token=token, app=app)
         socket = WebSocketTransport(url, http, timeout=timeout) if app is None else None
         chosen = socket if websocket and url.prefers_websocket and socket is not None else http
@@ -162,8 +162,12 @@ class GridApi:
         if data.get("status") == "accepted":
             return _read(CycleAccepted, data, messages.CYCLE_REQUEST)
         if data.get("status") == "rejected":
-            timeout = data.get("timeout")
-            return Rejected(parse_timeout(timeout), at_latest=isinstance(timeout, str) and ":" in timeout)
+            timeout, reason = data.get("timeout"), data.get("reason")
+            return Rejected(
+                parse_timeout(timeout),
+                at_latest=isinstance(timeout, str) and ":" in timeout,
+                reason=shown(reason) if isinstance(reason, str) else None,
+            )
         raise GridResponseError("the grid neither accepted nor rejected the cycle request. Is it a grid?")
 
     async def get_model(
@@ -292,8 +296,12 @@ class GridApi:
     async def look(self, endpoint: str, kind: type[_R], **query: str | int | None) -> _R:
         """Asks for something that the grid shows; what is None is not in the query."""
         given = {name: value for name, value in query.items() if value is not None}
-        data = await self._send(GridRequest(endpoint, given, verb="GET", idempotent=True))
-        return _read(kind, data, endpoint)
+        asked = GridRequest(endpoint, given, verb="GET", idempotent=True)
+        return _read(kind, await self._send(asked), endpoint)
+
+    async def control(self, call: str, sent: messages.Request, kind: type[_R], *, again: bool = True) -> _R:
+        """Makes a call with which a model's owner controls it; `again`: twice is no more than once."""
+        return _read(kind, await self._post(call, sent, idempotent=again), call)
 
     @property
     def http(self) -> HttpTransport:
@@ -358,14 +366,6 @@ def message_of(kind: type[_M], **fields: Any) -> _M:
         return kind(**fields)
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, kind)) from None
-
-
-def _check_token(token: object) -> None:
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or token != token.strip():
-        raise ConfigError(
-            "the token must be a text of printable ASCII characters without spaces around it, for it travels "
-            "in a header. One that was read from a file may end with a line break: strip() it"
-        )
 
 
 def _download(endpoint: str, query: Mapping[str, Any], kept: str | None = None) -> GridRequest:

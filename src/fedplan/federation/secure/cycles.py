@@ -24,7 +24,7 @@ from fedplan.federation.secure.terms import Received
 from fedplan.federation.strategies import Setting
 from fedplan.federation.sums import Average, MetricNames, Metrics, MetricSum
 from fedplan.wire import Summary, schema
-from fedplan.wire.config import SecureAggregationConfig
+from fedplan.wire.secure import SecureAggregationConfig
 
 _log = logging.getLogger(__name__)
 

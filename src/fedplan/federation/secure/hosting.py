@@ -8,7 +8,8 @@ from fedplan.federation.secure.parameters import Trust, ring_bits
 from fedplan.federation.secure.ring import MOST_BITS
 from fedplan.federation.strategies import Strategy
 from fedplan.plan.signature import Role
-from fedplan.wire.config import SecureAggregationConfig, ServerConfig
+from fedplan.wire.config import ServerConfig
+from fedplan.wire.secure import SecureAggregationConfig
 
 SUMMED = frozenset({"fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi"})
 """The strategies that need the average of the reports and nothing else."""
@@ -36,6 +37,11 @@ def _faults(strategy: Strategy, secure: SecureAggregationConfig) -> Iterator[str
         yield (
             "the level 'lying' needs a directory in which workers find each other's registered keys without "
             "this grid, and there is none yet: use 'honest'"
+        )
+    if strategy.setting.server.privacy is not None:
+        yield (
+            "'privacy' has the grid clip each report and add noise, and under masks it sees no report: leave "
+            "one of the two out"
         )
     yield from _faults_of_strategy(strategy)
     yield from _faults_of_config(strategy.setting.server)

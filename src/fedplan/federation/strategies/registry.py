@@ -13,6 +13,7 @@ from fedplan.errors import ConfigError
 from fedplan.federation.strategies.averaging_plan import averaging_plan_strategy
 from fedplan.federation.strategies.configuration import StrategyConfig
 from fedplan.federation.strategies.measures import measured
+from fedplan.federation.strategies.private import private_strategy
 from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.strategies.strategy import Strategy
 from fedplan.federation.update import Contribution, Update
@@ -99,7 +100,7 @@ def strategy_of(setting: Setting, averaging_plan: Callable[[], Plan] | None = No
             made = replace(made, prepare=measured(made.prepare, server.metrics, setting))
         except ConfigError as error:
             raise ConfigError(f"{error}{unloaded}") from None
-    return made
+    return made if server.privacy is None else private_strategy(made, server.privacy)
 
 
 def _kind(name: object) -> StrategyKind[Any]:

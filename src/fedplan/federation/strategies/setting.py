@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fedplan.federation.privacy import told_privacy
 from fedplan.federation.schedule import config_at
 from fedplan.federation.sums import MetricNames
 from fedplan.federation.tensors import Float64s, Layout, Tensors, part_of, reach_of, to_float64
 from fedplan.federation.update import Weighting
 from fedplan.plan.signature import Role
 from fedplan.wire.compression import FORMATS_KEY
-from fedplan.wire.config import ServerConfig
+from fedplan.wire.config import PRIVACY_KEY, ServerConfig
 from fedplan.wire.state import Places
 
 _LEAST_EXPONENT = 1000
@@ -65,10 +66,12 @@ class Setting:
         return self.places(Role.TRAINED)
 
     def told_at(self, cycle: int) -> dict[str, Any]:
-        """What workers are told in a cycle: its numbers, and in what forms the model takes their reports."""
+        """What workers are told in a cycle: its numbers, forms of reports, and what protects them."""
         told = config_at(self.client, cycle)
-        formats = self.server.report_formats
-        return {**told, FORMATS_KEY: list(formats)} if formats else told
+        formats, privacy = self.server.report_formats, self.server.privacy
+        if formats:
+            told = {**told, FORMATS_KEY: list(formats)}
+        return told if privacy is None else {**told, PRIVACY_KEY: told_privacy(privacy, cycle)}
 
     @property
     def weighting(self) -> Weighting:

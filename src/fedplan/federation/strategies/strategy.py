@@ -61,6 +61,8 @@ class Strategy:
         closes_at: so many reports close a cycle, if the strategy itself says so.
         staleness: so many checkpoints later a report is still taken, into the cycle of then. None: only into
             its own cycle.
+        bound: update → what is added in its place, whatever its worker sent; None: the update itself.
+        release: (average, a key of 32 bytes for its noise) → what `step` gets in the average's place.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Strategy:
     advice: Callable[[int], str] = nothing_else
     closes_at: int | None = None
     staleness: int | None = None
+    bound: Callable[[Update], Update] | None = None
+    release: Callable[[Average, bytes], Average] | None = None
 
     @property
     def streams(self) -> bool:
@@ -87,6 +91,14 @@ class Strategy:
         """How much an update counts in the average; no metric counts more than `max_weight` either way."""
         told = self.setting.weighting
         return dataclasses.replace(told, by_samples=False) if self.uniform else told
+
+    def bounded(self, update: Update) -> Update:
+        """What is added in an update's place.
+
+        Raises:
+            AggregationError: it holds what is not finite.
+        """
+        return update if self.bound is None else self.bound(update)
 
     def contribution(self, update: Update) -> Contribution:
         """What `prepare` makes of an update.
@@ -108,6 +120,7 @@ class Strategy:
         Raises:
             AggregationError: a number is too large, or not finite.
         """
+        update = self.bounded(update)
         self.nothing().check(update, self.contribution(update))
 
     def nothing(self) -> Sums:
@@ -122,6 +135,7 @@ class Strategy:
 
     def add(self, sums: Sums, update: Update) -> None:
         """Adds an update to a sum that began as `nothing`."""
+        update = self.bounded(update)
         sums.add(update, self.contribution(update))
 
 
@@ -151,7 +165,7 @@ def lacking(strategy: Strategy, summary: Summary) -> list[Told]:
 
 
 def next_model(
-    strategy: Strategy, model: Tensors, average: Average, state: ServerState
+    strategy: Strategy, model: Tensors, average: Average, state: ServerState, key: bytes = b""
 ) -> tuple[Tensors, ServerState]:
     """The model after a cycle, and the strategy's next state.
 
@@ -160,11 +174,15 @@ def next_model(
         model: before the cycle: the tensors that change.
         average: of the cycle's updates.
         state: the strategy's, before the cycle.
+        key: 32 bytes for the noise, where there is a `Strategy.release`: for this one time, and from the
+            operating system wherever it protects anybody.
 
     Raises:
         AggregationError: a value would be infinite, or outside its dtype's range, or cannot be computed.
     """
     layout = tuple((tensor.shape, tensor.dtype) for tensor in model)
+    if strategy.release is not None:
+        average = strategy.release(average, key)
     try:
         change, state = strategy.step(model, average, state)
     except ArithmeticError as error:

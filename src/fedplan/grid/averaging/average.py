@@ -48,7 +48,7 @@ async def catch_up(grid: Grid, running: Running) -> None:
     """
     if running.phase is not Phase.OPEN or running.task is Task.EVALUATION:
         return
-    process = (await grid.known.hosted(running.process_id)).process
+    process = (await grid.known.of_cycle(running)).process
     strategy = grid.known.strategy(process)
     layout = process.changing_layout
     if not strategy.streams or not grid.tallies.lacks(running.id, layout, running.reported):

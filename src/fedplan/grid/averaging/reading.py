@@ -4,6 +4,7 @@ Nothing here writes: it serves the grid, which closes a cycle, and whoever compu
 """
 
 import asyncio
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from fedplan.federation import (
     with_folded,
     with_trained,
 )
+from fedplan.federation.privacy.noise import KEY_BYTES
 from fedplan.federation.scratch import Scratch
 from fedplan.federation.stored import read_stored
 from fedplan.grid.averaging.tally import Tally
@@ -149,6 +151,7 @@ def changed(strategy: Strategy, model: bytes, averaged: Average, before: ServerS
         averaged: the average of the cycle's reports.
         before: what the strategy remembered.
     """
-    after, remembered = next_model(strategy, State.parse(model).tensors, averaged, before)
+    key = secrets.token_bytes(KEY_BYTES)  # of the noise, for this time alone: it is written nowhere
+    after, remembered = next_model(strategy, State.parse(model).tensors, averaged, before, key)
     written = remembered.serialize() if remembered.tensors else b""
     return State.of(after, strategy.setting.changing).serialize(), written

@@ -22,7 +22,7 @@ from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.known import Known
 from fedplan.grid.records import Checkpoint, Hosted, Process, Report
-from fedplan.grid.store import Store, catalogue, participation, reports
+from fedplan.grid.store import Store, catalogue, participation, reports, rounds
 from fedplan.grid.store.naming import named
 from fedplan.wire import State
 
@@ -99,7 +99,7 @@ async def verify(
     verifier = _Verifier(store, blobs, known, process)
     if number is None:
         yield await verifier.hosted(await known.hosted(process.id))
-    for checkpoint in found:
+    for checkpoint in reversed(found):
         if number in (None, checkpoint.number):
             yield await verifier.checkpoint(checkpoint, found)
     if number is None:
@@ -138,24 +138,28 @@ class _Verifier:
             checkpoint: which one.
             others: all of the model.
         """
-        what, made_in = f"checkpoint {checkpoint.number}", checkpoint.made_in
+        what = f"checkpoint {checkpoint.number}"
         if checkpoint.deleted_at is not None:
             return Finding(what, Outcome.DELETED)
         keys, count, received = [checkpoint.blob], None, list[Report]()
         if checkpoint.state is not None:
             keys.append(checkpoint.state)
         start: Checkpoint | None = None
-        if made_in is not None:
+        if checkpoint.cycle is not None:
             async with self._store.reading() as db:
-                cycle = await participation.get_cycle(db, made_in)
-                start = next((other for other in others if other.id == cycle.checkpoint_id), None)
-                count = await reports.recorded(db, made_in)
-                received = list(await reports.of_cycle(db, made_in))
-            keys += [report.blob for report in await self._kept(made_in)]
+                made_in = await rounds.numbered(db, self._process.id, checkpoint.cycle)
+                start = next((other for other in others if other.id == made_in.checkpoint_id), None)
+                count = await reports.recorded(db, made_in.id)
+                received = list(await reports.of_cycle(db, made_in.id))
+            keys += [report.blob for report in await self._kept(made_in.id)]
         finding = await self._checked(what, keys, count)
-        if finding.outcome.is_wrong or made_in is None:
+        if finding.outcome.is_wrong or checkpoint.cycle is None:
             return finding
         try:
+            if self._process.server_config.secure_aggregation is not None:
+                raise _NotMadeError(
+                    "it was made of reports under masks, which are not kept: they cannot be added up again"
+                )
             if start is None:
                 raise _NotMadeError("it is not known what its cycle started from")
             if start.deleted_at is not None:

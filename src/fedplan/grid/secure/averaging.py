@@ -1,7 +1,6 @@
 """The end of a secure round: the masks come off the sum, and the average of it changes the model."""
 
 import asyncio
-import json
 
 from fedplan.errors import DamagedBlobError, SecureRoundError
 from fedplan.federation import UNMASKING
@@ -39,7 +38,7 @@ async def averaged(grid: Grid, process: Process, cycle: Cycle, checkpoint: Check
     strategy = grid.known.strategy(process)
     data, state = await asyncio.to_thread(changed, strategy, model, average, before)
     async with grid.store.writing() as db:
-        await queries.say(db, cycle.id, exponents=json.dumps(next_exponents(manifest, average)))
+        await queries.note_exponents(db, cycle.id, next_exponents(manifest, average))
     summary = CycleSummary(reports, average.samples, metrics_of(secure, reports))
     blob = await grid.keep("models", data)
     try:

@@ -46,6 +46,12 @@ async def say(db: Db, cycle_id: int, **values: Any) -> None:
         await db.execute(secure_rounds.insert(), {"cycle_id": cycle_id, **values})
 
 
+async def note_exponents(db: Db, cycle_id: int, exponents: Sequence[int]) -> None:
+    """Keeps the scales that a cycle leaves for the next; nothing if its model was deleted meanwhile."""
+    mine = secure_rounds.c.cycle_id == cycle_id
+    await db.execute(update(secure_rounds).where(mine).values(exponents=json.dumps(list(exponents))))
+
+
 async def exponents_before(db: Db, process_id: int, number: int) -> tuple[int, ...] | None:
     """The scales that the latest cycle before one has left for the next; None where there is none."""
     query = (

@@ -41,7 +41,7 @@ async def receive(grid: Grid, request: SecureReceiveRequest) -> SecureReceived:
         place, cycle = await find_place(db, request.worker_id, request.request_key)
         said = await queries.said(db, cycle.id)
         sent = await queries.digest_of(db, place.id, request.stage)
-    process = (await grid.known.hosted(cycle.process_id)).process
+    process = (await grid.known.of_cycle(cycle)).process
     if not is_secure(process, cycle) or request.stage not in _AFTER:
         raise InvalidRequestError(f"nothing is sent to this worker after the stage '{request.stage}'")
     failure = cycle.failure if cycle.phase is Phase.FAILED else said.failure

@@ -60,7 +60,7 @@ async def send_bytes(grid: Grid, keys: SecureSendKeys, message: Buffer) -> Succe
     async with grid.store.reading() as db:
         place, cycle = await find_place(db, keys.worker_id, keys.request_key)
         before = await queries.digest_of(db, place.id, keys.stage)
-    process = (await grid.known.hosted(cycle.process_id)).process
+    process = (await grid.known.of_cycle(cycle)).process
     if not is_secure(process, cycle) or place.aside:
         raise InvalidRequestError("the worker's cycle does not add reports up by secure aggregation")
     if before is not None:

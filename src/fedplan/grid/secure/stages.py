@@ -181,7 +181,7 @@ async def _announcement(
 
 async def _received(grid: Grid, process: Process, cycle: Cycle) -> Received:
     """Digests of what the workers download in a cycle."""
-    hosted = await grid.known.hosted(process.id)
+    hosted = await grid.known.of_cycle(cycle)
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     blobs = filter(None, [checkpoint.blob, process.frozen])
     parts = [await grid.blobs.get(blob) for blob in blobs]

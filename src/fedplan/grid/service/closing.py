@@ -13,12 +13,14 @@ from fedplan.errors import (
     ConfigError,
     DamagedBlobError,
     DamagedReportsError,
+    NotFoundError,
     PlanError,
     SecureAggregationError,
     WireError,
 )
-from fedplan.federation import Round, Task, is_overdue, round_of
+from fedplan.federation import Strategy, Task, enough_to_stop, is_overdue, round_of
 from fedplan.federation.goals import is_reached
+from fedplan.federation.privacy import spending_of, why_budget_is_spent
 from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
@@ -28,8 +30,9 @@ from fedplan.grid.secure import queries as secure_queries
 from fedplan.grid.service import diffs
 from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
+from fedplan.grid.service.opening import open_cycle
 from fedplan.grid.service.retention import retain
-from fedplan.grid.store import catalogue, participation, reports, rounds
+from fedplan.grid.store import catalogue, participation, reports, rounds, spendings
 from fedplan.grid.store.connection import Db
 from fedplan.grid.web.replies import log_failure
 from fedplan.text import counted
@@ -85,7 +88,7 @@ async def _claim(grid: Grid, seen: Lease) -> tuple[Process, Cycle, Held] | None:
         if lease is None:
             return None
         cycle = await participation.get_cycle(db, lease.cycle_id, lock=True)
-        process = await catalogue.get_process(db, cycle.process_id)
+        process = (await grid.known.of_cycle(cycle, db)).process
         stage = round_of(grid.known.strategy(process)).stage_of(cycle)
         if cycle.phase is Phase.CLOSING:
             return process, cycle, Held(grid, lease)
@@ -152,16 +155,19 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, held: Held, blo
         if lease is None:
             return False
         left = await reports.leave_out(db, cycle.id, blobs)
-        stage = round_of(grid.known.strategy(process)).stage_of(left)
-        goes_on = stage.is_complete(left, now)
+        strategy = grid.known.strategy(process)
+        stage = round_of(strategy).stage_of(left)
+        dropped = too_few(strategy, left) if left.ordered_end else None
+        goes_on = dropped is None if left.ordered_end else stage.is_complete(left, now)
         why = "what was stored of them is damaged or missing; the log names the blobs"
-        happened = [about(process, Kind.DAMAGED, why, cycle=cycle, reports=len(blobs))]
-        if not goes_on:
+        await record(grid, db, about(process, Kind.DAMAGED, why, cycle=cycle, reports=len(blobs)))
+        if dropped is not None:
+            await drop(grid, db, await catalogue.get_process(db, process.id), left, dropped)
+        elif not goes_on:
             await rounds.reopen(db, cycle.id)
             await rounds.drop_lease(db, lease)
             why = f"{counted(left.reported, 'report')} of the {stage.needed} needed are left"
-            happened.append(about(process, Kind.REOPENED, why, cycle=cycle))
-        await record(grid, db, *happened)
+            await record(grid, db, about(process, Kind.REOPENED, why, cycle=cycle))
     held.lease = lease
     grid.metrics.reports.labels("damaged").inc(len(blobs))
     logger.error(
@@ -170,9 +176,43 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, held: Held, blo
         cycle.number,
         process.name,
         ", ".join(blobs),
-        "goes on without them" if goes_on else "waits for others",
+        "goes on without them" if goes_on else "waits for others" if dropped is None else "is dropped",
     )
+    if dropped is not None:
+        await diffs.forget(grid, cycle.id, process)
     return goes_on
+
+
+def too_few(strategy: Strategy, cycle: Cycle) -> str | None:
+    """Why a cycle with which its owner ends the training makes no checkpoint; None when it makes one."""
+    if round_of(strategy).is_secure:
+        return (
+            "the training was stopped while a secure round was under way: it ends without a sum, and nothing "
+            "of any report was unmasked"
+        )
+    least = enough_to_stop(strategy)
+    if cycle.reported >= least:
+        return None
+    return f"the training was stopped when the cycle had {cycle.reported} of {least} reports"
+
+
+async def drop(grid: Grid, db: Db, newest: Process, cycle: Cycle, why: str) -> None:
+    """Ends a cycle without a checkpoint, also one that another replica is closing, and opens the next.
+
+    Args:
+        grid: the grid.
+        db: a transaction in which the cycle is locked. `diffs.forget` follows it.
+        newest: the model, with its newest configurations.
+        cycle: the cycle, which has not ended.
+        why: the reason, for its owner.
+    """
+    await rounds.drop_cycle(db, cycle.id, grid.clock.wall(), why)
+    await secure_queries.forget(db, cycle.id)
+    if diffs.cycles_kept(grid, newest) == 0:
+        await reports.forget_diffs(db, cycle.id)
+    grid.metrics.cycles.labels(Phase.FAILED.value).inc()
+    logger.info("cycle %d of %s is dropped: %s", cycle.number, newest.named, why)
+    await _open_next(grid, db, newest, cycle, Outcome(failure=why))
 
 
 async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> None:
@@ -180,11 +220,17 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome
     phase = Phase.DONE if outcome.failure is None else Phase.FAILED
     try:
         ended = await _is_ended(grid, process, cycle, lease, outcome)
+    except NotFoundError:
+        ended = False
     except Exception:
         await _drop_unless_stored(grid, cycle, outcome.averaged)
         raise
     if not ended:
-        logger.warning("cycle %d of '%s' was closed by another replica", cycle.number, process.name)
+        logger.warning(
+            "cycle %d of '%s' was closed by another replica, or ended by its owner",
+            cycle.number,
+            process.name,
+        )
         await _drop(grid, outcome.averaged)
         return
     grid.metrics.cycles.labels(phase.value).inc()
@@ -197,21 +243,27 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome
 
 
 async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> bool:
-    """Ends a cycle in the store, and opens the next; False when the lease was lost."""
-    goal_reached = await _is_goal_reached(grid, process, cycle, outcome)
-    today = grid.clock.wall()
-    async with grid.store.writing() as db:
-        ended = await rounds.end_cycle(db, lease, today, failure=outcome.failure, summary=outcome.summary)
-        if ended:
-            round = round_of(grid.known.strategy(process))
-            happened = await _open_next(
-                grid, db, round, process, cycle, outcome, today, goal_reached=goal_reached
-            )
-            await record(grid, db, *happened)
-            await secure_queries.forget(db, cycle.id)
-            if diffs.cycles_kept(grid, process) == 0:
-                await reports.forget_diffs(db, cycle.id)
-    return ended
+    """Ends a cycle in the store, and opens the next; False when the lease was lost.
+
+    Raises:
+        NotFoundError: the model was deleted.
+    """
+    while True:
+        async with grid.store.reading() as db:
+            newest = await catalogue.get_process(db, process.id)
+        goal_reached = await _is_goal_reached(grid, newest, cycle, outcome)
+        today = grid.clock.wall()
+        async with grid.store.writing() as db:
+            cycle = await participation.get_cycle(db, cycle.id, lock=True)  # with what its owner has ordered
+            if await catalogue.find_revision(db, newest.name, newest.version) != (newest.id, newest.revision):
+                continue  # perhaps with another goal
+            ended = await rounds.end_cycle(db, lease, today, failure=outcome.failure, summary=outcome.summary)
+            if ended:
+                await _open_next(grid, db, newest, cycle, outcome, goal_reached=goal_reached)
+                await secure_queries.forget(db, cycle.id)
+                if diffs.cycles_kept(grid, newest) == 0:
+                    await reports.forget_diffs(db, cycle.id)
+        return ended
 
 
 async def _drop_unless_stored(grid: Grid, cycle: Cycle, made: Averaged | None) -> None:
@@ -234,58 +286,72 @@ async def _drop(grid: Grid, made: Averaged | None) -> None:
 
 
 async def _open_next(
-    grid: Grid,
-    db: Db,
-    round: Round,
-    process: Process,
-    cycle: Cycle,
-    outcome: Outcome,
-    today: float,
-    *,
-    goal_reached: bool,
-) -> Sequence[Event]:
+    grid: Grid, db: Db, newest: Process, cycle: Cycle, outcome: Outcome, *, goal_reached: bool = False
+) -> None:
     """Stores the new checkpoint, if there is one, and opens the next cycle, if there is to be one.
 
-    After the last one, and when the model has reached its goal, that is one of evaluation.
-
-    Returns:
-        What has happened.
+    After the last one, and when the model has reached its goal or its owner has stopped it, that is one of
+    evaluation; how many there are is said by the newest server_config. The next cycle starts from the newest
+    checkpoint, which may be one that the owner has chosen.
     """
-    checkpoint_id = cycle.checkpoint_id
-    latest = await catalogue.get_checkpoint(db, cycle.checkpoint_id)
-    happened = [_ended(process, cycle, outcome, latest.number)]
+    number = (await catalogue.get_checkpoint(db, cycle.checkpoint_id)).number
     if outcome.averaged is not None:
-        checkpoint_id = await catalogue.add_checkpoint(
-            db,
-            cycle.process_id,
-            latest.number + 1,
-            outcome.averaged.blob,
-            today,
-            outcome.averaged.state,
-            cycle.id,
+        number = await catalogue.next_number(db, cycle.process_id)
+        made, today = outcome.averaged, grid.clock.wall()
+        await catalogue.add_checkpoint(
+            db, cycle.process_id, number, made.blob, today, made.state, cycle=cycle.number
         )
-    task = round.after(cycle, goal_reached=goal_reached)
+    await record(grid, db, _ended(newest, cycle, outcome, number))
+    spent = await _spend(db, newest, cycle, outcome, number)
+    if cycle.task is Task.EVALUATION:
+        task = Task.TRAINING if cycle.ordered_end is False else None
+    else:
+        round = round_of(grid.known.strategy(newest))
+        task = round.after(cycle, goal_reached=goal_reached or spent or cycle.ordered_end is True)
     if task is not None:
-        first = round.first_stage(task)
-        deadline = first.deadline(grid.clock())
-        await rounds.open_cycle(
-            db, cycle.process_id, cycle.number + 1, checkpoint_id, today, deadline, task, first.name
-        )
+        start = await catalogue.latest_checkpoint(db, cycle.process_id)
+        paused = cycle.paused_at is not None
         why = f"cycle {cycle.number} has ended"
-        happened.append(about(process, Kind.OPENED, why, cycle=cycle.number + 1, task=task.value))
-    return happened
+        await open_cycle(grid, db, newest, cycle.number + 1, start.id, task, why, paused=paused)
 
 
 def _ended(process: Process, cycle: Cycle, outcome: Outcome, checkpoint: int) -> Event:
-    """The event of a cycle's end; `checkpoint` is the one that it started from."""
+    """The event of a cycle's end; `checkpoint` is the one that it made, or else started from."""
     reports = None if outcome.summary is None else outcome.summary.reports
     if outcome.failure is not None:
         return about(process, Kind.FAILED, outcome.failure, cycle=cycle, checkpoint=checkpoint)
     if outcome.averaged is None:
         why = f"checkpoint {checkpoint} was measured by {counted(reports or 0, 'worker')}"
         return about(process, Kind.EVALUATED, why, cycle=cycle, checkpoint=checkpoint, reports=reports)
-    why = f"checkpoint {checkpoint + 1} was made of {counted(reports or 0, 'report')}"
-    return about(process, Kind.AVERAGED, why, cycle=cycle, checkpoint=checkpoint + 1, reports=reports)
+    why = f"checkpoint {checkpoint} was made of {counted(reports or 0, 'report')}"
+    return about(process, Kind.AVERAGED, why, cycle=cycle, checkpoint=checkpoint, reports=reports)
+
+
+async def _spend(db: Db, process: Process, cycle: Cycle, outcome: Outcome, checkpoint: int) -> bool:
+    """Adds a cycle to the ledger of a model with privacy, also one that failed: why it did is known.
+
+    Args:
+        db: the transaction that ends the cycle.
+        process: the model.
+        cycle: the cycle.
+        outcome: what came of it.
+        checkpoint: number of the one that it made, if it made one.
+
+    Returns:
+        Whether the budget is spent, so that no cycle may follow.
+    """
+    config = process.server_config.privacy
+    if config is None or cycle.task is not Task.TRAINING:
+        return False
+    before = await spendings.count(db, process.id)
+    made, reported = (None, cycle.reported)
+    if outcome.averaged is not None:
+        made, reported = checkpoint, outcome.averaged.summary.reports
+    await spendings.add(db, process.id, spending_of(config, before, cycle.number, made, reported))
+    why = why_budget_is_spent(before + 1, config)
+    if why is not None:
+        logger.info("the training of %s ends: %s", process.named, why)
+    return why is not None
 
 
 async def _is_goal_reached(grid: Grid, process: Process, cycle: Cycle, outcome: Outcome) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 
+from fedplan.errors import NotFoundError
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Process
 from fedplan.grid.store import keeping, reports, rounds
@@ -16,8 +17,12 @@ def group_of(grid: Grid, cycle_id: int) -> str:
 
 
 def cycles_kept(grid: Grid, process: Process) -> int | None:
-    """Of how many ended cycles of a model the diffs are kept; None of all. Masked reports never are."""
-    if process.server_config.secure_aggregation is not None:
+    """Of how many ended cycles of a model the diffs are kept; None of all.
+
+    With privacy none is; nor are masked reports, of which no sum can be made again.
+    """
+    config = process.server_config
+    if config.privacy is not None or config.secure_aggregation is not None:
         return 0
     kept = process.server_config.keep_diffs
     if kept is None:
@@ -48,16 +53,22 @@ async def forget_left(grid: Grid) -> None:
     found = {int(name) for name in await grid.blobs.groups(_all(grid)) if name.isdecimal()}
     found |= await grid.parts.cycles()
     async with grid.store.reading() as db:
-        left = sorted(found - set(await rounds.unfinished(db)))
-        process_ids = await keeping.processes_of(db, left)
-    for cycle_id in left:
-        process = None
-        if cycle_id in process_ids:
-            process = (await grid.known.hosted(process_ids[cycle_id])).process
-            if cycles_kept(grid, process) == 0:  # they may have been kept before, and stand in rows
-                async with grid.store.writing() as db:
-                    await reports.forget_diffs(db, cycle_id)
+        unfinished = set(await rounds.unfinished(db))
+        process_ids = await keeping.processes_of(db, sorted(found - unfinished))
+    for cycle_id in sorted(found - unfinished):
+        process = await process_of(grid, process_ids.get(cycle_id))
+        if process is not None and cycles_kept(grid, process) == 0:
+            async with grid.store.writing() as db:  # they may have been kept before, and stand in rows
+                await reports.forget_diffs(db, cycle_id)
         await forget(grid, cycle_id, process)
+
+
+async def process_of(grid: Grid, id: int | None) -> Process | None:
+    """An FL process; None when there is none, or none any more."""
+    try:
+        return None if id is None else (await grid.known.hosted(id)).process
+    except NotFoundError:  # deleted in between
+        return None
 
 
 def _all(grid: Grid) -> str:

@@ -1,11 +1,10 @@
 """How a model's owner has the newest checkpoint measured, after the training."""
 
 from fedplan.errors import ConfigError, ModelStateError
-from fedplan.federation import Task, round_of
-from fedplan.grid.events import Kind
+from fedplan.federation import Task
 from fedplan.grid.grid import Grid
-from fedplan.grid.service.events import about, record
-from fedplan.grid.store import catalogue, participation, rounds
+from fedplan.grid.service.opening import open_cycle
+from fedplan.grid.store import catalogue, participation
 from fedplan.wire.messages import EVALUATION_PLAN, EvaluateReply, EvaluateRequest
 
 
@@ -18,17 +17,14 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         ModelStateError: it is still trained.
     """
     process = await grid.known.find(request.name, request.version)
-    which = f"'{process.name}' version '{process.version}'"
+    which = process.named
     if not process.evaluates:
         raise ConfigError(f"{which} was hosted without a Plan '{EVALUATION_PLAN}', so nothing measures it")
-    round = round_of(grid.known.strategy(process))
-    if round.is_secure:
+    if process.server_config.secure_aggregation is not None:
         raise ConfigError(
             f"{which} adds reports up by secure aggregation, and in an evaluation by itself the grid would "
             "see what each worker measured: its workers measure it in each cycle of the training"
         )
-    stage = round.first_stage(Task.EVALUATION)
-    today, deadline = grid.clock.wall(), stage.deadline(grid.clock())
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         newest = await catalogue.find_checkpoint(db, process.id, None)
@@ -42,10 +38,8 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
         number = cycle.number
         if cycle.is_over:
             number += 1
-            await rounds.open_cycle(
-                db, process.id, number, newest.id, today, deadline, Task.EVALUATION, stage.name
-            )
-            opened = about(process, Kind.OPENED, "its owner asked for an evaluation", cycle=number)
-            await record(grid, db, opened)
+            model = await catalogue.get_process(db, process.id)
+            why = "its owner asked for an evaluation"
+            await open_cycle(grid, db, model, number, newest.id, Task.EVALUATION, why)
     grid.closable.set()  # a new deadline to watch
     return EvaluateReply(cycle=number, checkpoint=newest.number)

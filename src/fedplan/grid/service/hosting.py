@@ -4,21 +4,22 @@ import asyncio
 import dataclasses
 from collections.abc import Collection
 
-from fedplan.errors import WireError
+from fedplan.errors import ConfigError, WireError
 from fedplan.federation import Strategy, Task, others, round_of
 from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
 from fedplan.federation.schedule import config_at
 from fedplan.federation.secure.cycles import PROTOCOL_NAME, protocol_of
 from fedplan.grid.auth import check_authentication
+from fedplan.grid.candidates import NewPlan, NewProcess
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import NewPlan, NewProcess, Variant
+from fedplan.grid.records import Variant
 from fedplan.grid.service.events import record
 from fedplan.grid.store import catalogue, rounds
 from fedplan.grid.store.sealed import sealed_config
 from fedplan.plan import Plan, split_variants
 from fedplan.wire import State, schema
-from fedplan.wire.config import parse_client_config, parse_server_config
+from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import PLAN_VARIANTS, HostTrainingRequest, Success
 
 
@@ -35,6 +36,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     async with grid.store.reading() as db:
         if await catalogue.find_process(db, name, version) is not None:
             raise catalogue.name_taken(name, version)
+    _check_privacy(grid, examined.process.server_config)
     first = round_of(examined.strategy).first_stage(Task.TRAINING)
     new = await _store_blobs(grid, examined.process)
     today, deadline = grid.clock.wall(), first.deadline(grid.clock())
@@ -114,6 +116,27 @@ def examine(request: HostTrainingRequest, auth_endpoints: Collection[str]) -> Ex
         protocols=protocols,
     )
     return Examined(process, strategy)
+
+
+def _check_privacy(grid: Grid, config: ServerConfig) -> None:
+    """Checks what differential privacy needs of a grid.
+
+    Raises:
+        ConfigError: it cannot be given; says what would do.
+    """
+    if config.privacy is None:
+        return
+    if config.authentication is None or not config.authentication.has_keys:
+        raise ConfigError(
+            "server_config: 'privacy' protects each worker as one person, and without tokens one person may "
+            "come as many workers: set 'authentication' with a secret, a pub_key or a jwks_url, whose tokens "
+            "name the person in 'sub'"
+        )
+    if grid.settings.keep_diffs or config.keep_diffs:
+        raise ConfigError(
+            "server_config: 'privacy' cannot be given where reports are kept, which it is to hide: leave "
+            "'keep_diffs' out, and have the grid's operator turn FEDPLAN_KEEP_DIFFS off"
+        )
 
 
 def _unhex(text: str) -> bytes:

@@ -1,9 +1,10 @@
 """How a worker comes into a cycle: authenticate, then ask."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
-from fedplan.errors import AuthenticationError, GridError, OverloadedError
+from fedplan.errors import AuthenticationError, GridError, NotFoundError, OverloadedError
 from fedplan.federation import Task, round_of
 from fedplan.federation.admission import (
     Asker,
@@ -19,7 +20,7 @@ from fedplan.grid.clients import Client, obstacles, plans_for
 from fedplan.grid.correlation import Actor, note_actor
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
-from fedplan.grid.records import Assignment, Cycle, Hosted, Process
+from fedplan.grid.records import Assignment, Cycle, Process
 from fedplan.grid.secure.progress import heed, is_secure
 from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation
@@ -55,6 +56,10 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     except GridError as error:
         grid.bundles.add(about(process, Kind.REFUSED, str(error), what="authentication"), str(error))
         raise
+    if process.server_config.privacy is not None and proof.subject is None:
+        raise AuthenticationError(
+            "this model's privacy counts persons, and the token names none: it needs a 'sub' claim"
+        )
     expires = grid.clock.wall() + grid.settings.worker_id_seconds
     if config is not None and proof.expires is not None:
         expires = min(expires, proof.expires + config.leeway)
@@ -76,24 +81,25 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         note_actor(Actor("worker", worker_name(request.worker_id)))
         if worker.expires < grid.clock.wall():
             raise AuthenticationError("the worker_id has expired; authenticate again")
-        hosted = await _asked_for(grid, worker, request)
+        asked_for = await _asked_for(grid, worker, request)
     except AuthenticationError as error:
         grid.bundles.add(Event(Kind.REFUSED, str(error), details={"what": "a place"}), str(error))
         raise
-    process = hosted.process
     client = client.loading(request.receive_operations_as)
     tells = bool(request.summary)
-    strategy = grid.known.strategy(process)
     secures = bool(request.secure_aggregation and request.tell_cycle)
-    why_not = obstacles(
-        process, hosted.plans, strategy, client.variant, client.kind, tells=tells, secures=secures
-    )
-    evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
-    if why_not:
-        _tell_withheld(grid, process, client, why_not)
     now = grid.clock()
     async with grid.store.writing() as db:
-        cycle = await participation.latest_cycle(db, process.id, lock=True)
+        cycle = await participation.latest_cycle(db, asked_for.id, lock=True)
+        hosted = await grid.known.of_cycle(cycle, db)
+        process = hosted.process
+        strategy = grid.known.strategy(process)
+        why_not = obstacles(
+            process, hosted.plans, strategy, client.variant, client.kind, tells=tells, secures=secures
+        )
+        evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
+        if why_not:
+            _tell_withheld(grid, process, client, why_not)
         place = await participation.find_place(db, cycle.id, request.worker_id)
         other = await _place_of_identity(db, process, cycle, worker, place)
         if round_of(strategy).has_gathered(cycle):
@@ -116,6 +122,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             now,
             draw=grid.draw(),
             retry=grid.settings.retry_seconds,
+            paused=cycle.paused_at is not None,
         )
         if keeps_waiting_list(process.server_config):
             until = waits_until(rejection, now) if rejection and rejection.waits else None
@@ -125,7 +132,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             why = "; ".join([rejection.why, *(why_not if rejection.why is Refusal.UNABLE else ())])
             refused = about(process, Kind.REFUSED, why, cycle=cycle, what="a place")
             grid.bundles.add(refused, (rejection.why, client.kind))
-            return CycleRejected(timeout=rejection.timeout)
+            return CycleRejected(timeout=rejection.timeout, reason=why if request.tell_cycle else None)
         task = task_for(process.server_config, cycle, asker)
         request_key = await _take_place(
             grid, db, process, cycle, task, place, other, worker, request.worker_id
@@ -150,20 +157,21 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
     return accepted
 
 
-async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Hosted:
+async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Process:
     """What a worker wants to train.
 
     syft.js 0.1.4 authenticates once for all its jobs. So a worker id given for one model opens the others
     too, but for those that ask for a token: its token was checked for its own model only.
     """
-    hosted = await grid.known.hosted(worker.process_id)
-    process = hosted.process
-    if request.model == process.name and request.version in (None, process.version):
-        return hosted
-    process = await grid.known.find(request.model, request.version)
-    if process.server_config.authentication is not None:
+    version = request.version
+    if version is None:
+        with contextlib.suppress(NotFoundError):  # its own model was deleted
+            own = (await grid.known.hosted(worker.process_id)).process
+            version = own.version if request.model == own.name else None
+    process = await grid.known.find(request.model, version)
+    if process.id != worker.process_id and process.server_config.authentication is not None:
         raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
-    return await grid.known.hosted(process.id)
+    return process
 
 
 async def _place_of_identity(

@@ -17,10 +17,10 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.secure.progress import is_secure
 from fedplan.grid.service.access import find_place
-from fedplan.grid.service.diffs import forget, group_of
+from fedplan.grid.service.diffs import forget, group_of, process_of
 from fedplan.grid.service.events import about, record
 from fedplan.grid.service.examining import examine, examine_measurement
-from fedplan.grid.store import participation, rounds
+from fedplan.grid.store import catalogue, keeping, participation, rounds
 from fedplan.text import counted
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
@@ -121,7 +121,7 @@ async def _turn(grid: Grid) -> AsyncIterator[None]:
 async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: _Given) -> None:
     async with grid.store.reading() as db:
         place, given = await find_place(db, keys.worker_id, keys.request_key)
-    process = (await grid.known.hosted(given.process_id)).process
+    process = (await grid.known.of_cycle(given)).process
     told.process, told.cycle = process, given
     if is_secure(process, given) and not place.aside:
         raise DiffRefusedError(
@@ -148,6 +148,7 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: _Given) 
     while True:
         into, staleness = await _destination(grid, strategy, place, given)
         update = dataclasses.replace(examined.update, staleness=staleness)
+        strategy = grid.known.strategy((await grid.known.of_cycle(into)).process)
         if await _is_kept(grid, keys, strategy, place, into.id, examined.data, examined.digest, update):
             break
         async with grid.store.reading() as db:
@@ -189,11 +190,13 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
     if place.reported or strategy.staleness is None:
         raise _conflict(place)
     latest = await _after_closing(grid, given.process_id)
+    async with grid.store.reading() as db:
+        restarted_after = await catalogue.restarted_after(db, given.process_id)
     old = await grid.known.checkpoint(given.checkpoint_id)
     new = await grid.known.checkpoint(latest.checkpoint_id)
     staleness = new.number - old.number
     trains = latest.phase is Phase.OPEN and latest.task is Task.TRAINING
-    if not trains or staleness > strategy.staleness:
+    if not trains or given.number <= restarted_after or staleness > strategy.staleness:
         raise _conflict(place)
     return latest, staleness
 
@@ -293,7 +296,7 @@ async def _count(
                 )
             raise _conflict(place)
         complete = round_of(strategy).stage_of(cycle).is_complete(cycle, now)
-        process = (await grid.known.hosted(cycle.process_id)).process  # which it remembers
+        process = (await grid.known.of_cycle(cycle, db)).process
         why = "it came, and is on disk"
         happened = [about(process, Kind.REPORTED, why, cycle=cycle, worker_id=place.worker_id)]
         if complete:
@@ -311,10 +314,10 @@ async def _count(
 async def _forget_late(grid: Grid, cycle_id: int) -> bool:
     """Whether a cycle has ended; then a diff that came after its others were deleted is deleted too."""
     async with grid.store.reading() as db:
-        cycle = await participation.get_cycle(db, cycle_id)
-    ended = cycle.phase in (Phase.DONE, Phase.FAILED)
+        ended = bool(await rounds.ended(db, [cycle_id]))
+        process_ids = await keeping.processes_of(db, [cycle_id])
     if ended:
-        await forget(grid, cycle_id, (await grid.known.hosted(cycle.process_id)).process)
+        await forget(grid, cycle_id, await process_of(grid, process_ids.get(cycle_id)))
     return ended
 
 

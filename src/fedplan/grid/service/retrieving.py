@@ -45,6 +45,11 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridE
         )
     if found.deleted_at is not None:
         raise NotFoundError(await _told_deleted(grid, process, found, found.deleted_at))
+    if found.dropped:
+        raise NotFoundError(
+            f"checkpoint {found.number} of the model '{request.name}' was dropped when its owner went back "
+            "to an older one; `fedplan checkpoint promote` makes it the newest again"
+        )
     return whole_model(process, found)
 
 

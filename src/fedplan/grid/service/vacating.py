@@ -37,7 +37,7 @@ async def decline(grid: Grid, request: DeclineRequest) -> Success:
         place, cycle = await find_place(db, request.worker_id, request.request_key)
     if place.reported:
         raise ReportConflictError("this worker has reported in this cycle: it has no place to give back")
-    process = (await grid.known.hosted(cycle.process_id)).process
+    process = (await grid.known.of_cycle(cycle)).process
     async with grid.store.writing() as db:
         left = await participation.release_place(db, place, key_digest(request.request_key))
         complete = False
@@ -63,10 +63,10 @@ class Lapses:
 
     Args:
         grid: the grid.
-        is_known: whether the grid can run the cycles of an FL process.
+        is_known: whether the grid can run a cycle.
     """
 
-    def __init__(self, grid: Grid, is_known: Callable[[int], Awaitable[bool]]) -> None:
+    def __init__(self, grid: Grid, is_known: Callable[[Running], Awaitable[bool]]) -> None:
         self._grid = grid
         self._is_known = is_known
         self._next: dict[int, float] = {}
@@ -78,7 +78,8 @@ class Lapses:
             running: the cycles that have not ended.
             now: the time.
         """
-        cycles = {cycle.id: cycle for cycle in running if cycle.phase is Phase.OPEN}
+        timed = (cycle for cycle in running if cycle.phase is Phase.OPEN and cycle.paused_at is None)
+        cycles = {cycle.id: cycle for cycle in timed}
         self._next = {id: self._next.get(id, now) for id in cycles}
         for id, time in self._next.items():
             if time <= now:
@@ -92,9 +93,9 @@ class Lapses:
     async def _look(self, running: Running, now: float) -> float:
         """Takes what has lapsed in a cycle; returns before when nothing more can lapse there."""
         grid = self._grid
-        if not await self._is_known(running.process_id):
+        if not await self._is_known(running):
             return now + _UNKNOWN_SECONDS
-        process = (await grid.known.hosted(running.process_id)).process
+        process = (await grid.known.of_cycle(running)).process
         if process.server_config.secure_aggregation is not None:
             return now + _UNKNOWN_SECONDS  # its stages have deadlines of their own
         lapsed = gone_since(process.server_config, now)

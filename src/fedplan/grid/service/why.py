@@ -17,12 +17,12 @@ from fedplan.grid.store import events, participation, places
 from fedplan.grid.store.places import Found
 from fedplan.wire.messages import RefusedStatus, WhyReply, WhyRequest, WorkerStatus, worker_name
 
-_LOOKED_AT = 20_000
+LOOKED_AT = 20_000
 """Of the newest events, how many are looked through for those of a model."""
 
 _MOST_CAUSES = 10
 
-_TELLING = (Kind.REFUSED, Kind.DECLINED, Kind.GONE, Kind.EXTENDED)
+TELLING = (Kind.REFUSED, Kind.DECLINED, Kind.GONE, Kind.EXTENDED)
 """Why workers have no place."""
 
 
@@ -35,15 +35,16 @@ async def why(grid: Grid, request: WhyRequest) -> WhyReply:
     process = await grid.known.find(request.name, request.version)
     shown = await status(grid, process.name)
     model = next(one for one in shown.models if one.version == process.version)
-    config = process.server_config
     name = None if request.worker is None else worker_name(request.worker)
     async with grid.store.reading(long=True) as db:
         cycle = await participation.latest_cycle(db, process.id)
+        process = (await grid.known.of_cycle(cycle, db)).process
+        config = process.server_config
         silent = await places.silent(db, cycle.id)
         asking = None
         if keeps_waiting_list(config) and cycle.is_open:
             asking = await participation.count_waiting(db, process.id, "", grid.clock())
-        recent = await events.recent_of(db, process.name, process.version, _TELLING, _LOOKED_AT)
+        recent = await events.recent_of(db, process.name, process.version, TELLING, LOOKED_AT)
         found = None if name is None else await places.find_by_name(db, process.id, name, cycle.number)
     gathers = cycle.is_open and cycle.occupied == 0 and cycle.task is Task.TRAINING
     first = silent.first if cycle.is_open else None
@@ -59,11 +60,12 @@ async def why(grid: Grid, request: WhyRequest) -> WhyReply:
         asking=asking,
         silent=silent.count if cycle.is_open else 0,
         silent_since=None if first is None else moment(grid.clock.wall_of(first)),
-        lapses_at=None if first is None else _lapses_at(grid, process, first),
+        lapses_at=None if first is None else _lapses_at(grid, process, cycle, first),
+        paused=model.paused,
         fault=model.fault,
         last_failure=model.last_failure,
         refused=_refused(recent, cycle),
-        worker=None if name is None else _worker(grid, process, name, found, recent),
+        worker=None if name is None else _worker(grid, process, cycle, name, found, recent),
     )
 
 
@@ -77,9 +79,12 @@ def _lacking(grid: Grid, process: Process, cycle: Cycle) -> int | None:
         return None
 
 
-def _lapses_at(grid: Grid, process: Process, taken: float) -> datetime | None:
-    """When a place lapses that was taken at some time; None in a secure round: its stages have deadlines."""
-    if process.server_config.secure_aggregation is not None:
+def _lapses_at(grid: Grid, process: Process, cycle: Cycle, taken: float) -> datetime | None:
+    """When a place lapses that was taken at some time.
+
+    None while no time passes for the model, and in a secure round, whose stages have deadlines.
+    """
+    if cycle.paused_at is not None or process.server_config.secure_aggregation is not None:
         return None
     return moment(grid.clock.wall_of(taken + process.server_config.place_timeout))
 
@@ -113,9 +118,14 @@ class _Refusal:
 
 
 def _worker(
-    grid: Grid, process: Process, name: str, found: Found | None, recent: Sequence[Happened]
+    grid: Grid,
+    process: Process,
+    cycle: Cycle,
+    name: str,
+    found: Found | None,
+    recent: Sequence[Happened],
 ) -> WorkerStatus:
-    """What became of a worker."""
+    """What became of a worker; the cycle is the model's latest."""
     refusal = _last_refusal(grid, process, name, recent)
     if found is None:
         return WorkerStatus(
@@ -127,7 +137,7 @@ def _worker(
     joined = moment(grid.clock.wall_of(found.accepted_at))
     if refusal is not None and refusal.at < joined:
         refusal = None
-    state, cause = _state(name, found, recent)
+    state, cause = standing(name, found, recent)
     trains = state == "training" and not found.aside
     return WorkerStatus(
         name=name,
@@ -135,7 +145,7 @@ def _worker(
         cycle=found.cycle,
         joined_at=joined,
         reported_at=None if found.reported_at is None else moment(found.reported_at),
-        lapses_at=_lapses_at(grid, process, found.accepted_at) if trains else None,
+        lapses_at=_lapses_at(grid, process, cycle, found.accepted_at) if trains else None,
         cause=cause,
         refused_at=None if refusal is None else refusal.at,
         refused_why=None if refusal is None else refusal.event.cause,
@@ -153,7 +163,7 @@ def _last_refusal(grid: Grid, process: Process, name: str, recent: Sequence[Happ
     return None
 
 
-def _state(
+def standing(
     name: str, found: Found, recent: Sequence[Happened]
 ) -> tuple[Literal["training", "reported", "without a place"], str | None]:
     """How a worker stands in its cycle and, if it has no place any more, why."""

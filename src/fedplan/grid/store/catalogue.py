@@ -1,26 +1,35 @@
 """Queries about what is hosted: FL processes, their Plans, Protocols and checkpoints."""
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, select
+from sqlalchemy import ColumnElement, RowMapping, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from fedplan.errors import NameTakenError
+from fedplan.errors import NameTakenError, NotFoundError
+from fedplan.grid.candidates import NewProcess
 from fedplan.grid.records import (
     Checkpoint,
     Hosted,
     HostedPlan,
     HostedProtocol,
-    NewProcess,
     Process,
     Variant,
 )
 from fedplan.grid.store.connection import Db
-from fedplan.grid.store.tables import checkpoints, plan_variants, plans, processes, protocols
+from fedplan.grid.store.tables import checkpoints, configs, plan_variants, plans, processes, protocols
 from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
 from fedplan.wire.messages import EVALUATION_PLAN
+
+_AUTHENTICATION = "authentication"
+"""The key of a server_config that never changes."""
+
+_REVISION = select(processes.c.id, processes.c.revision).where(
+    processes.c.name == bindparam("name"), processes.c.version == bindparam("version")
+)
 
 
 async def find_process(db: Db, name: str, version: str | None) -> Process | None:
@@ -32,9 +41,60 @@ async def find_process(db: Db, name: str, version: str | None) -> Process | None
     return None if row is None else read_process(row)
 
 
-async def get_process(db: Db, id: int) -> Process:
-    """The FL process of an id that is known to exist."""
-    return read_process((await db.execute(select(processes).where(processes.c.id == id))).mappings().one())
+async def find_revision(db: Db, name: str, version: str) -> tuple[int, int] | None:
+    """The id of the FL process of a name and version, and the revision of its configurations."""
+    row = (await db.execute(_REVISION, {"name": name, "version": version})).first()
+    return None if row is None else (row.id, row.revision)
+
+
+async def get_process(db: Db, id: int, revision: int | None = None) -> Process:
+    """The FL process of an id, with the configurations of a revision; by default the newest.
+
+    Raises:
+        NotFoundError: it was deleted.
+    """
+    row = (await db.execute(select(processes).where(processes.c.id == id))).mappings().first()
+    if row is None:
+        raise deleted()
+    if revision in (None, row["revision"]):
+        return read_process(row)
+    before = select(configs).where(configs.c.process_id == id, configs.c.revision == revision)
+    kept = (await db.execute(before)).mappings().one()
+    server_config = json.loads(row["server_config"])
+    settled = {key: server_config[key] for key in (_AUTHENTICATION,) if key in server_config}
+    replaced = {
+        "revision": revision,
+        "client_config": kept["client_config"],
+        "server_config": json.dumps(json.loads(kept["server_config"]) | settled),
+    }
+    return read_process({**row, **replaced})
+
+
+async def set_configs(
+    db: Db, process: Process, client_config: Mapping[str, Any], server_config: ServerConfig
+) -> None:
+    """Changes the configurations of an FL process; cycles that began with those of before keep them.
+
+    Args:
+        db: the connection. The model's latest cycle is locked.
+        process: as it is before.
+        client_config: the new one.
+        server_config: the new one, with the same `authentication`.
+    """
+    before = process.server_config.model_dump_json(exclude_unset=True, exclude={_AUTHENTICATION})
+    kept = {
+        "process_id": process.id,
+        "revision": process.revision,
+        "client_config": json.dumps(process.client_config),
+        "server_config": before,
+    }
+    await db.execute(configs.insert(), kept)
+    values = {
+        "revision": process.revision + 1,
+        "client_config": json.dumps(client_config),
+        "server_config": server_config.model_dump_json(exclude_unset=True),
+    }
+    await db.execute(update(processes).where(processes.c.id == process.id).values(values))
 
 
 async def add_process(db: Db, new: NewProcess[str], now: float) -> tuple[int, int]:
@@ -82,6 +142,11 @@ def name_taken(name: str, version: str) -> NameTakenError:
     return NameTakenError(f"the model '{name}' version '{version}' is hosted already; choose another version")
 
 
+def deleted() -> NotFoundError:
+    """The error for a model that was deleted since somebody got to know of it."""
+    return NotFoundError("the model was deleted from this grid")
+
+
 async def hosted(db: Db, process: Process) -> Hosted:
     """A process with its Plans and Protocols."""
     those = select(protocols).where(protocols.c.process_id == process.id).order_by(protocols.c.id)
@@ -122,25 +187,34 @@ async def add_checkpoint(
     blob: str,
     now: float,
     state: str | None = None,
-    made_in: int | None = None,
+    *,
+    cycle: int | None = None,
+    source: int | None = None,
 ) -> int:
-    """Stores a checkpoint and returns its id; for `made_in` see `records.Checkpoint`."""
-    values = {"process_id": process_id, "number": number, "blob": blob, "created_at": now, "state": state}
-    values["made_in"] = made_in
+    """Stores a checkpoint and returns its id; see `Checkpoint`."""
+    values = {
+        "process_id": process_id,
+        "number": number,
+        "blob": blob,
+        "created_at": now,
+        "state": state,
+        "cycle": cycle,
+        "source": source,
+    }
     id = await db.scalar(checkpoints.insert().returning(checkpoints.c.id), values)
     return int(id)
 
 
 async def get_checkpoint(db: Db, id: int) -> Checkpoint:
-    """The checkpoint of an id that is known to exist."""
-    row = (await db.execute(select(checkpoints).where(checkpoints.c.id == id))).mappings().one()
+    """The checkpoint of an id.
+
+    Raises:
+        NotFoundError: its model was deleted.
+    """
+    row = (await db.execute(select(checkpoints).where(checkpoints.c.id == id))).mappings().first()
+    if row is None:
+        raise deleted()
     return read_checkpoint(row)
-
-
-async def checkpoints_of(db: Db, process_id: int) -> Sequence[Checkpoint]:
-    """All checkpoints of an FL process, oldest first."""
-    query = select(checkpoints).where(checkpoints.c.process_id == process_id).order_by(checkpoints.c.number)
-    return [read_checkpoint(row) for row in (await db.execute(query)).mappings()]
 
 
 async def find_checkpoint(db: Db, process_id: int, number: int | None) -> Checkpoint | None:
@@ -152,20 +226,63 @@ async def find_checkpoint(db: Db, process_id: int, number: int | None) -> Checkp
     return None if row is None else read_checkpoint(row)
 
 
+async def latest_checkpoint(db: Db, process_id: int) -> Checkpoint:
+    """The newest checkpoint of an FL process.
+
+    Raises:
+        NotFoundError: the model was deleted.
+    """
+    found = await find_checkpoint(db, process_id, None)
+    if found is None:
+        raise deleted()
+    return found
+
+
+async def checkpoints_of(db: Db, process_id: int) -> Sequence[Checkpoint]:
+    """All checkpoints of an FL process, the newest first."""
+    query = select(checkpoints).where(checkpoints.c.process_id == process_id)
+    found = (await db.execute(query.order_by(checkpoints.c.number.desc()))).mappings()
+    return [read_checkpoint(row) for row in found]
+
+
+async def drop_between(db: Db, process_id: int, after: int, before: int) -> None:
+    """Drops the checkpoints whose numbers are between two."""
+    numbers = checkpoints.c.number
+    those = (checkpoints.c.process_id == process_id, numbers > after, numbers < before)
+    await db.execute(update(checkpoints).where(*those).values(dropped=True))
+
+
+async def restart_after(db: Db, process_id: int, number: int) -> None:
+    """Lets no report of a cycle, or of an older one, go into a later one."""
+    values = {"restarted_after": number}
+    await db.execute(update(processes).where(processes.c.id == process_id).values(values))
+
+
+async def next_number(db: Db, process_id: int) -> int:
+    """The number of an FL process's next checkpoint. None is used twice: its latest cycle must be locked."""
+    greatest = select(func.max(checkpoints.c.number)).where(checkpoints.c.process_id == process_id)
+    return 1 + int(await db.scalar(greatest) or 0)
+
+
+async def dropped(db: Db, process_id: int) -> Collection[int]:
+    """The numbers of the checkpoints of an FL process that were dropped."""
+    those = select(checkpoints.c.number).where(checkpoints.c.process_id == process_id, checkpoints.c.dropped)
+    return set(await db.scalars(those))
+
+
+async def restarted_after(db: Db, process_id: int) -> int:
+    """The number of the cycle whose reports, and those of older ones, go into no later cycle; 0 for none."""
+    query = select(processes.c.restarted_after).where(processes.c.id == process_id)
+    return int(await db.scalar(query) or 0)
+
+
 def read_checkpoint(row: RowMapping) -> Checkpoint:
     """A checkpoint from its row."""
-    return Checkpoint(
-        row["id"],
-        row["number"],
-        row["blob"],
-        row["created_at"],
-        row["state"],
-        row["made_in"],
-        row["deleted_at"],
-    )
+    names = (field.name for field in dataclasses.fields(Checkpoint))
+    return Checkpoint(**{name: row[name] for name in names})
 
 
-def read_process(row: RowMapping) -> Process:
+def read_process(row: Mapping[Any, Any]) -> Process:
     """An FL process from its row."""
     layout = tuple((tuple(shape), dtype) for shape, dtype in json.loads(row["layout"]))
     changing = None if row["changing"] is None else tuple(json.loads(row["changing"]))
@@ -184,4 +301,5 @@ def read_process(row: RowMapping) -> Process:
         roles=tuple(map(Role, roles)),
         evaluates=row["evaluates"],
         measured=None if row["measured"] is None else frozenset(json.loads(row["measured"])),
+        revision=row["revision"],
     )

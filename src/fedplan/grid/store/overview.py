@@ -45,7 +45,9 @@ async def overview(db: Db, name: str | None) -> Overview:
     newest = cycles.c.number == _greatest(cycles)
     failed = cycles.c.number == _greatest(cycles, phase=Phase.FAILED)
     shown = and_(
-        checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN, checkpoints.c.deleted_at.is_(None)
+        checkpoints.c.number > _greatest(checkpoints) - CHECKPOINTS_SHOWN,
+        checkpoints.c.deleted_at.is_(None),
+        ~checkpoints.c.dropped,
     )
     listed: dict[int, list[Checkpoint]] = {}
     failures: Sequence[RowMapping] = ()
@@ -59,9 +61,10 @@ async def overview(db: Db, name: str | None) -> Overview:
         latest = await _of_each(db, cycles, newest, name)
         if before == latest:
             break
+    current = {row["process_id"]: read_cycle(row) for row in latest}
     return Overview(
-        found,
-        {row["process_id"]: read_cycle(row) for row in latest},
+        [process for process in found if process.id in current],  # others were deleted meanwhile
+        current,
         {id: sorted(some, key=lambda one: -one.number) for id, some in listed.items()},
         {row["process_id"]: read_cycle(row) for row in failures},
         await catalogue.hosted_plans(db, *_named(name)),

@@ -4,12 +4,14 @@ What almost every call sends is built once: building a statement takes SQLAlchem
 running it takes SQLite.
 """
 
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, RowMapping, and_, bindparam, delete, exists, func, or_, select, update
 
 from fedplan.federation import Task
 from fedplan.grid.records import Assignment, Cycle, CycleSummary, Phase
+from fedplan.grid.store.catalogue import deleted
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, cycles, waiting
 
@@ -96,17 +98,23 @@ _ADD_DIFF = (
 
 
 async def latest_cycle(db: Db, process_id: int, *, lock: bool = False) -> Cycle:
-    """The newest cycle of an FL process; it always has one.
+    """The newest cycle of an FL process.
 
     Args:
         db: the connection.
         process_id: the FL process.
         lock: hold the cycle until the transaction ends, so that what is decided of it stays true.
+
+    Raises:
+        NotFoundError: the model was deleted.
     """
     query = _LOCKED[_LATEST_CYCLE] if lock else _LATEST_CYCLE
     values, before = {"process_id": process_id}, None
     while True:
-        latest = read_cycle((await db.execute(query, values)).mappings().one())
+        row = (await db.execute(query, values)).mappings().first()
+        if row is None:
+            raise deleted()
+        latest = read_cycle(row)
         # one that is over may have been ended while PostgreSQL waited for it: the statement does not see
         # which cycle was opened then, but the next statement does
         if not lock or not latest.is_over or latest.id == before:
@@ -115,9 +123,12 @@ async def latest_cycle(db: Db, process_id: int, *, lock: bool = False) -> Cycle:
 
 
 async def get_cycle(db: Db, id: int, *, lock: bool = False) -> Cycle:
-    """The cycle of an id that is known to exist; `lock` as for `latest_cycle`."""
+    """The cycle of an id; `lock`, and the error, as for `latest_cycle`."""
     query = _LOCKED[_CYCLE] if lock else _CYCLE
-    return read_cycle((await db.execute(query, {"cycle_id": id})).mappings().one())
+    row = (await db.execute(query, {"cycle_id": id})).mappings().first()
+    if row is None:
+        raise deleted()
+    return read_cycle(row)
 
 
 async def find_place(db: Db, cycle_id: int, worker_id: str) -> Assignment | None:
@@ -301,10 +312,10 @@ async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[Sequen
     """Takes the places of the workers that took them by a time, and that the cycle still waits for.
 
     Returns:
-        The workers, and the cycle as it is then; None when it takes no reports any more.
+        The workers, and the cycle as it is then; None when it takes no reports any more, or is paused.
     """
     cycle = await get_cycle(db, cycle_id, lock=True)
-    if not cycle.is_open:
+    if not cycle.is_open or cycle.paused_at is not None:
         return None
     gone = and_(assignments.c.cycle_id == cycle_id, assignments.c.accepted_at <= taken_by, _WAITED_FOR)
     workers = await _release(db, gone)
@@ -349,6 +360,7 @@ async def note_waiting(db: Db, process_id: int, identity: str, until: float | No
 
 def read_cycle(row: RowMapping) -> Cycle:
     """A cycle from its row."""
+    waits = row["paused_at"] is None or row["deadline"] is None
     return Cycle(
         id=row["id"],
         process_id=row["process_id"],
@@ -356,7 +368,7 @@ def read_cycle(row: RowMapping) -> Cycle:
         phase=Phase(row["phase"]),
         checkpoint_id=row["checkpoint_id"],
         opened_at=row["opened_at"],
-        deadline=row["deadline"],
+        deadline=row["deadline"] if waits else math.inf,
         occupied=row["occupied"],
         reported=row["reported"],
         closed_at=row["closed_at"],
@@ -366,6 +378,9 @@ def read_cycle(row: RowMapping) -> Cycle:
         evaluators=row["evaluators"],
         damaged=row["damaged"],
         stage=row["stage"],
+        revision=row["revision"],
+        paused_at=row["paused_at"],
+        ordered_end=row["ordered_end"],
     )
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Row, func, select
 
@@ -79,12 +81,32 @@ async def find_by_name(db: Db, process_id: int, name: str, latest: int) -> Found
     )
     rows = (await db.execute(query)).all()
 
-    def look() -> Row[tuple[object, ...]] | None:
+    def look() -> Row[Any] | None:
         return next((row for row in rows if worker_name(row.worker_id) == name), None)
 
     row = await asyncio.to_thread(look)
-    if row is None:
-        return None
+    return None if row is None else _read(row)
+
+
+async def of_cycle(db: Db, cycle_id: int, most: int) -> Sequence[tuple[str, Found]]:
+    """The places of a cycle, the newest first, with the names that their workers have in events.
+
+    Args:
+        db: a connection for what takes long.
+        cycle_id: the cycle.
+        most: how many at most.
+    """
+    query = (
+        select(assignments, cycles.c.number, cycles.c.phase)
+        .join(cycles, cycles.c.id == assignments.c.cycle_id)
+        .where(assignments.c.cycle_id == cycle_id)
+        .order_by(assignments.c.accepted_at.desc(), assignments.c.id.desc())
+        .limit(most)
+    )
+    return [(worker_name(row.worker_id), _read(row)) for row in (await db.execute(query)).all()]
+
+
+def _read(row: Row[Any]) -> Found:
     return Found(
         row.number,
         Phase(row.phase),

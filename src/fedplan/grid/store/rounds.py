@@ -6,13 +6,29 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
+from fedplan.errors import NotFoundError
 from fedplan.federation import Task
 from fedplan.grid.records import Cycle, CycleSummary, Lease, Phase, Running
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.participation import read_cycle
-from fedplan.grid.store.tables import checkpoints, cycles
+from fedplan.grid.store.tables import assignments, checkpoints, cycles
 
 _UNFINISHED = cycles.c.phase.in_((Phase.OPEN, Phase.CLOSING))
+_TIMED = and_(cycles.c.phase == Phase.OPEN, cycles.c.paused_at.is_(None))
+"""Those that their deadline closes, if they have one."""
+
+
+async def numbered(db: Db, process_id: int, number: int) -> Cycle:
+    """A cycle of an FL process by its number.
+
+    Raises:
+        NotFoundError: there is none, or none any more.
+    """
+    query = select(cycles).where(cycles.c.process_id == process_id, cycles.c.number == number)
+    row = (await db.execute(query)).mappings().first()
+    if row is None:
+        raise NotFoundError(f"the model has no cycle {number}")
+    return read_cycle(row)
 
 
 async def open_cycle(
@@ -23,9 +39,12 @@ async def open_cycle(
     now: float,
     deadline: float | None,
     task: Task = Task.TRAINING,
+    *,
     stage: str | None = None,
+    revision: int = 0,
+    paused_at: float | None = None,
 ) -> None:
-    """Opens a cycle that starts from a checkpoint, in a stage of its round."""
+    """Opens a cycle that starts from a checkpoint; see `Cycle` for the rest."""
     values = {
         "process_id": process_id,
         "number": number,
@@ -37,13 +56,15 @@ async def open_cycle(
         "reported": 0,
         "task": task,
         "stage": stage,
+        "revision": revision,
+        "paused_at": paused_at,
     }
     await db.execute(cycles.insert(), values)
 
 
 async def due(db: Db, now: float) -> Sequence[Lease]:
     """The leases of the cycles that wait to be closed, or whose deadline has passed."""
-    overdue = and_(cycles.c.phase == Phase.OPEN, cycles.c.deadline <= now)
+    overdue = and_(_TIMED, cycles.c.deadline <= now)
     query = select(cycles.c.id, cycles.c.lease_owner, cycles.c.lease_counter)
     found = await db.execute(query.where(or_(cycles.c.phase == Phase.CLOSING, overdue)).order_by(cycles.c.id))
     return [Lease(row.id, row.lease_owner, row.lease_counter) for row in found]
@@ -52,10 +73,8 @@ async def due(db: Db, now: float) -> Sequence[Lease]:
 async def running(db: Db) -> Sequence[Running]:
     """The cycles that have not ended."""
     columns = (getattr(cycles.c, field.name) for field in dataclasses.fields(Running))
-    return [
-        Running(row.id, row.process_id, Phase(row.phase), row.reported, Task(row.task), row.deadline)
-        for row in await db.execute(select(*columns).where(_UNFINISHED))
-    ]
+    found = (await db.execute(select(*columns).where(_UNFINISHED))).mappings()
+    return [Running(**{**row, "phase": Phase(row["phase"]), "task": Task(row["task"])}) for row in found]
 
 
 async def unfinished(db: Db) -> Sequence[int]:
@@ -64,17 +83,58 @@ async def unfinished(db: Db) -> Sequence[int]:
 
 
 async def ended(db: Db, cycle_ids: Sequence[int]) -> Sequence[int]:
-    """Those of some cycles that have ended."""
+    """Those of some cycles that have ended, or were deleted."""
     if not cycle_ids:
         return []
-    return list(await db.scalars(select(cycles.c.id).where(cycles.c.id.in_(cycle_ids), ~_UNFINISHED)))
+    going = set(await db.scalars(select(cycles.c.id).where(cycles.c.id.in_(cycle_ids), _UNFINISHED)))
+    return [id for id in cycle_ids if id not in going]
 
 
 async def next_deadline(db: Db, now: float) -> float | None:
     """The earliest deadline that is to come."""
-    coming = select(func.min(cycles.c.deadline)).where(cycles.c.phase == Phase.OPEN, cycles.c.deadline > now)
+    coming = select(func.min(cycles.c.deadline)).where(_TIMED, cycles.c.deadline > now)
     earliest: float | None = await db.scalar(coming)
     return earliest
+
+
+async def pause(db: Db, cycle_id: int, now: float) -> None:
+    """Lets no time pass for a cycle, and none of its places lapse, from now on."""
+    await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(paused_at=now))
+
+
+async def resume(db: Db, cycle: Cycle, now: float) -> None:
+    """Lets time pass again for a paused cycle: as much is left of everything as when it was paused."""
+    seconds = now - (now if cycle.paused_at is None else cycle.paused_at)
+    values = {"paused_at": None, "deadline": cycles.c.deadline + seconds}
+    await db.execute(update(cycles).where(cycles.c.id == cycle.id).values(values))
+    places = update(assignments).where(
+        assignments.c.cycle_id == cycle.id, assignments.c.reported_at.is_(None)
+    )
+    await db.execute(places.values(accepted_at=assignments.c.accepted_at + seconds))
+
+
+async def order_end(db: Db, cycle_id: int, ends: bool | None) -> None:
+    """Notes whether the training ends with a cycle; see `Cycle.ordered_end`."""
+    await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(ordered_end=ends))
+
+
+async def add_time(db: Db, cycle_id: int, seconds: float) -> float | None:
+    """Moves the deadline of a cycle, paused or not; returns what it is then."""
+    later = update(cycles).where(cycles.c.id == cycle_id).values(deadline=cycles.c.deadline + seconds)
+    deadline: float | None = await db.scalar(later.returning(cycles.c.deadline))
+    return deadline
+
+
+async def drop_cycle(db: Db, cycle_id: int, now: float, why: str) -> None:
+    """Ends a locked cycle as a failed one, whoever is closing it: what comes of that is not written."""
+    values = {
+        "phase": Phase.FAILED,
+        "failure": why,
+        "closed_at": now,
+        "lease_owner": None,
+        "lease_counter": cycles.c.lease_counter + 1,
+    }
+    await db.execute(update(cycles).where(cycles.c.id == cycle_id, _UNFINISHED).values(values))
 
 
 async def set_closing(db: Db, cycle_id: int) -> None:

@@ -137,9 +137,22 @@ class SqliteDatabase:
                 finally:
                     connection.rollback()
 
-    def preparing(self) -> contextlib.AbstractAsyncContextManager[Db]:
-        """See `Database.preparing`: no statement has a bound here."""
-        return self.writing()
+    @contextlib.asynccontextmanager
+    async def preparing(self) -> AsyncIterator[Db]:
+        """See `Database.preparing`: no statement has a bound here.
+
+        Tables may be made anew to which others refer, so nothing is held against them until it is done.
+        """
+        self._refer(checked=False)
+        try:
+            async with self.writing() as db:
+                yield db
+        finally:
+            self._refer(checked=True)
+
+    def _refer(self, *, checked: bool) -> None:
+        self._writer.exec_driver_sql(f"PRAGMA foreign_keys={'ON' if checked else 'OFF'}")
+        self._writer.commit()
 
     async def _take_turn(self) -> None:
         try:

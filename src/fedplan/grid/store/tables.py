@@ -1,7 +1,7 @@
 """The store's tables. Times are seconds since 1970; blobs are keys of the blob store.
 
-Those by which something is decided (`deadline`, `accepted_at`, `until`) are of the grid's time, the others
-are for people and of the wall's: see `clock.Clock`.
+Those by which something is decided (`deadline`, `accepted_at`, `paused_at`, `until`) are of the grid's time,
+the others are for people and of the wall's: see `clock.Clock`.
 
 A change here needs a migration in `migrations/versions`; a test compares the two.
 """
@@ -72,9 +72,26 @@ processes = Table(
     Column("roles", Text),
     Column("evaluates", Boolean, nullable=False, server_default=false()),
     Column("measured", Text),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("restarted_after", Integer, nullable=False, server_default="0"),
     UniqueConstraint("name", "version"),
+    sqlite_autoincrement=True,  # the ids of what was deleted must not come again: see `service.removing`
 )
-"""FL processes. Configurations, layout, changing, roles and measured are JSON; see `records.Process`."""
+"""FL processes. Configurations, layout, changing, roles and measured are JSON; see `records.Process`.
+
+The configurations are the newest, of this revision. Reports of cycles up to `restarted_after` go into no
+later one, since the model's owner had another checkpoint trained on."""
+
+configs = Table(
+    "configs",
+    metadata,
+    Column("process_id", ForeignKey("processes.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("client_config", Text, nullable=False),
+    Column("server_config", Text, nullable=False),
+)
+"""Configurations of before, with which cycles began. Without `authentication`: that never changes, and its
+secret must stand in one place."""
 
 plans = Table(
     "plans",
@@ -117,11 +134,14 @@ checkpoints = Table(
     Column("blob", String(80), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("state", String(80)),
-    Column("made_in", BigInteger),
+    Column("cycle", Integer),
+    Column("source", Integer),
+    Column("dropped", Boolean, nullable=False, server_default=false()),
     Column("deleted_at", Double),
     UniqueConstraint("process_id", "number"),
     Index(None, "blob"),  # for who looks which blobs are left over
     Index(None, "state"),
+    sqlite_autoincrement=True,
 )
 """Versions of a model's parameters; the greatest number is `latest`. See `records.Checkpoint`."""
 
@@ -146,13 +166,20 @@ cycles = Table(
     Column("lease_owner", String(40)),
     Column("lease_counter", BigInteger, nullable=False, server_default="0"),
     Column("stage", String(20)),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("paused_at", Double),
+    Column("ordered_end", Boolean),
     UniqueConstraint("process_id", "number"),
+    Index(None, "checkpoint_id"),
     Index(None, "phase", "deadline"),
     Index(None, "process_id", "phase", "number"),
+    sqlite_autoincrement=True,
 )
-"""Rounds of training. `stage` is the name of the present stage of the `Round`.
+"""Rounds of training. For `summary` see `records.CycleSummary`, for the lease `records.Lease`.
 
-For `summary` see `records.CycleSummary`, for the lease `records.Lease`."""
+`stage` is the name of the present stage of the `Round`.
+While a cycle is paused, which is since `paused_at`, its deadline is that of before; `read_cycle` gives none
+that comes. `revision`: see `records.Process`."""
 
 assignments = Table(
     "assignments",
@@ -210,6 +237,27 @@ secure_messages = Table(
 )
 """What workers have sent in the stages of a secure round. A masked report is a blob, named by
 `assignments.diff`. The contents go when the cycle ends; digests stay, to know a message that comes again."""
+
+spendings = Table(
+    "spendings",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("process_id", ForeignKey("processes.id"), nullable=False),
+    Column("cycle", Integer, nullable=False),
+    Column("record", Text, nullable=False),
+    UniqueConstraint("process_id", "cycle"),
+)
+"""The ledger of privacy: what cycles have spent, by their numbers; `record` is JSON, see `privacy.Spending`.
+
+Rows are never changed, and refer to no checkpoint: what is spent stays so without it. They are deleted with
+their model alone."""
+
+unused_blobs = Table(
+    "unused_blobs",
+    metadata,
+    Column("key", String(80), primary_key=True),
+)
+"""Blobs of models that were deleted, until they are deleted too."""
 
 replicas = Table(
     "replicas",

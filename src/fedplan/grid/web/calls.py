@@ -11,9 +11,12 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Scope
 from fedplan.grid.secure.receiving import receive
 from fedplan.grid.secure.sending import send, send_bytes
+from fedplan.grid.service.controlling import extend, pause, resume, set_configs, stop
 from fedplan.grid.service.evaluating import evaluate
 from fedplan.grid.service.hosting import host_training
 from fedplan.grid.service.joining import authenticate, request_cycle
+from fedplan.grid.service.lineage import promote, roll_back
+from fedplan.grid.service.removing import delete
 from fedplan.grid.service.reporting import check_keys, report, report_bytes
 from fedplan.grid.service.vacating import decline
 from fedplan.grid.web.callers import Caller
@@ -22,23 +25,39 @@ from fedplan.wire.messages import (
     AUTHENTICATE,
     CYCLE_REQUEST,
     DECLINE,
+    DELETE,
     EVALUATE,
+    EXTEND,
     HOST_TRAINING,
+    PAUSE,
+    PROMOTE,
     REPORT,
+    RESUME,
+    ROLL_BACK,
     SECURE_RECEIVE,
     SECURE_SEND,
+    SET,
+    STOP,
     AuthenticateRequest,
     CycleRequest,
     DeclineRequest,
+    DeleteRequest,
     EvaluateRequest,
+    ExtendRequest,
     HostTrainingRequest,
+    PauseRequest,
+    PromoteRequest,
     Reply,
     ReportKeys,
     ReportRequest,
     Request,
+    ResumeRequest,
+    RollBackRequest,
     SecureReceiveRequest,
     SecureSendKeys,
     SecureSendRequest,
+    SetRequest,
+    StopRequest,
 )
 
 _R = TypeVar("_R", bound=BaseModel)
@@ -88,6 +107,14 @@ CALLS: dict[str, Call] = {
     DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, scope=Scope.HOST),
     EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, scope=Scope.HOST),
+    PAUSE: Call(PauseRequest, pause, most_bytes=_SMALL, scope=Scope.HOST),
+    RESUME: Call(ResumeRequest, resume, most_bytes=_SMALL, scope=Scope.HOST),
+    STOP: Call(StopRequest, stop, most_bytes=_SMALL, scope=Scope.HOST),
+    EXTEND: Call(ExtendRequest, extend, most_bytes=_SMALL, scope=Scope.HOST),
+    SET: Call(SetRequest, set_configs, most_bytes=_SMALL, scope=Scope.HOST),
+    DELETE: Call(DeleteRequest, delete, most_bytes=_SMALL, scope=Scope.HOST),
+    PROMOTE: Call(PromoteRequest, promote, most_bytes=_SMALL, scope=Scope.HOST),
+    ROLL_BACK: Call(RollBackRequest, roll_back, most_bytes=_SMALL, scope=Scope.HOST),
 }
 """By message type, which is also the path."""
 

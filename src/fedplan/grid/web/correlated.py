@@ -4,6 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fedplan.grid.correlation import Correlation, answering, id_for
+from fedplan.grid.web.proxies import Proxies
 
 REQUEST_ID = "x-request-id"
 """The header, of requests and of answers."""
@@ -16,10 +17,12 @@ class Correlated:
 
     Args:
         app: the app.
+        proxies: whose word is taken for where a request comes from.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, proxies: Proxies | None = None) -> None:
         self._app = app
+        self._proxies = proxies or Proxies(())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one connection."""
@@ -28,7 +31,8 @@ class Correlated:
             return
         client = scope.get("client")
         asked = Headers(scope=scope).get(REQUEST_ID)
-        correlation = Correlation(id_for(asked), client[0] if client else None)
+        address = self._proxies.client(client[0], scope["headers"]) if client else None
+        correlation = Correlation(id_for(asked), address)
         header = (REQUEST_ID.encode(), correlation.id.encode())
 
         async def answer(message: Message) -> None:

@@ -29,6 +29,7 @@ from fedplan.grid.records import Scope
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
 from fedplan.grid.service.history import history
+from fedplan.grid.service.lineage import checkpoints
 from fedplan.grid.service.retrieving import retrieve_model
 from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
@@ -40,6 +41,7 @@ from fedplan.wire.encoding import ZSTD, takes_zstd
 from fedplan.wire.messages import (
     ACCEPT_POST,
     BINARY,
+    CHECKPOINTS,
     GET_MODEL,
     GET_PLAN,
     GET_PROTOCOL,
@@ -78,7 +80,7 @@ _LINGER_SECONDS = 1.0
 _LOOSE_BYTES = 4 * 1024 * 1024
 """Of a body, as pieces. For small ones to join these is faster than to let a buffer grow."""
 
-_BODY_IS_LEFT = (408, 413, 503)
+_BODY_IS_LEFT = (408, 413, 429, 503)
 """Statuses that may be sent before the body has come."""
 
 _Q = TypeVar("_Q", bound=messages.Request)
@@ -118,7 +120,7 @@ def to_response(result: Response | Reply | tuple[int, Reply]) -> Response:
     if isinstance(result, Response):
         return result
     code, reply = result if isinstance(result, tuple) else (200, result)
-    headers = {"retry-after": str(RETRY_SECONDS)} if code == 503 else {}
+    headers = {"retry-after": str(RETRY_SECONDS[code])} if code in RETRY_SECONDS else {}
     if code in _BODY_IS_LEFT:
         headers["connection"] = "close"  # else the rest of the body would be read, to no end
     return Response(to_json(dump(reply)), code, headers, media_type="application/json")
@@ -294,7 +296,7 @@ def _add_download(type: str, download: Download) -> None:
         asker = {}
         if download.reads:
             asker["refusal"] = await grid.access.refusal(Caller.of(request.headers), Scope.READ)
-        return await _send(grid, await download.run(grid, query, **asker), request.headers)
+        return await send(grid, await download.run(grid, query, **asker), request.headers)
 
     schema = download.query.model_json_schema()
     parameters = [
@@ -334,6 +336,15 @@ async def get_history(request: Request, name: StorableText, version: StorableTex
     return await history(grid, messages.HistoryRequest(name=name, version=version))
 
 
+@router.get(f"/{CHECKPOINTS}", response_model=None)
+@answered(CHECKPOINTS)
+async def get_checkpoints(request: Request, name: StorableText, version: StorableText) -> Reply:
+    """All checkpoints of a model; needs a token to observe, where there are some."""
+    grid: Grid = request.app.state.grid
+    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
+    return await checkpoints(grid, messages.CheckpointsRequest(name=name, version=version))
+
+
 @router.get(f"/{SPEED_TEST}", response_model=None)
 @answered(SPEED_TEST)
 async def speed_download(
@@ -358,7 +369,7 @@ async def _noise() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-async def _send(grid: Grid, source: Source, asked: Headers) -> Response:
+async def send(grid: Grid, source: Source, asked: Headers) -> Response:
     """A download as it is asked for, or nothing to a client that has it in a form that it takes."""
     zstd = takes_zstd(asked.get("accept-encoding", ""))
     kept = asked.get("if-none-match")

@@ -7,6 +7,7 @@ from fedplan.grid.gauges import gauges
 from fedplan.grid.grid import Grid
 from fedplan.grid.readiness import OK, Readiness
 from fedplan.grid.records import Scope
+from fedplan.grid.store import spendings
 from fedplan.grid.store.overview import last_summaries, overview
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.http import answered
@@ -49,5 +50,6 @@ async def metrics(request: Request) -> Response:
     if refused is None:
         async with grid.store.reading(long=True) as db:
             seen, summaries = await overview(db, None), await last_summaries(db)
-        counted += gauges(seen, summaries)
+            spent = await spendings.latest_of_all(db)
+        counted += gauges(seen, summaries, spent)
     return Response(counted, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -31,6 +31,7 @@ STATUS: dict[type[Exception], int] = {
     errors.SecureMessageError: 400,
     errors.ReportConflictError: 409,
     errors.SlowRequestError: 408,
+    errors.TooManyRequestsError: 429,
     errors.OverloadedError: 503,
     errors.MessageTooLargeError: 413,
 }
@@ -50,8 +51,8 @@ STORAGE_FAULTS = (
 """What a database that is locked or gone raises, a disk that is full or cannot be written, and one that gives
 other bytes than were stored."""
 
-RETRY_SECONDS = 5
-"""After how long who is answered with 503 should ask again."""
+RETRY_SECONDS = {429: 1, 503: 5}
+"""By status, after how long who is answered with it should ask again."""
 
 STORAGE_FAULT = "the grid cannot read or write its storage at present; try again later"
 

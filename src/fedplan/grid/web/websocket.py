@@ -88,6 +88,8 @@ def _correlation(frame: Frame) -> Correlation:
 
 
 async def _reply(grid: Grid, frame: Frame, caller: Caller) -> Reply:
+    request = current()
+    grid.rates.take(None if request is None else request.address)
     if frame.type == SOCKET_PING:
         return Reply()
     call = CALLS.get(frame.type)
@@ -104,7 +106,8 @@ def _readable(reply: Reply, client: Client) -> Reply:
     """The reply, as the client's decoder of WebSocket messages can read it."""
     kind = client.recognised
     if kind is not None and kind.times_rejections and isinstance(reply, CycleRejected):
-        return CycleRejected(timeout=FOR_GOOD_SECONDS if reply.timeout is None else reply.timeout)
+        timeout = FOR_GOOD_SECONDS if reply.timeout is None else reply.timeout
+        return reply.model_copy(update={"timeout": timeout})
     return reply
 
 
@@ -112,8 +115,8 @@ def _seal(frame: Frame, status: int, reply: Reply) -> str:
     sealed: dict[str, Any] = {"type": frame.type, "data": dump(reply)}
     if frame.tell_status is True and status != 200:
         sealed["status"] = status
-        if status == 503:
-            sealed["retry_after"] = RETRY_SECONDS
+        if status in RETRY_SECONDS:
+            sealed["retry_after"] = RETRY_SECONDS[status]
     if "request_id" in frame.model_fields_set:
         sealed["request_id"] = frame.request_id
     return to_json(sealed, inf_nan_mode="null").decode()  # a request_id may be NaN, which is not JSON

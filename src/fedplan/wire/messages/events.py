@@ -132,7 +132,9 @@ class WhyReply(Reply):
     silent_since: datetime | None = None
     """When the first of them joined."""
     lapses_at: datetime | None = None
-    """When the place of that one lapses."""
+    """When the place of that one lapses; absent while the model is paused."""
+    paused: bool | None = None
+    """True while its owner lets no new worker join; its cycle is then closed by no time."""
     fault: str | None = None
     """Why this grid cannot go on with it, if it cannot."""
     last_failure: str | None = None

@@ -26,6 +26,16 @@ EVENTS = "model-centric/events"
 WHY = "model-centric/why"
 SPEED_TEST = "model-centric/speed-test"
 
+PAUSE = "model-centric/pause"
+RESUME = "model-centric/resume"
+STOP = "model-centric/stop"
+EXTEND = "model-centric/extend"
+SET = "model-centric/set"
+DELETE = "model-centric/delete"
+CHECKPOINTS = "model-centric/checkpoints"
+PROMOTE = "model-centric/promote"
+ROLL_BACK = "model-centric/roll-back"
+
 Variant = Literal["list", "torchscript", "tfjs"]
 
 PLAN_VARIANTS: tuple[Variant, ...] = ("list", "torchscript", "tfjs")
@@ -59,7 +69,7 @@ class Reply(BaseModel):
 
 
 class Success(Reply):
-    """The answer to a report, to a decline and to host-training."""
+    """The answer to a call that has nothing else to tell."""
 
     status: Literal["success"] = "success"
 

@@ -99,6 +99,20 @@ class WithheldStatus(Reply):
         return f"{self.client}: {'; '.join(self.why)}"
 
 
+class PrivacyStatus(Reply):
+    """How much of a model's privacy is spent. The unit is one worker, whose reports may be zeros."""
+
+    epsilon: float
+    """Of all cycles that have ended, at `delta`. Nothing is taken off for sampling."""
+    delta: float
+    max_epsilon: float | None = None
+    """A cycle that would exceed it does not open; absent without one."""
+    cycles: int
+    """How many cycles have spent something; a failed one is among them."""
+    ended: str | None = None
+    """Why no further cycle opens, if that is so."""
+
+
 class ModelStatus(Reply):
     """One FL process: a hosted model name and version."""
 
@@ -118,12 +132,16 @@ class ModelStatus(Reply):
     """Why the latest failed cycle, whichever that was, made no checkpoint."""
     failed_cycle: int | None = None
     """Number of that cycle."""
+    paused: bool | None = None
+    """True while its owner lets no new worker join; its cycle is then closed by no time."""
     fault: str | None = None
     """Why this grid cannot run its cycles, if it cannot; another replica may."""
     plans: list[PlanStatus] = Field(default_factory=list)
     """What workers download and run."""
     withheld: list[WithheldStatus] = Field(default_factory=list)
     """Clients that cannot take part."""
+    privacy: PrivacyStatus | None = None
+    """Of a model with `privacy` in its server_config."""
 
 
 class StatusReply(Reply):
@@ -141,6 +159,30 @@ class MetricStatus(Reply):
     """Over how many samples."""
     workers: int
     """How many workers told it."""
+
+
+class PrivacySpent(Reply):
+    """What a cycle has spent of its model's privacy. The unit is one worker, whose reports may be zeros."""
+
+    mechanism: str
+    """What added the noise."""
+    noise_multiplier: float
+    """The standard deviation of the noise on the sum, over `clip`."""
+    sigma: float
+    """That standard deviation."""
+    clip: float
+    """The largest norm of a report."""
+    clipping: str
+    """`fixed`: of all tensors together. `per_layer`: of each by itself."""
+    participants: int
+    """Reports in the sum."""
+    cohort: int
+    """By what the sum was divided."""
+    checkpoint: int | None = None
+    """The checkpoint that the cycle made; absent when it failed, which costs the same."""
+    delta: float
+    epsilon: float
+    """Of all cycles up to this one together, at `delta`. Nothing is taken off for sampling."""
 
 
 class HistoryRow(Reply):
@@ -168,6 +210,8 @@ class HistoryRow(Reply):
     `training_`. What the grid measured of the reports is there too."""
     failure: str | None = None
     """Why it made no checkpoint."""
+    privacy: PrivacySpent | None = None
+    """Of a model with `privacy` in its server_config. Its workers' samples and metrics are not shown."""
 
 
 class HistoryReply(Reply):

@@ -97,6 +97,8 @@ class CycleRejected(Reply):
 
     status: Literal["rejected"] = "rejected"
     timeout: int | None = None
+    reason: str | None = None
+    """Why, for who asks for the cycle's number too; others fail on a key that they do not know."""
 
 
 class ReportKeys(Request):

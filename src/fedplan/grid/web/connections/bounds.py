@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.proxies import Proxies
 
 
 class Peers:
@@ -17,17 +18,21 @@ class Peers:
     Args:
         most: how many there may be.
         most_of_one: how many of them may come from one address.
+        proxies: those whose connections are many clients', and are not counted by address.
     """
 
-    def __init__(self, most: int, most_of_one: int) -> None:
+    def __init__(self, most: int, most_of_one: int, proxies: Proxies | None = None) -> None:
         self._most = most
         self._most_of_one = most_of_one
+        self._proxies = proxies or Proxies(())
         self._addresses: dict[object, str] = {}
         self._count: Counter[str] = Counter()
 
     def enter(self, connection: object, address: str) -> bool:
         """Counts a connection, if there is room for it; says whether there is."""
-        if len(self._addresses) >= self._most or self._count[address] >= self._most_of_one:
+        if len(self._addresses) >= self._most:
+            return False
+        if self._count[address] >= self._most_of_one and address not in self._proxies:
             return False
         self._addresses[connection] = address
         self._count[address] += 1

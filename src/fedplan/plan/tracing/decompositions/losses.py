@@ -79,8 +79,55 @@ def l1_loss(*args: Any, **named: Any) -> torch.Tensor:
     return F.l1_loss(*args, **named)
 
 
+def _binary_cross_entropy(
+    value: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, **options: Any
+) -> torch.Tensor:
+    """`F.binary_cross_entropy`: before PyTorch 2.13 its weights need sizes that are numbers."""
+    reduction = options.get("reduction", "mean")
+    is_old = any(options.get(name) is not None for name in ("size_average", "reduce"))
+    if weight is None or is_old or reduction not in _REDUCTIONS:
+        return F.binary_cross_entropy(value, target, weight, **options)
+    each = F.binary_cross_entropy(value, target, reduction="none")
+    return _REDUCTIONS[reduction](each * weight.expand(each.shape))
+
+
+def _cross_entropy(
+    scores: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, **options: Any
+) -> torch.Tensor:
+    """`F.cross_entropy`: before PyTorch 2.13 targets that are shares need sizes that are numbers."""
+    reduction, smoothing = options.get("reduction", "mean"), options.get("label_smoothing", 0.0)
+    dimension = 0 if scores.dim() == 1 else 1
+    is_plain = (
+        all(options.get(name) is None for name in ("size_average", "reduce"))
+        and reduction in _REDUCTIONS
+        and options.get("ignore_index", -100) < 0
+        and 0.0 <= smoothing <= 1.0
+        and (weight is None or weight.shape == scores.shape[dimension : dimension + 1])
+    )
+    if not (is_plain and target.is_floating_point() and target.shape == scores.shape):
+        return F.cross_entropy(scores, target, weight, **options)
+    classes = scores.shape[dimension]
+    if smoothing > 0.0:
+        target = target * (1 - smoothing) + smoothing / classes
+    each = scores.log_softmax(dimension) * target
+    if weight is not None:
+        each = each * weight.reshape([-1 if at == dimension else 1 for at in range(scores.dim())])
+    if reduction == "none":
+        return -each.sum(dimension)
+    return -each.sum() if reduction == "sum" else -each.sum() / (each.numel() // classes)
+
+
+_REDUCTIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda each: each,
+    "mean": torch.mean,
+    "sum": torch.sum,
+}
+
+
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.l1_loss: l1_loss,
+    F.binary_cross_entropy: _binary_cross_entropy,
+    F.cross_entropy: _cross_entropy,
     **{
         function: _linear_cross_entropy(function)
         for function in [getattr(F, "linear_cross_entropy", None)]  # torch has it since 2.13

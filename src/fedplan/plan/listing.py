@@ -3,9 +3,9 @@
 from typing import Any, TypedDict
 
 from fedplan.errors import PlanError
-from fedplan.plan import Plan
 from fedplan.plan.ir.graph import Arg, Node, Ref
 from fedplan.plan.ops import lookup
+from fedplan.plan.plan import Plan
 from fedplan.plan.run.check import Measured, measure
 
 
