@@ -24,7 +24,7 @@ from fedplan.federation import (
 )
 from fedplan.federation.admission import Asker, Refusal, admission
 from fedplan.wire.config import ServerConfig
-from tests.federation.rounds import NOW, Cycle, config, configs, evaluated, round_with, setting, valid
+from tests.federation.rounds import NOW, Cycle, Place, config, configs, evaluated, round_with, setting, valid
 
 
 def stage(**keys) -> Stage:
@@ -170,6 +170,14 @@ class TestASecureRound:
         assert asked(Cycle(stage=GATHER, occupied=10, deadline=NOW + 9)).why is Refusal.FULL
         later = asked(Cycle(stage=SHARES, occupied=9, deadline=NOW + 900))
         assert (later.why, later.timeout) == (Refusal.GATHERED, 3)
+
+    def test_may_end_at_any_time_so_who_has_reported_asks_soon_for_the_next(self):
+        cycle = Cycle(stage=UNMASKING, occupied=10, reported=9, deadline=NOW + 900)
+        asker = Asker(place=Place(reported=True))
+        refused = admission(
+            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, retry=3
+        )
+        assert (refused.why, refused.timeout) == (Refusal.REPORTED, 3)
 
     def test_has_no_evaluation_after_the_last_one(self):
         assert evaluated(**self.SERVER, num_cycles=1).after(Cycle(number=1)) is None

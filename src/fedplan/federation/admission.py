@@ -256,5 +256,6 @@ def _wait(why: Refusal, round: Round, cycle: Progress, now: float, retry: float)
     left = cycle.deadline - now
     if math.isinf(left):  # a paused cycle's
         return retry
-    only_time_ends_it = round.stage_of(cycle).limit is None
+    stage = round.stage_of(cycle)
+    only_time_ends_it = stage.limit is None and not stage.is_secure
     return left if only_time_ends_it else min(left, retry)
