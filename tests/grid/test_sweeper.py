@@ -145,14 +145,14 @@ async def test_a_model_in_which_it_fails_keeps_no_other_from_it(open_grid, tmp_p
         await (await peer.join("b")).report(diff=base64_of(diff(1)))
         await peer.until_checkpoint(2, "b")
         grid = peer.app.state.grid
-        hosted = grid.known.hosted
+        newest = grid.known.newest
 
         async def broken(id):
             if id == 1:
                 raise ValueError("?")
-            return await hosted(id)
+            return await newest(id)
 
-        grid.known.hosted = broken
+        grid.known.newest = broken
         await sweep(peer)
         assert "of model 1 not all is deleted" in caplog.text
         assert len([path for path in files(tmp_path) if path.parent.name == "models"]) == 2

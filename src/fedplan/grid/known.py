@@ -65,6 +65,15 @@ class Known:
         """What a cycle trains, with the configurations with which it began; see `hosted`."""
         return await self.hosted(cycle.process_id, cycle.revision, db)
 
+    async def newest(self, id: int) -> Process:
+        """The FL process of an id, with its newest configurations.
+
+        Raises:
+            NotFoundError: it was deleted.
+        """
+        async with self._store.reading() as db:
+            return await catalogue.get_process(db, id)
+
     async def find(self, name: str, version: str | None) -> Process:
         """The FL process of a name, with its newest configurations; without a version the one hosted last.
 

@@ -97,7 +97,7 @@ class _Sweep:
         for id in ids:
             await self._keep_lease()
             try:
-                await retain(self._grid, (await self._grid.known.hosted(id)).process)
+                await retain(self._grid, await self._grid.known.newest(id))
             except Exception as error:  # noqa: BLE001  # the other models must go on
                 log_failure(logger, f"of model {id} not all is deleted that is not kept", error)
 

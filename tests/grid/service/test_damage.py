@@ -104,7 +104,7 @@ class TestADamagedDiff:
             assert (lost["damaged"], lost["diff"], lost["reported_at"]) == (key, None, None)
             assert [row["damaged"] for row in await rows(peer)].count(None) == 3
             await logged(caplog, key)
-            assert "3, 4 needed, 1 damaged" in (await peer.http.get("/")).text
+            assert "3 of 4, 1 damaged" in (await peer.http.get("/")).text
             assert await metric(peer, 'fedplan_reports_total{outcome="damaged"} 1.0')
             assert await metric(peer, 'fedplan_model_cycle_damaged{model="m",version="1.0"} 1.0')
             await report(peer, 8)

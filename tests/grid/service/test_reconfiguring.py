@@ -45,6 +45,24 @@ class TestAChangedModel:
         await peer.until_checkpoint(2)
         assert (await peer.status())["phase"] == "training"
 
+    async def test_keeps_the_checkpoints_that_its_newest_configuration_says(self, open_grid):
+        """Whoever deletes others: the end of a cycle, or a sweep."""
+
+        async def kept(peer, *numbers):
+            await peer.until(lambda model: [one["number"] for one in model["checkpoints"]] == [*numbers])
+
+        async with open_grid(sweep_seconds=0.1) as peer:
+            best = {"metric": "update_norm", "mode": "max"}
+            await peer.host(server={"max_diffs": 1, "metrics": ["update_norm"], "best": best})
+            for number, value in ((2, 1.0), (3, 5.0), (4, 1.0)):
+                await (await peer.join()).report(value)
+                await peer.until_checkpoint(number)
+            await told(peer, "set", server_config={"keep_checkpoints": {"last": 2, "best": True}})
+            await (await peer.join()).report(1.0)
+            await kept(peer, 5, 4, 2)
+            await told(peer, "set", server_config={"keep_checkpoints": 1, "best": None})
+            await kept(peer, 5)
+
     async def test_may_be_shorter(self, peer):
         await peer.host(server={"max_diffs": 1, "num_cycles": 9})
         await told(peer, "set", server_config={"num_cycles": 1})

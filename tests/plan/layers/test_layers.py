@@ -73,21 +73,21 @@ def check(subject: Layer | Loss, tally: Counter[str]) -> None:
     agrees()
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.timeout(max(300, MINUTES * 60))
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_plan_of_a_layer_equals_eager_or_is_refused(name: str, tally: Counter[str]) -> None:
     check(LAYERS[name], tally)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.timeout(max(300, MINUTES * 60))
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_plan_of_a_loss_equals_eager_or_is_refused(name: str, tally: Counter[str]) -> None:
     check(LOSSES[name], tally)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
 def test_what_is_put_around_a_layer_is_part_of_the_plan_or_refused(
     surrounding: str, tally: Counter[str]

@@ -50,7 +50,7 @@ POOLS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
 }
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", POOLS)
 def test_pools(name: str) -> None:
     rank, make = POOLS[name]
@@ -123,7 +123,7 @@ def test_pools_are_undone(rank: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["Reflection", "Replication", "Circular", "Zero", "Constant"])
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_edges_are_padded(mode: str, rank: int) -> None:
     torch.manual_seed(0)
@@ -189,7 +189,7 @@ class Interpolation(nn.Module):
         return F.interpolate(self.before(x), **self.settings)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", INTERPOLATIONS)
 def test_interpolations(name: str) -> None:
     rank, settings = INTERPOLATIONS[name]

@@ -60,7 +60,7 @@ def traced(name: str) -> tuple[nn.Module, Plan]:
     return model, plan_of(FAMILIES[name], model)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_traced_step_equals_the_step_by_hand_at_any_batch_size(name: str) -> None:
     family = FAMILIES[name]

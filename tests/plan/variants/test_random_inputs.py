@@ -80,7 +80,7 @@ def commands(plan: Plan) -> list[str]:
 
 
 class TestEveryClient:
-    @pytest.mark.some(2)
+    @pytest.mark.some(6)
     @pytest.mark.parametrize("name", MASKS)
     def test_trains_with_masks_at_any_batch_size(self, name: str) -> None:
         torch.manual_seed(0)
@@ -90,7 +90,7 @@ class TestEveryClient:
         read = Plan.parse(whole.serialize())  # what travels conforms: thresholds are float32 there
         check_variants(read, model_parameters(model))
 
-    @pytest.mark.some(4)
+    @pytest.mark.some(12)
     @pytest.mark.parametrize("name", [*MASKS, *NOISE])
     def test_trains_with_any_chance_at_a_pinned_batch_size(self, name: str) -> None:
         torch.manual_seed(0)

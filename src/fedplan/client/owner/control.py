@@ -101,7 +101,7 @@ class ModelControl(GridConnection):
         """Changes keys of a model's configurations, from the next cycle on; all others stay.
 
         The grid checks what comes of it as it does at hosting. It refuses keys that make another model:
-        `strategy`, `iterative_plan`, `authentication`, `name` and `version`.
+        `strategy`, `iterative_plan`, `privacy`, `authentication`, `name` and `version`.
 
         Args:
             name: name of the FL process.
@@ -110,8 +110,8 @@ class ModelControl(GridConnection):
             client_config: so too.
 
         Returns:
-            The number of the first cycle that runs with them. `public`, `best`, `stop` and `num_cycles` hold
-            at once.
+            The number of the first cycle that runs with them. `public`, `best`, `stop`, `num_cycles`,
+            `keep_checkpoints` and `keep_diffs` hold at once.
 
         Raises:
             ConfigError: a configuration is no mapping.

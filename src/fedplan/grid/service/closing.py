@@ -235,11 +235,19 @@ async def _end(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome
         return
     grid.metrics.cycles.labels(phase.value).inc()
     logger.info("cycle %d of '%s' is %s", cycle.number, process.name, phase.value)
-    await diffs.forget(grid, cycle.id, process)
+    await _keep_less(grid, cycle)
+
+
+async def _keep_less(grid: Grid, cycle: Cycle) -> None:
+    """Deletes what is not to be kept after a cycle, as the model's owner wants it now."""
+    newest = await diffs.process_of(grid, cycle.process_id)
+    await diffs.forget(grid, cycle.id, newest)
+    if newest is None:  # the model was deleted
+        return
     try:
-        await retain(grid, process)
+        await retain(grid, newest)
     except Exception as error:  # noqa: BLE001  # the cycle has ended all the same
-        log_failure(logger, f"of '{process.name}' not all is deleted that is not kept", error)
+        log_failure(logger, f"of '{newest.name}' not all is deleted that is not kept", error)
 
 
 async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, outcome: Outcome) -> bool:

@@ -64,9 +64,9 @@ async def forget_left(grid: Grid) -> None:
 
 
 async def process_of(grid: Grid, id: int | None) -> Process | None:
-    """An FL process; None when there is none, or none any more."""
+    """An FL process, as its owner has it kept now; None when there is none, or none any more."""
     try:
-        return None if id is None else (await grid.known.hosted(id)).process
+        return None if id is None else await grid.known.newest(id)
     except NotFoundError:  # deleted in between
         return None
 

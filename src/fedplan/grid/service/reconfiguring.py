@@ -20,6 +20,7 @@ CHANGEABLE = frozenset(
         *("minimum_upload_speed", "minimum_download_speed"),
         *("weighting", "untold_weight", "max_weight", "metrics"),
         *("best", "stop", "evaluation", "public", "report_formats"),
+        *("keep_checkpoints", "keep_diffs"),
     }
 )
 """Keys of a server_config that may be changed."""
@@ -29,6 +30,7 @@ FIXED = {
     "iterative_plan": "the averaging Plan that the model was hosted with is of this kind",
     "secure_aggregation": "workers have agreed to what the grid sees of them, and the scales of their "
     "reports follow from cycle to cycle",
+    "privacy": "what its ledger has counted holds for the privacy that the model was hosted with",
     "authentication": "worker ids that were given by it would still open the model",
 }
 """Why others may not. A key that is in neither may not be changed either."""
