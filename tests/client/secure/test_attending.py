@@ -56,26 +56,6 @@ async def test_more_than_may_drop_out_end_the_round_without_a_sum_and_the_next_o
     assert is_changed_by(make_model(), after, again.average({0, 1, 2, 3}))
 
 
-async def test_a_promoted_checkpoint_ends_the_round_under_way_and_is_trained_on(owner, url, monkeypatch):
-    await host(owner, "promoted", secure(3))
-    workers = Workers(url, "promoted", monkeypatch)
-    assert await asyncio.gather(*(workers.one(n) for n in range(3))) == ["reported"] * 3
-    await owner.wait_async("promoted", VERSION, checkpoint=2, timeout=60)
-    left = asyncio.create_task(Workers(url, "promoted", monkeypatch).one(0))
-    async with asyncio.timeout(60):
-        while (await owner.status_async("promoted")).models[0].cycle.accepted == 0:
-            await asyncio.sleep(0.05)
-    await owner.promote_async("promoted", VERSION, 1)
-    assert await left == "rejected"
-    status = (await owner.status_async("promoted")).models[0]
-    assert (status.cycle.number, status.checkpoints[0].number) == (3, 3)
-    again = Workers(url, "promoted", monkeypatch)
-    assert await asyncio.gather(*(again.one(n) for n in range(3))) == ["reported"] * 3
-    await owner.wait_async("promoted", VERSION, checkpoint=4, timeout=60)
-    after = await owner.retrieve_model_async("promoted", VERSION)
-    assert is_changed_by(make_model(), after, again.average({0, 1, 2}))
-
-
 async def test_a_round_that_is_not_gathered_fails_and_its_workers_are_told_to_ask_again(
     owner, url, clock, monkeypatch
 ):
