@@ -1,4 +1,4 @@
-"""Texts for people: those of others, as they may stand in a terminal or a log, and counts."""
+"""Texts for people: those of others, as they may stand in a terminal or a log, counts and sizes."""
 
 
 def escaped(text: str) -> str:
@@ -16,3 +16,13 @@ def escaped_lines(text: str) -> str:
 def counted(count: int, what: str) -> str:
     """A count of things: ``1 cycle``, ``2 cycles``."""
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def in_bytes(count: int) -> str:
+    """A number of bytes for people: ``1.3 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

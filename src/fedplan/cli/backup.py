@@ -8,7 +8,8 @@ import typer
 
 from fedplan.cli.environment import read_settings
 from fedplan.cli.options import Data
-from fedplan.cli.terminal import echo, in_bytes
+from fedplan.cli.terminal import echo
+from fedplan.text import in_bytes
 
 if TYPE_CHECKING:
     from fedplan.grid.offline.backup import Copied
@@ -39,7 +40,7 @@ def backup(
     fedplan backup /backups/2026-11-27 --data ./fedplan-data
     ```
     """
-    copied = asyncio.run(_backup(_settings(data), folder))
+    copied = asyncio.run(_backup(read_settings({"data_dir": data}), folder))
     _tell(copied, f"are in {folder}")
     if copied.damaged:
         echo(f"Damaged or missing in the grid, and not in the backup: {', '.join(copied.damaged)}", err=True)
@@ -64,7 +65,7 @@ def restore(
     """
     from fedplan.grid.offline.restore import restore as run
 
-    copied = asyncio.run(run(folder, _settings(data)))
+    copied = asyncio.run(run(folder, read_settings({"data_dir": data})))
     _tell(copied, "are restored")
     if copied.damaged:
         echo(f"The backup was made without these, which were damaged: {', '.join(copied.damaged)}", err=True)
@@ -76,10 +77,6 @@ async def _backup(settings: "Settings", folder: Path) -> "Copied":
 
     async with looking_at(settings, older=True) as (store, blobs):
         return await run(store, blobs, folder)
-
-
-def _settings(data: Path | None) -> "Settings":
-    return read_settings({} if data is None else {"data_dir": data})
 
 
 def _tell(copied: "Copied", where: str) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedplan.cli.options import AllowPlainText, AsJson, OwnerToken, Url, Verbose
+from fedplan.cli.owner import owner_client
 from fedplan.cli.status import status
-from fedplan.cli.terminal import echo, print_json, print_table
+from fedplan.cli.terminal import echo, local_time, print_json, print_table
 
 if TYPE_CHECKING:
-    from fedplan.client import ModelCentricFLClient
     from fedplan.wire.messages import CheckpointRow, PromoteReply
 
 model_app = typer.Typer(
@@ -24,12 +24,6 @@ checkpoint_app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the hosted model.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Its version.")]
 Number = Annotated[int, typer.Argument(metavar="N", min=1, help="Number of the checkpoint.")]
-
-
-def _client(url: str, token: str | None, *, verbose: bool, plain: bool) -> "ModelCentricFLClient":
-    from fedplan.client import ModelCentricFLClient
-
-    return ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=plain or None)
 
 
 @model_app.command("list")
@@ -68,7 +62,7 @@ def pause(
     fedplan model pause mnist 1.0.0 --url http://127.0.0.1:5000
     ```
     """
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         grid.pause(name, version)
     echo(f"{name} {version} is paused. `fedplan model resume` lets workers join again.", err=True)
 
@@ -90,7 +84,7 @@ def resume(
     fedplan model resume mnist 1.0.0 --url http://127.0.0.1:5000
     ```
     """
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         grid.resume(name, version)
     echo(f"{name} {version} takes workers.", err=True)
 
@@ -114,7 +108,7 @@ def stop(
     fedplan model stop mnist 1.0.0 --url http://127.0.0.1:5000
     ```
     """
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         done = grid.stop(name, version)
     dropped = "" if done.dropped is None else f", which is dropped: {done.dropped}"
     echo(f"The training of {name} {version} ends with cycle {done.cycle}{dropped}.", err=True)
@@ -147,11 +141,11 @@ def extend(
 
     if cycles is None and seconds is None:
         raise typer.BadParameter("say how much: --cycles, --seconds, or both", param_hint="--cycles")
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         done = grid.extend(name, version, cycles=cycles, seconds=seconds)
     told = [] if done.num_cycles is None else [f"has {counted(done.num_cycles, 'cycle')}"]
     if done.closes_at is not None:
-        told.append(f"the open one closes by {done.closes_at.astimezone():%Y-%m-%d %H:%M:%S}")
+        told.append(f"the open one closes by {local_time(done.closes_at)}")
     echo(f"{name} {version}: {', and '.join(told) or 'its open cycle has more time'}.", err=True)
 
 
@@ -186,7 +180,7 @@ def set_configs(
         --url http://127.0.0.1:5000
     ```
     """
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         cycle = grid.set_configs(
             name,
             version,
@@ -241,7 +235,7 @@ def delete(
     """
     if not yes:
         typer.confirm(f"Delete {name} {version} with all its checkpoints?", abort=True, err=True)
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         grid.delete(name, version, force=force)
     echo(f"{name} {version} is deleted.", err=True)
 
@@ -264,7 +258,7 @@ def list_checkpoints(
     fedplan checkpoint list mnist 1.0.0 --url http://127.0.0.1:5000
     ```
     """
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         found = grid.checkpoints(name, version)
     if as_json:
         print_json([row.model_dump(mode="json", exclude_none=True) for row in found])
@@ -280,7 +274,7 @@ def _row(row: "CheckpointRow") -> list[str]:
     elif row.cycle is not None:
         made_by = f"cycle {row.cycle}"
     names = [*row.aliases, *(["dropped"] if row.dropped else []), *(["deleted"] if row.deleted else [])]
-    return [str(row.number), f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}", made_by, ", ".join(names)]
+    return [str(row.number), local_time(row.created_at), made_by, ", ".join(names)]
 
 
 @checkpoint_app.command()
@@ -301,7 +295,7 @@ def promote(
     fedplan checkpoint promote mnist 1.0.0 3 --url http://127.0.0.1:5000
     ```
     """
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         _tell(number, grid.promote(name, version, number))
 
 
@@ -323,7 +317,7 @@ def rollback(
     fedplan checkpoint rollback mnist 1.0.0 3 --url http://127.0.0.1:5000
     ```
     """
-    with _client(url, token, verbose=verbose, plain=allow_plain_text) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         _tell(number, grid.roll_back(name, version, number))
 
 

@@ -52,7 +52,7 @@ def _told(name: str, known: set[str]) -> str:
 
 
 def read_settings(given: dict[str, Any]) -> "Settings":
-    """The settings from the environment, and what the command line says.
+    """The settings from the environment, and what the command line says, where that is not None.
 
     Raises:
         SettingsError: a value cannot be used; the message names the environment variable.
@@ -62,7 +62,7 @@ def read_settings(given: dict[str, Any]) -> "Settings":
     from fedplan.grid import Settings
 
     try:
-        return Settings(**given)
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         faults = (
             f"FEDPLAN_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, Verbose, Version, WaitTimeout
+from fedplan.cli.owner import owner_client
 from fedplan.cli.terminal import echo, print_json
 
 
@@ -34,11 +35,9 @@ def evaluate(
     fedplan evaluate --url http://127.0.0.1:5000 --model mnist --version 1.0.0 --wait
     ```
     """
-    from fedplan.client import ModelCentricFLClient
-
     if timeout is not None and not wait:
         raise typer.BadParameter("this says how long to wait: add --wait", param_hint="--timeout")
-    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         cycle = grid.evaluate(model, version)
         measured = None
         if wait:

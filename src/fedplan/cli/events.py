@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedplan.cli.options import AllowPlainText, GridAndAnyModel, OwnerToken, UrlOption, Verbose, read_where
-from fedplan.cli.terminal import echo
+from fedplan.cli.owner import owner_client
+from fedplan.cli.terminal import echo, local_time
 
 if TYPE_CHECKING:
     from fedplan.wire.messages import EventRow
@@ -52,16 +53,13 @@ def events(
     fedplan events http://127.0.0.1:5000 mnist 1.0.0 --csv > mnist.csv
     ```
     """
-    from fedplan.client import ModelCentricFLClient
     from fedplan.client.owner.events import COLUMNS, cells, csv_line
 
     if as_json and as_csv:
         raise typer.BadParameter("print one form, not two", param_hint="--csv")
     grid_url, named = read_where(where, url, (0, 1, 2))
     name, version = (*named, None, None)[:2]
-    with ModelCentricFLClient(
-        grid_url, token, verbose=verbose, allow_plain_text=allow_plain_text or None
-    ) as grid:
+    with owner_client(grid_url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         rows: Iterable[EventRow]
         if last is None and (as_json or as_csv):
             rows = grid.each_event(name, version, follow=follow)
@@ -87,4 +85,4 @@ def _line(row: "EventRow") -> str:
     who = row.actor if row.actor_id is None else f"{row.actor} {row.actor_id}"
     times = row.details.get("times", 1)
     many = "" if times == 1 else f" ({times} times)"
-    return f"{row.at.astimezone():%Y-%m-%d %H:%M:%S}  {row.kind:13}  {about}{cycle}  {who}: {row.cause}{many}"
+    return f"{local_time(row.at)}  {row.kind:13}  {about}{cycle}  {who}: {row.cause}{many}"

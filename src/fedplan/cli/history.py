@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedplan.cli.options import AllowPlainText, AsJson, Model, OwnerToken, Url, Verbose, Version
-from fedplan.cli.terminal import echo, print_json, print_table
+from fedplan.cli.owner import owner_client
+from fedplan.cli.terminal import echo, local_time, print_json, print_table
 
 if TYPE_CHECKING:
     from fedplan.client.owner.history import History
@@ -37,11 +38,9 @@ def history(
     fedplan history --url http://127.0.0.1:5000 --model mnist --version 1.0.0
     ```
     """
-    from fedplan.client import ModelCentricFLClient
-
     if as_json and as_csv:
         raise typer.BadParameter("print one form, not two", param_hint="--csv")
-    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         found = grid.history(model, version)
     if as_json:
         print_json([row.model_dump(mode="json", exclude_none=True) for row in found])
@@ -68,7 +67,7 @@ def _print_cycles(found: "History") -> None:
             f"{row.samples:g}",
             *([f"{row.privacy.epsilon:.4g}" if row.privacy else "–"] if private else []),
             *(f"{row.metrics[name].value:.4g}" if name in row.metrics else "–" for name in found.metrics),
-            f"{row.closed_at.astimezone():%Y-%m-%d %H:%M:%S}",
+            local_time(row.closed_at),
         ]
         for row in found
     ]

@@ -7,6 +7,7 @@ import typer
 
 from fedplan.cli.files import read_object, read_plan, read_state
 from fedplan.cli.options import AllowPlainText, OwnerToken, Url, Verbose, read_option
+from fedplan.cli.owner import owner_client
 from fedplan.cli.terminal import echo
 
 
@@ -94,8 +95,6 @@ def host(
     `jwks_url` or `endpoint`, and what tokens must say (`aud`, `iss`, `leeway`, `require_exp`). Each key is
     enforced, and an unknown one is an error.
     """
-    from fedplan.client import ModelCentricFLClient
-
     known = ("torchscript", "tfjs", "none")
     if unknown := set(variant or ()) - set(known):
         raise typer.BadParameter(f"'{unknown.pop()}' is none of {', '.join(known)}", param_hint="--variant")
@@ -105,7 +104,7 @@ def host(
     config = read_object(client_config)
     cycles = read_object(server_config)
     averaging = None if averaging_plan is None else read_plan(averaging_plan)
-    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         grid.host_federated_training(state, plans, config, cycles, averaging, variants=variants)
     echo(f"{config['name']} {config['version']} is hosted, and its first cycle is open.", err=True)
 

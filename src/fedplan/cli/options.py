@@ -21,15 +21,13 @@ def read_option(name: str, metavar: str, help: str) -> Any:
     return typer.Option(name, metavar=metavar, help=help, **_READ)
 
 
-Url = Annotated[
-    str,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        envvar="FEDPLAN_URL",
-        help="The grid, such as https://grid.example or http://127.0.0.1:5000.",
-    ),
-]
+_URL = typer.Option(
+    "--url",
+    metavar="URL",
+    envvar="FEDPLAN_URL",
+    help="The grid, such as https://grid.example or http://127.0.0.1:5000.",
+)
+Url = Annotated[str, _URL]
 Model = Annotated[str, typer.Option("--model", metavar="NAME", help="Name of the hosted model.")]
 Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="Version of the hosted model.")]
 WaitTimeout = Annotated[
@@ -79,15 +77,7 @@ GridAndModel = Annotated[
 GridAndAnyModel = Annotated[
     list[str] | None, typer.Argument(metavar="[URL] [NAME [VERSION]]", help=_WHERE, show_default=False)
 ]
-UrlOption = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        envvar="FEDPLAN_URL",
-        help="The grid, such as https://grid.example or http://127.0.0.1:5000.",
-    ),
-]
+UrlOption = Annotated[str | None, _URL]
 
 
 def read_where(where: list[str] | None, url: str | None, names: tuple[int, ...]) -> tuple[str, list[str]]:

@@ -9,7 +9,8 @@ import typer
 
 from fedplan.cli.files import about_file, read_plan, read_state, write_whole
 from fedplan.cli.options import AsJson, OutFile, PlanFile, read_option
-from fedplan.cli.terminal import echo, in_bytes, print_json, print_table, shape_text
+from fedplan.cli.terminal import echo, print_json, print_table, shape_text
+from fedplan.text import in_bytes
 
 if TYPE_CHECKING:
     from fedplan.plan.listing import Listing

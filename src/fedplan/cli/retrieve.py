@@ -6,6 +6,7 @@ import typer
 
 from fedplan.cli.files import write_whole
 from fedplan.cli.options import AllowPlainText, Model, OutFile, OwnerToken, Url, Verbose, Version
+from fedplan.cli.owner import owner_client
 
 
 def retrieve(
@@ -38,9 +39,7 @@ def retrieve(
     A checkpoint is made when its cycle closes, some time after the last report: `fedplan status --wait` waits
     for it. In Python `fedplan.SyftModel.parse(data).load_into(module)` copies it into an `nn.Module`.
     """
-    from fedplan.client import ModelCentricFLClient
-
-    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         fetched = grid.retrieve_model(model, version, checkpoint)
     write_whole(out, fetched.serialize())
     typer.echo(

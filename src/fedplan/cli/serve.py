@@ -83,7 +83,7 @@ def serve(
 
     given: dict[str, object] = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key}
     given |= {"auth_endpoints": auth_endpoints or None, "insecure": insecure or None}
-    settings = read_settings({name: value for name, value in given.items() if value is not None})
+    settings = read_settings(given)
     log_to_stderr(log_format, log_level)
 
     def on_ready(port: int) -> None:

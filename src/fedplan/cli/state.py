@@ -7,7 +7,8 @@ import typer
 
 from fedplan.cli.files import read_state
 from fedplan.cli.options import AsJson, StateFile
-from fedplan.cli.terminal import in_bytes, print_json, print_table, shape_text
+from fedplan.cli.terminal import print_json, print_table, shape_text
+from fedplan.text import in_bytes
 
 if TYPE_CHECKING:
     from fedplan.wire import WireTensor

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedplan.cli.options import AllowPlainText, AsJson, OwnerToken, Url, Verbose, WaitTimeout
-from fedplan.cli.terminal import print_json, print_table
+from fedplan.cli.owner import owner_client
+from fedplan.cli.terminal import local_time, print_json, print_table
 from fedplan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,11 +65,9 @@ def status(
         --model mnist --version 1.0.0 --wait --checkpoint 2 --timeout 60
     ```
     """
-    from fedplan.client import ModelCentricFLClient
-
     goals = {"--checkpoint": checkpoint, "--finished": finished, "--evaluated": evaluated}
     _check_usage(model, version, wait, goals, timeout)
-    with ModelCentricFLClient(url, token, verbose=verbose, allow_plain_text=allow_plain_text or None) as grid:
+    with owner_client(url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         models: Sequence[ModelStatus]
         if wait:
             models = [
@@ -195,5 +194,5 @@ def _closing(cycle: "CycleStatus") -> str:
     from fedplan.client.owner.waiting import closing
 
     if cycle.closed_at is not None:
-        return f"closed {cycle.closed_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        return f"closed {local_time(cycle.closed_at)}"
     return closing(cycle)

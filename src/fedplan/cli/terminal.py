@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -65,14 +66,9 @@ def print_table(
     (console if console.is_terminal else Console(width=_WIDE)).print(table)
 
 
-def in_bytes(count: int) -> str:
-    """A number of bytes for people: ``1.3 MB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+def local_time(moment: datetime) -> str:
+    """A moment in this machine's time zone: ``2026-03-05 12:00:00``."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

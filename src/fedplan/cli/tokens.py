@@ -125,7 +125,7 @@ def _with_store(data: Path | None, work: "Callable[[Store], Awaitable[_T]]") -> 
     """
     from fedplan.grid.opening import check_is_there, open_store
 
-    settings = read_settings({} if data is None else {"data_dir": data})
+    settings = read_settings({"data_dir": data})
     check_is_there(settings)
 
     async def run() -> _T:

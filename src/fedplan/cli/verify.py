@@ -40,7 +40,7 @@ def verify(
     fedplan verify mnist 1.0.0 --data ./fedplan-data
     ```
     """
-    settings = read_settings({} if data is None else {"data_dir": data})
+    settings = read_settings({"data_dir": data})
     findings = asyncio.run(_findings(settings, name, version, checkpoint))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])

@@ -13,6 +13,7 @@ from fedplan.cli.options import (
     Verbose,
     read_where,
 )
+from fedplan.cli.owner import owner_client
 from fedplan.cli.terminal import echo, print_json
 
 
@@ -39,12 +40,9 @@ def why(
     fedplan why http://127.0.0.1:5000 mnist 1.0.0 --worker 18ab03c97d5e6f21
     ```
     """
-    from fedplan.client import ModelCentricFLClient
 
     grid_url, (name, version) = read_where(where, url, (2,))
-    with ModelCentricFLClient(
-        grid_url, token, verbose=verbose, allow_plain_text=allow_plain_text or None
-    ) as grid:
+    with owner_client(grid_url, token, verbose=verbose, allow_plain_text=allow_plain_text) as grid:
         found = grid.why(name, version, worker=worker)
     if as_json:
         print_json(found.told.model_dump(mode="json", exclude_none=True))

@@ -53,7 +53,7 @@ def _cycle(told: WhyReply, time: Time) -> Iterator[str]:
     if told.paused:
         yield "its owner has paused it: nobody joins, and no time passes for it"
     if cycle.closes_at is not None:
-        yield f"{_at_itstime(cycle)} at {time(cycle.closes_at, told.at)}"
+        yield f"{_at_its_time(cycle)} at {time(cycle.closes_at, told.at)}"
 
 
 def _waits(told: WhyReply) -> str:
@@ -82,7 +82,7 @@ def _joined(told: WhyReply, time: Time) -> str:
     return f"{joined}, {told.silent} silent{'' if one else ', the first'} for {span(silent)}{lapses}"
 
 
-def _at_itstime(cycle: CycleStatus) -> str:
+def _at_its_time(cycle: CycleStatus) -> str:
     if cycle.reported >= cycle.needed or cycle.task == "evaluation":
         return "it closes"
     return f"its time is over, and starts again unless {counted(cycle.needed, 'report')} are there,"

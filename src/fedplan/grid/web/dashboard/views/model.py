@@ -9,7 +9,6 @@ from fedplan.grid.clients import KINDS
 from fedplan.grid.service.taking_part import MOST_SHOWN, Participant
 from fedplan.grid.web.dashboard.views.models import cycle_of, reports_of, state_of
 from fedplan.grid.web.dashboard.views.words import (
-    in_bytes,
     in_words,
     large,
     number,
@@ -19,6 +18,7 @@ from fedplan.grid.web.dashboard.views.words import (
     state,
     when,
 )
+from fedplan.text import in_bytes
 from fedplan.wire.messages import (
     CheckpointRow,
     HistoryRow,

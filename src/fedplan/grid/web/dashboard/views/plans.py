@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedplan.grid.web.dashboard.views.words import in_bytes, large, said, shape
+from fedplan.grid.web.dashboard.views.words import large, said, shape
 from fedplan.plan import Plan
 from fedplan.plan.listing import Listing, list_plan
+from fedplan.text import in_bytes
 
 _USUAL_BATCH = 32
 _OPERATIONS_SHOWN = 2000

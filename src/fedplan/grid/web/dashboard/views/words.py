@@ -6,7 +6,6 @@ from typing import Any
 
 from fedplan.text import escaped
 
-_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _COUNTS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _MOST_WORDS = 400
 
@@ -55,11 +54,6 @@ def span(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
-
-
-def in_bytes(count: int) -> str:
-    """A size: ``1.4 MB``."""
-    return next((f"{count / size:.1f} {unit}" for size, unit in _UNITS if count >= size), f"{count} B")
 
 
 def large(count: int) -> str:
