@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete, select, union
 
 from fedplan.grid.store.connection import Db
+from fedplan.grid.store.naming import NAMING
 from fedplan.grid.store.tables import (
     assignments,
     checkpoints,
@@ -24,16 +25,15 @@ async def delete_process(db: Db, process_id: int) -> None:
     """Deletes all rows of an FL process, and notes its blobs as unused."""
     its_cycles = select(cycles.c.id).where(cycles.c.process_id == process_id)
     its_plans = select(plans.c.id).where(plans.c.process_id == process_id)
-    its_checkpoints = checkpoints.c.process_id == process_id
-    blobs = union(
-        select(checkpoints.c.blob).where(its_checkpoints),
-        select(checkpoints.c.state).where(its_checkpoints, checkpoints.c.state.is_not(None)),
-        select(plan_variants.c.blob).where(plan_variants.c.plan_id.in_(its_plans)),
-        select(protocols.c.blob).where(protocols.c.process_id == process_id),
-        *(
-            select(column).where(processes.c.id == process_id, column.is_not(None))
-            for column in (processes.c.frozen, processes.c.averaging_plan)
-        ),
+    rows_of_table = {
+        checkpoints: checkpoints.c.process_id == process_id,
+        plan_variants: plan_variants.c.plan_id.in_(its_plans),
+        processes: processes.c.id == process_id,
+        protocols: protocols.c.process_id == process_id,
+    }
+    named = (column for kind, columns in NAMING.items() if kind != "diffs" for column, _ in columns)
+    blobs = union(  # diffs go by their cycles
+        *(select(column).where(rows_of_table[column.table], column.is_not(None)) for column in named)
     )
     await db.execute(unused_blobs.insert().from_select(["key"], blobs))
     await db.execute(delete(assignments).where(assignments.c.cycle_id.in_(its_cycles)))
