@@ -42,6 +42,18 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
     return StatusReply(models=[await _model(grid, process, seen, spent) for process in seen.processes])
 
 
+async def status_of(grid: Grid, process: Process) -> ModelStatus:
+    """One hosted model.
+
+    Raises:
+        NotFoundError: it was deleted.
+    """
+    for one in (await status(grid, process.name)).models:
+        if one.version == process.version:
+            return one
+    raise NotFoundError(f"this grid hosts no model {process.named}")
+
+
 async def _model(
     grid: Grid, process: Process, seen: Overview, spent: Mapping[int, tuple[Spending, int]]
 ) -> ModelStatus:

@@ -12,10 +12,10 @@ from fedplan.federation.admission import keeps_waiting_list
 from fedplan.grid.events import Event, Happened, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process
-from fedplan.grid.service.status import moment, status
+from fedplan.grid.service.status import moment, status_of
 from fedplan.grid.store import events, participation, places
 from fedplan.grid.store.places import Found
-from fedplan.wire.messages import RefusedStatus, WhyReply, WhyRequest, WorkerStatus, worker_name
+from fedplan.wire.messages import ModelStatus, RefusedStatus, WhyReply, WhyRequest, WorkerStatus, worker_name
 
 LOOKED_AT = 20_000
 """Of the newest events, how many are looked through for those of a model."""
@@ -26,15 +26,20 @@ TELLING = (Kind.REFUSED, Kind.DECLINED, Kind.GONE, Kind.EXTENDED)
 """Why workers have no place."""
 
 
-async def why(grid: Grid, request: WhyRequest) -> WhyReply:
+async def why(grid: Grid, request: WhyRequest, model: ModelStatus | None = None) -> WhyReply:
     """What a model waits for and, if one is asked for, what became of a worker.
+
+    Args:
+        grid: the grid.
+        request: which model, and which worker.
+        model: its status, where that is known already.
 
     Raises:
         NotFoundError: there is no such model.
     """
     process = await grid.known.find(request.name, request.version)
-    shown = await status(grid, process.name)
-    model = next(one for one in shown.models if one.version == process.version)
+    if model is None:
+        model = await status_of(grid, process)
     name = None if request.worker is None else worker_name(request.worker)
     async with grid.store.reading(long=True) as db:
         cycle = await participation.latest_cycle(db, process.id)

@@ -14,7 +14,7 @@ from fedplan.grid.service.events import list_events
 from fedplan.grid.service.history import history
 from fedplan.grid.service.lineage import checkpoints
 from fedplan.grid.service.retrieving import retrieve_model
-from fedplan.grid.service.status import status
+from fedplan.grid.service.status import status, status_of
 from fedplan.grid.service.taking_part import participants
 from fedplan.grid.service.why import why
 from fedplan.grid.store import credentials
@@ -31,7 +31,6 @@ from fedplan.wire.messages import (
     CheckpointsRequest,
     EventsRequest,
     HistoryRequest,
-    ModelStatus,
     RetrieveRequest,
     WhyRequest,
 )
@@ -75,16 +74,16 @@ async def model(request: Request, grid: Grid) -> Response:
     """One model: why it waits, who takes part, what came of it, and what can be done with it."""
     await _observe(grid, request)
     asked = parse_query(WhyRequest, request)
-    told = await why(grid, WhyRequest(name=asked.name, version=asked.version))
-    shown = await _status_of(grid, told.name, told.version)
-    process = await grid.known.find(told.name, told.version)
-    named = {"name": told.name, "version": told.version}
+    process = await grid.known.find(asked.name, asked.version)
+    named = {"name": process.name, "version": process.version}
+    shown = await status_of(grid, process)
+    told = await why(grid, WhyRequest(**named), shown)
     ended = (await history(grid, HistoryRequest(**named))).rows
     found = (await checkpoints(grid, CheckpointsRequest(**named))).checkpoints
     happened = await list_events(grid, EventsRequest(**named, last=_EVENTS_OF_MODEL))
     values: dict[str, Any] = {
         **named,
-        "now": model_view.present(shown, told, await participants(grid, told.name, told.version)),
+        "now": model_view.present(shown, told, await participants(grid, process.name, process.version)),
         "past": model_view.past(ended),
         "checkpoints": model_view.checkpoint_rows(found),
         "events": event_rows(happened.events),
@@ -94,13 +93,6 @@ async def model(request: Request, grid: Grid) -> Response:
         "said": _said(request),
     }
     return await render(grid, request, "model_live.html" if _is_part(request) else "model.html", values)
-
-
-async def _status_of(grid: Grid, name: str, version: str) -> ModelStatus:
-    for one in (await status(grid, name)).models:
-        if one.version == version:
-            return one
-    raise NotFoundError(f"this grid hosts no model '{name}' version '{version}'")
 
 
 @router.get("/points", response_model=None)
