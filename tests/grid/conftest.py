@@ -9,6 +9,7 @@ import uvicorn
 
 from fedplan.grid import Settings, create_app
 from fedplan.grid.serve import uvicorn_config
+from fedplan.grid.service import closing
 
 from .databases import database_of, drop_databases
 from .peers import Peer
@@ -64,6 +65,19 @@ def open_grid(tmp_path):
         return grid_at(folder, **options)
 
     return opener
+
+
+@pytest.fixture
+def may_average(monkeypatch):
+    """While this event is not set, grids of this process that close a cycle wait before they average it."""
+    may, made = asyncio.Event(), closing.average
+
+    async def average(*arguments):
+        await may.wait()
+        return await made(*arguments)
+
+    monkeypatch.setattr(closing, "average", average)
+    return may
 
 
 @pytest.fixture(scope="session")

@@ -150,22 +150,13 @@ class TestAStoppedModel:
         for _ in range(2):  # it has ended already
             assert await told(peer, "stop") == {"status": "success", "cycle": 2}
 
-    async def test_stays_one_when_its_cycle_is_closing(self, open_grid, monkeypatch):
+    async def test_stays_one_when_its_cycle_is_closing(self, open_grid, may_average):
         """Another replica may be averaging it."""
-        from fedplan.grid.service import closing
-
-        waits, made = asyncio.Event(), closing.average
-
-        async def slow(*arguments):
-            await waits.wait()
-            return await made(*arguments)
-
-        monkeypatch.setattr(closing, "average", slow)
         async with open_grid() as one, open_grid() as two:
             await one.host(server={"max_diffs": 1})
             await (await one.join()).report(1.0)
             await told(two, "stop")
-            waits.set()
+            may_average.set()
             await one.until_checkpoint(2)
             assert (await two.status())["phase"] == "finished"
 

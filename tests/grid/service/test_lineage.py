@@ -1,7 +1,5 @@
 """The checkpoints of a model, and going back to an older one."""
 
-import asyncio
-
 import pytest
 
 from tests.grid.service.test_controlling import refused, told
@@ -96,23 +94,15 @@ class TestAPromotedCheckpoint:
         assert await bias(peer) == 0.0
         assert (await told(peer, "extend", cycles=1))["num_cycles"] == 3
 
-    async def test_wins_over_a_replica_that_is_averaging(self, open_grid, monkeypatch):
-        from fedplan.grid.service import closing
-
-        waits, made = asyncio.Event(), closing.average
-
-        async def slow(*arguments):
-            await waits.wait()
-            return await made(*arguments)
-
+    async def test_wins_over_a_replica_that_is_averaging(self, open_grid, may_average):
         async with open_grid() as one, open_grid() as two:
+            may_average.set()
             await trained(one, 1.0, 2.0)
-            monkeypatch.setattr(closing, "average", slow)
+            may_average.clear()
             await (await one.join()).report(9.0)
             await one.until(lambda model: model["cycle"]["phase"] == "closing")
             assert (await told(two, "promote", checkpoint=2))["checkpoint"] == 4
-            waits.set()
-            monkeypatch.setattr(closing, "average", made)
+            may_average.set()
             await (await two.join()).report(1.0)
             await one.until_checkpoint(5)
             assert await bias(one) == -2.0

@@ -107,22 +107,13 @@ async def test_a_cycle_that_is_under_way_must_be_given_up_in_words(peer):
     assert set((await rows(peer)).values()) == {0}
 
 
-async def test_it_is_gone_while_a_replica_is_averaging(open_grid, monkeypatch, tmp_path):
-    from fedplan.grid.service import closing
-
-    waits, made = asyncio.Event(), closing.average
-
-    async def slow(*arguments):
-        await waits.wait()
-        return await made(*arguments)
-
-    monkeypatch.setattr(closing, "average", slow)
+async def test_it_is_gone_while_a_replica_is_averaging(open_grid, may_average, tmp_path):
     async with open_grid() as one, open_grid() as two:
         await one.host(server={"max_diffs": 1})
         await (await one.join()).report(1.0)
         await one.until(lambda model: model["cycle"]["phase"] == "closing")
         await told(two, "delete", force=True)
-        waits.set()
+        may_average.set()
         await asyncio.sleep(0.3)
         assert set((await rows(two)).values()) == {0}
     assert blobs(tmp_path) == []
