@@ -93,6 +93,16 @@ def test_show_lists_inputs_outputs_and_every_operation(fedplan: Invoke, project:
     assert "One run on a batch of 32 holds " in output
 
 
+def test_show_says_what_a_report_would_tell(fedplan: Invoke, project: Project) -> None:
+    output = fedplan("plan", "show", project["plan.pb"]).output
+    told = output.split("what a worker's report would tell the grid\n")[1]
+    assert re.search(r"the change of 2 tensors, 32 B +weight, bias\n", told)
+    assert re.search(r"metrics +the means of accuracy\n", told)
+    leaves = json.loads(fedplan("plan", "show", project["plan.pb"], "--json").output)["leaves"]
+    assert leaves["parameters"] == ["weight", "bias"]
+    assert re.search(r"operations by name\n  .*addmm, .*mm", output)
+
+
 def test_the_estimate_is_for_the_batch_size_that_was_asked_for(fedplan: Invoke, project: Project) -> None:
     small, large = (
         json.loads(fedplan("plan", "show", project["plan.pb"], "--json", "--batch", batch).output)["estimate"]

@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fedplan.client.cycle.policy import ConsentPolicy, LeastPrivacy
 from fedplan.client.cycle.privacy import JobPrivacy
 from fedplan.client.events import (
     Accepted,
@@ -33,12 +34,14 @@ __all__ = [
     "Accepted",
     "BatchEnd",
     "BatchStart",
+    "ConsentPolicy",
     "EpochEnd",
     "EpochStart",
     "Events",
     "History",
     "Job",
     "JobPrivacy",
+    "LeastPrivacy",
     "ModelCentricFLClient",
     "Participation",
     "PlanTrainer",

@@ -1,16 +1,22 @@
 """A Plan as plain values, for people and for JSON."""
 
+import dataclasses
+from collections import Counter
 from typing import Any, TypedDict
 
 from fedplan.errors import PlanError
 from fedplan.plan.ir.graph import Arg, Node, Ref
+from fedplan.plan.leaving import leaving
 from fedplan.plan.ops import lookup
 from fedplan.plan.plan import Plan
 from fedplan.plan.run.check import Measured, measure
 
 
 class Listing(TypedDict):
-    """All that a Plan does. Values are named ``%0``, ``%1`` …; a shape's unknown extents are None."""
+    """All that a Plan does. Values are named ``%0``, ``%1`` …; a shape's unknown extents are None.
+
+    `uses` counts the operations of each name, and `leaves` is a `Leaving`: what a report would tell the grid.
+    """
 
     name: str
     bytes: int
@@ -19,6 +25,8 @@ class Listing(TypedDict):
     constants: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
     operations: list[dict[str, Any]]
+    uses: dict[str, int]
+    leaves: dict[str, Any]
     estimate: dict[str, Any]
 
 
@@ -52,6 +60,8 @@ def list_plan(plan: Plan, size: int, batch: int) -> Listing:
             for number, item in zip(plan.graph.outputs, plan.outputs, strict=True)
         ],
         operations=[_operation(node, values) for node in plan.graph.nodes],
+        uses=dict(sorted(Counter(_short(node.op) for node in plan.graph.nodes).items())),
+        leaves=dataclasses.asdict(leaving(plan)),
         estimate=_estimate(measured, batch if _any_size(plan) else None),
     )
 
