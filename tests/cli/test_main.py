@@ -60,7 +60,7 @@ COMMANDS = {
     "checkpoint promote": ["NAME", "VERSION", "N", "--url", "--token"],
     "checkpoint rollback": ["NAME", "VERSION", "N", "--url", "--token"],
     "plan": ["show", "check", "run"],
-    "plan show": ["PLAN.pb", "--batch", "--json"],
+    "plan show": ["PLAN.pb", "--batch", "--json", "--diff", "--svg"],
     "plan check": ["PLAN.pb"],
     "plan run": ["PLAN.pb", "--inputs", "--out"],
     "state": ["show"],

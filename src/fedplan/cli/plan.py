@@ -35,19 +35,53 @@ def show(
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, help="Batch size for shapes, memory and work.")
     ] = 32,
+    diff: Annotated[
+        Path | None,
+        read_option("--diff", "OTHER.pb", "Show instead how OTHER.pb differs from this Plan."),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            "--svg", metavar="FILE.svg", dir_okay=False, help="Also draw the Plan's graph into a file."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show all that a Plan does: what goes in, what comes out, every operation, and what would be reported.
 
     Where the Plan says the shapes of its inputs, the shape of each result, and the memory and the work of one
     run, are shown too, for a batch of the given size.
+
+    With `--diff`, lines that only PLAN.pb has begin with -, those that only OTHER.pb has with +. An operation
+    that reads another value counts as another one; numbers of values alone do not count.
+
+    `--svg` draws the graph; a browser opens the file, and shows an operation's arguments where the pointer
+    rests on it.
+
+    Examples:
+
+    ```
+    fedplan plan show plan.pb
+    fedplan plan show old.pb --diff new.pb
+    fedplan plan show plan.pb --svg plan.svg
+    ```
     """
+    from fedplan.cli.plan_difference import show_difference
+    from fedplan.plan.drawing import draw_plan
     from fedplan.plan.listing import list_plan
 
     plan = read_plan(file)
     with about_file(file):
         listing = list_plan(plan, file.stat().st_size, batch)
-    if as_json:
+        if svg is not None:
+            write_whole(svg, draw_plan(plan, _shapes(listing)).encode())
+    if diff is not None:
+        other = read_plan(diff)
+        with about_file(diff):
+            show_difference(
+                (file, plan, listing), (diff, other, list_plan(other, diff.stat().st_size, batch)), as_json
+            )
+    elif as_json:
         print_json(listing)
     else:
         echo("\n".join(lines_of(listing)))
@@ -203,6 +237,17 @@ def _few(names: Sequence[str]) -> str:
     """Names, of very many the first ones."""
     more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
     return ", ".join(names[:_FEW]) + more
+
+
+def _shapes(listing: "Listing") -> dict[int, str]:
+    """What is written below each value in a picture: its shape, where that is known."""
+    found = {
+        item["value"]: shape_text(item["shape"]) for item in listing["inputs"] if item["shape"] is not None
+    }
+    for item in listing["operations"]:
+        shapes = zip(item["results"], item["shapes"], strict=False)
+        found |= {name: shape_text(shape) for name, shape in shapes if shape is not None}
+    return {int(name.removeprefix("%")): text for name, text in found.items()}
 
 
 def _estimate(listing: "Listing") -> str:
