@@ -41,6 +41,7 @@ COMMANDS = {
     "status": ["--url", "--name", "--json", "--token"],
     "evaluate": ["--url", "--model", "--version", "--wait", "--timeout", "--json"],
     "events": ["--url", "--follow", "--last", "--json", "--csv", "NAME"],
+    "watch": ["--url", "--token", "Ctrl-C", "NAME"],
     "why": ["--url", "--worker", "--json", "NAME", "VERSION"],
     "history": ["--url", "--model", "--version", "--json", "--csv"],
     "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],

@@ -22,6 +22,7 @@ from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.terminal import echo
 from fedplan.cli.verify import verify
+from fedplan.cli.watch import watch
 from fedplan.cli.why import why
 from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
@@ -92,7 +93,7 @@ def fedplan(
     Run a grid:          fedplan serve
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
-    Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
+    Watch, and fetch:    fedplan watch, fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Find out why:        fedplan why, fedplan events
     Pause it, stop it …: fedplan model list, pause, resume, stop, extend, set, delete
     Go back:             fedplan checkpoint list, promote, rollback
@@ -111,6 +112,7 @@ app.command("worker")(worker)
 app.command("status")(status)
 app.command("history")(history)
 app.command("events")(events)
+app.command("watch")(watch)
 app.command("why")(why)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)
