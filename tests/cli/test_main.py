@@ -44,7 +44,7 @@ COMMANDS = {
     "watch": ["--url", "--token", "Ctrl-C", "NAME"],
     "why": ["--url", "--worker", "--json", "NAME", "VERSION"],
     "history": ["--url", "--model", "--version", "--json", "--csv"],
-    "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
+    "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out", "--format"],
     "backup": ["FOLDER", "--data"],
     "restore": ["FOLDER", "--data"],
     "verify": ["NAME", "VERSION", "--checkpoint", "--data", "--json"],

@@ -28,7 +28,13 @@ from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
 
-_EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres", "dp_accounting": "privacy"}
+_EXTRAS = {
+    "matplotlib": "demo",
+    "sklearn": "demo",
+    "asyncpg": "postgres",
+    "dp_accounting": "privacy",
+    "safetensors": "safetensors",
+}
 """Which extra of the package brings a library; all others that may be missing come with `grid`."""
 
 
