@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from fedplan.cli import control, plan, privacy, state, tokens
 from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
+from fedplan.cli.doctor import doctor
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
 from fedplan.cli.events import events
@@ -71,7 +72,6 @@ def _fail(message: str, code: int = 1) -> NoReturn:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": sorted(_HELP)},
@@ -107,11 +107,13 @@ def fedplan(
     Choose noise:        fedplan privacy plan
     Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
+    What is installed:   fedplan doctor
     ```
     """
 
 
 app.command("demo")(demo)
+app.command("doctor")(doctor)
 app.command("serve")(serve)
 app.command("host")(host)
 app.command("worker")(worker)
