@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,22 @@ import torch
 from fedplan.client import ModelCentricFLClient, Syft
 from fedplan.client.secure import attending
 from fedplan.errors import CycleRejectedError, SecureRoundError
-from fedplan.federation.secure import Manifest, Payload, dequantise
+from fedplan.federation.secure import (
+    Lists,
+    Manifest,
+    Masked,
+    MaskStreams,
+    Payload,
+    Roster,
+    RosterMember,
+    Terms,
+    check_answer,
+    check_report,
+    dequantise,
+)
+from fedplan.federation.secure.keys import self_key
+from fedplan.federation.secure.payload import sum_of
+from fedplan.federation.secure.shamir import SHARE_BYTES, combine
 from tests.client.training_cases import BATCH, CLASSES, FEATURES, make_model, make_plan
 
 VERSION = "1.0"
@@ -128,6 +143,38 @@ class Workers:
         parts = np.split(values, np.cumsum(manifest.sizes)[:-1])
         factor = manifest.most_weight / weight
         return [dequantise(p, e) * factor for p, e in zip(parts, manifest.exponents, strict=True)]
+
+
+def own_masks_off(workers: Workers, sent: Mapping[str, Mapping[str, bytes]]) -> list[tuple[Masked, Masked]]:
+    """Each worker's numbers, and what a grid has of them that takes off all the masks that it can.
+
+    Args:
+        workers: of a round of at most 100 workers, in which all have reported.
+        sent: the messages that the grid has taken, by the workers' ids and by their stages.
+    """
+    manifest = workers.manifest
+    assert manifest is not None
+    terms = Terms.of(manifest, Roster.of(RosterMember.parse(of["keys"]) for of in sent.values()))
+    by_key = {RosterMember.parse(of["keys"]).mask_key: of for of in sent.values()}
+    told = [by_key[member.mask_key] for member in terms.roster]
+    everybody = frozenset(range(len(told)))
+    held: dict[int, dict[int, int]] = {owner: {} for owner in everybody}
+    for holder in everybody:
+        answer = check_answer(terms, Lists(everybody, frozenset()), holder, told[holder]["unmasking"])
+        for owner, share in answer.items():
+            held[owner][holder + 1] = share
+    found = []
+    for number, of in enumerate(told):
+        left = Masked.zeros(manifest.ring, manifest.values, len(manifest.figures))
+        left.add(check_report(terms, everybody, None, number, of["reports"]))
+        seed = combine(held[number]).to_bytes(SHARE_BYTES, "big")
+        MaskStreams(left).subtract(self_key(seed, terms.digest, number))
+        found.append(left)
+    total = Masked.zeros(manifest.ring, manifest.values, len(manifest.figures))
+    for left in found:
+        total.add(left)
+    assert sum_of(manifest, total, len(found)).figures[0] == len(found)  # the masks that are off are right
+    return [(p.masked(manifest), left) for p in workers.payloads.values() for left in found]
 
 
 async def _nothing(*_arguments: Any) -> None:

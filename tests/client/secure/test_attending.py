@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+from collections import defaultdict
 
+import numpy as np
 import pytest
 
 import fedplan
@@ -10,7 +12,16 @@ from fedplan.client import Syft
 from fedplan.client.transport.secure import SecureCalls
 from fedplan.errors import CheckpointError, GridResponseError, SecureRoundError
 from fedplan.federation.secure.cycles import PROTOCOL_NAME
-from tests.client.secure.rounds import LENGTH, VERSION, Workers, data_of, host, is_changed_by, secure
+from tests.client.secure.rounds import (
+    LENGTH,
+    VERSION,
+    Workers,
+    data_of,
+    host,
+    is_changed_by,
+    own_masks_off,
+    secure,
+)
 from tests.client.training_cases import make_model
 
 
@@ -69,10 +80,11 @@ async def test_a_round_that_is_not_gathered_fails_and_its_workers_are_told_to_as
     assert "1 worker asked to take part, and 3 are needed" in status.models[0].last_failure
 
 
-async def test_nothing_that_the_grid_receives_or_stores_holds_a_bare_update(
+async def test_no_update_is_in_what_the_grid_receives_and_stores_nor_can_be_computed_from_it(
     owner, url, received, folder, monkeypatch
 ):
-    await host(owner, "seen", secure(4))
+    fine = {"clip": 2.0**-10}  # so that a report is no run of zeros, which a database has anyhow
+    await host(owner, "seen", secure(4, secure_aggregation=fine))
     stored = bytearray()
 
     def look(_stage):
@@ -80,11 +92,12 @@ async def test_nothing_that_the_grid_receives_or_stores_holds_a_bare_update(
             if path.is_file():
                 stored.extend(path.read_bytes())
 
-    messages = []
+    messages, by_worker = [], defaultdict(dict)
     send = SecureCalls.send
 
     async def noting(calls, worker_id, request_key, stage, message):
         messages.append((stage, message))
+        by_worker[worker_id][stage] = message
         await send(calls, worker_id, request_key, stage, message)
 
     monkeypatch.setattr(SecureCalls, "send", noting)
@@ -108,8 +121,12 @@ async def test_nothing_that_the_grid_receives_or_stores_holds_a_bare_update(
             residues.figures.tobytes()[8:],
         ]
         for update in bare:
+            assert len(set(update)) > 5
             assert update not in seen
             assert base64.b64encode(update).rstrip(b"=")[:-2] not in seen
+    for residues, left in own_masks_off(workers, by_worker):
+        assert np.count_nonzero(ring.signed(residues.vector) == ring.signed(left.vector)) < 5  # by chance
+        assert not (residues.figures == left.figures).any()
 
 
 async def test_the_usual_worker_takes_part_without_a_change(owner, url):

@@ -4,7 +4,7 @@ import pybase64
 
 from fedplan.errors import InvalidRequestError, ReportConflictError, SecureRoundError
 from fedplan.federation import GATHER, KEYS, REPORTS, SHARES, UNMASKING
-from fedplan.federation.secure import question_of
+from fedplan.federation.secure import Lists, Terms, question_of
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process
 from fedplan.grid.secure import queries
@@ -47,6 +47,8 @@ async def receive(grid: Grid, request: SecureReceiveRequest) -> SecureReceived:
     failure = cycle.failure if cycle.phase is Phase.FAILED else said.failure
     if failure is not None:
         return SecureReceived(failure=failure)
+    if cycle.is_over:
+        return _after_the_end(request.stage, place, said)
     if cycle.is_open and cycle.stage not in _AFTER[request.stage]:
         if sent is None:
             raise ReportConflictError(f"the worker has sent nothing at the stage '{request.stage}'")
@@ -56,6 +58,19 @@ async def receive(grid: Grid, request: SecureReceiveRequest) -> SecureReceived:
     except SecureRoundError as error:
         return SecureReceived(failure=str(error))
     return SecureReceived(message=pybase64.b64encode_as_string(message))
+
+
+def _after_the_end(stage: str, place: Assignment, said: Said) -> SecureReceived:
+    """What is sent in a round that has its sum, of which keys and shares are forgotten.
+
+    A worker whose report is in the sum may not know that its help is not needed any more: it is asked the
+    question of before, and its answer is a success.
+    """
+    if stage != REPORTS or not place.reported or said.announcement is None or said.lists is None:
+        return SecureReceived(failure="the round went on without this worker, and is over")
+    terms = Terms.parse(said.announcement)
+    question = question_of(terms, Lists.parse(said.lists, terms.parameters.workers))
+    return SecureReceived(message=pybase64.b64encode_as_string(question))
 
 
 async def _message(grid: Grid, stage: str, place: Assignment, cycle: Cycle, said: Said) -> bytes:
