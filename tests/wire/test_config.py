@@ -74,6 +74,7 @@ def test_every_key_of_a_server_config_is_read():
         "keep_checkpoints": {"last": 3, "every": 10, "best": True},
         "keep_diffs": 5,
         "authentication": {"secret": SECRET},
+        "secure_aggregation": {"workers": 10, "clip": 0.5, "level": "honest", "dropout": 0.2, "bits": 10},
         "privacy": {
             "mechanism": "central",
             "clip": 0.5,

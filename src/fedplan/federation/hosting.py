@@ -6,6 +6,7 @@ from typing import Any
 
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
 from fedplan.federation.round import round_of
+from fedplan.federation.secure.hosting import check_secure
 from fedplan.federation.strategies import Setting, Strategy, diffs_of_plan, plan_shapes, strategy_of
 from fedplan.federation.sums import TRAINING
 from fedplan.federation.tensors import Layout, layout_of, misfit, part_of, reach_of
@@ -119,6 +120,7 @@ def strategy_to_host(
     known = frozenset(measured) if says_all else None
     setting = Setting(server_config, client_config, layout, changing, roles, evaluates, known)
     strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
+    check_secure(strategy)
     _check_reports(strategy)
     _check_metrics(server_config, measured)
     return strategy

@@ -156,6 +156,10 @@ class _Verifier:
         if finding.outcome.is_wrong or checkpoint.cycle is None:
             return finding
         try:
+            if self._process.server_config.secure_aggregation is not None:
+                raise _NotMadeError(
+                    "it was made of reports under masks, which are not kept: they cannot be added up again"
+                )
             if start is None:
                 raise _NotMadeError("it is not known what its cycle started from")
             if start.deleted_at is not None:

@@ -8,6 +8,7 @@ from fedplan.errors import ConfigError, WireError
 from fedplan.federation import Strategy, Task, others, round_of
 from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
 from fedplan.federation.schedule import config_at
+from fedplan.federation.secure.cycles import PROTOCOL_NAME, protocol_of
 from fedplan.grid.auth import check_authentication
 from fedplan.grid.candidates import NewPlan, NewProcess
 from fedplan.grid.events import Event, Kind
@@ -41,7 +42,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     today, deadline = grid.clock.wall(), first.deadline(grid.clock())
     async with grid.store.writing() as db:
         process_id, checkpoint_id = await catalogue.add_process(db, new, today)
-        await rounds.open_cycle(db, process_id, 1, checkpoint_id, today, deadline)
+        await rounds.open_cycle(db, process_id, 1, checkpoint_id, today, deadline, stage=first.name)
         hosted = Event(Kind.HOSTED, "its owner asked for it", name, version, 1)
         await record(grid, db, hosted)
     grid.closable.set()  # a new deadline to watch
@@ -86,6 +87,8 @@ def examine(request: HostTrainingRequest, auth_endpoints: Collection[str]) -> Ex
     for name, text in request.protocols.items():
         with about_part(f"Protocol '{name}'"):
             protocols[name] = _read_protocol(name, _unhex(text))
+    if server_config.secure_aggregation is not None:
+        protocols[PROTOCOL_NAME] = protocol_of(server_config.secure_aggregation).encode()
     averaging_plan, parsed = None, None
     if request.averaging_plan:
         with about_part("averaging Plan"):
@@ -151,6 +154,8 @@ def _new_plan(plan: Plan, data: bytes) -> NewPlan[bytes]:
 
 def _read_protocol(name: str, data: bytes) -> bytes:
     check_name(name)
+    if name == PROTOCOL_NAME:
+        raise WireError("the name is that of this grid's own protocol, which server_config asks for")
     schema.Protocol.decode(data)
     return data
 

@@ -28,6 +28,8 @@ CHANGEABLE = frozenset(
 FIXED = {
     "strategy": "what a strategy remembers from cycle to cycle means nothing to another one",
     "iterative_plan": "the averaging Plan that the model was hosted with is of this kind",
+    "secure_aggregation": "workers have agreed to what the grid sees of them, and the scales of their "
+    "reports follow from cycle to cycle",
     "privacy": "what its ledger has counted holds for the privacy that the model was hosted with",
     "authentication": "worker ids that were given by it would still open the model",
 }

@@ -54,6 +54,8 @@ from fedplan.wire.messages.message import (
     RESUME,
     RETRIEVE_MODEL,
     ROLL_BACK,
+    SECURE_RECEIVE,
+    SECURE_SEND,
     SET,
     SOCKET_PING,
     SPEED_TEST,
@@ -88,6 +90,13 @@ from fedplan.wire.messages.owner import (
     StatusReply,
     VariantStatus,
     WithheldStatus,
+)
+from fedplan.wire.messages.secure import (
+    SecureReceived,
+    SecureReceiveRequest,
+    SecureSendKeys,
+    SecureSendRequest,
+    SecureStage,
 )
 from fedplan.wire.messages.worker import (
     ACCEPT_POST,
@@ -137,6 +146,8 @@ __all__ = [
     "RESUME",
     "RETRIEVE_MODEL",
     "ROLL_BACK",
+    "SECURE_RECEIVE",
+    "SECURE_SEND",
     "SET",
     "SOCKET_PING",
     "SPEED_TEST",
@@ -191,6 +202,11 @@ __all__ = [
     "ResumeRequest",
     "RetrieveRequest",
     "RollBackRequest",
+    "SecureReceiveRequest",
+    "SecureReceived",
+    "SecureSendKeys",
+    "SecureSendRequest",
+    "SecureStage",
     "SetReply",
     "SetRequest",
     "StatusReply",
