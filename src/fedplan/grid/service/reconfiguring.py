@@ -18,7 +18,7 @@ CHANGEABLE = frozenset(
         *("min_workers", "max_workers", "pool_selection", "do_not_reuse_workers_until_cycle"),
         *("num_cycles", "cycle_length", "place_timeout", "min_diffs", "max_diffs"),
         *("minimum_upload_speed", "minimum_download_speed"),
-        *("weighting", "untold_weight", "max_weight", "metrics"),
+        *("weighting", "untold_weight", "max_weight", "max_norm", "metrics"),
         *("best", "stop", "evaluation", "public", "report_formats"),
         *("keep_checkpoints", "keep_diffs"),
     }
