@@ -102,7 +102,7 @@ async def download(grid: GridApi, place: Place, limits: Limits) -> Downloaded:
     )
     model = await whole_model(grid, place, changing)
     return Downloaded(
-        {name: dataclasses.replace(Plan.parse(data), limits=limits) for name, data in plans.items()},
+        {name: Plan.parse(data, limits) for name, data in plans.items()},
         {name: protocol for name, protocol in protocols.items() if protocol is not None},
         model,
     )
