@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.grid.access import Access
 from fedplan.grid.auth import TokenChecker, WorkerIds
+from fedplan.grid.averaging.apart import Apart, Bounds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.bundles import Bundles
@@ -130,7 +131,7 @@ async def running(
             settings,
             store,
             blobs,
-            Known(store, blobs),
+            Known(store, blobs, Apart(Bounds.of(settings))),
             tallies,
             parts,
             Access(store, None if owner is None else owner.get_secret_value(), clock.wall, bundles),

@@ -64,6 +64,7 @@ REFUSED = [
     ({"report_formats": ["topk"]}, "the indices of topk would tell of the data"),
     ({"report_formats": ["int8"]}, "'report_formats' are other forms of a report"),
     ({"keep_diffs": True}, "'keep_diffs': reports are under masks, and of no use"),
+    ({"max_norm": 5.0}, "'max_norm' is measured on single reports"),
     ({"metrics": ["update_norm"]}, "'metrics' are measured by the grid on single reports"),
     ({"evaluation": {"fraction": 0.1}, "evaluates": True}, "'evaluation' has workers that only measure"),
     ({"untold_weight": 5.0}, "each worker tells its own weight, under a mask"),

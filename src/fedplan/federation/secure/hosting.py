@@ -79,6 +79,11 @@ def _faults_of_config(config: ServerConfig) -> Iterator[str]:
         )
     if config.keep_diffs:
         yield "'keep_diffs': reports are under masks, and of no use after their cycle: leave it out"
+    if config.max_norm is not None:
+        yield (
+            "'max_norm' is measured on single reports, which the grid does not see: leave it out ('clip' of "
+            "'secure_aggregation' bounds each number of a report)"
+        )
     if config.report_formats:
         yield (
             "'report_formats' are other forms of a report than the one that can be added up under masks, and "
