@@ -61,6 +61,7 @@ REFUSED = [
     ({"strategy": "fednova"}, "the strategy fednova needs more than the average"),
     ({"strategy": {"name": "qfedavg", "lr": 0.1}}, "the strategy qfedavg needs more than the average"),
     ({"strategy": {"name": "fedbuff", "k": 3}}, "the strategy fedbuff needs more than the average"),
+    ({"strategy": {"name": "fedadam", "clip_norm": 1.0}}, "'clip_norm' bounds single reports"),
     ({"report_formats": ["topk"]}, "the indices of topk would tell of the data"),
     ({"report_formats": ["int8"]}, "'report_formats' are other forms of a report"),
     ({"keep_diffs": True}, "'keep_diffs': reports are under masks, and of no use"),
@@ -107,6 +108,8 @@ def test_each_reason_for_a_refusal_stands_in_the_docs():
         "`evaluation`",
         "`lying`",
         "`untold_weight`",
+        "`clip_norm`",
+        "`max_norm`",
         *(f"`{name}`" for name in SUMMED),
     ):
         assert word in table, word
