@@ -40,6 +40,7 @@ from fedplan.grid.web.proxies import Proxies
 from fedplan.grid.web.rated import Rated
 from fedplan.grid.web.rates import Rates
 from fedplan.grid.web.replies import refusal
+from fedplan.tls import trusted
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 
@@ -113,7 +114,7 @@ async def running(
     async with (
         contextlib.aclosing(open_blobs(settings)) as blobs,
         contextlib.aclosing(await open_store(settings, seal := seal_for(settings))) as store,
-        httpx.AsyncClient(timeout=None) as client,
+        httpx.AsyncClient(timeout=None, verify=trusted()) as client,
     ):
         if not seal.has_key:
             logger.warning("secrets in the database are not encrypted; FEDPLAN_SECRET_KEY would have it done")
