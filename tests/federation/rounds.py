@@ -13,6 +13,7 @@ NOW = 1000.0
 @dataclasses.dataclass(frozen=True)
 class Cycle:
     number: int = 1
+    stage: str | None = None
     is_open: bool = True
     is_over: bool = False
     occupied: int = 0

@@ -7,9 +7,24 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fedplan.federation import Round, Stage, Task, enough_to_stop, gone_since, is_overdue, strategy_of
-from fedplan.federation.admission import Asker, admission
-from tests.federation.rounds import NOW, Cycle, config, configs, evaluated, round_with, setting, valid
+from fedplan.federation import (
+    GATHER,
+    KEYS,
+    REPORTS,
+    SHARES,
+    UNMASKING,
+    Round,
+    Stage,
+    Task,
+    enough_to_stop,
+    gone_since,
+    is_overdue,
+    secure_stages,
+    strategy_of,
+)
+from fedplan.federation.admission import Asker, Refusal, admission
+from fedplan.wire.config import ServerConfig
+from tests.federation.rounds import NOW, Cycle, Place, config, configs, evaluated, round_with, setting, valid
 
 
 def stage(**keys) -> Stage:
@@ -108,6 +123,64 @@ def test_a_model_has_num_cycles_cycles():
     assert round_with(num_cycles=3).takes_place(3)
     assert not round_with(num_cycles=3).takes_place(4)
     assert round_with().takes_place(10**6)
+
+
+class TestASecureRound:
+    """Ten places, of which three may drop out."""
+
+    SERVER = {"max_weight": 9.0, "secure_aggregation": {"workers": 10, "clip": 1.0}}  # noqa: RUF012
+
+    def stage(self, name, members=10):
+        config = round_with(**self.SERVER)
+        assert [stage.name for stage in config.stages] == [GATHER, KEYS, SHARES, REPORTS, UNMASKING]
+        stages = secure_stages(ServerConfig.model_validate(self.SERVER).secure_aggregation, members)
+        return next(stage for stage in stages if stage.name == name)
+
+    def test_begins_at_once_with_all_places_taken_and_by_time_with_so_many_as_may_be_left(self):
+        gather = self.stage(GATHER)
+        assert gather.is_complete(Cycle(reported=10, occupied=10, deadline=NOW + 9), NOW)
+        assert not gather.is_complete(Cycle(reported=9, occupied=10, deadline=NOW + 9), NOW)
+        assert gather.is_complete(Cycle(reported=7, occupied=10, deadline=NOW), NOW)
+        assert not gather.is_complete(Cycle(reported=6, occupied=10, deadline=NOW), NOW)
+        assert gather.is_lost(Cycle(reported=6, occupied=10, deadline=NOW), NOW)
+        assert not gather.is_lost(Cycle(reported=6, occupied=10, deadline=NOW + 1), NOW)
+
+    @pytest.mark.parametrize("name", [SHARES, REPORTS])
+    @pytest.mark.parametrize(("members", "fewest"), [(10, 7), (7, 5), (3, 3)])
+    def test_goes_on_when_all_have_come_that_may_and_by_time_with_enough(self, name, members, fewest):
+        stage = self.stage(name, members)
+        assert stage.needed == fewest
+        all_came = Cycle(reported=members, occupied=members, deadline=NOW + 9)
+        assert stage.is_complete(all_came, NOW)
+        assert stage.is_complete(Cycle(reported=fewest, occupied=members, deadline=NOW), NOW)
+        assert stage.is_lost(Cycle(reported=fewest - 1, occupied=members, deadline=NOW), NOW)
+
+    def test_fails_at_once_when_too_few_are_left(self):
+        assert self.stage(SHARES).is_lost(Cycle(reported=2, occupied=6, deadline=NOW + 99), NOW)
+        assert not self.stage(SHARES).is_lost(Cycle(reported=2, occupied=7, deadline=NOW + 99), NOW)
+
+    def test_takes_nobody_once_it_is_settled_who_is_in_it(self):
+        round = round_with(**self.SERVER)
+        given = config(**self.SERVER)
+
+        def asked(cycle):
+            return admission(given, round, cycle, Asker(), NOW, draw=0.5, retry=3)
+
+        assert asked(Cycle(stage=GATHER, occupied=9, deadline=NOW + 9)) is None
+        assert asked(Cycle(stage=GATHER, occupied=10, deadline=NOW + 9)).why is Refusal.FULL
+        later = asked(Cycle(stage=SHARES, occupied=9, deadline=NOW + 900))
+        assert (later.why, later.timeout) == (Refusal.GATHERED, 3)
+
+    def test_may_end_at_any_time_so_who_has_reported_asks_soon_for_the_next(self):
+        cycle = Cycle(stage=UNMASKING, occupied=10, reported=9, deadline=NOW + 900)
+        asker = Asker(place=Place(reported=True))
+        refused = admission(
+            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, retry=3
+        )
+        assert (refused.why, refused.timeout) == (Refusal.REPORTED, 3)
+
+    def test_has_no_evaluation_after_the_last_one(self):
+        assert evaluated(**self.SERVER, num_cycles=1).after(Cycle(number=1)) is None
 
 
 class TestTheEvaluationAfterTheLastCycle:

@@ -65,6 +65,7 @@ def test_every_key_of_a_server_config_is_read():
         "weighting": "uniform",
         "untold_weight": 10,
         "max_weight": 1000.0,
+        "max_norm": 50,
         "metrics": ["update_norm"],
         "best": {"metric": "accuracy", "mode": "max"},
         "stop": {"metric": "loss", "mode": "min", "patience": 3},
@@ -74,6 +75,7 @@ def test_every_key_of_a_server_config_is_read():
         "keep_checkpoints": {"last": 3, "every": 10, "best": True},
         "keep_diffs": 5,
         "authentication": {"secret": SECRET},
+        "secure_aggregation": {"workers": 10, "clip": 0.5, "level": "honest", "dropout": 0.2, "bits": 10},
         "privacy": {
             "mechanism": "central",
             "clip": 0.5,

@@ -43,6 +43,17 @@ class Rejected:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SecureStaged:
+    """The grid has taken what the worker sends at a stage of a secure round.
+
+    Attributes:
+        stage: ``"keys"``, ``"shares"``, ``"reports"`` or ``"unmasking"``.
+    """
+
+    stage: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TrainingStart:
     """The training begins, or goes on."""
 

@@ -35,11 +35,13 @@ class Job(Attendance):
         model = await training.wait()
         await job.report(await job.model.create_serialized_diff_from_model(model))
 
-    Events: `accepted` (an `Accepted`), `rejected` (a `Rejected`), `error` (the exception).
+    Events: `accepted` (an `Accepted`), `rejected` (a `Rejected`), `error` (the exception), and in
+    secure rounds `secure_stage` (a `SecureStaged`) for each stage in which the worker's message was taken.
 
     Attributes:
         plans: the cycle's Plans, by name.
-        protocols: the cycle's Protocols, by name, as messages; nothing runs them yet.
+        protocols: the cycle's Protocols, by name, as messages. "secure_aggregation" is run: `start` tells the
+            worker's keys, and `report` does the rest. Others are for whoever reads them.
         client_config: what the model owner set for the workers.
         worker: the `Syft` client.
         model_name: name of the FL process.
@@ -82,6 +84,11 @@ class Job(Attendance):
         A grid of fedplan is told beside it how many samples and steps the training took, and what it
         measured; other grids get the diff alone.
 
+        With secure aggregation it waits for the other workers: it shares its secrets, reports under masks,
+        and returns when it has helped to unmask the sum. The grid's deadlines bound that; a grid that is away
+        is waited for, five minutes at each step. What is clipped or rounded away goes into the job's next
+        report.
+
         Args:
             diff: serialized difference original − trained; see `SyftModel.create_serialized_diff`, which
                 leaves out what is frozen where the grid takes that. None in a place for evaluation alone,
@@ -100,6 +107,9 @@ class Job(Attendance):
             GridConnectionError: the grid could not be reached. Unless the error's `sent` is False, the report
                 may have arrived.
             PrivateStateError: the private tensors cannot be kept; then nothing was reported.
+            SecureRoundError: the secure round has ended without a sum, or went on without this worker.
+            SecureMessageError: the worker refuses what the grid sent in the secure round.
+            SecureAggregationError: the diff, or what is told beside it, cannot be added up securely.
             AggregationError: under `privacy` a diff is clipped first, and this one holds a value that is not
                 finite.
         """
@@ -118,6 +128,11 @@ class Job(Attendance):
         await self._keep(trained)
         taken = False
         try:
+            if self._secure is not None:
+                diffs = State.parse(bytes(diff)).tensors
+                await self._secure.report(diffs, self._told(summary), self._remainder)
+                taken = self._reported = True
+                return
             report = with_summary(bytes(diff), self._told(summary)) if place.summary else bytes(diff)
             await self._grid.report(place.worker_id, place.request_key, report, again=place.counts_once)
             taken = self._reported = True

@@ -24,7 +24,7 @@ from fedplan.client.training.batches import check_data
 from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.client.training.device import Device, usable_device
 from fedplan.client.training.specs import Inputs, Outputs
-from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError
+from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError, SecureRoundError
 from fedplan.plan import Limits, RandomStream
 from fedplan.plan.roles import averaged_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
@@ -163,6 +163,7 @@ async def participate_async(
         InsecureUrlError: the URL is plain http or ws, of another machine, and that is not allowed.
         GridConnectionError: the grid could not be reached, or stayed away.
         GridResponseError: the grid refused something, such as a report.
+        SecureRoundError: a secure round ended without a sum; one that waits goes on with the next round.
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
     check_accept(accept)
@@ -297,6 +298,11 @@ async def _report(send: Callable[[], Awaitable[None]], patience: Patience, *, fo
     while True:
         try:
             await send()
+        except SecureRoundError as error:
+            if not (forgive or patience.forgives()):
+                raise
+            _log.warning("%s", error)
+            return False
         except (GridConnectionError, GridResponseError) as error:
             unsent = isinstance(error, GridConnectionError) and not error.sent
             later = isinstance(error, GridResponseError) and error.retry_after is not None

@@ -6,6 +6,11 @@ anything else may.
 
 from fedplan.federation.reports import Reports
 from fedplan.federation.round import (
+    GATHER,
+    KEYS,
+    REPORTS,
+    SHARES,
+    UNMASKING,
     Progress,
     Round,
     Stage,
@@ -14,6 +19,7 @@ from fedplan.federation.round import (
     gone_since,
     is_overdue,
     round_of,
+    secure_stages,
 )
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies import (
@@ -27,6 +33,7 @@ from fedplan.federation.strategies import (
     as_it_is,
     average_by_plan,
     diffs_of_plan,
+    fold_by_plan,
     lacking,
     next_model,
     plan_shapes,
@@ -60,8 +67,13 @@ from fedplan.federation.update import UNCHANGED, UNIFORM, Contribution, Update, 
 __all__ = [
     "AVERAGED_DTYPES",
     "BYTES_PER_ELEMENT",
+    "GATHER",
+    "KEYS",
+    "REPORTS",
+    "SHARES",
     "UNCHANGED",
     "UNIFORM",
+    "UNMASKING",
     "Average",
     "Change",
     "Contribution",
@@ -95,6 +107,7 @@ __all__ = [
     "check_average",
     "diffs_of_plan",
     "enough_to_stop",
+    "fold_by_plan",
     "gone_since",
     "is_overdue",
     "is_within",
@@ -110,6 +123,7 @@ __all__ = [
     "register_measure",
     "register_strategy",
     "round_of",
+    "secure_stages",
     "strategy_names",
     "strategy_of",
     "with_folded",

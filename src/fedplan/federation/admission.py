@@ -7,7 +7,8 @@ asks again has the place that it has, for the answer to its first request may ha
 asking. "random" draws lots when more workers are waiting than places are free: each is taken with the chance
 places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker that was taken into cycle
 c is not taken before cycle c + n. Speeds below `minimum_download_speed` or `minimum_upload_speed`, or not
-measured when these are set, keep a worker out; it may measure and ask again. A client that cannot train the
+measured when these are set, keep a worker out; it may measure and ask again. With secure aggregation
+workers are taken in the first stage of a cycle only. A client that cannot train the
 model is sent away for good: it would fail after the download.
 
 While a model is paused, nobody is taken who has no place yet; whoever asks may ask again.
@@ -48,6 +49,7 @@ class Refusal(enum.StrEnum):
     UNABLE = "the client cannot train the model"
     FINISHED = "the model's training is finished"
     CLOSING = "the cycle is closing"
+    GATHERED = "it is settled who is in the cycle"
     PAUSED = "the model is paused"
     REPORTED = "the worker has reported in this cycle"
     RESTING = "the worker took part too recently"
@@ -176,6 +178,8 @@ def _obstacle(
         return None
     if paused:
         return Refusal.PAUSED
+    if round.has_gathered(cycle):
+        return Refusal.GATHERED
     if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
         return Refusal.RESTING
     if not _is_fast_enough(config, asker):
@@ -215,7 +219,7 @@ def _reaches(speed: float | None, least: float) -> bool:
 
 
 def _no_place(config: ServerConfig, cycle: Progress, asker: Asker, draw: float) -> Refusal | None:
-    free = math.inf if config.max_workers is None else config.max_workers - cycle.occupied
+    free = math.inf if config.places is None else config.places - cycle.occupied
     if free <= 0:
         return Refusal.FULL
     if cycle.occupied == 0 and asker.waiting < (config.min_workers or 1):
@@ -247,10 +251,11 @@ def _timeout(
 
 
 def _wait(why: Refusal, round: Round, cycle: Progress, now: float, retry: float) -> float:
-    if cycle.deadline is None or why in (Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
+    if cycle.deadline is None or why in (Refusal.GATHERED, Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
         return retry
     left = cycle.deadline - now
     if math.isinf(left):  # a paused cycle's
         return retry
-    only_time_ends_it = round.stage_of(cycle).limit is None
+    stage = round.stage_of(cycle)
+    only_time_ends_it = stage.limit is None and not stage.is_secure
     return left if only_time_ends_it else min(left, retry)

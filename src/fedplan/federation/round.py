@@ -18,6 +18,10 @@ absent): a worker that crashed blocks its place, and a cycle that waits for ever
 hosted with an evaluation Plan, one more cycle follows, of evaluation without training, so that the last
 checkpoint is measured too. It ends at a number of reports (by default as many as close a cycle), or when its
 time is over, with whatever has come.
+
+With secure aggregation a round has five stages: workers are gathered, tell their keys, train and share
+their secrets, report under masks, and help to unmask the sum. Each ends as soon as all have come that may,
+or at its deadline. With too few the round fails: no deadline is moved, and no place is given anew.
 """
 
 import dataclasses
@@ -26,6 +30,22 @@ from typing import Protocol
 
 from fedplan.federation.strategies import Strategy
 from fedplan.wire.config import EvaluationConfig, ServerConfig
+from fedplan.wire.secure import SecureAggregationConfig
+
+GATHER = "gather"
+"""The stage of a secure round in which workers are taken."""
+
+KEYS = "keys"
+"""That in which they tell their public keys."""
+
+SHARES = "shares"
+"""That in which they train, and then share their secrets."""
+
+REPORTS = "reports"
+"""That in which they report: with secure aggregation under masks."""
+
+UNMASKING = "unmasking"
+"""That in which those who reported help to take the masks off the sum."""
 
 _EVALUATION_SECONDS = 3600.0
 """How long a cycle of evaluation is open where neither its own length nor that of a cycle is set."""
@@ -49,6 +69,10 @@ class Progress(Protocol):
     @property
     def task(self) -> Task:
         """What it is for."""
+
+    @property
+    def stage(self) -> str | None:
+        """Name of its present stage; None of what an older grid opened, which is in its last one."""
 
     @property
     def is_open(self) -> bool:
@@ -86,6 +110,8 @@ class Stage:
         length: seconds after which time ends it; None when time does not.
         at_threshold: whether it ends as soon as `needed` have come. Else, without a length, it ends when
             nobody is at it any more.
+        is_secure: whether it is one of a secure round. Then it ends as soon as all have come that may, and
+            the round fails if time ends it with too few.
     """
 
     name: str
@@ -93,6 +119,7 @@ class Stage:
     limit: int | None = None
     length: float | None = None
     at_threshold: bool = False
+    is_secure: bool = False
 
     def is_complete(self, progress: Progress, now: float) -> bool:
         """Whether an open stage ends now, with enough."""
@@ -100,9 +127,17 @@ class Stage:
             return False
         if self.limit is not None and progress.reported >= self.limit:
             return True
+        if self.is_secure and progress.reported >= progress.occupied:
+            return True
         if progress.deadline is not None:
             return now >= progress.deadline
         return self.at_threshold or progress.occupied == progress.reported
+
+    def is_lost(self, progress: Progress, now: float) -> bool:
+        """Whether a stage of a secure round cannot end with enough: time is over, or too few are left."""
+        if not self.is_secure or progress.reported >= self.needed:
+            return False
+        return progress.occupied < self.needed or is_overdue(progress, now)
 
     def lacking(self, progress: Progress) -> int | None:
         """How many reports are still to come until their number ends it; None when no number does."""
@@ -119,7 +154,7 @@ class Round:
     """What each cycle of a model consists of.
 
     Attributes:
-        stages: in their order; reports come in the last one.
+        stages: in their order.
         cycles: after how many cycles the model is finished; None for never.
         evaluation: the only stage of the cycle of evaluation that follows the last one, if one does.
     """
@@ -131,11 +166,21 @@ class Round:
     @property
     def reporting(self) -> Stage:
         """The stage in which reports of a training come."""
-        return self.stages[-1]
+        return next(stage for stage in self.stages if stage.name == REPORTS)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether reports are added up by secure aggregation."""
+        return self.reporting.is_secure
 
     def stage_of(self, cycle: Progress) -> Stage:
-        """The stage in which the reports of a cycle come."""
-        return self._stages_of(cycle.task)[-1]
+        """The present stage of a cycle; of one that has a single stage, that one."""
+        stages = self._stages_of(cycle.task)
+        return next((stage for stage in stages if stage.name == cycle.stage), stages[-1])
+
+    def has_gathered(self, cycle: Progress) -> bool:
+        """Whether it is settled who is in a cycle: a secure round takes nobody after its first stage."""
+        return self.is_secure and cycle.task is Task.TRAINING and cycle.stage != GATHER
 
     def after(self, cycle: Progress, *, goal_reached: bool = False) -> Task | None:
         """What the cycle is for that follows one; None when none follows.
@@ -167,14 +212,35 @@ class Round:
 def round_of(strategy: Strategy) -> Round:
     """The round of a model, by its server_config and its strategy."""
     config = strategy.setting.server
+    if config.secure_aggregation is not None:
+        return Round(secure_stages(config.secure_aggregation), config.num_cycles)
     if strategy.closes_at is not None:
-        stage = Stage("reports", strategy.closes_at, strategy.closes_at)
+        stage = Stage(REPORTS, strategy.closes_at, strategy.closes_at)
     else:
         limit = min((n for n in (config.max_diffs, config.max_workers) if n is not None), default=None)
         at_threshold = config.cycle_length is None and config.min_diffs is not None
-        stage = Stage("reports", _needed(config, limit), limit, config.cycle_length, at_threshold)
+        stage = Stage(REPORTS, _needed(config, limit), limit, config.cycle_length, at_threshold)
     evaluation = _evaluation(config, stage) if strategy.setting.evaluates else None
     return Round((stage,), config.num_cycles, evaluation)
+
+
+def secure_stages(config: SecureAggregationConfig, members: int | None = None) -> tuple[Stage, ...]:
+    """The stages of a secure round.
+
+    Args:
+        config: how it runs.
+        members: how many are in it, once that is settled: of so many no more than `dropout` may be missing.
+    """
+    among = config.least if members is None else members
+    fewest = -(-among * (1000 - config.dropout_thousandths) // 1000)
+    brief = config.stage_length
+    return (
+        Stage(GATHER, config.least, config.workers, config.gather_length, is_secure=True),
+        Stage(KEYS, config.least, None, brief, is_secure=True),
+        Stage(SHARES, fewest, None, config.training_length, is_secure=True),
+        Stage(REPORTS, fewest, None, brief, is_secure=True),
+        Stage(UNMASKING, 1, None, brief, is_secure=True),
+    )
 
 
 def enough_to_stop(strategy: Strategy) -> int:

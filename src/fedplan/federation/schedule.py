@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedplan.errors import ConfigError
-from fedplan.wire.config import Count, Number, explain
+from fedplan.wire.amounts import Count, Number
+from fedplan.wire.config import explain
 
 Either = int | Number
 """A schedule of integers alone gives integers."""

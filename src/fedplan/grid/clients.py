@@ -19,6 +19,7 @@ class Kind:
         config: what a client_config must hold; it cannot read one without.
         mbit: how many Mbit/s its unit of speed is.
         tells: whether it can tell a summary of its training.
+        secures: whether it can report by secure aggregation.
         times_rejections: whether it reads no rejection over a WebSocket that names no time to ask again.
     """
 
@@ -27,10 +28,11 @@ class Kind:
     config: tuple[str, ...] = ()
     mbit: float = 1.0
     tells: bool = False
+    secures: bool = False
     times_rejections: bool = False
 
 
-FEDPLAN = Kind("fedplan", "list", tells=True)
+FEDPLAN = Kind("fedplan", "list", tells=True, secures=True)
 KOTLIN_SYFT = Kind("KotlinSyft", "torchscript", ("batch_size", "max_updates"), mbit=1 / 128)  # KB/s
 SWIFT_SYFT = Kind(
     "SwiftSyft",
@@ -89,6 +91,7 @@ def obstacles(
     kind: Kind | None,
     *,
     tells: bool,
+    secures: bool,
 ) -> Sequence[str]:
     """Why a client cannot train a model; nothing when it can, or when nothing is known of it.
 
@@ -99,6 +102,7 @@ def obstacles(
         variant: the variant of Plans that the client loads.
         kind: which client it is.
         tells: whether it can tell a summary of its training.
+        secures: whether it can report by secure aggregation.
     """
     without = {
         name: plan.missing.get(variant)
@@ -107,11 +111,14 @@ def obstacles(
     }
     unset = [key for key in (kind.config if kind else ()) if process.client_config.get(key) is None]
     untold = () if tells else sorted(strategy.needs)
+    asks = process.server_config.secure_aggregation is not None
+    bare = ["reports are added up by secure aggregation, and it does not say that it can do so"]
     return [
         *(
             f"the Plan '{name}' is not hosted as {variant}" + (f": {why}" if why else "")
             for name, why in without.items()
         ),
         *(f"the client_config has no {key}" for key in unset),
+        *(bare if asks and not secures else ()),
         *(f"the strategy {strategy.name} needs the {need}, which it cannot tell" for need in untold),
     ]

@@ -95,10 +95,15 @@ class Closer:
         if due is not None:
             self._closing.add(cycle.id)
             self._begin(self._close(due), f"closing cycle {cycle.id}")
-        if cycle.reported:
+        if cycle.reported and not await self._is_summed_elsewhere(cycle):
             await catch_up(self._grid, cycle)
             if self._grid.others:
                 publish(self._grid, cycle)
+
+    async def _is_summed_elsewhere(self, cycle: Running) -> bool:
+        """Whether its reports are under masks, and are added up when all have come."""
+        process = (await self._grid.known.of_cycle(cycle)).process
+        return process.server_config.secure_aggregation is not None
 
     async def _is_known(self, cycle: Running) -> bool:
         """Whether this grid can run a cycle; one with other plugins may have hosted its model."""

@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     DECLINED = "declined"
     GONE = "gone"
     EXTENDED = "extended"
+    STAGE = "stage"
     CLOSED = "closed"
     REOPENED = "reopened"
     DAMAGED = "damaged"
@@ -56,6 +57,7 @@ MEANINGS: dict[Kind, str] = {
     Kind.DECLINED: "A worker gave its place back; the cause is what it said.",
     Kind.GONE: "Workers that did not report in time lost their places.",
     Kind.EXTENDED: "A cycle's time was over with too few reports; its deadline moved.",
+    Kind.STAGE: "A secure round came to its next stage.",
     Kind.CLOSED: "A cycle stopped taking reports, to be averaged.",
     Kind.REOPENED: "A cycle that was closing takes reports again, for too few undamaged ones were left.",
     Kind.DAMAGED: "Reports of a cycle were lost, for what was stored of them is damaged or missing.",

@@ -13,8 +13,10 @@ from fedplan.grid.blobs import Blobs
 from fedplan.grid.bundles import Bundles
 from fedplan.grid.clock import Clock
 from fedplan.grid.known import Known
+from fedplan.grid.memory import Memory
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.sealing import Seal
+from fedplan.grid.secure.memory import MOST_BYTES, Settled
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.intake import Intake
@@ -51,6 +53,7 @@ class Grid:
         faults: by a cycle's id, why this replica could not close it when it last tried.
         streams: those who follow its events.
         ending: set when this process ends, so that nobody goes on following.
+        secure: what is settled of secure rounds, by their cycles' ids.
         withheld: models (by id) and clients of which the log has told that they do not go together.
     """
 
@@ -77,6 +80,7 @@ class Grid:
     faults: dict[int, str] = dataclasses.field(default_factory=dict)
     streams: set[object] = dataclasses.field(default_factory=set)
     ending: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    secure: Memory[int, Settled] = dataclasses.field(default_factory=lambda: Memory(MOST_BYTES))
     withheld: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
     async def keep(self, kind: str, data: Buffer) -> str:

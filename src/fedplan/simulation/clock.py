@@ -58,6 +58,7 @@ class Cycle:
         checkpoint: number of the checkpoint that its clients receive.
         opened: when it began.
         deadline: see `Progress`.
+        stage: see `Progress`.
         is_open: see `Progress`.
         is_over: see `Progress`.
         occupied: see `Progress`.
@@ -79,6 +80,7 @@ class Cycle:
     checkpoint: int
     opened: float
     deadline: float | None
+    stage: str | None = None
     is_open: bool = True
     is_over: bool = False
     occupied: int = 0

@@ -20,6 +20,8 @@ from pydantic import (
 
 from fedplan.errors import ConfigError
 from fedplan.text import nearest
+from fedplan.wire.amounts import Count, Duration, Number
+from fedplan.wire.secure import SecureAggregationConfig
 
 STORABLE = r"^[^\x00]*$"
 """Texts that every database can hold."""
@@ -45,10 +47,7 @@ def printable(name: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(printable)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 Speed = Annotated[Number, Field(ge=0)]
-Duration = Annotated[Number, Field(gt=0, le=10 * 365 * 86_400)]
 
 
 class ClientConfig(BaseModel):
@@ -288,6 +287,8 @@ class ServerConfig(BaseModel):
     """What a report counts that tells no samples; when absent, the mean of those of its cycle that tell."""
     max_weight: Annotated[Number, Field(gt=0)] | None = None
     """No report counts more."""
+    max_norm: Annotated[Number, Field(gt=0)] | None = None
+    """A report with a larger norm is refused; when absent, 1,000 × the model's, and 1,000 at least."""
     metrics: list[Text] = Field(default_factory=list)
     """What the grid itself measures of each report."""
     best: Goal | None = None
@@ -306,6 +307,14 @@ class ServerConfig(BaseModel):
     """Whether reports are kept after their cycle, or of how many cycles; when absent, as the grid does."""
     authentication: AuthenticationConfig | None = None
     """Tokens that workers must show; anybody may train when absent."""
+    secure_aggregation: SecureAggregationConfig | None = None
+    """Whether the grid learns only the sum of its workers' reports, and none of them."""
+
+    @property
+    def places(self) -> int | None:
+        """Most workers that a cycle takes; None for no bound."""
+        return self.max_workers if self.secure_aggregation is None else self.secure_aggregation.workers
+
     privacy: PrivacyConfig | None = None
     """Differential privacy of what is released; none when absent."""
 

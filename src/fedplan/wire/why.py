@@ -58,6 +58,8 @@ def _cycle(told: WhyReply, time: Time) -> Iterator[str]:
 
 def _waits(told: WhyReply) -> str:
     cycle = told.cycle
+    if cycle.stage is not None:
+        return f"is a secure round at its stage '{cycle.stage}', and has {counted(cycle.reported, 'report')}"
     if told.min_workers is not None:
         asking = "" if told.asking is None else f", and {told.asking} {'does' if told.asking == 1 else 'do'}"
         return f"waits until {told.min_workers} workers ask for a place{asking}"
@@ -83,6 +85,8 @@ def _joined(told: WhyReply, time: Time) -> str:
 
 
 def _at_its_time(cycle: CycleStatus) -> str:
+    if cycle.stage is not None:
+        return "the stage ends, and the round without a sum if too few have come,"
     if cycle.reported >= cycle.needed or cycle.task == "evaluation":
         return "it closes"
     return f"its time is over, and starts again unless {counted(cycle.needed, 'report')} are there,"

@@ -46,6 +46,8 @@ async def test_the_migrations_make_the_tables(store):
 
 async def until_0013(db):
     """Takes away what later migrations add. SQLite's tables stay such as give no id twice."""
+    await db.execute(text("DROP TABLE secure_messages"))
+    await db.execute(text("DROP TABLE secure_rounds"))
     await db.execute(text("DROP TABLE spendings"))
     await db.execute(text("DROP TABLE chores"))
     for column in ("blob", "state"):
@@ -58,7 +60,7 @@ async def until_0013(db):
     for table, columns in (
         ("processes", ("revision", "restarted_after")),
         ("checkpoints", ("cycle", "source", "dropped")),
-        ("cycles", ("revision", "paused_at", "ordered_end")),
+        ("cycles", ("revision", "paused_at", "ordered_end", "stage")),
     ):
         for column in columns:
             await db.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))

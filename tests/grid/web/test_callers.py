@@ -68,7 +68,13 @@ def why_not(name, plans, server=None, **config):
     process = Process(1, "m", "1.0", config, parse_server_config(server or {}), (), None)
     strategy = strategy_of(process.setting)
     return obstacles(
-        process, plans, strategy, kind and kind.variant, kind, tells=kind is not None and kind.tells
+        process,
+        plans,
+        strategy,
+        kind and kind.variant,
+        kind,
+        tells=kind is not None and kind.tells,
+        secures=kind is not None and kind.secures,
     )
 
 
@@ -85,6 +91,16 @@ def test_a_client_cannot_train_where_a_plan_was_not_hosted_for_it():
         "the Plan 'metrics' is not hosted as torchscript: it is too new",
     ]
     assert why_not(None, plans) == []
+
+
+def test_only_who_says_that_it_can_is_taken_where_reports_are_added_up_securely():
+    server = {"max_weight": 10.0, "secure_aggregation": {"workers": 3, "clip": 1.0}}
+    plans = {"training_plan": hosted("list", "tfjs")}
+    assert why_not("fedplan", plans, server) == []
+    for name in ("syft.js", None):
+        assert why_not(name, plans, server) == [
+            "reports are added up by secure aggregation, and it does not say that it can do so"
+        ]
 
 
 def test_a_phone_cannot_train_where_the_client_config_lacks_what_it_reads():

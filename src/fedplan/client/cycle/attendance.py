@@ -8,18 +8,24 @@ from fedplan.client.cycle.joining import Joining, download, rejection
 from fedplan.client.cycle.place import Place, given_back
 from fedplan.client.cycle.private import PrivateState
 from fedplan.client.cycle.resuming import cycle_may_be_over, place_of
-from fedplan.client.events import Accepted, Events, Observed, Rejected
+from fedplan.client.events import Accepted, Events, Observed, Rejected, SecureStaged
 from fedplan.client.loops.blocking import blocking_twin
 from fedplan.client.model import SyftModel
+from fedplan.client.secure.attending import Remainder, SecureAttendance, received_of
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.transport.api import GridApi
-from fedplan.errors import FedplanError, JobStateError
+from fedplan.errors import CheckpointError, FedplanError, JobStateError, SecureRoundError
+from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from fedplan.plan import Limits, Plan
 from fedplan.plan.roles import private_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire import schema
 
 _log = logging.getLogger("fedplan.client")
+
+
+_NEXT_ROUND_SECONDS = 1.0
+"""After how long a worker asks again whose round did not begin, or not with it."""
 
 
 class Attendance(Observed):
@@ -31,6 +37,8 @@ class Attendance(Observed):
     _place: Place | None
     _reported: bool
     """In this place."""
+    _secure: SecureAttendance | None
+    """In the cycle's secure round, if it is one."""
 
     def __init__(
         self,
@@ -55,7 +63,8 @@ class Attendance(Observed):
         self._limits = limits
         self._private = private
         self._cycles = 0  # that it was accepted into
-        self._events = Events("accepted", "rejected", "error")
+        self._events = Events("accepted", "rejected", "error", "secure_stage")
+        self._remainder = Remainder()
         self._leave()
 
     @property
@@ -92,6 +101,10 @@ class Attendance(Observed):
         A job that is started again, after a rejection or for the next cycle, asks as the same worker: it does
         not authenticate and measure once more. (In the reference it does, and so could have two places in one
         cycle.)
+
+        With secure aggregation (`protocols` has "secure_aggregation") it tells the worker's keys too, and
+        waits until the grid has gathered the workers of the round. A round that does not begin, or not with
+        this worker, is a rejection with a time to ask again.
 
         When something goes wrong it fires `error` and returns. Differs from the reference: what nobody
         listens to is raised, an error as it is, a rejection as CycleRejectedError. A place in the cycle is
@@ -132,8 +145,12 @@ class Attendance(Observed):
             _log.info("rejected from the cycle of '%s' %s, timeout: %s s", name, version, answer.timeout)
             return answer
         self._place = Place.of(worker_id, answer)
-        async with given_back(self.decline):
-            await self._enter(self._place, answer.client_config)
+        try:
+            async with given_back(self.decline):
+                await self._enter(self._place, answer.client_config)
+        except SecureRoundError as error:
+            _log.info("the round does not begin for this worker: %s", error)
+            return Rejected(_NEXT_ROUND_SECONDS)
         _log.info("accepted into a cycle of '%s' %s with the Plans %s", name, version, list(self.plans))
         return Accepted(self.model, self.client_config)
 
@@ -143,11 +160,19 @@ class Attendance(Observed):
         self._model = self._private.fill(found.model, private_tensors(found.plans.values()))
         self.plans, self.protocols = dict(found.plans), dict(found.protocols)
         self.client_config, self.cycle = client_config, place.cycle
+        if PROTOCOL_NAME in self.protocols:
+            secure = SecureAttendance(self._grid.secure, place, self._tell_stage)
+            await secure.enter(received_of(found.model.params, found.digests, client_config))
+            self._secure = secure
         self._cycles += 1
 
     def _leave(self) -> None:
         """The job is in no cycle."""
         self._place, self._reported, self._model, self.plans, self.protocols = None, False, None, {}, {}
+        self._secure = None
+
+    async def _tell_stage(self, stage: str) -> None:
+        await self._events.emit("secure_stage", SecureStaged(stage))
 
     async def resume(self, checkpoint: PlanTrainerCheckpoint) -> None:
         """Comes back into the cycle in which a training was stopped, also in another process. ::
@@ -159,10 +184,17 @@ class Attendance(Observed):
         checkpoint. No event is fired. What `evaluate` had measured is not in a checkpoint.
 
         Raises:
-            CheckpointError: the checkpoint is of no cycle of this model, or its cycle is over.
+            CheckpointError: the checkpoint is of no cycle of this model, its cycle is over, or it is one with
+                secure aggregation.
             FedplanError: see `start`.
         """
         place = place_of(checkpoint, self.model_name, self.model_version)
+        if PROTOCOL_NAME in place.protocols:
+            raise CheckpointError(
+                f"the training in {place} cannot be gone on with: a worker's secrets of a secure round are "
+                "not in a checkpoint, so who leaves the round has dropped out of it. Start the job for the "
+                "next cycle, and train anew"
+            )
         self._leave()
         await asyncio.to_thread(self._private.open)
         with cycle_may_be_over(place):

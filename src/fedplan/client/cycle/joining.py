@@ -14,9 +14,10 @@ from fedplan.client.transport.api import GridApi
 from fedplan.client.transport.exchange import passes
 from fedplan.client.transport.speed import ConnectionSpeed
 from fedplan.errors import CycleRejectedError, GridResponseError, WireError
+from fedplan.federation.secure import digest_of_bytes
 from fedplan.plan import Limits, Plan
 from fedplan.wire import schema
-from fedplan.wire.messages import CycleAccepted
+from fedplan.wire.messages import PLAN_VARIANTS, CycleAccepted
 
 _log = logging.getLogger("fedplan.client")
 _T = TypeVar("_T")
@@ -76,11 +77,13 @@ class Downloaded:
         plans: by name.
         protocols: by name.
         model: as the grid has it, without what the worker keeps for itself.
+        digests: of the Plans' bytes, by ``name/variant``.
     """
 
     plans: Mapping[str, Plan]
     protocols: Mapping[str, schema.Protocol]
     model: SyftModel
+    digests: Mapping[str, bytes]
 
 
 async def download(grid: GridApi, place: Place, limits: Limits) -> Downloaded:
@@ -102,9 +105,10 @@ async def download(grid: GridApi, place: Place, limits: Limits) -> Downloaded:
     )
     model = await whole_model(grid, place, changing)
     return Downloaded(
-        {name: dataclasses.replace(Plan.parse(data), limits=limits) for name, data in plans.items()},
+        {name: Plan.parse(data, limits) for name, data in plans.items()},
         {name: protocol for name, protocol in protocols.items() if protocol is not None},
         model,
+        {f"{name}/{PLAN_VARIANTS[0]}": digest_of_bytes(data) for name, data in plans.items()},
     )
 
 

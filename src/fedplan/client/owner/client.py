@@ -126,7 +126,8 @@ class ModelCentricFLClient(ModelControl, GridObserver):
                 over the cycles, such as ``{"schedule": "cosine", "start": 0.1, "cycles": 100}``.
             server_config: how the grid runs the cycles.
             server_averaging_plan: how the grid averages; the mean by default.
-            client_protocols: Protocols by name; nothing runs them yet.
+            client_protocols: Protocols by name, which workers get and nothing runs. The name
+                "secure_aggregation" is that of the grid's own, which the server_config asks for.
             variants: what the client_plans must be hosted as besides their op lists, of ``torchscript``
                 (phones) and ``tfjs`` (browsers); ``()`` for Python workers alone. By default all that can be
                 had. The grid takes no clients that could not run what is hosted.

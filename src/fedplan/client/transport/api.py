@@ -21,8 +21,9 @@ from fedplan.client.transport.exchange import (
     passes,
 )
 from fedplan.client.transport.http import HttpTransport
+from fedplan.client.transport.secure import SecureCalls
 from fedplan.client.transport.speed import ConnectionSpeed, measure_speed
-from fedplan.client.transport.url import GridUrl
+from fedplan.client.transport.url import GridUrl, check_token
 from fedplan.client.transport.websocket import WebSocketTransport
 from fedplan.errors import ConfigError, GridConnectionError, GridResponseError
 from fedplan.wire import messages
@@ -105,7 +106,7 @@ class GridApi:
         """
         timeout = positive_seconds(timeout, "timeout")
         if token is not None:
-            _check_token(token)
+            check_token(token)
         http = HttpTransport(url, timeout=timeout, token=token, app=app)
         socket = WebSocketTransport(url, http, timeout=timeout) if app is None else None
         chosen = socket if websocket and url.prefers_websocket and socket is not None else http
@@ -148,6 +149,7 @@ class GridApi:
             version=version,
             tell_cycle=True,
             summary=True,
+            secure_aggregation=True,
             evaluates=evaluates or None,
             **({} if speed is None else dataclasses.asdict(speed)),
         )
@@ -237,6 +239,11 @@ class GridApi:
         text = pybase64.b64encode_as_string(diff)
         request = ReportRequest(worker_id=worker_id, request_key=request_key, diff=text)
         await self._post(messages.REPORT, request, idempotent=again)
+
+    @property
+    def secure(self) -> SecureCalls:
+        """The calls of secure aggregation."""
+        return SecureCalls(self._transport)
 
     async def decline(self, worker_id: str, request_key: str, reason: str | None) -> None:
         """Gives a place in a cycle back. It lapses by itself where the grid knows no such call."""
@@ -359,14 +366,6 @@ def message_of(kind: type[_M], **fields: Any) -> _M:
         return kind(**fields)
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, kind)) from None
-
-
-def _check_token(token: object) -> None:
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or token != token.strip():
-        raise ConfigError(
-            "the token must be a text of printable ASCII characters without spaces around it, for it travels "
-            "in a header. One that was read from a file may end with a line break: strip() it"
-        )
 
 
 def _download(endpoint: str, query: Mapping[str, Any], kept: str | None = None) -> GridRequest:

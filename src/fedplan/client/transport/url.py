@@ -122,3 +122,16 @@ def _has_host(parts: SplitResult, url: str) -> bool:
     except (UnicodeError, httpx.InvalidURL):
         return False
     return bool(parts.hostname) and not any(map(str.isspace, url))
+
+
+def check_token(token: object) -> None:
+    """Checks a token that is to travel with each request.
+
+    Raises:
+        ConfigError: it is nothing that a header can hold.
+    """
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or token != token.strip():
+        raise ConfigError(
+            "the token must be a text of printable ASCII characters without spaces around it, for it travels "
+            "in a header. One that was read from a file may end with a line break: strip() it"
+        )

@@ -79,9 +79,23 @@ def usual_figures(workers: int, most_weight: float, metrics: Mapping[str, float]
     """
     figures = [_fitting(WEIGHT, most_weight, workers)]
     for name, most in metrics.items():
-        figures.append(_fitting(f"{name} × weight", most * most_weight, workers))
-        figures.append(_fitting(f"weight of {name}", most_weight, workers))
+        total, weight = names_of_metric(name)
+        figures.append(_fitting(total, most * most_weight, workers))
+        figures.append(_fitting(weight, most_weight, workers))
     return (Figure(WORKERS, 0, 1.0), *figures)
+
+
+_WEIGHT_OF = "weight of "
+
+
+def names_of_metric(name: str) -> tuple[str, str]:
+    """The figures of a metric: that of its weighted value, and that of its weight."""
+    return f"{name} × weight", f"{_WEIGHT_OF}{name}"
+
+
+def metrics_among(figures: Sequence[str]) -> list[str]:
+    """The metrics of whose values and weights the figures of a round are, by the figures' names."""
+    return [name.removeprefix(_WEIGHT_OF) for name in figures[3::2]]
 
 
 def to_ring(values: Sequence[int]) -> NDArray[np.uint64]:

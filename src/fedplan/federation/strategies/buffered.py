@@ -11,7 +11,7 @@ from fedplan.federation.strategies.strategy import Change, Strategy
 from fedplan.federation.sums import Average
 from fedplan.federation.tensors import Tensors
 from fedplan.federation.update import Contribution, Update
-from fedplan.wire.config import Count
+from fedplan.wire.amounts import Count
 
 _NOT_BESIDE = ("min_diffs", "max_diffs", "min_workers", "cycle_length")
 

@@ -11,7 +11,7 @@ from fedplan.federation.strategies.strategy import Change, Strategy
 from fedplan.federation.sums import Average
 from fedplan.federation.tensors import Tensors
 from fedplan.plan.signature import Role
-from fedplan.wire.config import Count
+from fedplan.wire.amounts import Count
 
 
 class ScaffoldConfig(StrategyConfig):

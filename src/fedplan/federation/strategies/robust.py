@@ -20,7 +20,7 @@ from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.strategies.strategy import Change, Strategy
 from fedplan.federation.sums import Average
 from fedplan.federation.tensors import Float64s, Tensors
-from fedplan.wire.config import Count
+from fedplan.wire.amounts import Count
 
 Liars = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """How many of the reports of a cycle may be anything: f in the papers."""

@@ -15,6 +15,7 @@ from fedplan.errors import (
     DamagedReportsError,
     NotFoundError,
     PlanError,
+    SecureAggregationError,
     WireError,
 )
 from fedplan.federation import Strategy, Task, enough_to_stop, is_overdue, round_of
@@ -24,6 +25,8 @@ from fedplan.grid.averaging.average import Averaged, average, measured
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Lease, Phase, Process
+from fedplan.grid.secure import averaging, progress, stages
+from fedplan.grid.secure import queries as secure_queries
 from fedplan.grid.service import diffs
 from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
@@ -75,7 +78,10 @@ async def attend(grid: Grid, seen: Lease) -> None:
 
 
 async def _claim(grid: Grid, seen: Lease) -> tuple[Process, Cycle, Held] | None:
-    """Takes the lease of a cycle that is to be averaged now, and stops it from taking reports."""
+    """Takes the lease of a cycle that is to be averaged now, and stops it from taking reports.
+
+    A secure cycle goes to its next stage meanwhile, if it has one.
+    """
     now = grid.clock()
     async with grid.store.writing() as db:
         lease = await rounds.take_lease(db, seen, grid.replica)
@@ -86,19 +92,24 @@ async def _claim(grid: Grid, seen: Lease) -> tuple[Process, Cycle, Held] | None:
         stage = round_of(grid.known.strategy(process)).stage_of(cycle)
         if cycle.phase is Phase.CLOSING:
             return process, cycle, Held(grid, lease)
-        if stage.is_complete(cycle, now):
+        is_secure = progress.is_secure(process, cycle)
+        if not is_secure and stage.is_complete(cycle, now):
             await rounds.set_closing(db, cycle.id)
             why = f"its time was over, with {counted(cycle.reported, 'report')}"
             await record(grid, db, about(process, Kind.CLOSED, why, cycle=cycle))
             return process, cycle, Held(grid, lease)
-        if is_overdue(cycle, now):
+        if not is_secure and is_overdue(cycle, now):
             await rounds.extend(db, cycle.id, stage.deadline(now))
             workers = await participation.release_places(db, cycle.id)
             why = f"its time was over, with {counted(cycle.reported, 'report')} of the {stage.needed} needed"
             await record(grid, db, of_workers(process, Kind.EXTENDED, why, cycle, workers))
             grid.metrics.cycles.labels("extended").inc()
             logger.info("cycle %d of '%s' is extended", cycle.number, process.name)
-        await rounds.drop_lease(db, lease)
+        if not is_secure:
+            await rounds.drop_lease(db, lease)
+    # outside of that transaction, for what the next stage begins with may take a while to make
+    if is_secure and await stages.advance(grid, process, cycle, lease):
+        return process, cycle, Held(grid, lease)
     return None
 
 
@@ -106,7 +117,7 @@ async def _average(grid: Grid, process: Process, cycle: Cycle) -> Outcome:
     checkpoint = await grid.known.checkpoint(cycle.checkpoint_id)
     try:
         return await _made(grid, process, cycle, checkpoint)
-    except (AggregationError, ConfigError, PlanError, WireError) as error:
+    except (AggregationError, ConfigError, PlanError, SecureAggregationError, WireError) as error:
         logger.warning("cycle %d of '%s' failed: %s", cycle.number, process.name, error)
         return Outcome(failure=str(error))
     except (DamagedBlobError, FileNotFoundError):  # what all reports need: they are kept until it is there
@@ -121,7 +132,10 @@ async def _made(grid: Grid, process: Process, cycle: Cycle, checkpoint: Checkpoi
     try:
         if cycle.task is Task.EVALUATION:
             return Outcome(summary=await measured(grid, process, cycle.id))
-        made = await average(grid, process, cycle.id, checkpoint)
+        if progress.is_secure(process, cycle):
+            made = await averaging.averaged(grid, process, cycle, checkpoint)
+        else:
+            made = await average(grid, process, cycle.id, checkpoint)
         return Outcome(made, made.summary)
     except DamagedReportsError:
         await grid.blobs.get(checkpoint.blob)  # if that is missing too, all may be, and only for a while
@@ -171,6 +185,11 @@ async def _leave_out(grid: Grid, process: Process, cycle: Cycle, held: Held, blo
 
 def too_few(strategy: Strategy, cycle: Cycle) -> str | None:
     """Why a cycle with which its owner ends the training makes no checkpoint; None when it makes one."""
+    if round_of(strategy).is_secure:
+        return (
+            "the training was stopped while a secure round was under way: it ends without a sum, and nothing "
+            "of any report was unmasked"
+        )
     least = enough_to_stop(strategy)
     if cycle.reported >= least:
         return None
@@ -188,6 +207,7 @@ async def drop(grid: Grid, db: Db, newest: Process, cycle: Cycle, why: str) -> N
         why: the reason, for its owner.
     """
     await rounds.drop_cycle(db, cycle.id, grid.clock.wall(), why)
+    await secure_queries.forget(db, cycle.id)
     if diffs.cycles_kept(grid, newest) == 0:
         await reports.forget_diffs(db, cycle.id)
     grid.metrics.cycles.labels(Phase.FAILED.value).inc()
@@ -248,6 +268,7 @@ async def _is_ended(grid: Grid, process: Process, cycle: Cycle, lease: Lease, ou
             ended = await rounds.end_cycle(db, lease, today, failure=outcome.failure, summary=outcome.summary)
             if ended:
                 await _open_next(grid, db, newest, cycle, outcome, goal_reached=goal_reached)
+                await secure_queries.forget(db, cycle.id)
                 if diffs.cycles_kept(grid, newest) == 0:
                     await reports.forget_diffs(db, cycle.id)
         return ended

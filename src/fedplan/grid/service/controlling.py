@@ -13,6 +13,7 @@ from fedplan.federation.privacy import why_budget_is_spent
 from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Process
+from fedplan.grid.secure.progress import heed
 from fedplan.grid.service import diffs
 from fedplan.grid.service.closing import drop, too_few
 from fedplan.grid.service.events import about, record
@@ -47,9 +48,16 @@ async def pause(grid: Grid, request: PauseRequest) -> Success:
 
     Raises:
         NotFoundError: there is no such model.
+        ConfigError: its reports are added up by secure aggregation.
         ModelStateError: it is not trained or measured any more.
     """
     process = await grid.known.find(request.name, request.version)
+    if process.server_config.secure_aggregation is not None:
+        raise ConfigError(
+            f"{process.named} cannot be paused: its workers hold keys for one secure round, and wait for "
+            "each other from stage to stage. `fedplan model stop` ends the training, and `fedplan model "
+            "extend` lets it go on later"
+        )
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         if cycle.is_over:
@@ -134,6 +142,7 @@ async def extend(grid: Grid, request: ExtendRequest) -> ExtendReply:
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         deadline = await _add_time(db, process, cycle, request.seconds)
+        await heed(grid, db, process, cycle.id)  # of a secure round, a stage for which nobody is missing
         newest = await catalogue.get_process(db, process.id)
         if request.cycles is not None:
             if goal is not None and newest.server_config.stop == goal and is_reached(goal, values):

@@ -17,8 +17,12 @@ def group_of(grid: Grid, cycle_id: int) -> str:
 
 
 def cycles_kept(grid: Grid, process: Process) -> int | None:
-    """Of how many ended cycles of a model the diffs are kept; None of all. With privacy none is."""
-    if process.server_config.privacy is not None:
+    """Of how many ended cycles of a model the diffs are kept; None of all.
+
+    With privacy none is; nor are masked reports, of which no sum can be made again.
+    """
+    config = process.server_config
+    if config.privacy is not None or config.secure_aggregation is not None:
         return 0
     kept = process.server_config.keep_diffs
     if kept is None:

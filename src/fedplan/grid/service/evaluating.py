@@ -20,6 +20,11 @@ async def evaluate(grid: Grid, request: EvaluateRequest) -> EvaluateReply:
     which = process.named
     if not process.evaluates:
         raise ConfigError(f"{which} was hosted without a Plan '{EVALUATION_PLAN}', so nothing measures it")
+    if process.server_config.secure_aggregation is not None:
+        raise ConfigError(
+            f"{which} adds reports up by secure aggregation, and in an evaluation by itself the grid would "
+            "see what each worker measured: its workers measure it in each cycle of the training"
+        )
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, process.id, lock=True)
         newest = await catalogue.find_checkpoint(db, process.id, None)

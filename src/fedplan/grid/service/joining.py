@@ -21,6 +21,7 @@ from fedplan.grid.correlation import Actor, note_actor
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Process
+from fedplan.grid.secure.progress import heed, is_secure
 from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
@@ -86,18 +87,23 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         raise
     client = client.loading(request.receive_operations_as)
     tells = bool(request.summary)
+    secures = bool(request.secure_aggregation and request.tell_cycle)
     now = grid.clock()
     async with grid.store.writing() as db:
         cycle = await participation.latest_cycle(db, asked_for.id, lock=True)
         hosted = await grid.known.of_cycle(cycle, db)
         process = hosted.process
         strategy = grid.known.strategy(process)
-        why_not = obstacles(process, hosted.plans, strategy, client.variant, client.kind, tells=tells)
+        why_not = obstacles(
+            process, hosted.plans, strategy, client.variant, client.kind, tells=tells, secures=secures
+        )
         evaluation = {name: plan for name, plan in hosted.plans.items() if name == EVALUATION_PLAN}
         if why_not:
             _tell_withheld(grid, process, client, why_not)
         place = await participation.find_place(db, cycle.id, request.worker_id)
         other = await _place_of_identity(db, process, cycle, worker, place)
+        if round_of(strategy).has_gathered(cycle):
+            other = None  # its keys cannot pass to another worker
         last_cycle, waiting = await _looked_up(db, process, cycle, worker, now)
         asker = Asker(
             place=other or place,
@@ -131,9 +137,10 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         request_key = await _take_place(
             grid, db, process, cycle, task, place, other, worker, request.worker_id
         )
+        begins = is_secure(process, cycle) and await heed(grid, db, process, cycle.id)
         trains = task is Task.TRAINING
         plans = plans_for(hosted.plans, tells=tells) if trains else evaluation
-        return CycleAccepted(
+        accepted = CycleAccepted(
             model=process.name,
             version=process.version,
             request_key=request_key,
@@ -145,6 +152,9 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             summary=True if tells else None,
             task=None if trains else "evaluation",
         )
+    if begins:
+        grid.closable.set()
+    return accepted
 
 
 async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Process:

@@ -33,14 +33,16 @@ async def open_cycle(
         paused: whether the model is.
     """
     now = grid.clock()
+    first = round_of(grid.known.strategy(newest)).first_stage(task)
     await rounds.open_cycle(
         db,
         newest.id,
         number,
         checkpoint_id,
         grid.clock.wall(),
-        round_of(grid.known.strategy(newest)).first_stage(task).deadline(now),
+        first.deadline(now),
         task,
+        stage=first.name,
         revision=newest.revision,
         paused_at=now if paused else None,
     )

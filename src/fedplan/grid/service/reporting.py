@@ -6,15 +6,16 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator, Iterator
 
-from fedplan.errors import GridError, OverloadedError, ReportConflictError
-from fedplan.federation import Strategy, Task, Tensors, Update, is_within, round_of
-from fedplan.federation.refusals import check_result
+from fedplan.errors import DiffRefusedError, GridError, OverloadedError, ReportConflictError
+from fedplan.federation import Setting, Strategy, Task, Tensors, Update, round_of
+from fedplan.federation.refusals import check_change, needs_no_look
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.blobs.checksum import mark_of
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
+from fedplan.grid.secure.progress import is_secure
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of, process_of
 from fedplan.grid.service.events import about, record
@@ -122,6 +123,11 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: _Given) 
         place, given = await find_place(db, keys.worker_id, keys.request_key)
     process = (await grid.known.of_cycle(given)).process
     told.process, told.cycle = process, given
+    if is_secure(process, given) and not place.aside:
+        raise DiffRefusedError(
+            "the model adds reports up by secure aggregation: a report that is not under masks is neither "
+            "read nor kept. Take part with a fedplan that reports securely"
+        )
     strategy = grid.known.strategy(process)
     if place.digest is not None and place.digest == await asyncio.to_thread(
         _digest, place.task_in(given), process, strategy, diff
@@ -137,8 +143,9 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: _Given) 
         examined = examine(diff, process, strategy)  # to a thread would take longer
     else:
         examined = await asyncio.to_thread(examine, diff, process, strategy)
-    if not is_within(reach, examined.reach, process.changing_layout):  # hardly ever
-        await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), examined.update.tensors)
+    if not needs_no_look(process.setting, reach, examined.reach):  # hardly ever
+        model = await grid.blobs.get(start.blob)
+        await asyncio.to_thread(_check_change, process.setting, model, examined.update.tensors)
     while True:
         into, staleness = await _destination(grid, strategy, place, given)
         update = dataclasses.replace(examined.update, staleness=staleness)
@@ -315,8 +322,8 @@ async def _forget_late(grid: Grid, cycle_id: int) -> bool:
     return ended
 
 
-def _check_result(model: bytes, diff: Tensors) -> None:
-    check_result(State.parse(model).tensors, diff)
+def _check_change(setting: Setting, model: bytes, diff: Tensors) -> None:
+    check_change(setting, State.parse(model).tensors, diff)
 
 
 def _conflict(place: Assignment) -> ReportConflictError:

@@ -1,12 +1,13 @@
 """What the owner sees of the hosted models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from fedplan.errors import ConfigError, NotFoundError
 from fedplan.federation import Stage, Strategy, round_of
 from fedplan.federation.privacy import Spending, why_budget_is_spent
-from fedplan.grid.clients import KINDS, obstacles
+from fedplan.grid.clients import KINDS, Kind, obstacles
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, HostedPlan, Phase, Process
 from fedplan.grid.store import spendings
@@ -60,7 +61,8 @@ async def _model(
     config, cycle = process.server_config, seen.cycles[process.id]
     try:
         strategy, fault = grid.known.strategy(process), None
-        stage = round_of(await _strategy_of_cycle(grid, process, cycle)).stage_of(cycle)
+        round = round_of(await _strategy_of_cycle(grid, process, cycle))
+        stage = round.reporting if round.is_secure else round.stage_of(cycle)
     except ConfigError as error:
         strategy, fault, stage = None, str(error), _UNKNOWN
     plans = seen.plans.get(process.id, {})
@@ -84,11 +86,17 @@ async def _model(
         withheld=[
             WithheldStatus(client=kind.name, why=list(why))
             for kind in KINDS
-            if strategy is not None
-            and (why := obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells))
+            if strategy is not None and (why := _withheld(process, plans, strategy, kind))
         ],
         privacy=_privacy(config.privacy, cycle, *spent.get(process.id, (None, 0))),
     )
+
+
+def _withheld(
+    process: Process, plans: Mapping[str, HostedPlan], strategy: Strategy, kind: Kind
+) -> Sequence[str]:
+    """Why a kind of client cannot take part."""
+    return obstacles(process, plans, strategy, kind.variant, kind, tells=kind.tells, secures=kind.secures)
 
 
 def _privacy(
@@ -139,11 +147,17 @@ def _cycle(grid: Grid, stage: Stage, cycle: Cycle) -> CycleStatus:
         damaged=cycle.damaged or None,
         needed=stage.needed,
         limit=stage.limit,
+        stage=_secure_stage(stage, cycle),
         opened_at=moment(cycle.opened_at),
         closes_at=closes_at,
         closed_at=None if cycle.closed_at is None else moment(cycle.closed_at),
         failure=cycle.failure,
     )
+
+
+def _secure_stage(stage: Stage, cycle: Cycle) -> Any:
+    """The name of an open secure cycle's stage; None of another cycle."""
+    return cycle.stage if stage.is_secure and cycle.is_open else None
 
 
 def moment(seconds: float) -> datetime:

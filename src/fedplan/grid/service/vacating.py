@@ -4,11 +4,13 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from fedplan.errors import ReportConflictError
-from fedplan.federation import gone_since, round_of
+from fedplan.federation import GATHER, KEYS, gone_since, round_of
 from fedplan.grid.auth import key_digest
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Cycle, Phase, Process, Running
+from fedplan.grid.secure import queries as secure_queries
+from fedplan.grid.secure.progress import heed, is_secure
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.store import participation, rounds
@@ -40,6 +42,8 @@ async def decline(grid: Grid, request: DeclineRequest) -> Success:
         left = await participation.release_place(db, place, key_digest(request.request_key))
         complete = False
         if left is not None:
+            if is_secure(process, left) and left.stage in (GATHER, KEYS):
+                await secure_queries.drop_keys(db, place.id)
             why = request.reason or "it gave no reason"
             declined = about(process, Kind.DECLINED, why, cycle=left, worker_id=place.worker_id)
             complete = await _close_if_complete(grid, db, process, left, declined)
@@ -92,6 +96,8 @@ class Lapses:
         if not await self._is_known(running):
             return now + _UNKNOWN_SECONDS
         process = (await grid.known.of_cycle(running)).process
+        if process.server_config.secure_aggregation is not None:
+            return now + _UNKNOWN_SECONDS  # its stages have deadlines of their own
         lapsed = gone_since(process.server_config, now)
         async with grid.store.reading() as db:
             taken = await participation.first_silent(db, running.id)
@@ -116,6 +122,9 @@ class Lapses:
 
 async def _close_if_complete(grid: Grid, db: Db, process: Process, cycle: Cycle, left: Event) -> bool:
     """Lets a cycle close that waited only for workers that have left it; `left` tells that they have."""
+    if is_secure(process, cycle):
+        await record(grid, db, left)
+        return await heed(grid, db, process, cycle.id)
     complete = round_of(grid.known.strategy(process)).stage_of(cycle).is_complete(cycle, grid.clock())
     happened = [left]
     if complete:

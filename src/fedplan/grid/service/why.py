@@ -76,7 +76,7 @@ async def why(grid: Grid, request: WhyRequest, model: ModelStatus | None = None)
 
 def _lacking(grid: Grid, process: Process, cycle: Cycle) -> int | None:
     """How many reports are still to come until their number closes the cycle."""
-    if not cycle.is_open:
+    if not cycle.is_open or process.server_config.secure_aggregation is not None:
         return None
     try:
         return round_of(grid.known.strategy(process)).stage_of(cycle).lacking(cycle)
@@ -85,8 +85,11 @@ def _lacking(grid: Grid, process: Process, cycle: Cycle) -> int | None:
 
 
 def _lapses_at(grid: Grid, process: Process, cycle: Cycle, taken: float) -> datetime | None:
-    """When a place lapses that was taken at some time; None while no time passes for the model."""
-    if cycle.paused_at is not None:
+    """When a place lapses that was taken at some time.
+
+    None while no time passes for the model, and in a secure round, whose stages have deadlines.
+    """
+    if cycle.paused_at is not None or process.server_config.secure_aggregation is not None:
         return None
     return moment(grid.clock.wall_of(taken + process.server_config.place_timeout))
 

@@ -377,6 +377,7 @@ def read_cycle(row: RowMapping) -> Cycle:
         task=Task(row["task"]),
         evaluators=row["evaluators"],
         damaged=row["damaged"],
+        stage=row["stage"],
         revision=row["revision"],
         paused_at=row["paused_at"],
         ordered_end=row["ordered_end"],

@@ -15,6 +15,8 @@ from fedplan.grid.store.tables import (
     plans,
     processes,
     protocols,
+    secure_messages,
+    secure_rounds,
     spendings,
     unused_blobs,
     waiting,
@@ -36,6 +38,8 @@ async def delete_process(db: Db, process_id: int) -> None:
         *(select(column).where(rows_of_table[column.table], column.is_not(None)) for column in named)
     )
     await db.execute(unused_blobs.insert().from_select(["key"], blobs))
+    for said in (secure_messages, secure_rounds):
+        await db.execute(delete(said).where(said.c.cycle_id.in_(its_cycles)))
     await db.execute(delete(assignments).where(assignments.c.cycle_id.in_(its_cycles)))
     await db.execute(delete(plan_variants).where(plan_variants.c.plan_id.in_(its_plans)))
     for table in (waiting, cycles, checkpoints, plans, protocols, configs, spendings):

@@ -40,6 +40,7 @@ async def open_cycle(
     deadline: float | None,
     task: Task = Task.TRAINING,
     *,
+    stage: str | None = None,
     revision: int = 0,
     paused_at: float | None = None,
 ) -> None:
@@ -54,6 +55,7 @@ async def open_cycle(
         "occupied": 0,
         "reported": 0,
         "task": task,
+        "stage": stage,
         "revision": revision,
         "paused_at": paused_at,
     }

@@ -165,6 +165,7 @@ cycles = Table(
     Column("damaged", Integer, nullable=False, server_default="0"),
     Column("lease_owner", String(40)),
     Column("lease_counter", BigInteger, nullable=False, server_default="0"),
+    Column("stage", String(20)),
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("paused_at", Double),
     Column("ordered_end", Boolean),
@@ -176,6 +177,7 @@ cycles = Table(
 )
 """Rounds of training. For `summary` see `records.CycleSummary`, for the lease `records.Lease`.
 
+`stage` is the name of the present stage of the `Round`.
 While a cycle is paused, which is since `paused_at`, its deadline is that of before; `read_cycle` gives none
 that comes. `revision`: see `records.Process`."""
 
@@ -207,6 +209,34 @@ assignments = Table(
 `counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one.
 `aside`, `grants` and `digest`: see `records.Assignment`. `replica` is the one that adds the report up.
 `damaged` is what `diff` was when the report was found damaged or missing."""
+
+secure_rounds = Table(
+    "secure_rounds",
+    metadata,
+    Column("cycle_id", ForeignKey("cycles.id"), primary_key=True, autoincrement=False),
+    Column("members", Integer),
+    Column("announcement", LargeBinary),
+    Column("lists", LargeBinary),
+    Column("failure", Text),
+    Column("exponents", Text),
+)
+"""What the grid has said in a secure round, so that it says the same after a restart: see docs/privacy.md.
+
+`members` is how many workers are in it, `exponents` is JSON: the scales of the cycle after
+it. `failure` is why the round ends without a sum."""
+
+secure_messages = Table(
+    "secure_messages",
+    metadata,
+    Column("assignment_id", ForeignKey("assignments.id"), primary_key=True, autoincrement=False),
+    Column("stage", String(20), primary_key=True),
+    Column("cycle_id", ForeignKey("cycles.id"), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("content", LargeBinary),
+    Index(None, "cycle_id", "stage"),
+)
+"""What workers have sent in the stages of a secure round. A masked report is a blob, named by
+`assignments.diff`. The contents go when the cycle ends; digests stay, to know a message that comes again."""
 
 spendings = Table(
     "spendings",

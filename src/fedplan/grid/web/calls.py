@@ -9,6 +9,8 @@ from pydantic import BaseModel, ValidationError
 from fedplan.errors import InvalidRequestError
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Scope
+from fedplan.grid.secure.receiving import receive
+from fedplan.grid.secure.sending import send, send_bytes
 from fedplan.grid.service.controlling import extend, pause, resume, set_configs, stop
 from fedplan.grid.service.evaluating import evaluate
 from fedplan.grid.service.hosting import host_training
@@ -32,6 +34,8 @@ from fedplan.wire.messages import (
     REPORT,
     RESUME,
     ROLL_BACK,
+    SECURE_RECEIVE,
+    SECURE_SEND,
     SET,
     STOP,
     AuthenticateRequest,
@@ -49,6 +53,9 @@ from fedplan.wire.messages import (
     Request,
     ResumeRequest,
     RollBackRequest,
+    SecureReceiveRequest,
+    SecureSendKeys,
+    SecureSendRequest,
     SetRequest,
     StopRequest,
 )
@@ -93,6 +100,10 @@ CALLS: dict[str, Call] = {
     REPORT: Call(
         ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes, check_keys=check_keys
     ),
+    SECURE_SEND: Call(
+        SecureSendRequest, send, bytes_request=SecureSendKeys, run_bytes=send_bytes, check_keys=check_keys
+    ),
+    SECURE_RECEIVE: Call(SecureReceiveRequest, receive, most_bytes=_SMALL),
     DECLINE: Call(DeclineRequest, decline, most_bytes=_SMALL),
     HOST_TRAINING: Call(HostTrainingRequest, host_training, scope=Scope.HOST),
     EVALUATE: Call(EvaluateRequest, evaluate, most_bytes=_SMALL, scope=Scope.HOST),

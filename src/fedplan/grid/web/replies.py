@@ -28,6 +28,7 @@ STATUS: dict[type[Exception], int] = {
     errors.HostingError: 400,
     errors.ConfigError: 400,
     errors.DiffRefusedError: 400,
+    errors.SecureMessageError: 400,
     errors.ReportConflictError: 409,
     errors.SlowRequestError: 408,
     errors.TooManyRequestsError: 429,

@@ -55,6 +55,8 @@ from fedplan.wire.messages.message import (
     RETRIEVE_MODEL,
     RETRIEVE_PLAN,
     ROLL_BACK,
+    SECURE_RECEIVE,
+    SECURE_SEND,
     SET,
     SOCKET_PING,
     SPEED_TEST,
@@ -90,6 +92,13 @@ from fedplan.wire.messages.owner import (
     StatusReply,
     VariantStatus,
     WithheldStatus,
+)
+from fedplan.wire.messages.secure import (
+    SecureReceived,
+    SecureReceiveRequest,
+    SecureSendKeys,
+    SecureSendRequest,
+    SecureStage,
 )
 from fedplan.wire.messages.worker import (
     ACCEPT_POST,
@@ -140,6 +149,8 @@ __all__ = [
     "RETRIEVE_MODEL",
     "RETRIEVE_PLAN",
     "ROLL_BACK",
+    "SECURE_RECEIVE",
+    "SECURE_SEND",
     "SET",
     "SOCKET_PING",
     "SPEED_TEST",
@@ -195,6 +206,11 @@ __all__ = [
     "RetrievePlanRequest",
     "RetrieveRequest",
     "RollBackRequest",
+    "SecureReceiveRequest",
+    "SecureReceived",
+    "SecureSendKeys",
+    "SecureSendRequest",
+    "SecureStage",
     "SetReply",
     "SetRequest",
     "StatusReply",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedplan.wire.config import Count, Duration
+from fedplan.wire.amounts import Count, Duration
 from fedplan.wire.messages.message import Reply, Request, Text
 
 

@@ -10,6 +10,8 @@ AUTHENTICATE = "model-centric/authenticate"
 CYCLE_REQUEST = "model-centric/cycle-request"
 REPORT = "model-centric/report"
 DECLINE = "model-centric/decline"
+SECURE_SEND = "model-centric/secure-send"
+SECURE_RECEIVE = "model-centric/secure-receive"
 HOST_TRAINING = "model-centric/host-training"
 SOCKET_PING = "socket-ping"
 

@@ -62,6 +62,8 @@ class CycleStatus(Reply):
     """Reports without which the cycle is not averaged."""
     limit: int | None = None
     """Reports that close the cycle at once; absent when only time, or the last worker, closes it."""
+    stage: Literal["gather", "keys", "shares", "reports", "unmasking"] | None = None
+    """Of an open cycle with secure aggregation, its present stage, which `closes_at` ends at the latest."""
     opened_at: datetime
     closes_at: datetime | None = None
     """When time closes the cycle; absent without a cycle_length, and once it is closed."""

@@ -66,6 +66,8 @@ class CycleRequest(Request):
     """Whether the answer shall hold the cycle's number; shipped clients fail on keys they do not know."""
     summary: bool | None = None
     """Whether the worker can tell what `fedplan.wire.Summary` holds, and run an evaluation Plan for it."""
+    secure_aggregation: bool | None = None
+    """Whether the worker can report by secure aggregation; else it is not taken where that is asked for."""
     evaluates: bool | None = None
     """Whether the worker takes a place in which it only measures the model; see `CycleAccepted.task`."""
 

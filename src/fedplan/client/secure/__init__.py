@@ -1,0 +1,1 @@
+"""A worker in secure rounds: what it sends a grid, waits for and refuses."""

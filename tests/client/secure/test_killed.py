@@ -1,0 +1,68 @@
+"""A grid that is killed at a stage of a secure round goes on with it: what it acknowledged is on disk."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from fedplan.client import ModelCentricFLClient
+from tests.client.secure.rounds import VERSION, Workers, host, is_changed_by, secure
+from tests.client.training_cases import make_model
+
+
+class Killable:
+    """A grid in a process of its own, on a port that stays the same."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self._port = found.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self):
+        own = {name: value for name, value in os.environ.items() if not name.startswith("FEDPLAN_")}
+        fast = {
+            "FEDPLAN_POLL_SECONDS": "0.05",
+            "FEDPLAN_LEASE_SECONDS": "0.3",
+            "FEDPLAN_RETRY_SECONDS": "0.2",
+        }
+        command = [sys.executable, "-m", "fedplan", "serve", "--data", self._folder]
+        self._process = subprocess.Popen(
+            [*command, "--port", str(self._port)],
+            env=own | fast,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout.readline().strip(), "the grid did not start"
+        with urllib.request.urlopen(f"{self.url}/healthz", timeout=30) as answer:
+            assert answer.status == 200
+
+    def kill(self):
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate()
+
+
+@pytest.mark.parametrize("stage", ["keys", "shares", "reports", "unmasking"])
+async def test_goes_on_where_it_was_killed(stage, tmp_path, monkeypatch):
+    grid = Killable(tmp_path)
+    await asyncio.to_thread(grid.start)
+    try:
+        async with ModelCentricFLClient(grid.url) as owner:
+            await host(owner, "killed", secure(3))
+            workers = Workers(grid.url, "killed", monkeypatch)
+            running = [asyncio.create_task(workers.one(n)) for n in range(3)]
+            await workers.until(stage, 2)
+            await asyncio.to_thread(grid.kill)
+            await asyncio.to_thread(grid.start)
+            assert await asyncio.gather(*running) == ["reported"] * 3
+            await owner.wait_async("killed", VERSION, checkpoint=2, timeout=120)
+            after = await owner.retrieve_model_async("killed", VERSION)
+            assert is_changed_by(make_model(), after, workers.average({0, 1, 2}))
+    finally:
+        await asyncio.to_thread(grid.kill)
