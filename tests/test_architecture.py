@@ -27,7 +27,7 @@ LAYERS = {
 }
 """What each layer may import, besides itself; "" is the package `fedplan` with its public names."""
 
-FREE = {"errors", "text", "version"}
+FREE = {"errors", "text", "tls", "version"}
 """Modules that every layer may import, and that import no layer."""
 
 PUBLIC = {"wire", "data", "plan", "federation", "client", "simulation"}

@@ -91,25 +91,30 @@ def proxy(tmp_path_factory):
             yield address
 
 
-def hosted(address, name):
-    """A model that is hosted through the proxy, and its owner's client."""
+@pytest.fixture
+def owner(proxy):
+    with fedplan.ModelCentricFLClient(f"http://{proxy}/grid/", token=TOKEN) as owner:
+        yield owner
+
+
+def hosted(owner, name):
+    """A model that is hosted through the proxy."""
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 2)
     example = torch.zeros(4, 4), torch.zeros(4, dtype=torch.int64)
-    owner = fedplan.ModelCentricFLClient(f"http://{address}/grid/", token=TOKEN)
     owner.host_federated_training(
         model,
         {"training_plan": fedplan.training_plan(model, F.cross_entropy, example=example)},
         {"name": name, "version": "1", "batch_size": 4, "lr": 0.5},
         {"min_diffs": 2, "max_diffs": 2, "num_cycles": 1},
     )
-    return model, owner
+    return model
 
 
 @pytest.mark.parametrize("base", ["ws://{}/grid/", "ws://{}/grid", "http://{}/grid/"])
-def test_workers_train_through_it(proxy, base):
+def test_workers_train_through_it(proxy, owner, base):
     name = base.replace("/", "-").format("x")
-    model, owner = hosted(proxy, name)
+    model = hosted(owner, name)
     x, y = torch.randn(8, 4), torch.tensor([0, 1] * 4)
     for _ in range(2):
         fedplan.participate(base.format(proxy), name, "1", x, y, cycles=1)
@@ -131,7 +136,7 @@ def test_both_grids_answer(proxy):
             assert http.get(f"http://{proxy}/grid/healthz").status_code == 200
 
 
-async def test_events_are_told_as_they_happen(proxy):
+async def test_events_are_told_as_they_happen(proxy, owner):
     seen = asyncio.Queue()
 
     async def follow():
@@ -148,7 +153,7 @@ async def test_events_are_told_as_they_happen(proxy):
 
     following = asyncio.create_task(follow())
     await asyncio.sleep(0.5)
-    await asyncio.to_thread(hosted, proxy, "followed")
+    await asyncio.to_thread(hosted, owner, "followed")
     async with asyncio.timeout(20):
         while '"followed"' not in await seen.get():
             pass
@@ -156,13 +161,12 @@ async def test_events_are_told_as_they_happen(proxy):
     await asyncio.gather(following, return_exceptions=True)
 
 
-def test_events_name_the_client_and_not_the_proxy(proxy):
+def test_events_name_the_client_and_not_the_proxy(proxy, owner):
     with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9")) as http:
         refused = http.get(
             f"http://{proxy}/grid/model-centric/status", headers={"x-forwarded-for": "8.8.8.8"}
         )
         assert refused.status_code in (401, 403)
-    owner = fedplan.ModelCentricFLClient(f"http://{proxy}/grid/", token=TOKEN)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         addresses = {event.address for event in owner.events()}

@@ -26,9 +26,10 @@ async def grid_at(folder, *, clock=None, wall=None, draw=None, **settings):
         draw: lots.
         settings: how it runs.
     """
+    if "database_url" not in settings:
+        settings["database_url"] = await database_of(folder, tables=True)
     settings = {
         "data_dir": folder,
-        "database_url": await database_of(folder),
         "poll_seconds": 0.05,
         "retry_seconds": 3.0,
     } | settings

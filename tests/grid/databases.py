@@ -4,12 +4,18 @@
 server; each folder gets a database of its own there, which is dropped at the end.
 """
 
+import functools
 import hashlib
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+
+from fedplan.grid.store.engine import migrate
 
 VARIABLE = "FEDPLAN_TEST_DATABASE_URL"
 SERVER = os.environ.get(VARIABLE)
@@ -19,16 +25,36 @@ only_sqlite = pytest.mark.skipif(SERVER is not None, reason="about SQLite")
 _made = set()
 
 
-async def database_of(folder, server=SERVER):
-    """The URL of a folder's database, on a server or in the folder; it is made on first use."""
+async def database_of(folder, server=SERVER, *, tables=False):
+    """The URL of a folder's database, on a server or in the folder; it is made on first use.
+
+    With `tables`, one in a folder has all of them already, which saves the time of the migrations.
+    """
     if server is None:
         folder.mkdir(parents=True, exist_ok=True)
+        if tables and not (folder / "grid.db").exists():
+            shutil.copy(_empty_file(), folder / "grid.db")
         return f"sqlite:///{folder}/grid.db"
     name = "fedplan_test_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     if (server, name) not in _made:
         await _administer(server, f"CREATE DATABASE {name}")
         _made.add((server, name))
     return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+_kept = tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def _empty_file():
+    """A file with all tables and nothing in them: a copy takes a tenth of the time of all migrations."""
+    file = Path(_kept.name) / "grid.db"
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        migrate(connection)
+    engine.dispose()
+    file.chmod(0o600)
+    return file
 
 
 async def drop_databases():

@@ -51,7 +51,7 @@ def counted(result: fedplan.Simulation) -> list[Any]:
     return [row.model_copy(update={"seconds": 0.0, "metrics": {}}) for row in result.history]
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", AGREEING)
 def test_a_round_is_that_of_clients_one_after_the_other(name: str) -> None:
     case = AGREEING[name]
@@ -103,6 +103,7 @@ def computed(engine: Any, experiment: Experiment, cycle: int = 1) -> list[Any]:
         return list(gathered.average(fedplan.federation.ServerState())[1].tensors)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("at_once", [1, 2, 4, 11, 50])
 def test_clients_are_computed_in_groups_of_any_size(at_once: int) -> None:
     experiment = experiment_of(Case(functools.partial(net, 0.4)))

@@ -65,7 +65,7 @@ CASES: dict[str, tuple[str, dict[str, Any], bool]] = {
 }
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", CASES)
 async def test_a_simulation_gives_the_checkpoints_of_a_grid(url: str, name: str) -> None:
     kind, strategy, evaluates = CASES[name]

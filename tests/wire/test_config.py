@@ -65,6 +65,7 @@ def test_every_key_of_a_server_config_is_read():
         "weighting": "uniform",
         "untold_weight": 10,
         "max_weight": 1000.0,
+        "max_norm": 50,
         "metrics": ["update_norm"],
         "best": {"metric": "accuracy", "mode": "max"},
         "stop": {"metric": "loss", "mode": "min", "patience": 3},

@@ -278,3 +278,15 @@ def test_every_kind_of_value_counts(kind, data, monkeypatch):
 def test_random_bytes_raise_nothing_but_a_wire_error(data, name):
     with contextlib.suppress(WireError):
         HOSTED[name].decode(data)
+
+
+def test_fields_are_counted_wherever_the_pieces_of_a_message_stand():
+    action = schema.ComputationAction(command="aten.add.Tensor")
+    one = schema.Plan(role=schema.Role(actions=[action] * 3), name="p").encode()
+    other = schema.Plan(roles={"tfjs": schema.Role(actions=[action] * 2)}).encode()
+
+    assert protobuf.count(one + other + one, 2, 2) == len(schema.Plan.decode(one + one).role.actions) == 6
+    assert protobuf.count(one + other, 10, 2, 2) == 2
+    assert protobuf.count(one, 3) == 0
+    with pytest.raises(WireError):
+        protobuf.count(one[:-1], 2, 2)

@@ -1,6 +1,7 @@
 """What is checked of a model before it is trained, by a grid that is to host it and by a simulation alike."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -94,7 +95,7 @@ def strategy_to_host(
         client_config: as the model's owner wrote it.
         server_config: as its owner wrote it; where an averaging Plan settles the number of diffs, the
             setting has it.
-        averaging_plan: how the reports are averaged, where a Plan says it.
+        averaging_plan: how the reports are averaged, where a Plan says it; its limits bound all of a cycle.
 
     Raises:
         HostingError: the Plans do not fit together, or the averaging Plan does not fit the model.
@@ -193,12 +194,21 @@ def _check_averaging_plan(plan: Plan, layout: Layout, config: ServerConfig) -> S
 
     Returns:
         The server_config, with the number of diffs that a Plan which takes them all at once works with.
+
+    Raises:
+        PlanLimitError: it needs more than its limits allow, in all of its calls of a cycle.
+        AggregationError: it does not return what the model has.
     """
-    diffs = 1
-    if not config.iterative_plan:
+    diffs, calls = 1, 1
+    if config.iterative_plan:
+        reports = min((n for n in (config.max_diffs, config.max_workers) if n is not None), default=1)
+        calls = max(reports - 1, 1)
+    else:
         diffs = diffs_of_plan(plan, layout)
         config = _with_diffs(config, diffs)
-    outputs = plan.check(plan_shapes(plan, layout, iterative=config.iterative_plan, diffs=diffs)).outputs
+    limits = dataclasses.replace(plan.limits, max_work=plan.limits.max_work // calls)
+    shapes = plan_shapes(plan, layout, iterative=config.iterative_plan, diffs=diffs)
+    outputs = plan.check(shapes, limits).outputs
     if tuple(outputs) != layout:
         raise AggregationError(f"it returns {list(outputs)}, the model has {list(layout)}")
     return config

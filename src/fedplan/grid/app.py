@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.grid.access import Access
 from fedplan.grid.auth import TokenChecker, WorkerIds
+from fedplan.grid.averaging.apart import Apart, Bounds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.bundles import Bundles
@@ -39,6 +40,7 @@ from fedplan.grid.web.proxies import Proxies
 from fedplan.grid.web.rated import Rated
 from fedplan.grid.web.rates import Rates
 from fedplan.grid.web.replies import refusal
+from fedplan.tls import trusted
 from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 
@@ -112,7 +114,7 @@ async def running(
     async with (
         contextlib.aclosing(open_blobs(settings)) as blobs,
         contextlib.aclosing(await open_store(settings, seal := seal_for(settings))) as store,
-        httpx.AsyncClient(timeout=None) as client,
+        httpx.AsyncClient(timeout=None, verify=trusted()) as client,
     ):
         if not seal.has_key:
             logger.warning("secrets in the database are not encrypted; FEDPLAN_SECRET_KEY would have it done")
@@ -130,7 +132,7 @@ async def running(
             settings,
             store,
             blobs,
-            Known(store, blobs),
+            Known(store, blobs, Apart(Bounds.of(settings))),
             tallies,
             parts,
             Access(store, None if owner is None else owner.get_secret_value(), clock.wall, bundles),

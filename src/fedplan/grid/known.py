@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from fedplan.errors import NotFoundError
 from fedplan.federation import Reach, Strategy, reach_of, strategy_of
+from fedplan.grid.averaging.apart import Apart
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.memory import Memory
 from fedplan.grid.records import Checkpoint, Cycle, Hosted, Process, Running
@@ -31,11 +32,13 @@ class Known:
     Args:
         store: where they are.
         blobs: where their models are.
+        apart: runs their averaging Plans.
     """
 
-    def __init__(self, store: Store, blobs: Blobs) -> None:
+    def __init__(self, store: Store, blobs: Blobs, apart: Apart) -> None:
         self._store = store
         self._blobs = blobs
+        self._apart = apart
         self._hosted: Memory[tuple[int, int], Hosted] = Memory(_HOSTED_BYTES)
         self._checkpoints: Memory[int, Checkpoint] = Memory(_COUNT)
         self._reaches: Memory[int, Reach] = Memory(_COUNT)
@@ -112,18 +115,20 @@ class Known:
         """
         found = self._strategies.get((process.id, process.revision))
         if found is None:
-            load = None if process.averaging_plan is None else self._loader(process.averaging_plan)
-            found = strategy_of(process.setting, load)
+            if process.averaging_plan is None:
+                found = strategy_of(process.setting)
+            else:
+                load = self._loader(process.averaging_plan)
+                found = dataclasses.replace(
+                    strategy_of(process.setting, lambda: Plan.parse(load())),
+                    fold=self._apart.fold(load, process.setting),
+                )
             self._strategies.put((process.id, process.revision), found)
         return found
 
-    def _loader(self, blob: str) -> Callable[[], Plan]:
+    def _loader(self, blob: str) -> Callable[[], bytes]:
         loop = asyncio.get_running_loop()
-
-        def load() -> Plan:
-            return Plan.parse(asyncio.run_coroutine_threadsafe(self._blobs.get(blob), loop).result())
-
-        return load
+        return lambda: asyncio.run_coroutine_threadsafe(self._blobs.get(blob), loop).result()
 
     async def reach(self, checkpoint: Checkpoint) -> Reach:
         """How far the values of a checkpoint's model reach."""

@@ -123,6 +123,20 @@ class Settings(BaseSettings):
         "their samples, and as many while a sum is written for other replicas or read from them. A cycle "
         "that finds no room is averaged from the blobs when it closes.",
     )
+    averaging_bytes: int | None = Field(
+        default=None,
+        ge=1024 * 1024,
+        description="Memory that an averaging Plan of a model's owner may take, in a process of its own; one "
+        "that is estimated to need more than half of it is not hosted. Two run at once. Default: a quarter "
+        "of the machine's memory.",
+    )
+    averaging_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=86_400,
+        description="How long an averaging Plan may compute in one cycle; one that is estimated to need more "
+        "is not hosted.",
+    )
     body_pause_seconds: float = Field(
         default=60.0, gt=0, description="After how long without a byte of it a body is given up."
     )

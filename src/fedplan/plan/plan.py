@@ -54,19 +54,22 @@ class Plan:
     example: tuple[torch.Tensor, ...] | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
+    def parse(cls, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Self:
         """Reads a serialized Plan, made by fedplan or by PySyft: its op list, and the variants as they are.
 
         Args:
             data: a ``syft_proto.execution.v1.Plan``.
+            limits: what a run of it may use; a Plan with more operations is not even read.
 
         Raises:
             WireError: `data` is not a Plan message.
+            PlanLimitError: it has more operations than `limits` allow.
             UnsupportedOpError: the list holds an operation outside the op table.
             PlanFormatError: the list is not well formed.
         """
-        parts = codec.decode(data)
-        return cls(parts.name, parts.inputs, parts.outputs, parts.graph, parts.id, variants=parts.variants)
+        parts = codec.decode(data, limits.max_operations)
+        graph, variants = parts.graph, parts.variants
+        return cls(parts.name, parts.inputs, parts.outputs, graph, parts.id, limits, variants)
 
     def serialize(self) -> bytes:
         """The Plan as a ``syft_proto.execution.v1.Plan`` message, with all its variants."""

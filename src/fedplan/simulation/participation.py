@@ -17,8 +17,8 @@ from fedplan.client.training.measurements import Measurements, told_of_evaluatio
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError, SecureAggregationError
-from fedplan.federation import Update, is_within
-from fedplan.federation.refusals import check_fit, check_result, check_sum, check_told
+from fedplan.federation import Update
+from fedplan.federation.refusals import check_change, check_fit, check_sum, check_told, needs_no_look
 from fedplan.federation.secure import Manifest
 from fedplan.federation.secure.cycles import report_bytes
 from fedplan.federation.stored import read_stored
@@ -152,8 +152,8 @@ class Participants:
             check_told(deployment.strategy, update.summary)
             reach = check_fit(update.tensors, setting.changing_layout)
             check_sum(deployment.strategy, update)
-            if not is_within(self.work.reach, reach, setting.changing_layout):
-                check_result(self.work.changing, update.tensors)
+            if not needs_no_look(setting, self.work.reach, reach):
+                check_change(setting, self.work.changing, update.tensors)
         except DiffRefusedError as refusal:
             return Report(client, None, size, state, str(refusal))
         return Report(client, update, size, after)

@@ -286,6 +286,8 @@ class ServerConfig(BaseModel):
     """What a report counts that tells no samples; when absent, the mean of those of its cycle that tell."""
     max_weight: Annotated[Number, Field(gt=0)] | None = None
     """No report counts more."""
+    max_norm: Annotated[Number, Field(gt=0)] | None = None
+    """A report with a larger norm is refused; when absent, 1,000 × the model's, and 1,000 at least."""
     metrics: list[Text] = Field(default_factory=list)
     """What the grid itself measures of each report."""
     best: Goal | None = None

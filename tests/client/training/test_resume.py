@@ -47,6 +47,7 @@ def name(source: str, stop: tuple[int, int]) -> str:
     return f"{source} {stop[0]} {stop[1]}"
 
 
+@pytest.mark.some(6)
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("stop", STOPS)
 async def test_a_training_resumed_in_a_new_process_is_bit_identical(

@@ -52,7 +52,8 @@ async def test_a_cycle_request_sends_speeds_only_when_they_were_measured(
         {"training_plan": 10},
         1,
     )
-    plain = {"worker_id": "w", "model": "m", "version": "1.0", "tell_cycle": True, "summary": True}
+    plain = {"worker_id": "w", "model": "m", "version": "1.0"}
+    plain |= {"tell_cycle": True, "summary": True, "secure_aggregation": True}
     assert grid.asked("cycle-request") == [plain, {**plain, "ping": 1.5, "download": 20.0, "upload": 3.0}]
 
 

@@ -109,6 +109,7 @@ def host(owner: ModelCentricFLClient, name: str, **server_config: Any) -> None:
     )
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("url", "websocket"),
     [("ws:/grid/", "/grid/"), ("ws:/grid//", "/grid/"), ("http:/grid/", None), ("http:/grid", None)],

@@ -24,6 +24,7 @@ class Computed:
         return self._scales * self._shape[start:stop]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "rule",
     [
@@ -39,6 +40,7 @@ def test_300_mb_of_reports_take_a_fraction_of_it(rule):
     assert peak(lambda: rule(Computed(20_000, 4000))) < 64 * MB
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "work",
     [

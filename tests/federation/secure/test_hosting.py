@@ -61,9 +61,11 @@ REFUSED = [
     ({"strategy": "fednova"}, "the strategy fednova needs more than the average"),
     ({"strategy": {"name": "qfedavg", "lr": 0.1}}, "the strategy qfedavg needs more than the average"),
     ({"strategy": {"name": "fedbuff", "k": 3}}, "the strategy fedbuff needs more than the average"),
+    ({"strategy": {"name": "fedadam", "clip_norm": 1.0}}, "'clip_norm' bounds single reports"),
     ({"report_formats": ["topk"]}, "the indices of topk would tell of the data"),
     ({"report_formats": ["int8"]}, "'report_formats' are other forms of a report"),
     ({"keep_diffs": True}, "'keep_diffs': reports are under masks, and of no use"),
+    ({"max_norm": 5.0}, "'max_norm' is measured on single reports"),
     ({"metrics": ["update_norm"]}, "'metrics' are measured by the grid on single reports"),
     ({"evaluation": {"fraction": 0.1}, "evaluates": True}, "'evaluation' has workers that only measure"),
     ({"untold_weight": 5.0}, "each worker tells its own weight, under a mask"),
@@ -106,6 +108,8 @@ def test_each_reason_for_a_refusal_stands_in_the_docs():
         "`evaluation`",
         "`lying`",
         "`untold_weight`",
+        "`clip_norm`",
+        "`max_norm`",
         *(f"`{name}`" for name in SUMMED),
     ):
         assert word in table, word

@@ -22,6 +22,7 @@ def assert_is_the_sum(made, total, workers):
     assert total.figures == figures
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("trust", Trust)
 @pytest.mark.parametrize("workers", [3, 10, 50, 100])
 def test_with_as_many_gone_as_may_be_the_sum_is_that_of_who_reported(workers, trust):

@@ -40,6 +40,7 @@ ALL_GOOD = {
 }
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("settings", [{}, {"sums_bytes": 0}], ids=["added as they come", "read at the end"])
 @pytest.mark.parametrize(
     "hosted",

@@ -54,9 +54,30 @@ async def test_a_number_that_is_too_large_is_refused_and_harms_nobody(
 
 
 async def test_what_the_grid_measures_may_be_large(peer):
-    await host(peer, "float64", metrics=["update_norm"], max_weight=1.0)
+    await host(peer, "float64", metrics=["update_norm"], max_weight=1.0, max_norm=1e300)
     for worker in [await peer.join(summary=True) for _ in range(2)]:
         assert (await worker.report(diff=told(1e200, "float64", samples=1.0))).status_code == 200
     await peer.until_checkpoint(2)
     rows = (await peer.http.get("/model-centric/history", params={"name": "m"})).json()["rows"]
     assert rows[0]["metrics"]["update_norm"]["value"] == pytest.approx(1e200 * np.sqrt(8))
+
+
+async def test_a_report_beyond_all_measure_is_refused_and_another_one_is_taken_under_the_same_key(peer):
+    await host(peer, "float32")
+    bad, good = await peer.join(), await peer.join()
+    reply = await bad.report(diff=told(3e38))
+    assert reply.status_code == 400
+    assert "norm is 8.49e+38, and the model takes at most 2.45e+03, 1,000 ×" in reply.json()["error"]
+    assert "'max_norm'" in reply.json()["error"]
+    for worker in (bad, good):
+        assert (await worker.report(diff=told(1.0))).status_code == 200
+    await peer.until_checkpoint(2)
+
+
+async def test_a_models_owner_says_how_large_a_report_may_be(peer):
+    await host(peer, "float32", max_norm=3.0)
+    worker = await peer.join()
+    reply = await worker.report(diff=told(2.0))  # eight numbers: a norm of 5.7
+    assert reply.status_code == 400
+    assert "at most 3, which its server_config says ('max_norm')" in reply.json()["error"]
+    assert (await worker.report(diff=told(1.0))).status_code == 200

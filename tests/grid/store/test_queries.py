@@ -123,6 +123,8 @@ def test_every_table_can_be_made_on_postgresql():
             "replicas",
             "clock",
             "chores",
+            "secure_rounds",
+            "secure_messages",
             "configs",
             "unused_blobs",
         )

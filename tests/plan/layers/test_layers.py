@@ -97,6 +97,7 @@ def test_what_is_put_around_a_layer_is_part_of_the_plan_or_refused(
     assert not found, f"{step}: {'; '.join(found)}"
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("what", MENDED)
 def test_a_fault_stays_mended(what: str) -> None:
     with warnings.catch_warnings():

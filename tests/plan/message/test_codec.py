@@ -1,18 +1,21 @@
 """Plans as messages: what is written is what is read, and what is damaged is refused."""
 
 import math
+import time
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedplan.errors import FedplanError, PlanFormatError, UnsupportedOpError, WireError
+from fedplan.errors import FedplanError, PlanFormatError, PlanLimitError, UnsupportedOpError, WireError
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutput, PlanOutputSpec, trace
 from fedplan.plan.ir.graph import Arg, Graph
 from fedplan.plan.message.codec import _Reader, _write_arg
+from fedplan.plan.run.check import Limits
 from fedplan.plan.signature import Role
 from fedplan.wire import schema
+from fedplan.wire.scalars import write_varint
 
 
 def role(*actions: schema.ComputationAction, inputs: int = 1, outputs: tuple[int, ...] = (9,)) -> bytes:
@@ -246,6 +249,33 @@ def test_a_message_that_is_no_plan_is_refused() -> None:
         Plan.parse(b"\xff" * 20)
     with pytest.raises(PlanFormatError, match="holds no op list"):
         Plan.parse(b"")
+
+
+def many_operations(count: int, variant: str | None) -> bytes:
+    """A Plan message with so many operations, which nobody takes the time to make one by one."""
+    one = Plan.parse(trace(lambda x: x + 1, torch.zeros(3)).serialize()).serialize()
+    actions = schema.Plan.decode(one).role.actions  # type: ignore[union-attr]
+    role = schema.Role(actions=actions).encode() * count
+    if variant is None:
+        return b"\x12" + write_varint(len(role)) + role
+    entry = b"\x0a\x04" + variant.encode() + b"\x12" + write_varint(len(role)) + role
+    return one + b"\x52" + write_varint(len(entry)) + entry
+
+
+@pytest.mark.parametrize("variant", [None, "tfjs"])
+def test_a_plan_of_200000_operations_is_refused_in_less_than_a_second(variant: str | None) -> None:
+    data = many_operations(200_000, variant)
+    start = time.process_time()
+    with pytest.raises(PlanLimitError, match="has 200,000 operations; 50,000 are allowed"):
+        Plan.parse(data)
+    assert time.process_time() - start < 1.0
+
+
+def test_who_allows_more_operations_reads_a_plan_that_has_them() -> None:
+    data = trace(lambda x: x + 1 - 2, torch.zeros(3)).serialize()
+    with pytest.raises(PlanLimitError, match="has 2 operations; 1 are allowed"):
+        Plan.parse(data, Limits(max_operations=1))
+    assert Plan.parse(data, Limits(max_operations=2)).limits.max_operations == 2
 
 
 @given(st.data())

@@ -123,6 +123,7 @@ SEVERAL: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", SEVERAL)
 def test_transforms_along_several_dimensions(name: str) -> None:
     torch.manual_seed(0)

@@ -133,6 +133,7 @@ def test_edges_are_padded(mode: str, rank: int) -> None:
     check_training(lambda: after_convolution(layer, rank), of(*SIDES[rank]), rows=(3, 1))
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_convolutions_pad_their_edges(mode: str, rank: int) -> None:
@@ -216,6 +217,7 @@ class Sampler(nn.Module):
         return F.grid_sample(x, grid, **({"align_corners": corners} | self.settings))
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize(("rank", "mode"), [(2, "bilinear"), (2, "nearest"), (2, "bicubic"), (3, "bilinear")])
 def test_sampling_at_places_that_are_learnt(rank: int, mode: str, padding_mode: str) -> None:
@@ -235,6 +237,7 @@ REARRANGEMENTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", REARRANGEMENTS)
 def test_rearrangements_of_pictures(name: str) -> None:
     torch.manual_seed(0)
@@ -266,6 +269,7 @@ NORMS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", NORMS)
 def test_weights_that_are_made_from_others(name: str) -> None:
     torch.manual_seed(0)

@@ -98,6 +98,7 @@ class TestEveryClient:
         whole = with_variants(step(model, pin_batch=True), model_parameters(model), BOTH)
         assert max(whole.variants.errors.values()) <= 1e-5
 
+    @pytest.mark.some(3)
     @pytest.mark.parametrize("name", NOISE)
     def test_of_noise_for_each_sample_phones_get_a_plan_and_browsers_a_reason(
         self, name: str, caplog: pytest.LogCaptureFixture
@@ -168,6 +169,7 @@ class TestBrowsers:
         plan = step(MODELS["dropout"]())
         assert len(role_of(plan).input_placeholder_ids) == len(plan.inputs) - 1
 
+    @pytest.mark.some(4)
     @pytest.mark.parametrize("limit", [0.0, 0.25, 0.3, 0.5, 1 - 2.0**-24])
     @pytest.mark.parametrize("compare", [torch.ge, torch.gt, torch.le, torch.lt])
     def test_compare_as_the_op_list_does_to_the_last_bit(

@@ -105,7 +105,7 @@ async def download(grid: GridApi, place: Place, limits: Limits) -> Downloaded:
     )
     model = await whole_model(grid, place, changing)
     return Downloaded(
-        {name: dataclasses.replace(Plan.parse(data), limits=limits) for name, data in plans.items()},
+        {name: Plan.parse(data, limits) for name, data in plans.items()},
         {name: protocol for name, protocol in protocols.items() if protocol is not None},
         model,
         {f"{name}/{PLAN_VARIANTS[0]}": digest_of_bytes(data) for name, data in plans.items()},

@@ -26,6 +26,7 @@ from fedplan.errors import (
     MessageTooLargeError,
     WireError,
 )
+from fedplan.tls import trusted
 from fedplan.version import __version__
 from fedplan.wire.encoding import ZSTD, ZstdReader
 from fedplan.wire.messages import ACCEPT_POST, BINARY
@@ -79,6 +80,7 @@ class HttpTransport:
             headers=self._headers,
             timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+            verify=trusted(),
             transport=httpx.ASGITransport(self._app, raise_app_exceptions=False) if self._app else None,
         )
 

@@ -6,7 +6,7 @@ from fedplan.errors import ConfigError, SecureAggregationError
 from fedplan.federation.secure.cycles import figures_of, parameters_of
 from fedplan.federation.secure.parameters import Trust, ring_bits
 from fedplan.federation.secure.ring import MOST_BITS
-from fedplan.federation.strategies import Strategy
+from fedplan.federation.strategies import Strategy, as_it_is
 from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
 from fedplan.wire.secure import SecureAggregationConfig
@@ -66,6 +66,11 @@ def _faults_of_strategy(strategy: Strategy) -> Iterator[str]:
             f"the strategy {strategy.name} needs more than the average of the reports, or is not known to "
             f"need only that: use one of {allowed}"
         )
+    elif strategy.prepare is not as_it_is and not strategy.setting.server.metrics:
+        yield (
+            "'clip_norm' bounds single reports, which the grid does not see: leave it out ('clip' bounds "
+            "each number of a report)"
+        )
 
 
 def _faults_of_config(config: ServerConfig) -> Iterator[str]:
@@ -79,6 +84,11 @@ def _faults_of_config(config: ServerConfig) -> Iterator[str]:
         )
     if config.keep_diffs:
         yield "'keep_diffs': reports are under masks, and of no use after their cycle: leave it out"
+    if config.max_norm is not None:
+        yield (
+            "'max_norm' is measured on single reports, which the grid does not see: leave it out ('clip' of "
+            "'secure_aggregation' bounds each number of a report)"
+        )
     if config.report_formats:
         yield (
             "'report_formats' are other forms of a report than the one that can be added up under masks, and "

@@ -1,7 +1,12 @@
 """Strategies: the algorithms of federated learning, each a record of functions in one registry."""
 
 from fedplan.federation.strategies import known as _known  # noqa: F401  # registers them
-from fedplan.federation.strategies.averaging_plan import average_by_plan, diffs_of_plan, plan_shapes
+from fedplan.federation.strategies.averaging_plan import (
+    average_by_plan,
+    diffs_of_plan,
+    fold_by_plan,
+    plan_shapes,
+)
 from fedplan.federation.strategies.configuration import StrategyConfig
 from fedplan.federation.strategies.measures import Measure, register_measure
 from fedplan.federation.strategies.registry import (
@@ -33,6 +38,7 @@ __all__ = [
     "as_it_is",
     "average_by_plan",
     "diffs_of_plan",
+    "fold_by_plan",
     "lacking",
     "next_model",
     "plan_shapes",

@@ -34,19 +34,34 @@ def averaging_plan_strategy(load: Callable[[], Plan], setting: Setting) -> Strat
     The Plan works on all tensors of the model: it gets zeros for those that workers' Plans leave frozen, and
     must return zeros for them.
     """
-    whole = _Whole(setting.layout, setting.changing)
     iterative = setting.server.iterative_plan
 
     def fold(diffs: Iterable[Tensors]) -> Tensors:
-        plan = load()
-        return whole.reduced(
-            average_by_plan(plan, map(whole.filled, diffs), setting.layout, iterative=iterative)
-        )
+        return fold_by_plan(load(), diffs, setting.layout, setting.changing, iterative=iterative)
 
     def step(_model: Tensors, average: Average, state: ServerState) -> tuple[Change, ServerState]:
         return average.tensors, state
 
     return Strategy("averaging_plan", setting, step, fold=fold)
+
+
+def fold_by_plan(
+    plan: Plan, diffs: Iterable[Tensors], layout: Layout, changing: Places, *, iterative: bool
+) -> Tensors:
+    """The averaged diff of the tensors that change, of diffs of these; see `average_by_plan`.
+
+    Args:
+        plan: works on all tensors of the model.
+        diffs: each holds the tensors that change.
+        layout: of all tensors of the model.
+        changing: which of them change.
+        iterative: see `average_by_plan`.
+
+    Raises:
+        AggregationError: see `average_by_plan`; or the Plan changes what is frozen.
+    """
+    whole = _Whole(layout, changing)
+    return whole.reduced(average_by_plan(plan, map(whole.filled, diffs), layout, iterative=iterative))
 
 
 def average_by_plan(plan: Plan, diffs: Iterator[Tensors], layout: Layout, *, iterative: bool) -> Tensors:

@@ -17,6 +17,7 @@ from fedplan.errors import (
     WireError,
 )
 from fedplan.federation import ServerState
+from fedplan.grid.averaging.apart import Apart, Bounds, memory_of_machine
 from fedplan.grid.averaging.reading import Reading, changed, start_of
 from fedplan.grid.averaging.tally import Tally
 from fedplan.grid.blobs import Blobs
@@ -71,6 +72,10 @@ class Finding:
     why: str = ""
 
 
+_AVERAGING_SECONDS = 86_400.0
+"""How long an averaging Plan may compute: whoever looks is not in a hurry, and may break it off."""
+
+
 class _NotMadeError(Exception):
     """A checkpoint cannot be computed once more; says why."""
 
@@ -90,7 +95,7 @@ async def verify(
     Raises:
         NotFoundError: there is no such model or checkpoint.
     """
-    known = Known(store, blobs)
+    known = Known(store, blobs, Apart(Bounds(memory_of_machine(), _AVERAGING_SECONDS)))
     process = await known.find(name, version)
     async with store.reading() as db:
         found = await catalogue.checkpoints_of(db, process.id)

@@ -10,6 +10,7 @@ from fedplan.federation.hosting import about_part, check_name, check_plan, check
 from fedplan.federation.schedule import config_at
 from fedplan.federation.secure.cycles import PROTOCOL_NAME, protocol_of
 from fedplan.grid.auth import check_authentication
+from fedplan.grid.averaging.apart import Bounds
 from fedplan.grid.candidates import NewPlan, NewProcess
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
@@ -17,7 +18,7 @@ from fedplan.grid.records import Variant
 from fedplan.grid.service.events import record
 from fedplan.grid.store import catalogue, rounds
 from fedplan.grid.store.sealed import sealed_config
-from fedplan.plan import Plan, split_variants
+from fedplan.plan import Limits, Plan, split_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import PLAN_VARIANTS, HostTrainingRequest, Success
@@ -31,7 +32,9 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
         ConfigError: a configuration has an unknown key or a wrong value, or lacks one that a Plan takes.
         NameTakenError: the name and version are hosted already.
     """
-    examined = await asyncio.to_thread(examine, request, grid.settings.auth_endpoints)
+    examined = await asyncio.to_thread(
+        examine, request, grid.settings.auth_endpoints, Bounds.of(grid.settings).limits
+    )
     name, version = examined.process.name, examined.process.version
     async with grid.store.reading() as db:
         if await catalogue.find_process(db, name, version) is not None:
@@ -57,12 +60,15 @@ class Examined:
     strategy: Strategy
 
 
-def examine(request: HostTrainingRequest, auth_endpoints: Collection[str]) -> Examined:
+def examine(
+    request: HostTrainingRequest, auth_endpoints: Collection[str], averaging_limits: Limits
+) -> Examined:
     """Checks everything about a model that is to be hosted.
 
     Args:
         request: the model.
         auth_endpoints: how the addresses begin that it may have the grid ask about tokens.
+        averaging_limits: what its averaging Plan may need.
 
     Raises:
         HostingError: the model, a Plan or a Protocol cannot be hosted.
@@ -93,7 +99,7 @@ def examine(request: HostTrainingRequest, auth_endpoints: Collection[str]) -> Ex
     if request.averaging_plan:
         with about_part("averaging Plan"):
             averaging_plan = _unhex(request.averaging_plan)
-            parsed = Plan.parse(averaging_plan)
+            parsed = Plan.parse(averaging_plan, averaging_limits)
     strategy = strategy_to_host(plans, layout, request.client_config, server_config, parsed)
     setting = strategy.setting
     frozen = None

@@ -7,9 +7,10 @@ from typing import Any
 from fedplan.errors import ConfigError
 from fedplan.federation.hosting import check_plan, strategy_to_host
 from fedplan.federation.schedule import config_at
+from fedplan.grid.averaging.apart import Bounds
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Process
-from fedplan.plan import Plan
+from fedplan.plan import Limits, Plan
 from fedplan.wire.config import ServerConfig, parse_client_config, parse_server_config
 from fedplan.wire.messages import PLAN_VARIANTS, SetRequest
 
@@ -18,7 +19,7 @@ CHANGEABLE = frozenset(
         *("min_workers", "max_workers", "pool_selection", "do_not_reuse_workers_until_cycle"),
         *("num_cycles", "cycle_length", "place_timeout", "min_diffs", "max_diffs"),
         *("minimum_upload_speed", "minimum_download_speed"),
-        *("weighting", "untold_weight", "max_weight", "metrics"),
+        *("weighting", "untold_weight", "max_weight", "max_norm", "metrics"),
         *("best", "stop", "evaluation", "public", "report_formats"),
         *("keep_checkpoints", "keep_diffs"),
     }
@@ -59,7 +60,9 @@ async def examined(
     keys = {name: plan.variants[PLAN_VARIANTS[0]].content for name, plan in hosted.plans.items()}
     read = {name: await grid.blobs.get(key) for name, key in keys.items()}
     averaging = None if process.averaging_plan is None else await grid.blobs.get(process.averaging_plan)
-    return client, await asyncio.to_thread(_checked, process, client, server, read, averaging)
+    return client, await asyncio.to_thread(
+        _checked, process, client, server, read, averaging, Bounds.of(grid.settings).limits
+    )
 
 
 def _check_keys(request: SetRequest) -> None:
@@ -96,6 +99,7 @@ def _checked(
     server: ServerConfig,
     read: Mapping[str, bytes],
     averaging: bytes | None,
+    averaging_limits: Limits,
 ) -> ServerConfig:
     """The checks of hosting; returns the server_config as it is settled by them."""
     first = config_at(client, 1)
@@ -103,5 +107,5 @@ def _checked(
     plans = {name: Plan.parse(data) for name, data in read.items()}
     for plan in plans.values():
         check_plan(plan, process.layout, first)
-    averages = None if averaging is None else Plan.parse(averaging)
+    averages = None if averaging is None else Plan.parse(averaging, averaging_limits)
     return strategy_to_host(plans, process.layout, client, server, averages).setting.server

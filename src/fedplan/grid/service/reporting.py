@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 
 from fedplan.errors import DiffRefusedError, GridError, OverloadedError, ReportConflictError
-from fedplan.federation import Strategy, Task, Tensors, Update, is_within, round_of
-from fedplan.federation.refusals import check_result
+from fedplan.federation import Setting, Strategy, Task, Tensors, Update, round_of
+from fedplan.federation.refusals import check_change, needs_no_look
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.blobs.checksum import mark_of
@@ -143,8 +143,9 @@ async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: _Given) 
         examined = examine(diff, process, strategy)  # to a thread would take longer
     else:
         examined = await asyncio.to_thread(examine, diff, process, strategy)
-    if not is_within(reach, examined.reach, process.changing_layout):  # hardly ever
-        await asyncio.to_thread(_check_result, await grid.blobs.get(start.blob), examined.update.tensors)
+    if not needs_no_look(process.setting, reach, examined.reach):  # hardly ever
+        model = await grid.blobs.get(start.blob)
+        await asyncio.to_thread(_check_change, process.setting, model, examined.update.tensors)
     while True:
         into, staleness = await _destination(grid, strategy, place, given)
         update = dataclasses.replace(examined.update, staleness=staleness)
@@ -321,8 +322,8 @@ async def _forget_late(grid: Grid, cycle_id: int) -> bool:
     return ended
 
 
-def _check_result(model: bytes, diff: Tensors) -> None:
-    check_result(State.parse(model).tensors, diff)
+def _check_change(setting: Setting, model: bytes, diff: Tensors) -> None:
+    check_change(setting, State.parse(model).tensors, diff)
 
 
 def _conflict(place: Assignment) -> ReportConflictError:

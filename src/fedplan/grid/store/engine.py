@@ -1,6 +1,7 @@
 """The database: opening it, bringing its schema up to date, and its two kinds of transaction."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -180,6 +181,8 @@ def migrate(connection: Connection, schema: str = "head") -> None:
     found = MigrationContext.configure(connection).get_current_revision()
     if found is not None:
         check_can_read(found)
+        if schema == "head" and found == _schemas()[0]:
+            return
     config = _migrations()
     config.attributes["connection"] = connection
     command.upgrade(config, schema)
@@ -204,7 +207,7 @@ def check_schema(connection: Connection) -> None:
     Raises:
         ConfigError: it is older or newer, or there is none.
     """
-    found, newest = schema_of(connection), _scripts().get_current_head()
+    found, newest = schema_of(connection), _schemas()[0]
     if found != newest:
         raise ConfigError(
             f"the database has the schema {found} of an older fedplan, and this one needs {newest}: start "
@@ -222,16 +225,17 @@ def check_can_read(schema: str, what: str = "the database") -> None:
     Raises:
         ConfigError: it is newer.
     """
-    scripts = _scripts()
-    if schema not in {script.revision for script in scripts.walk_revisions()}:
+    if schema not in _schemas():
         raise ConfigError(
             f"{what} has the schema {schema} of a newer fedplan, and this one knows "
-            f"{scripts.get_current_head()} at most; run the newer one, or restore a backup from before it"
+            f"{_schemas()[0]} at most; run the newer one, or restore a backup from before it"
         )
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_migrations())
+@functools.cache
+def _schemas() -> tuple[str, ...]:
+    """All that this program knows, the newest first. Reading them takes as long as opening a database."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_migrations()).walk_revisions())
 
 
 def _migrations() -> Config:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
-from fedplan.errors import PlanFormatError
+from fedplan.errors import PlanFormatError, PlanLimitError
 from fedplan.plan.ir.arguments import with_named
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
@@ -27,6 +27,7 @@ from fedplan.plan.signature import PlanInput, PlanOutput, Role
 from fedplan.plan.spec import input_from_tags, output_from_tags, to_tags
 from fedplan.plan.variants.variants import Variants, of_message
 from fedplan.wire import read_tensor, schema, write_tensor
+from fedplan.wire.protobuf import count
 from fedplan.wire.tensor import WireTensor
 
 _DTYPE_TAG = "#fedplan-dtype:"
@@ -36,6 +37,9 @@ ABSENT = "#fedplan-absent"
 _ANY_DTYPE = "any"
 _ANY = -1
 """An extent of any size in `expected_shape`."""
+
+_ACTIONS = ((2, 2), (10, 2, 2))
+"""Where a `schema.Plan` holds operations: in its role, and in the roles that are for other clients."""
 
 Key = int | str | None
 """What an id is known by."""
@@ -160,14 +164,26 @@ def _is_float32(value: float) -> bool:
         return False
 
 
-def decode(data: bytes) -> Parts:
+def decode(data: bytes, most_operations: int) -> Parts:
     """Reads the list variant of a Plan message.
+
+    Args:
+        data: the message.
+        most_operations: with more, in any of its lists, it is not read.
 
     Raises:
         WireError: `data` is not a Plan message, or a tensor in it is damaged.
+        PlanLimitError: it has too many operations.
         UnsupportedOpError: an action's command is not in the op table and not one of PySyft's that map to it.
         PlanFormatError: the list is not well formed, or the message holds no list.
     """
+    for path in _ACTIONS:  # to read them takes far longer than to count them
+        operations = count(data, *path)
+        if operations > most_operations:
+            raise PlanLimitError(
+                f"the Plan has {operations:,} operations; {most_operations:,} are allowed "
+                "(Limits.max_operations)"
+            )
     message = schema.Plan.decode(data)
     body = message.role
     if body is None or (message.torchscript and not body.actions):

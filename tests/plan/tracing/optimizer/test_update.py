@@ -186,6 +186,7 @@ class Scalars(nn.Module):
         return self.a * (x @ self.weight) + self.b**2 * x[:, :3]
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("make", [*settings()])
 def test_parameters_that_are_numbers_have_a_state_each(make: Any) -> None:
     start = Scalars()

@@ -174,6 +174,7 @@ def test_an_embedding_and_its_gradient() -> None:
     agrees(step, NUMBERS, torch.randn(3, 4).requires_grad_())
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "options",
     [

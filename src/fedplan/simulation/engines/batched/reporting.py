@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from fedplan.errors import AggregationError
-from fedplan.federation import UpdateBlock, is_within, lacking, reach_of
+from fedplan.federation import UpdateBlock, lacking, reach_of
+from fedplan.federation.refusals import needs_no_look
 from fedplan.plan import from_torch
 from fedplan.simulation.engines.batched.group import Sides
 from fedplan.simulation.engines.batched.lineup import Lineup
@@ -71,7 +72,7 @@ def _are_added(
     if diff is None or [(one.shape[1:], one.dtype) for one in diff] != list(layout):
         return False
     reach = reach_of(diff)
-    if not (all(far < _FAR for far in reach) and is_within(work.reach, reach, layout)):
+    if not (all(far < _FAR for far in reach) and needs_no_look(strategy.setting, work.reach, reach)):
         return False  # one of them holds NaN, or values that have to be looked at
     try:
         gathered.add_block(UpdateBlock(diff, summaries, work.staleness))
