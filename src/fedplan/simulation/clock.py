@@ -6,6 +6,7 @@ jumps from one event to the next: a report comes, a place lapses, a deadline pas
 
 import dataclasses
 import heapq
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedplan.federation import Round, Strategy, Task
 from fedplan.federation.admission import Asker, admission, task_for
 from fedplan.simulation.availability import Availability
 from fedplan.simulation.chance import Chance
+from fedplan.simulation.secure.turnout import Turnout, turnout_of
 
 _MOST_EXTENSIONS = 1000
 """A cycle that was extended so often will not get its reports."""
@@ -158,8 +160,8 @@ class Clock:
             self.waiting.clear()  # nothing that is still trained would be averaged
         rest = self._config.do_not_reuse_workers_until_cycle or 0
         self.last_cycles = {c: last for c, last in self.last_cycles.items() if last + rest > number}
-        deadline = self._round.first_stage(task).deadline(self.now)
-        cycle = Cycle(number, task, checkpoint, self.now, deadline)
+        first = self._round.first_stage(task)
+        cycle = Cycle(number, task, checkpoint, self.now, first.deadline(self.now), first.name)
         cycle.order = self._chance.order(number, 0, self._population)
         cycle.busy = {place.client for place in self.waiting}
         self._fill(cycle)
@@ -221,6 +223,13 @@ class Clock:
             cycle.late += sum(place.reports_at is not None for place in self.waiting)
             cycle.gone += sum(place.reports_at is None and not place.released for place in self.waiting)
             self.waiting.clear()
+
+    def turnout(self, cycle: Cycle) -> Turnout:
+        """Which of a secure round's clients are there at each of its stages. Nobody waits any more then."""
+        config = self._config.secure_aggregation
+        length = math.inf if config is None else config.training_length
+        places, self.waiting = self.waiting, []
+        return turnout_of(places, cycle.number, length, self._chance, self._availability)
 
     def _next(self, cycle: Cycle) -> HeldPlace | None:
         """The next place to which something happens; None when it was the cycle's deadline that passed."""

@@ -131,11 +131,6 @@ def deploy(
             check_name(name)
             read[name] = Plan.parse(plan.serialize())
             check_plan(read[name], layout, first)
-    if settled.secure_aggregation is not None:
-        raise ConfigError(
-            "server_config: 'secure_aggregation' is not simulated yet: leave it out here, for the average is "
-            "the same but for the rounding of reports to 'bits'"
-        )
     strategy = strategy_to_host(read, layout, client, settled, averaging_plan)
     _check_training(read, training)
     told_all = [told.name, told.version, training, client, server]
