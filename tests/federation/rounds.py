@@ -28,6 +28,7 @@ class Place:
     reported: bool = False
     released: bool = False
     aside: bool = False
+    grants: int = 1
 
 
 def config(**keys):

@@ -1,5 +1,6 @@
 """Virtual time: over-selection, deadlines, lapses and asynchronous training, as a grid has them."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import fedplan
 from fedplan import Availability
-from fedplan.errors import ConfigError
+from fedplan.errors import ConfigError, StuckCycleError
 from fedplan.federation import Strategy, Task, round_of, strategy_of
 from fedplan.plan import RandomStream
 from fedplan.simulation.chance import Chance
@@ -39,6 +40,20 @@ def play(clock: Clock, number: int = 1, checkpoint: int | None = None) -> tuple[
         come += more
     clock.close(cycle)
     return cycle, come
+
+
+def test_a_client_takes_part_so_often_in_a_day_and_whose_place_lapsed_has_not() -> None:
+    clock = clock_of(Availability(seconds=60), population=4, cohort=2, most_cycles_per_day=1, max_diffs=2)
+    first, second = (play(clock, number)[1] for number in (1, 2))
+    assert {place.client for place in (*first, *second)} == {0, 1, 2, 3}
+    with pytest.raises(StuckCycleError, match="no other client may have a place"):
+        play(clock, 3)
+    other = clock_of(Availability(seconds=60), population=4, cohort=2, most_cycles_per_day=1, max_diffs=2)
+    other.restore(json.loads(json.dumps(clock.to_json())))
+    with pytest.raises(StuckCycleError, match="no other client may have a place"):
+        play(other, 3)
+    other.now += 86_401.0
+    assert len(play(other, 4)[1]) == 2
 
 
 class TestHowLongClientsTake:

@@ -54,6 +54,7 @@ def test_every_key_of_a_server_config_is_read():
         "pool_selection": "iterate",
         "num_cycles": 3,
         "do_not_reuse_workers_until_cycle": 0,
+        "most_cycles_per_day": 2,
         "cycle_length": 28800,
         "place_timeout": 3600,
         "min_diffs": 2,

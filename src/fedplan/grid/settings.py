@@ -174,7 +174,14 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="After how long a rejected worker may ask again, when nothing better is known.",
+        description="After how long a rejected worker may ask again, in the mean, when nothing better is "
+        "known.",
+    )
+    retries_per_second: float = Field(
+        default=100.0,
+        gt=0,
+        description="How many of a model's rejected workers are to ask again in a second, over all replicas. "
+        "Where more wait, they are told later times, spread over up to an hour.",
     )
     poll_seconds: float = Field(
         default=1.0,

@@ -11,7 +11,8 @@ from typing import Any
 
 from fedplan.errors import StuckCycleError
 from fedplan.federation import Round, Strategy, Task
-from fedplan.federation.admission import Asker, admission, task_for
+from fedplan.federation.admission import DAY_SECONDS, Asker, admission, task_for
+from fedplan.federation.pacing import Pace
 from fedplan.simulation.availability import Availability
 from fedplan.simulation.chance import Chance
 
@@ -105,6 +106,7 @@ class Clock:
         waiting: the places of clients that have not reported, as a heap.
         given: how many places were given so far.
         last_cycles: of clients that rest after a cycle, its number.
+        taken: of clients that may take part only so often in a day, when they did.
 
     Args:
         strategy: the model's.
@@ -128,6 +130,7 @@ class Clock:
         self.waiting: list[HeldPlace] = []
         self.given = 0
         self.last_cycles: dict[int, int] = {}
+        self.taken: dict[int, list[float]] = {}
         self._config = strategy.setting.server
         self._evaluates = strategy.setting.evaluates
         self._staleness = strategy.staleness
@@ -143,6 +146,7 @@ class Clock:
             "now": self.now,
             "given": self.given,
             "last_cycles": list(self.last_cycles.items()),
+            "taken": list(self.taken.items()),
             "waiting": [dataclasses.asdict(place) for place in self.waiting],
         }
 
@@ -150,6 +154,7 @@ class Clock:
         """Goes to the time at which `to_json` was called."""
         self.now, self.given = float(told["now"]), int(told["given"])
         self.last_cycles = dict(told["last_cycles"])
+        self.taken = {client: list(times) for client, times in told.get("taken", ())}
         self.waiting = [HeldPlace(**{**place, "task": Task(place["task"])}) for place in told["waiting"]]
 
     def open(self, number: int, task: Task, checkpoint: int) -> Cycle:
@@ -271,6 +276,8 @@ class Clock:
         if not place.released and place.reports_at is None:
             cycle.gone += 1
             cycle.busy.discard(place.client)  # it may ask again; who is slow is still at it, and does not ask
+            if self.taken.get(place.client):
+                self.taken[place.client].pop()  # it did not take part
         place.released = True
 
     def _is_too_late(self, cycle: Cycle, place: HeldPlace) -> bool:
@@ -310,16 +317,26 @@ class Clock:
         """The next client that asks and may have a place: of those left in this turn, and all in the next."""
         for _ in range(2):
             for client in cycle.order:
-                if client not in cycle.busy and self.last_cycles.get(client, cycle.number) == cycle.number:
+                rests = self.last_cycles.get(client, cycle.number) != cycle.number
+                if client not in cycle.busy and not rests and not self._is_spent(client):
                     return client
             cycle.turn += 1
             cycle.order = self._chance.order(cycle.number, cycle.turn, self._population)
         return None
 
+    def _is_spent(self, client: int) -> bool:
+        """Whether a client has taken part as often as it may in a day."""
+        most = self._config.most_cycles_per_day
+        if most is None:
+            return False
+        recent = [time for time in self.taken.get(client, ()) if time > self.now - DAY_SECONDS]
+        self.taken[client] = recent
+        return len(recent) >= most
+
     def _take(self, cycle: Cycle, client: int) -> bool:
         """Gives a client a place, if the grid would."""
         asker = Asker(waiting=self._cohort, evaluates=self._evaluates)
-        rejected = admission(self._config, self._round, cycle, asker, self.now, draw=0.0, retry=1.0)
+        rejected = admission(self._config, self._round, cycle, asker, self.now, draw=0.0, pace=Pace(1.0))
         if rejected is not None:
             return False
         task = task_for(self._config, cycle, asker)
@@ -337,6 +354,8 @@ class Clock:
             cycle.occupied += 1
         else:
             cycle.evaluators += 1
+        if self._config.most_cycles_per_day is not None and task is Task.TRAINING:
+            self.taken.setdefault(client, []).append(self.now)
         if self._config.do_not_reuse_workers_until_cycle and task is Task.TRAINING:
             self.last_cycles[client] = cycle.number
         return True

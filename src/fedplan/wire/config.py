@@ -264,6 +264,8 @@ class ServerConfig(BaseModel):
     """Cycles after which the model is finished; endless when absent."""
     do_not_reuse_workers_until_cycle: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """A worker that took part may take part again only this many cycles later."""
+    most_cycles_per_day: Count | None = None
+    """In how many cycles of the model a worker may take part within 24 hours."""
     cycle_length: Duration | None = None
     """Seconds after which a cycle closes by itself; open-ended when absent."""
     place_timeout: Duration = 86_400.0
