@@ -21,6 +21,7 @@ class Cycle:
     deadline: float | None = None
     task: Task = Task.TRAINING
     evaluators: int = 0
+    places: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

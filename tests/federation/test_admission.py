@@ -62,6 +62,12 @@ class TestWhomACycleTakes:
         assert why({"max_workers": 2}, Cycle(occupied=1)) is None
         assert why({"max_workers": 2}, Cycle(occupied=2)) is Refusal.FULL
 
+    def test_nobody_more_than_the_places_that_the_cycle_was_opened_with(self):
+        server = {"max_diffs": 2, "over_selection": 2.0}
+        assert why(server, Cycle(occupied=2, places=3)) is None
+        assert why(server, Cycle(occupied=3, places=3)) is Refusal.FULL
+        assert keeps_waiting_list(config(**server))
+
     def test_nobody_before_min_workers_have_asked(self):
         assert why({"min_workers": 3}, waiting=2) is Refusal.GATHERING
         assert why({"min_workers": 3}, waiting=3) is None

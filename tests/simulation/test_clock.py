@@ -113,7 +113,7 @@ class TestACycle:
     def test_gives_the_places_of_those_who_are_gone_to_others_when_they_lapse(self) -> None:
         clock = clock_of(Availability(dropout=0.4, seconds=60), min_diffs=10, max_diffs=10)
         cycle, come = play(clock)
-        assert (cycle.reported, cycle.gone) == (10, len(cycle.places) - 10)
+        assert (cycle.reported, cycle.gone) == (10, len(cycle.taken) - 10)
         assert cycle.gone > 0
         assert (clock.now % DAY, clock.now >= DAY) == (60.0, True)
         assert len({place.client for place in come}) == 10
@@ -130,7 +130,7 @@ class TestACycle:
         cycle, _ = play(clock)
         assert cycle.extensions >= 1
         assert clock.now == 40.0 * (cycle.extensions + 1)
-        assert len(cycle.places) > 10
+        assert len(cycle.taken) > 10
         assert cycle.reported >= 3
 
     def test_that_cannot_get_its_reports_ends_with_an_error(self) -> None:
@@ -142,7 +142,7 @@ class TestACycle:
         clock = clock_of(Availability(dropout=0.5), population=10, min_diffs=10, max_diffs=10)
         cycle, come = play(clock)
         assert cycle.reported == 10
-        assert max(cycle.places.values()) > 1
+        assert max(cycle.taken.values()) > 1
         assert len({place.client for place in come}) == 10
 
     def test_does_not_ask_a_client_that_is_slow_while_it_is_still_at_it(self) -> None:
@@ -151,7 +151,7 @@ class TestACycle:
             cycle, come = play(clock)
             assert len(come) == cycle.reported >= 10
             assert len({place.client for place in come}) == len(come)
-            assert max(cycle.places.values()) == 1
+            assert max(cycle.taken.values()) == 1
             assert cycle.gone == 0
 
     def test_begins_when_the_one_before_has_ended(self) -> None:

@@ -59,6 +59,7 @@ def test_every_key_of_a_server_config_is_read():
         "place_timeout": 3600,
         "min_diffs": 2,
         "max_diffs": 4,
+        "over_selection": 1.5,
         "minimum_upload_speed": 0.5,
         "minimum_download_speed": 0,
         "iterative_plan": True,

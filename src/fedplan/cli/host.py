@@ -84,8 +84,8 @@ def host(
     other key are there for Plans that take them, and must be there then.
 
     The server config may hold `num_cycles`; `min_workers`, `max_workers`; `min_diffs`, `max_diffs` (reports);
-    `cycle_length`, `place_timeout` (seconds); `pool_selection` (random or iterate);
-    `do_not_reuse_workers_until_cycle`, `most_cycles_per_day`; `minimum_download_speed`,
+    `over_selection`, such as 1.5; `cycle_length`, `place_timeout` (seconds); `pool_selection` (random or
+    iterate); `do_not_reuse_workers_until_cycle`, `most_cycles_per_day`; `minimum_download_speed`,
     `minimum_upload_speed` (Mbit/s); `strategy`, such as fedadam; `weighting` (samples or uniform),
     `untold_weight`, `max_weight`; `max_norm`, of a report; `metrics`; `best` and `stop`, each with a metric
     and a mode; `evaluation`, such as `{"fraction": 0.1}`; `iterative_plan`; `keep_checkpoints` ("all", a

@@ -1,17 +1,18 @@
 """Admission: whom a cycle takes, as a pure function of plain records, the time and a lot.
 
-`max_workers` is the number of places. A worker has one place, and at most one report, in a cycle; one that
-asks again has the place that it has, for the answer to its first request may have been lost. With
-`min_workers` nobody is taken until so many workers have asked (those who asked a short while ago count, see
-`waits_until`); then the cycle takes whoever asks. `pool_selection` "iterate" gives the places in the order of
-asking. "random" draws lots when more workers are waiting than places are free: each is taken with the chance
-places/waiting, and may ask again; of a herd that is spread over a long time, those count that will ask in the
-usual pause, for when they ask was drawn too. `do_not_reuse_workers_until_cycle` = n: a worker that was taken
-into cycle c is not taken before cycle c + n. `most_cycles_per_day`: who took part in so many of the model's
-cycles in the last 24 hours is not taken. In one cycle nobody gets a place more than ten times. Speeds below
-`minimum_download_speed` or `minimum_upload_speed`, or not measured when these are set, keep a worker out; it
-may measure and ask again. With secure aggregation workers are taken in the first stage of a cycle only. A
-client that cannot train the model is sent away for good: it would fail after the download.
+`max_workers` is the number of places; with `over_selection` a cycle has as many as it was opened with, see
+there. A worker has one place, and at most one report, in a cycle; one that asks again has the place that it
+has, for the answer to its first request may have been lost. With `min_workers` nobody is taken until so many
+workers have asked (those who asked a short while ago count, see `waits_until`); then the cycle takes whoever
+asks. `pool_selection` "iterate" gives the places in the order of asking. "random" draws lots when more
+workers are waiting than places are free: each is taken with the chance places/waiting, and may ask again; of
+a herd that is spread over a long time, those count that will ask in the usual pause, for when they ask was
+drawn too. `do_not_reuse_workers_until_cycle` = n: a worker that was taken into cycle c is not taken before
+cycle c + n. `most_cycles_per_day`: who took part in so many of the model's cycles in the last 24 hours is not
+taken. In one cycle nobody gets a place more than ten times. Speeds below `minimum_download_speed` or
+`minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
+With secure aggregation workers are taken in the first stage of a cycle only. A client that cannot train the
+model is sent away for good: it would fail after the download.
 
 While a model is paused, nobody is taken who has no place yet; whoever asks may ask again.
 
@@ -123,7 +124,8 @@ def needs_speed_test(config: ServerConfig) -> bool:
 
 def keeps_waiting_list(config: ServerConfig) -> bool:
     """Whether it matters who waits for a place."""
-    lots = config.pool_selection == "random" and config.max_workers is not None
+    is_bounded = config.max_workers is not None or config.over_selection is not None
+    lots = config.pool_selection == "random" and is_bounded
     return lots or config.min_workers is not None
 
 
@@ -266,7 +268,8 @@ def _reaches(speed: float | None, least: float) -> bool:
 def _no_place(
     config: ServerConfig, cycle: Progress, asker: Asker, draw: float, at_once: float
 ) -> Refusal | None:
-    free = math.inf if config.places is None else config.places - cycle.occupied
+    places = config.places if cycle.places is None else cycle.places
+    free = math.inf if places is None else places - cycle.occupied
     if free <= 0:
         return Refusal.FULL
     if cycle.occupied == 0 and asker.waiting < (config.min_workers or 1):

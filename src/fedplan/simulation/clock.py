@@ -68,7 +68,8 @@ class Cycle:
         late: reports that came too late for their own cycle, and for this one.
         gone: places that clients lost.
         busy: clients that are at it, or have reported.
-        places: how many places each client had so far.
+        taken: how many places each client had so far.
+        places: see `Progress`; the cohort bounds them here.
         extensions: how often its deadline was moved.
         refusals: reports that were refused since one was taken.
         refusal: why the last of them was.
@@ -93,7 +94,8 @@ class Cycle:
     refusals: int = 0
     refusal: str = ""
     busy: set[int] = dataclasses.field(default_factory=set)
-    places: dict[int, int] = dataclasses.field(default_factory=dict)
+    taken: dict[int, int] = dataclasses.field(default_factory=dict)
+    places: int | None = None
     turn: int = 0
     order: Iterator[int] = dataclasses.field(default_factory=lambda: iter(()))
 
@@ -340,8 +342,8 @@ class Clock:
         if rejected is not None:
             return False
         task = task_for(self._config, cycle, asker)
-        at = cycle.places.get(client, 0)
-        cycle.places[client] = at + 1
+        at = cycle.taken.get(client, 0)
+        cycle.taken[client] = at + 1
         gone = self._availability.is_gone(self._chance, client, cycle.number, at)
         reports_at = None if gone else self.now + self._availability.takes(self._chance, client, cycle.number)
         lapses_at = self.now + self._config.place_timeout

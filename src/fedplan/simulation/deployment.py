@@ -136,6 +136,11 @@ def deploy(
             "server_config: 'secure_aggregation' is not simulated yet: leave it out here, for the average is "
             "the same but for the rounding of reports to 'bits'"
         )
+    if settled.over_selection is not None:
+        raise ConfigError(
+            "server_config: 'over_selection' is not simulated yet: leave it out here, and pass a cohort "
+            "larger than max_diffs"
+        )
     strategy = strategy_to_host(read, layout, client, settled, averaging_plan)
     _check_training(read, training)
     told_all = [told.name, told.version, training, client, server]

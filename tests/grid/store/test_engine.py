@@ -60,7 +60,7 @@ async def until_0013(db):
     for table, columns in (
         ("processes", ("revision", "restarted_after")),
         ("checkpoints", ("cycle", "source", "dropped")),
-        ("cycles", ("revision", "paused_at", "ordered_end", "stage")),
+        ("cycles", ("revision", "paused_at", "ordered_end", "stage", "places", "gone", "judged")),
     ):
         for column in columns:
             await db.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))

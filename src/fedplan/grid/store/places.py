@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, or_, select
 
+from fedplan.federation.over_selection import Held
 from fedplan.grid.records import Cycle, Phase
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, cycles
@@ -91,6 +92,24 @@ async def taken_since(db: Db, identity: str, cycle: Cycle, since: float) -> list
         .order_by(assignments.c.accepted_at)
     )
     return list(await db.scalars(query))
+
+
+async def held(db: Db, cycle_id: int, wall_to_grid: float) -> list[Held]:
+    """The places that a cycle gave for training.
+
+    Args:
+        db: the connection.
+        cycle_id: the cycle.
+        wall_to_grid: what is to be added to times on the wall, at which reports are noted.
+    """
+    query = select(assignments.c.accepted_at, assignments.c.reported_at).where(
+        assignments.c.cycle_id == cycle_id, ~assignments.c.aside
+    )
+    rows = (await db.execute(query)).all()
+    return [
+        Held(row.accepted_at, None if row.reported_at is None else row.reported_at + wall_to_grid)
+        for row in rows
+    ]
 
 
 async def find_by_name(db: Db, process_id: int, name: str, latest: int) -> Found | None:
