@@ -230,6 +230,16 @@ class Settings(BaseSettings):
         ge=0,
         description="Listeners to events (`fedplan events --follow`) at once, of each process of the grid.",
     )
+    webhooks: Annotated[Texts, AfterValidator(_addresses)] = Field(
+        default=[],
+        description="Addresses to which each event is posted, signed, such as `https://ops.example/fedplan`; "
+        "JSON. Default: none.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="What `webhooks` are signed with (HMAC-SHA256), at least 32 characters; whoever gets "
+        "them needs it too.",
+    )
     cors_origins: Annotated[Texts, AfterValidator(_origins)] = Field(
         default=["*"],
         description="Web pages, by origin, whose scripts may use this grid; JSON. Default: all.",

@@ -50,6 +50,7 @@ async def until_0013(db):
     await db.execute(text("DROP TABLE secure_rounds"))
     await db.execute(text("DROP TABLE spendings"))
     await db.execute(text("DROP TABLE chores"))
+    await db.execute(text("DROP TABLE webhooks"))
     for column in ("blob", "state"):
         await db.execute(text(f"DROP INDEX ix_checkpoints_{column}"))
     await db.execute(text("ALTER TABLE checkpoints DROP COLUMN deleted_at"))

@@ -123,6 +123,7 @@ def test_every_table_can_be_made_on_postgresql():
             "replicas",
             "clock",
             "chores",
+            "webhooks",
             "configs",
             "unused_blobs",
         )

@@ -280,6 +280,18 @@ chores = Table(
 )
 """What one replica at a time does for all; see `chores.Chore`."""
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(40)),
+    Column("counter", BigInteger, nullable=False),
+    Column("position", String(40), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+)
+"""Addresses that are told what happens; see `webhooks.Webhook`."""
+
 clock = Table(
     "clock",
     metadata,
