@@ -131,6 +131,11 @@ def deploy(
             check_name(name)
             read[name] = Plan.parse(plan.serialize())
             check_plan(read[name], layout, first)
+    if settled.over_selection is not None:
+        raise ConfigError(
+            "server_config: 'over_selection' is not simulated yet: leave it out here, and pass a cohort "
+            "larger than max_diffs"
+        )
     strategy = strategy_to_host(read, layout, client, settled, averaging_plan)
     _check_training(read, training)
     told_all = [told.name, told.version, training, client, server]
