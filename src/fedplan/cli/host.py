@@ -8,12 +8,21 @@ import typer
 from fedplan.cli.files import read_object, read_plan, read_state
 from fedplan.cli.options import AllowPlainText, OwnerToken, Url, Verbose, read_option
 from fedplan.cli.owner import owner_client
+from fedplan.cli.tensor_files import form_of, read_named
 from fedplan.cli.terminal import echo
 
 
 def host(
     url: Url,
-    model: Annotated[Path, read_option("--model", "STATE.pb", "The model's parameters, a serialized State.")],
+    model: Annotated[
+        Path,
+        read_option(
+            "--model",
+            "FILE",
+            "The model's parameters: a serialized State, or a state_dict as .safetensors, .pt, .pth or .npz, "
+            "whose names the Plans know.",
+        ),
+    ],
     plan: Annotated[
         list[str],
         typer.Option(
@@ -79,6 +88,8 @@ def host(
     pathlib.Path("model.pb").write_bytes(state.serialize())
     ```
 
+    In place of `model.pb` a `state_dict` of the module will do, as `torch.save` or safetensors write it.
+
     The client config goes to the workers as it is. `name` and `version` are needed; `batch_size`,
     `max_epochs` and `max_updates` (most batches of an epoch) are what a worker does in a cycle; `lr` and any
     other key are there for Plans that take them, and must be there then.
@@ -101,7 +112,8 @@ def host(
     if unknown := set(variant or ()) - set(known):
         raise typer.BadParameter(f"'{unknown.pop()}' is none of {', '.join(known)}", param_hint="--variant")
     variants = None if variant is None else [name for name in variant if name != "none"]
-    state = read_state(model)
+    form = form_of(model, None)
+    state = read_state(model) if form == "state" else read_named(model, form)
     plans = {name: read_plan(path) for name, path in map(_named_file, plan)}
     config = read_object(client_config)
     cycles = read_object(server_config)

@@ -47,6 +47,8 @@ from fedplan.wire.messages import ErrorReply
 
 logger = logging.getLogger(__name__)
 
+_NOTHING_THERE = 404
+
 
 def create_app(
     settings: Settings | None = None,
@@ -194,4 +196,8 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     """An unknown path or method, in the grid's own form."""
     code = error.status_code if isinstance(error, HTTPException) else 500
     detail = str(error.detail) if isinstance(error, HTTPException) else ""
+    if code == _NOTHING_THERE:
+        detail = (
+            "this grid has nothing at this address: is there a path in the grid's URL that is not its own?"
+        )
     return http.to_response((code, ErrorReply(error=detail)))

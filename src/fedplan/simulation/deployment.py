@@ -124,7 +124,7 @@ def deploy(
     if averaging_plan is not None:
         check_is_plan(averaging_plan, "server_averaging_plan")
     with about_part("model"):
-        state, layout = checked_model(state_of(model))
+        state, layout = checked_model(state_of(model, given))
     read = {}
     for name, plan in given.items():
         with about_part(f"Plan '{name}'"):

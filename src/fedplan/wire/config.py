@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from fedplan.errors import ConfigError
+from fedplan.text import nearest
 from fedplan.wire.amounts import Count, Duration, Number
 from fedplan.wire.secure import SecureAggregationConfig
 
@@ -379,8 +380,10 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     for item in faults[:_FAULTS_TOLD]:
         where, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            known = ", ".join(_model_at(kind, item["loc"][:-1]).model_fields)
-            parts.append(f"'{where}' is not a key of it; the keys are {known}")
+            known = list(_model_at(kind, item["loc"][:-1]).model_fields)
+            near = nearest(str(item["loc"][-1]), known)
+            advice = "" if near is None else f"; did you mean '{near}'?"
+            parts.append(f"'{where}' is not a key of it; the keys are {', '.join(known)}{advice}")
         else:
             parts.append(f"'{where}': {message}" if where else message)
     if len(faults) > _FAULTS_TOLD:
