@@ -167,8 +167,8 @@ async def running(
         finally:
             for task in tasks:
                 task.cancel()
-            for stoppable in (sweeper, *telling):
-                stoppable.stop()
+            for stop in (sweeper.stop, *(caller.stop for caller in telling)):
+                stop()
             await asyncio.gather(*tasks, *tellers, sweeping, return_exceptions=True)
             await parts.aclose()
             await tallies.aclose()
