@@ -95,17 +95,18 @@ def host(
     other key are there for Plans that take them, and must be there then.
 
     The server config may hold `num_cycles`; `min_workers`, `max_workers`; `min_diffs`, `max_diffs` (reports);
-    `cycle_length`, `place_timeout` (seconds); `pool_selection` (random or iterate);
-    `do_not_reuse_workers_until_cycle`; `minimum_download_speed`, `minimum_upload_speed` (Mbit/s); `strategy`,
-    such as fedadam; `weighting` (samples or uniform), `untold_weight`, `max_weight`; `max_norm`, of a report;
-    `metrics`; `best` and `stop`, each with a metric and a mode; `evaluation`, such as `{"fraction": 0.1}`;
-    `iterative_plan`; `keep_checkpoints` ("all", a number of the newest, or an object with `last`, `every`,
-    `best`), and `keep_diffs`; `public`, for everybody to have the checkpoints; `report_formats`, a list of
-    `float16`, `int8`, `topk`; `secure_aggregation`, such as `{"workers": 20, "clip": 0.1}`, so that the grid
-    sees only sums; `privacy`, an object with `clip`, `noise_multiplier`, `cohort`, `delta`, `max_epsilon`,
-    for which `fedplan privacy plan` finds numbers; and `authentication`, an object with `secret`, `pub_key`,
-    `jwks_url` or `endpoint`, and what tokens must say (`aud`, `iss`, `leeway`, `require_exp`). Each key is
-    enforced, and an unknown one is an error.
+    `over_selection`, such as 1.5; `cycle_length`, `place_timeout` (seconds); `pool_selection` (random or
+    iterate); `do_not_reuse_workers_until_cycle`, `most_cycles_per_day`; `minimum_download_speed`,
+    `minimum_upload_speed` (Mbit/s); `strategy`, such as fedadam; `weighting` (samples or uniform),
+    `untold_weight`, `max_weight`; `max_norm`, of a report; `metrics`; `best` and `stop`, each with a metric
+    and a mode; `evaluation`, such as `{"fraction": 0.1}`; `iterative_plan`; `keep_checkpoints` ("all", a
+    number of the newest, or an object with `last`, `every`, `best`), and `keep_diffs`; `public`, for
+    everybody to have the checkpoints; `report_formats`, a list of `float16`, `int8`, `topk`;
+    `secure_aggregation`, such as `{"workers": 20, "clip": 0.1}`, so that the grid sees only sums; `privacy`,
+    an object with `clip`, `noise_multiplier`, `cohort`, `delta`, `max_epsilon`, for which `fedplan privacy
+    plan` finds numbers; and `authentication`, an object with `secret`, `pub_key`, `jwks_url` or `endpoint`,
+    and what tokens must say (`aud`, `iss`, `leeway`, `require_exp`). Each key is enforced, and an unknown one
+    is an error.
     """
     known = ("torchscript", "tfjs", "none")
     if unknown := set(variant or ()) - set(known):

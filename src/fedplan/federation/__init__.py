@@ -20,6 +20,7 @@ from fedplan.federation.round import (
     is_overdue,
     round_of,
     secure_stages,
+    why_lost,
 )
 from fedplan.federation.state import ServerState
 from fedplan.federation.strategies import (
@@ -126,6 +127,7 @@ __all__ = [
     "secure_stages",
     "strategy_names",
     "strategy_of",
+    "why_lost",
     "with_folded",
     "with_trained",
 ]

@@ -29,6 +29,7 @@ import enum
 from typing import Protocol
 
 from fedplan.federation.strategies import Strategy
+from fedplan.text import counted
 from fedplan.wire.config import EvaluationConfig, ServerConfig
 from fedplan.wire.secure import SecureAggregationConfig
 
@@ -85,6 +86,10 @@ class Progress(Protocol):
     @property
     def occupied(self) -> int:
         """Places taken: workers that are still at its task, and workers that reported."""
+
+    @property
+    def places(self) -> int | None:
+        """How many places it has for those that train, where it was opened with so many."""
 
     @property
     def evaluators(self) -> int:
@@ -240,6 +245,23 @@ def secure_stages(config: SecureAggregationConfig, members: int | None = None) -
         Stage(SHARES, fewest, None, config.training_length, is_secure=True),
         Stage(REPORTS, fewest, None, brief, is_secure=True),
         Stage(UNMASKING, 1, None, brief, is_secure=True),
+    )
+
+
+_DOES = {
+    GATHER: "asked to take part",
+    KEYS: "told their keys",
+    SHARES: "shared their secrets",
+    REPORTS: "reported",
+    UNMASKING: "helped to unmask the sum",
+}
+
+
+def why_lost(stage: Stage, came: int) -> str:
+    """Why a secure round ends at a stage at which too few workers have come."""
+    return (
+        f"{counted(came, 'worker')} {_DOES[stage.name]}, and {stage.needed} are needed: the round ends at "
+        f"its stage '{stage.name}' without a sum, and nothing of any report was unmasked"
     )
 
 

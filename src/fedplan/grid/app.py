@@ -29,6 +29,7 @@ from fedplan.grid.metrics import Metrics
 from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
 from fedplan.grid.readiness import Readiness
 from fedplan.grid.service.events import EventKeeper
+from fedplan.grid.service.webhooks import callers, check_webhooks
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.sweeper import Sweeper
@@ -111,8 +112,10 @@ async def running(
 
     Raises:
         ConfigError: the database or the blobs cannot be opened.
-        SettingsError: the key for the secrets in the database cannot be used, or is another.
+        SettingsError: the key for the secrets in the database cannot be used, or is another; webhooks have no
+            secret.
     """
+    check_webhooks(settings)
     async with (
         contextlib.aclosing(open_blobs(settings)) as blobs,
         contextlib.aclosing(await open_store(settings, seal := seal_for(settings))) as store,
@@ -155,6 +158,8 @@ async def running(
             replica,
         )
         tasks = [asyncio.create_task(work.run()) for work in (Closer(grid), EventKeeper(grid))]
+        telling = callers(grid, client)
+        tellers = [asyncio.create_task(caller.run()) for caller in telling]
         sweeper = Sweeper(grid)
         sweeping = asyncio.create_task(sweeper.run())
         try:
@@ -162,8 +167,9 @@ async def running(
         finally:
             for task in tasks:
                 task.cancel()
-            sweeper.stop()
-            await asyncio.gather(*tasks, sweeping, return_exceptions=True)
+            for stop in (sweeper.stop, *(caller.stop for caller in telling)):
+                stop()
+            await asyncio.gather(*tasks, *tellers, sweeping, return_exceptions=True)
             await parts.aclose()
             await tallies.aclose()
 

@@ -39,6 +39,12 @@ class Purpose(enum.IntEnum):
     """Noise in what they report."""
     PRIVACY = 9
     """The noise that a grid adds under differential privacy."""
+    STAGE = 10
+    """At which stage of a secure round a client is gone."""
+    ROUNDING = 11
+    """How a client rounds its report in a secure round."""
+    SECRETS = 12
+    """The secrets of a client in a secure round."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,7 +109,18 @@ class Chance:
 
     def privacy_key(self, cycle: int) -> bytes:
         """The key of the noise in a cycle. A grid's is drawn by the operating system, and written nowhere."""
-        return self.stream.words(4, cycle=cycle, step=0, number=Purpose.PRIVACY).astype("<u8").tobytes()
+        return self._key(Purpose.PRIVACY, 0, cycle)
+
+    def rounding_key(self, client: int, cycle: int) -> bytes:
+        """The key from which a client rounds its report in a secure round."""
+        return self._key(Purpose.ROUNDING, client, cycle)
+
+    def secrets_key(self, client: int, cycle: int) -> bytes:
+        """The key from which a client draws its secrets in a secure round. A worker asks its system."""
+        return self._key(Purpose.SECRETS, client, cycle)
+
+    def _key(self, purpose: Purpose, client: int, cycle: int) -> bytes:
+        return self.stream.words(4, cycle=cycle, step=client, number=purpose).astype("<u8").tobytes()
 
     def _words(self, purpose: Purpose, cycle: int, step: int, most: int) -> Iterator[int]:
         """The words of a draw, made in longer and longer pieces."""

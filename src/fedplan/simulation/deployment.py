@@ -131,10 +131,10 @@ def deploy(
             check_name(name)
             read[name] = Plan.parse(plan.serialize())
             check_plan(read[name], layout, first)
-    if settled.secure_aggregation is not None:
+    if settled.over_selection is not None:
         raise ConfigError(
-            "server_config: 'secure_aggregation' is not simulated yet: leave it out here, for the average is "
-            "the same but for the rounding of reports to 'bits'"
+            "server_config: 'over_selection' is not simulated yet: leave it out here, and pass a cohort "
+            "larger than max_diffs"
         )
     strategy = strategy_to_host(read, layout, client, settled, averaging_plan)
     _check_training(read, training)

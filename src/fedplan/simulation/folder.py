@@ -91,7 +91,8 @@ class Folder:
             raise self._damaged(error) from error
         except (AggregationError, WireError) as error:
             raise self._damaged(error) from error
-        return RunState(told["checkpoint"], models, remembered, rows)
+        scales = told.get("exponents")
+        return RunState(told["checkpoint"], models, remembered, rows, scales and tuple(scales))
 
     def write(self, progress: RunState, clock: Clock, at_once: int | None) -> None:
         """Keeps what a cycle leaves behind, in place of what the one before did.
@@ -111,6 +112,7 @@ class Folder:
             "models": list(progress.models),
             "clock": clock.to_json(),
             "at_once": at_once,
+            "exponents": progress.exponents,
         }
         try:
             with open(self._history, "a") as history:

@@ -16,15 +16,18 @@ from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.client.training.measurements import Measurements, told_of_evaluation, told_of_training
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
-from fedplan.errors import ConfigError, DiffRefusedError, FedplanError
+from fedplan.errors import ConfigError, DiffRefusedError, FedplanError, SecureAggregationError
 from fedplan.federation import Update
 from fedplan.federation.refusals import check_change, check_fit, check_sum, check_told, needs_no_look
+from fedplan.federation.secure import Manifest
+from fedplan.federation.secure.cycles import report_bytes
 from fedplan.federation.stored import read_stored
 from fedplan.plan import RandomStream, from_torch
 from fedplan.plan.roles import averaged_tensors
 from fedplan.simulation.behaviour import Behaviour, Noise
 from fedplan.simulation.chance import Purpose
 from fedplan.simulation.population import is_dataset
+from fedplan.simulation.secure.reporting import whole_update
 from fedplan.simulation.states import ClientState
 from fedplan.simulation.work import Report, Work
 from fedplan.wire import State, Summary, with_summary
@@ -133,6 +136,8 @@ class Participants:
         deployment = self.experiment.deployment
         setting = deployment.strategy.setting
         diff = self._behaved(client, self.model_of(state).diff(trained.params))
+        if self.work.manifest is not None:
+            return self._whole_report(self.work.manifest, client, state, trained, diff)
         data, lost = self._written(diff, state)
         after = ClientState(
             {place: trained.params[place] for place in deployment.private}, lost, trained.epoch
@@ -152,6 +157,18 @@ class Participants:
         except DiffRefusedError as refusal:
             return Report(client, None, size, state, str(refusal))
         return Report(client, update, size, after)
+
+    def _whole_report(
+        self, manifest: Manifest, client: int, state: ClientState, trained: Trained, diff: SyftModel
+    ) -> Report:
+        """What a client reports in a secure round, before it is masked."""
+        key = self.experiment.chance.rounding_key(client, self.work.cycle)
+        try:
+            update, lost = whole_update(manifest, client, diff, trained.summary, state.lost, key)
+        except SecureAggregationError as refusal:  # its worker leaves the round
+            return Report(client, None, 0, state, str(refusal))
+        private = {place: trained.params[place] for place in self.experiment.deployment.private}
+        return Report(client, update, report_bytes(manifest), ClientState(private, lost, trained.epoch))
 
     def _measured(self, client: int, state: ClientState, data: Any, target: Any) -> Summary | None:
         """What the evaluation Plan measures of the model as it was received."""

@@ -7,15 +7,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from fedplan.errors import AggregationError, ConfigError, PlanError, WireError
-from fedplan.federation import Round, ServerState, Strategy, Task, Tensors, next_model, round_of
+from fedplan.errors import AggregationError, ConfigError, PlanError, SecureAggregationError, WireError
+from fedplan.federation import Average, Round, ServerState, Strategy, Task, Tensors, next_model, round_of
 from fedplan.federation.goals import is_reached
 from fedplan.federation.privacy import spending_of, why_budget_is_spent
+from fedplan.federation.secure import average_of
+from fedplan.federation.secure.cycles import average_for, metrics_of, next_exponents
+from fedplan.federation.sums import told_metrics
 from fedplan.simulation.clock import Clock, Cycle, HeldPlace
 from fedplan.simulation.engines.engine import Engine
 from fedplan.simulation.gathering import Gathered, Outcome
 from fedplan.simulation.history import SimulatedRow
 from fedplan.simulation.measuring import Tester
+from fedplan.simulation.secure.playing import SecureRounds
 from fedplan.simulation.states import ClientStates
 from fedplan.simulation.work import Experiment, Work
 from fedplan.wire.messages import PrivacySpent
@@ -33,12 +37,14 @@ class RunState:
             train.
         remembered: what the strategy remembers.
         rows: what came of the cycles so far.
+        exponents: what the last sum of a secure round has left for the scales of the next one.
     """
 
     checkpoint: int
     models: Mapping[int, Tensors]
     remembered: ServerState
     rows: tuple[SimulatedRow, ...] = ()
+    exponents: tuple[int, ...] | None = None
 
     @property
     def model(self) -> Tensors:
@@ -73,6 +79,7 @@ class Rounds:
         measure: measures the model after a round; None for not at all.
         every: after how many rounds that is done; after the last one it is done in any case.
         progress: how far an earlier run came; from the beginning by default.
+        masked: whether secure rounds run the whole protocol.
     """
 
     def __init__(
@@ -84,6 +91,8 @@ class Rounds:
         measure: Tester | None,
         every: int,
         progress: RunState | None = None,
+        *,
+        masked: bool = False,
     ) -> None:
         deployment = experiment.deployment
         self.progress = progress or RunState(1, {1: deployment.start}, ServerState())
@@ -95,6 +104,7 @@ class Rounds:
         self._states = states
         self._measure = measure
         self._every = every
+        self._secure = SecureRounds(experiment, clock, states, masked=masked)
 
     def run(self, rounds: int) -> Iterator[SimulatedRow]:
         """The cycles that are still to be simulated, each as soon as it has ended.
@@ -139,13 +149,7 @@ class Rounds:
         number = len(progress.rows) + 1
         self._states.begin(number)
         cycle = self._clock.open(number, task, progress.checkpoint)
-        with Gathered(self._strategy) as gathered:
-            received = self._receive(cycle, gathered)
-            self._clock.close(cycle)
-            if task is Task.EVALUATION:
-                outcome, after = gathered.measured(), progress
-            else:
-                outcome, after = self._average(gathered, number)
+        received, outcome, after = self._secured(cycle) if self._round.is_secure else self._gathered(cycle)
         row = SimulatedRow(
             cycle=number,
             task=task.value,
@@ -171,6 +175,34 @@ class Rounds:
             told = {"metrics": {**row.metrics, **found}, "seconds": time.perf_counter() - started}
             rows = (*progress.rows, row.model_copy(update=told))
         return dataclasses.replace(after, rows=rows)
+
+    def _gathered(self, cycle: Cycle) -> tuple[_Received, Outcome, RunState]:
+        """A cycle whose reports the grid sees."""
+        with Gathered(self._strategy) as gathered:
+            received = self._receive(cycle, gathered)
+            self._clock.close(cycle)
+            if cycle.task is Task.EVALUATION:
+                return received, gathered.measured(), self.progress
+            return received, *self._average(gathered, cycle.number)
+
+    def _secured(self, cycle: Cycle) -> tuple[_Received, Outcome, RunState]:
+        """A cycle whose reports are added up securely. When the round ends without a sum, the model stays."""
+        progress = self.progress
+        played = self._secure.play(self.engine, cycle, progress.model, progress.exponents)
+        cycle.is_open = False
+        received = _Received(played.bytes, played.refused)
+        if played.manifest is None or played.total is None:
+            return received, Outcome(failure=played.failure), progress
+        try:
+            found = average_of(played.manifest, played.total)
+            average = average_for(self._strategy.setting, found, played.reports)
+            after = self._changed(average, cycle.number)
+            exponents = next_exponents(played.manifest, average)
+        except (AggregationError, SecureAggregationError) as error:
+            return received, Outcome(failure=str(error)), progress
+        told = told_metrics(metrics_of(found, played.reports))
+        outcome = Outcome(played.reports, average.samples, told)
+        return received, outcome, dataclasses.replace(after, exponents=exponents)
 
     def _spent(
         self, task: Task, cycle: Cycle, before: int, after: int, outcome: Outcome
@@ -235,16 +267,23 @@ class Rounds:
         progress = self.progress
         try:
             outcome, average = gathered.average(progress.remembered)
-            key = self._experiment.chance.privacy_key(cycle)
-            changed, remembered = next_model(
-                self._strategy, progress.model, average, progress.remembered, key
-            )
+            return outcome, self._changed(average, cycle)
         except (AggregationError, ConfigError, PlanError, WireError) as error:
             return Outcome(failure=str(error)), progress
+
+    def _changed(self, average: Average, cycle: int) -> RunState:
+        """The next checkpoint.
+
+        Raises:
+            AggregationError: the average cannot change the model.
+        """
+        progress = self.progress
+        key = self._experiment.chance.privacy_key(cycle)
+        changed, remembered = next_model(self._strategy, progress.model, average, progress.remembered, key)
         number = progress.checkpoint + 1
         needed = {place.checkpoint for place in self._clock.waiting}
         models = {at: model for at, model in progress.models.items() if at in needed}
-        return outcome, RunState(number, models | {number: changed}, remembered)
+        return RunState(number, models | {number: changed}, remembered)
 
 
 def _began(place: HeldPlace) -> tuple[int, int, str]:

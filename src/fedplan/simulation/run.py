@@ -10,7 +10,7 @@ import torch
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.training.device import Device, usable_device
-from fedplan.errors import StuckCycleError
+from fedplan.errors import ConfigError, StuckCycleError
 from fedplan.federation import round_of
 from fedplan.plan import Plan, RandomStream
 from fedplan.simulation.availability import ALL_AT_ONCE, Availability
@@ -56,6 +56,7 @@ def simulate(
     availability: Availability = ALL_AT_ONCE,
     behaviour: Behaviour | Sequence[Behaviour] | None = None,
     report_format: str | None = None,
+    secure_protocol: bool = False,
     plan: str = "training_plan",
     server_averaging_plan: Plan | None = None,
 ) -> Simulation:
@@ -105,6 +106,9 @@ def simulate(
         availability: how long clients take, and how many never report.
         behaviour: what some clients do otherwise: one `Behaviour`, or several.
         report_format: see `participate`.
+        secure_protocol: with ``secure_aggregation`` in the server_config, run the whole protocol: keys,
+            shares, masks and unmasking of every client. By default only the whole numbers are added up that
+            clients would mask, which gives the same bits in much less time.
         plan: name of the training Plan.
         server_averaging_plan: how reports are averaged; see `ModelCentricFLClient.host_federated_training`.
 
@@ -124,6 +128,11 @@ def simulate(
     """
     deployment = deploy(model, plans, client_config, server_config, server_averaging_plan, plan)
     found = population_of(clients, population)
+    if secure_protocol and deployment.server_config.secure_aggregation is None:
+        raise ConfigError(
+            "secure_protocol=True runs the protocol of secure aggregation, and the server_config does not "
+            "ask for that: put secure_aggregation into it"
+        )
     last = rounds_of(rounds, deployment)
     most = cohort_of(cohort, deployment.strategy, found.count)
     chance = Chance(RandomStream(seed))
@@ -144,7 +153,7 @@ def simulate(
         stack.callback(states.close)
         runs = engine_of(engine, workers, experiment, None if folder is None else folder.at_once)
         stack.callback(runs.close)
-        simulated = Rounds(experiment, clock, runs, states, measure, every, before)
+        simulated = Rounds(experiment, clock, runs, states, measure, every, before, masked=secure_protocol)
         rows = simulated.run(last)
         if folder is not None:
             rows = _kept(rows, simulated, clock, states, folder)

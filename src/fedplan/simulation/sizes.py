@@ -2,7 +2,7 @@
 
 from fedplan.client.counts import positive_integer
 from fedplan.errors import ConfigError
-from fedplan.federation import Strategy, round_of
+from fedplan.federation import Round, Stage, Strategy, round_of
 from fedplan.simulation.deployment import Deployment
 
 
@@ -32,17 +32,18 @@ def cohort_of(told: int | None, strategy: Strategy, population: int) -> int:
     Raises:
         ConfigError: a grid would take fewer, or its cycles would need more.
     """
-    config, stage = strategy.setting.server, round_of(strategy).reporting
+    config, stage = strategy.setting.server, _joining(round_of(strategy))
     if told is None:
-        usual = config.max_workers or stage.limit or population
+        usual = config.places or stage.limit or population
         cohort = min(usual, population)
     else:
         cohort = positive_integer(told, "cohort")
     if cohort > population:
         raise ConfigError(f"the cohort is {cohort}, and there are only {population} clients")
-    if config.max_workers is not None and cohort > config.max_workers:
+    if config.places is not None and cohort > config.places:
+        key = "max_workers" if config.secure_aggregation is None else "secure_aggregation.workers"
         raise ConfigError(
-            f"the cohort is {cohort}, and the server_config's max_workers is {config.max_workers}: a grid "
+            f"the cohort is {cohort}, and the server_config's {key} is {config.places}: a grid "
             "would take no more. Set one of them to the other"
         )
     least = max(config.min_workers or 1, 1 if strategy.staleness is not None else stage.needed)
@@ -52,3 +53,8 @@ def cohort_of(told: int | None, strategy: Strategy, population: int) -> int:
             "would wait for ever. Pass a larger cohort, or set min_diffs, max_diffs or min_workers to less"
         )
     return cohort
+
+
+def _joining(round: Round) -> Stage:
+    """The stage that says how many workers a cycle of training needs."""
+    return round.stages[0] if round.is_secure else round.reporting

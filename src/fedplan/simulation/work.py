@@ -9,6 +9,7 @@ import torch
 
 from fedplan.client.model import SyftModel
 from fedplan.federation import Reach, Task, Tensors, Update, reach_of
+from fedplan.federation.secure import Manifest
 from fedplan.simulation.availability import Availability
 from fedplan.simulation.behaviour import Behaviour
 from fedplan.simulation.chance import Chance
@@ -68,6 +69,7 @@ class Work:
         staleness: how many checkpoints the model has had since.
         clients: their numbers, no one twice.
         state_of: what each remembers.
+        manifest: of the secure round in which they report; None where they report their diffs.
     """
 
     experiment: Experiment
@@ -77,6 +79,7 @@ class Work:
     staleness: int
     clients: tuple[int, ...]
     state_of: Callable[[int], ClientState]
+    manifest: Manifest | None = None
 
     @functools.cached_property
     def model(self) -> SyftModel:

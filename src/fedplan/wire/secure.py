@@ -26,8 +26,8 @@ class SecureAggregationConfig(BaseModel):
     """Of the workers in a round, so many may drop out."""
     corrupt: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     """Of the workers in a round, so many may tell the grid all that they know without harm to the others."""
-    bits: Annotated[int, Field(ge=2, le=16)] = 8
-    """Of a value in a report."""
+    bits: Annotated[int, Field(ge=4, le=16)] = 8
+    """Of a value in a report. With less than 4, ten workers round more away than the scales can follow."""
     most_metric: Annotated[Number, Field(gt=0, le=1e9)] = 1e6
     """Largest magnitude of a metric; a worker that measured more leaves that metric out."""
     gather_length: Duration = 600.0

@@ -100,10 +100,12 @@ class Workers:
         monkeypatch.setattr(attending, "payload_of", recording)
 
     async def one(self, number: int, leaves: str = "") -> str:
-        """A worker that may be gone after one of its messages: "keys", "shares" or "reports"."""
+        """A worker that may be gone: when it has its "place", or after its "keys", "shares" or "reports"."""
         async with Syft(self.url) as syft:
             job = syft.new_job(self.name, VERSION)
             job._remainder.left = ()
+            if leaves == "place":
+                job._enter = _gone
 
             @job.on("secure_stage")
             def taken(event: Any) -> None:
@@ -179,6 +181,10 @@ def own_masks_off(workers: Workers, sent: Mapping[str, Mapping[str, bytes]]) -> 
 
 async def _nothing(*_arguments: Any) -> None:
     return None
+
+
+async def _gone(*_arguments: Any) -> None:
+    raise GoneError
 
 
 def is_changed_by(before: Any, after: Any, average: list[np.ndarray]) -> bool:

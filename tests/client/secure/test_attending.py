@@ -23,47 +23,93 @@ from tests.client.secure.rounds import (
     secure,
 )
 from tests.client.training_cases import make_model
+from tests.long import only_in_the_long_form
+
+LEAVES = ("place", "keys", "shares", "reports")
+"""After what a worker may be gone; in this order, for those who leave are the first."""
 
 
+def leaving(each: dict[str, int]) -> dict[int, str]:
+    """After what each worker is gone that leaves, by their numbers."""
+    return dict(enumerate(leaves for leaves in LEAVES for _ in range(each.get(leaves, 0))))
+
+
+async def played(workers, clock, count, leaves):
+    """What becomes of the workers of a round, whose deadlines pass as soon as nobody comes any more."""
+    running = [asyncio.create_task(workers.one(n, leaves.get(n, ""))) for n in range(count)]
+    there = count
+    for stage, before in (
+        ("keys", "place"),
+        ("shares", "keys"),
+        ("reports", "shares"),
+        ("unmasking", "reports"),
+    ):
+        gone = [*leaves.values()].count(before)
+        there -= gone
+        await workers.until(stage, there)
+        clock.shift += LENGTH if gone else 0
+    return await asyncio.gather(*running)
+
+
+@pytest.mark.parametrize(
+    ("count", "each"),
+    [
+        (10, {"keys": 1, "shares": 1, "reports": 1}),
+        pytest.param(50, dict.fromkeys(LEAVES, 4) | {"place": 3}, marks=only_in_the_long_form),
+        pytest.param(100, {"place": 7, "keys": 8, "shares": 8, "reports": 7}, marks=only_in_the_long_form),
+    ],
+)
 async def test_thirty_per_cent_drop_out_over_the_stages_and_the_sum_is_that_of_the_others_bit_for_bit(
-    owner, url, clock, monkeypatch
+    owner, url, clock, monkeypatch, count, each
 ):
-    await host(owner, "dropping", secure())
-    workers = Workers(url, "dropping", monkeypatch)
-    leaves = {0: "keys", 4: "shares", 7: "reports"}
-    running = [asyncio.create_task(workers.one(n, leaves.get(n, ""))) for n in range(10)]
-    for stage, count in (("keys", 10), ("shares", 9), ("reports", 8), ("unmasking", 7)):
-        await workers.until(stage, count)
-        clock.shift += LENGTH if count < 10 else 0
-    states = await asyncio.gather(*running)
-    assert states == [f"gone after {leaves[n]}" if n in leaves else "reported" for n in range(10)]
-    await owner.wait_async("dropping", VERSION, checkpoint=2, timeout=60)
-    after = await owner.retrieve_model_async("dropping", VERSION)
-    assert is_changed_by(make_model(), after, workers.average({1, 2, 3, 5, 6, 7, 8, 9}))
-    (row,) = await owner.history_async("dropping", VERSION)
-    assert (row.reports, row.samples) == (8, sum(5 + n for n in (1, 2, 3, 5, 6, 7, 8, 9)))
+    name, leaves = f"{count} workers", leaving(each)
+    await host(owner, name, secure(count, max_weight=200.0))
+    workers = Workers(url, name, monkeypatch)
+    states = await played(workers, clock, count, leaves)
+    assert states == [f"gone after {leaves[n]}" if n in leaves else "reported" for n in range(count)]
+    await owner.wait_async(name, VERSION, checkpoint=2, timeout=60)
+    after = await owner.retrieve_model_async(name, VERSION)
+    reported = {n for n in range(count) if leaves.get(n, "reports") == "reports"}
+    assert is_changed_by(make_model(), after, workers.average(reported))
+    (row,) = await owner.history_async(name, VERSION)
+    assert (row.reports, row.samples) == (len(reported), sum(5 + n for n in reported))
     assert row.metrics["training_loss"].weight == row.samples
 
 
+@pytest.mark.parametrize(
+    ("last", "told", "why"),
+    [
+        ("place", "keys", "2 workers told their keys, and 3 are needed"),
+        ("keys", "shares", "2 workers shared their secrets, and 3 are needed"),
+        ("shares", "reports", "2 workers reported, and 3 are needed"),
+        ("reports", "unmasking", "2 workers answered, and of 4 secrets fewer than 3 shares are there"),
+    ],
+)
 async def test_more_than_may_drop_out_end_the_round_without_a_sum_and_the_next_one_works(
-    owner, url, clock, monkeypatch
+    owner, url, clock, monkeypatch, last, told, why
 ):
-    await host(owner, "failing", secure(4))
-    workers = Workers(url, "failing", monkeypatch)
-    leaves = {0: "shares", 1: "shares"}
-    running = [asyncio.create_task(workers.one(n, leaves.get(n, ""))) for n in range(4)]
-    await workers.until("reports", 2)
+    name = f"too few after {last}"
+    await host(owner, name, secure(4))
+    workers = Workers(url, name, monkeypatch)
+    running = [asyncio.create_task(workers.one(n, last if n < 2 else "")) for n in range(4)]
+    await workers.until(told, 2)
     clock.shift += LENGTH
     states = await asyncio.gather(*running)
-    assert "2 workers reported, and 3 are needed" in states[2]
-    assert "nothing of any report was unmasked" in states[3]
-    status = await owner.status_async("failing")
-    assert "2 workers reported" in status.models[0].last_failure
+    assert states[:2] == [f"gone after {last}"] * 2
+    if told in ("shares", "reports"):  # before, a worker may ask again; after, it has done all that it can
+        assert all(why in state for state in states[2:])
+    else:
+        assert states[2:] == [{"keys": "rejected", "unmasking": "reported"}[told]] * 2
+    async with asyncio.timeout(60):
+        while (status := await owner.status_async(name)).models[0].last_failure is None:
+            await asyncio.sleep(0.02)
+    assert why in status.models[0].last_failure
+    assert "without a sum" in status.models[0].last_failure
     assert len(status.models[0].checkpoints) == 1
-    again = Workers(url, "failing", monkeypatch)
+    again = Workers(url, name, monkeypatch)
     assert await asyncio.gather(*(again.one(n) for n in range(4))) == ["reported"] * 4
-    await owner.wait_async("failing", VERSION, checkpoint=2, timeout=60)
-    after = await owner.retrieve_model_async("failing", VERSION)
+    await owner.wait_async(name, VERSION, checkpoint=2, timeout=60)
+    after = await owner.retrieve_model_async(name, VERSION)
     assert is_changed_by(make_model(), after, again.average({0, 1, 2, 3}))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from fedplan.client import ModelCentricFLClient
 from tests.client.secure.rounds import VERSION, Workers, host, is_changed_by, secure
 from tests.client.training_cases import make_model
+from tests.long import only_in_the_long_form
 
 
 class Killable:
@@ -48,21 +50,35 @@ class Killable:
         self._process.communicate()
 
 
-@pytest.mark.parametrize("stage", ["keys", "shares", "reports", "unmasking"])
-async def test_goes_on_where_it_was_killed(stage, tmp_path, monkeypatch):
-    grid = Killable(tmp_path)
+STAGES = ("keys", "shares", "reports", "unmasking")
+
+
+@pytest.mark.parametrize(
+    ("rounds", "stages"),
+    [(1, ("reports",)), pytest.param(20, STAGES, marks=only_in_the_long_form, id="each stage of 20 rounds")],
+)
+@pytest.mark.timeout(3600)
+async def test_goes_on_when_it_is_killed_at_a_stage(rounds, stages, tmp_path, monkeypatch):
+    grid, chance = Killable(tmp_path), random.Random(rounds)
     await asyncio.to_thread(grid.start)
     try:
         async with ModelCentricFLClient(grid.url) as owner:
-            await host(owner, "killed", secure(3))
-            workers = Workers(grid.url, "killed", monkeypatch)
-            running = [asyncio.create_task(workers.one(n)) for n in range(3)]
-            await workers.until(stage, 2)
-            await asyncio.to_thread(grid.kill)
-            await asyncio.to_thread(grid.start)
-            assert await asyncio.gather(*running) == ["reported"] * 3
-            await owner.wait_async("killed", VERSION, checkpoint=2, timeout=120)
-            after = await owner.retrieve_model_async("killed", VERSION)
-            assert is_changed_by(make_model(), after, workers.average({0, 1, 2}))
+            await host(owner, "killed", secure(4, num_cycles=rounds))
+            before = make_model()
+            for number in range(1, rounds + 1):
+                workers = Workers(grid.url, "killed", monkeypatch)
+                running = [asyncio.create_task(workers.one(n)) for n in range(4)]
+                for stage in stages:
+                    await workers.until(stage, chance.randint(1, 4))
+                    await asyncio.sleep(chance.uniform(0, 0.05))
+                    await asyncio.to_thread(grid.kill)
+                    await asyncio.to_thread(grid.start)
+                assert await asyncio.gather(*running) == ["reported"] * 4
+                await owner.wait_async("killed", VERSION, checkpoint=number + 1, timeout=120)
+                after = await owner.retrieve_model_async("killed", VERSION)
+                assert is_changed_by(before, after, workers.average({0, 1, 2, 3}))
+                assert len(workers.payloads) == len(workers.diffs) == 4  # each was masked, and sent, once
+                before = after
+            assert len(await owner.history_async("killed", VERSION)) == rounds  # no round failed
     finally:
         await asyncio.to_thread(grid.kill)

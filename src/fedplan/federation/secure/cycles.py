@@ -16,10 +16,12 @@ from fedplan.federation.secure.figures import (
 )
 from fedplan.federation.secure.keys import PROTOCOL
 from fedplan.federation.secure.manifest import Manifest, digest_of_bytes
+from fedplan.federation.secure.messages import ReportMessage, written
 from fedplan.federation.secure.parameters import Parameters, Trust, parameters_for
 from fedplan.federation.secure.payload import SecureAverage
 from fedplan.federation.secure.quantisation import exponent_for, next_exponent
 from fedplan.federation.secure.roster import Roster
+from fedplan.federation.secure.streams import FIGURE_BYTES
 from fedplan.federation.secure.terms import Received
 from fedplan.federation.strategies import Setting
 from fedplan.federation.sums import Average, MetricNames, Metrics, MetricSum
@@ -144,6 +146,12 @@ def told_figures(manifest: Manifest, summary: Summary) -> dict[str, float]:
             continue
         told |= {total: metric.value * counts, weight: counts}
     return told
+
+
+def report_bytes(manifest: Manifest) -> int:
+    """How long a masked report of a round is."""
+    vector = bytes(manifest.ring.packed_size(manifest.values))
+    return len(written(ReportMessage(vector=vector, figures=bytes(FIGURE_BYTES * len(manifest.figures)))))
 
 
 def average_for(setting: Setting, found: SecureAverage, reports: int) -> Average:

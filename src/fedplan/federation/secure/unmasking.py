@@ -1,6 +1,6 @@
 """The end of a secure round: the secrets that shares give, and the sum that is left without the masks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from fedplan.errors import SecureRoundError
 from fedplan.federation.secure import keys
@@ -73,6 +73,27 @@ def unmask(
     return sum_of(terms.manifest, masked.total, len(lists.reported))
 
 
+def check_answered(terms: Terms, lists: Lists, answered: Collection[int]) -> None:
+    """Sees whether enough workers have answered for every secret that the lists ask for.
+
+    Args:
+        terms: of the round.
+        lists: who has reported and who is missing.
+        answered: the numbers of those who have answered.
+
+    Raises:
+        SecureRoundError: of a secret fewer shares are there than are needed.
+    """
+    holders, threshold = set(answered), terms.parameters.threshold
+    owners = (*lists.reported, *lists.missing)
+    few = [owner for owner in owners if len(holders.intersection(terms.graph.holders(owner))) < threshold]
+    if few:
+        raise SecureRoundError(
+            f"{counted(len(answered), 'worker')} answered, and of {counted(len(few), 'secret')} fewer than "
+            f"{threshold} shares are there: the round ends without a sum"
+        )
+
+
 def _in_sum(terms: Terms, lists: Lists, worker: int) -> Iterator[int]:
     """The neighbours of a worker that is missing whose masks with it are in the sum."""
     return (other for other in terms.graph.neighbours(worker) if other in lists.reported)
@@ -86,13 +107,7 @@ def _secrets(
     for holder, message in answers.items():
         for owner, share in check_answer(terms, lists, holder, message).items():
             held[owner][holder + 1] = share
-    threshold = terms.parameters.threshold
-    few = [owner for owner, found in held.items() if len(found) < threshold]
-    if few:
-        raise SecureRoundError(
-            f"{counted(len(answers), 'worker')} answered, and of {counted(len(few), 'secret')} fewer than "
-            f"{threshold} shares are there: the round ends without a sum"
-        )
+    check_answered(terms, lists, answers)
     return {owner: _recovered(terms, lists, shares, owner, held[owner]) for owner in held}
 
 

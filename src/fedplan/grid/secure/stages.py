@@ -13,6 +13,7 @@ from fedplan.federation import (
     UNMASKING,
     Stage,
     secure_stages,
+    why_lost,
 )
 from fedplan.federation.secure import (
     Received,
@@ -34,20 +35,11 @@ from fedplan.grid.secure.settled import settled
 from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation, rounds
 from fedplan.grid.store.connection import Db
-from fedplan.text import counted
 from fedplan.wire import State, WireTensor
 
 logger = logging.getLogger(__name__)
 
 _NEXT = {GATHER: KEYS, KEYS: SHARES, SHARES: REPORTS, REPORTS: UNMASKING}
-
-_DOES = {
-    GATHER: "asked to take part",
-    KEYS: "told their keys",
-    SHARES: "shared their secrets",
-    REPORTS: "reported",
-    UNMASKING: "helped to unmask the sum",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,20 +67,13 @@ async def advance(grid: Grid, process: Process, seen: Cycle, lease: Lease) -> bo
         if cycle.is_open and cycle.stage == seen.stage:
             stage, progress = await stage_of(db, process, cycle)
             if stage.is_lost(progress, now):
-                closes = await _fail(grid, db, process, cycle, _too_few(stage, progress))
+                closes = await _fail(grid, db, process, cycle, why_lost(stage, progress.reported))
             elif stage.is_complete(progress, now):
                 closes = await _go_on(grid, db, process, cycle, stage, made, found)
                 await heed(grid, db, process, cycle.id)  # all keys may have come while others were gathered
         if not closes:
             await rounds.drop_lease(db, lease)
     return closes
-
-
-def _too_few(stage: Stage, progress: Cycle) -> str:
-    return (
-        f"{counted(progress.reported, 'worker')} {_DOES[stage.name]}, and {stage.needed} are needed: the "
-        f"round ends at its stage '{stage.name}' without a sum, and nothing of any report was unmasked"
-    )
 
 
 async def _go_on(

@@ -11,6 +11,7 @@ import torch
 
 from fedplan.errors import FedplanError
 from fedplan.federation import Sums, Task, Tensors, Update
+from fedplan.federation.secure import Manifest
 from fedplan.simulation.engines.memory import SharedMemory
 from fedplan.simulation.engines.sequential import Sequential
 from fedplan.simulation.states import ClientState
@@ -26,6 +27,7 @@ class Common:
     cycle: int
     changing: Tensors
     staleness: int
+    manifest: Manifest | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Share:
     def __init__(self, experiment: Experiment, model: SharedMemory) -> None:
         self._experiment = experiment
         self._strategy = experiment.deployment.strategy
+        self._is_secure = experiment.deployment.server_config.secure_aggregation is not None
         self._model = model
         self._engine = Sequential()
         self._read: tuple[bytes, Common] | None = None
@@ -97,7 +100,7 @@ class Share:
 
     def add(self, update: Update) -> None:
         """See `Inbox`: adds a report up, or keeps it for the process that needs all of them."""
-        if not self._strategy.streams:
+        if not self._strategy.streams or self._is_secure:
             self._updates.append(update)
             return
         if self._sums is None:
@@ -118,6 +121,7 @@ class Share:
             common.staleness,
             tuple(remembered),
             lambda client: state_of(remembered[client]),
+            common.manifest,
         )
         sent = [
             (one.client, one.bytes, state_bytes(one.state), one.refusal)

@@ -106,7 +106,9 @@ class Processes:
 
     def _pieces(self, work: Work) -> Iterator[Done]:
         """Gives each process a piece, and another one when it has done it, until all are done."""
-        common = self._model.write(Common(work.task, work.cycle, work.changing, work.staleness))
+        common = self._model.write(
+            Common(work.task, work.cycle, work.changing, work.staleness, work.manifest)
+        )
         size = max(1, len(work.clients) // (_PIECES * len(self._workers)))
         left = deque(enumerate(range(0, len(work.clients), size)))
 

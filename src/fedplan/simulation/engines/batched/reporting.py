@@ -62,9 +62,9 @@ def _are_added(
     participants: Participants, sides: Sides, summaries: Sequence[Summary], gathered: BlockInbox
 ) -> bool:
     """Adds all reports at once, if they are plain and each of them would surely be taken."""
-    experiment = participants.experiment
+    experiment, work = participants.experiment, participants.work
     strategy = experiment.deployment.strategy
-    is_plain = participants.format is None and not experiment.behaviours
+    is_plain = participants.format is None and not experiment.behaviours and work.manifest is None
     if not is_plain or any(lacking(strategy, summary) for summary in summaries):
         return False
     diff = _diff(participants, sides)
@@ -72,12 +72,10 @@ def _are_added(
     if diff is None or [(one.shape[1:], one.dtype) for one in diff] != list(layout):
         return False
     reach = reach_of(diff)
-    if not (
-        all(far < _FAR for far in reach) and needs_no_look(strategy.setting, participants.work.reach, reach)
-    ):
+    if not (all(far < _FAR for far in reach) and needs_no_look(strategy.setting, work.reach, reach)):
         return False  # one of them holds NaN, or values that have to be looked at
     try:
-        gathered.add_block(UpdateBlock(diff, summaries, participants.work.staleness))
+        gathered.add_block(UpdateBlock(diff, summaries, work.staleness))
     except AggregationError:
         return False
     return True
