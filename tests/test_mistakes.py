@@ -222,7 +222,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], object], str]] = {
     "images that are not flat": (lambda g: g.train(X.reshape(16, 2, 3)), r"the shape \(8 × 2 × 3\)"),
     "labels as columns": (lambda g: g.train(X, Y.reshape(16, 1)), r"'target' has the shape \(8 × 1\)"),
     "labels that no class has": (lambda g: g.train(X, Y + 3), "Target 3 is out of bounds"),
-    "NaN in the data": (lambda g: g.train(NAN), "NaN|not finite"),
+    "NaN in the data": (lambda g: g.train(NAN), "NaN.*the data.*learning rate"),
     "data of texts": (lambda g: g.train(np.array(["a"] * 16)), "cannot become a tensor"),
     "data that is a list of numbers": (lambda g: g.train(X.tolist()), "list.*(tensor|array)"),
     "a Plan's name misspelt": (lambda g: g.train(plan="trainin_plan"), "'trainin_plan'.*'training_plan'"),

@@ -106,7 +106,8 @@ def test_an_unknown_key_is_named_and_the_known_ones_are_listed():
 
 def test_an_unknown_key_of_the_authentication_is_named_with_the_keys_there():
     keys = "secret, pub_key, jwks_url, aud, iss, leeway, require_exp, endpoint"
-    with pytest.raises(ConfigError, match=rf"'authentication\.sekret' .*; the keys are {keys}$"):
+    told = rf"'authentication\.sekret' .*; the keys are {keys}; did you mean 'secret'\?$"
+    with pytest.raises(ConfigError, match=told):
         server(authentication={"secret": "x", "sekret": "y"})
 
 

@@ -74,9 +74,7 @@ class TestBounds:
 
     def test_make_limits_narrower_and_never_wider(self) -> None:
         policy = ConsentPolicy(max_operations=10, max_flops=10**20)
-        assert policy.within(Limits(max_bytes=7)) == Limits(
-            max_bytes=7, max_operations=10, max_work=Limits().max_work
-        )
+        assert policy.within(Limits(max_bytes=7)) == Limits(max_bytes=7, max_work=Limits().max_work)
 
     @needs_fixtures
     def test_of_a_plan_without_shapes_are_left_to_the_limits(self) -> None:
@@ -116,7 +114,12 @@ TOLD = {
 
 class TestPrivacy:
     def test_that_is_promised_is_enough(self) -> None:
-        assert LeastPrivacy(max_epsilon=3.0, max_clip=0.5).refusals(JobPrivacy.of({"privacy": TOLD})) == []
+        assert (
+            LeastPrivacy(max_epsilon=3.0, max_clip=0.5).refusals(
+                JobPrivacy.of({"privacy": TOLD}), secure=False
+            )
+            == []
+        )
 
     @pytest.mark.parametrize(
         ("least", "told", "words"),
@@ -130,14 +133,15 @@ class TestPrivacy:
     def test_that_is_not_promised_is_told(
         self, least: LeastPrivacy, told: dict[str, Any], words: str
     ) -> None:
-        (reason,) = least.refusals(JobPrivacy.of({"privacy": TOLD | told}))
+        (reason,) = least.refusals(JobPrivacy.of({"privacy": TOLD | told}), secure=False)
         assert words in reason
 
     def test_is_missing_in_a_cycle_without(self) -> None:
-        assert LeastPrivacy(max_epsilon=8.0).refusals(None) == [
+        assert LeastPrivacy(max_epsilon=8.0).refusals(None, secure=False) == [
             "the policy asks for differential privacy, and the cycle has none"
         ]
-        assert LeastPrivacy().refusals(None) == []
+        assert LeastPrivacy().refusals(None, secure=False) == []
+        assert LeastPrivacy(secure_aggregation=True).refusals(None, secure=True) == []
 
     @pytest.mark.parametrize("wrong", [{"max_epsilon": 0}, {"max_clip": "1"}, {"secure_aggregation": 1}])
     def test_must_be_numbers_that_mean_something(self, wrong: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from fedplan.client.cycle.privacy import JobPrivacy
 from fedplan.client.job import Job
 from fedplan.errors import ConfigError, PlanError, PlanLimitError
+from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from fedplan.plan import Limits, Plan
 from fedplan.plan.leaving import leaving
 from fedplan.plan.ops import OPS
@@ -37,7 +38,8 @@ class LeastPrivacy:
     """The promises without which a worker does not train; part of a `ConsentPolicy`.
 
     Attributes:
-        secure_aggregation: whether the grid must learn only the sum of the reports, and none of them.
+        secure_aggregation: whether the grid must learn only the sum of the reports, and none of them. The
+            worker itself sees to that: it reports under masks. docs/privacy.md says what it promises.
         max_epsilon: the largest ε of all cycles up to this one; the cycle must then have differential privacy
             (`Job.privacy`). The grid says it, and no worker can check it. None: any, and none is needed.
         max_delta: the largest δ of that ε, by default 1e-5; it counts only with `max_epsilon`.
@@ -60,14 +62,15 @@ class LeastPrivacy:
             if value is not None and not _is_positive(value):
                 raise ConfigError(f"privacy.{name} must be a number above 0, and it is {value!r}")
 
-    def refusals(self, privacy: JobPrivacy | None) -> list[str]:
+    def refusals(self, privacy: JobPrivacy | None, *, secure: bool) -> list[str]:
         """Which of the promises a cycle does not make.
 
         Args:
             privacy: its differential privacy, see `Job.privacy`; None without.
+            secure: whether the worker reports in a secure round.
         """
         told: list[str] = []
-        if self.secure_aggregation:
+        if self.secure_aggregation and not secure:
             told.append(
                 "the policy asks for secure aggregation, and in this cycle the grid sees each worker's report"
             )
@@ -110,7 +113,8 @@ class ConsentPolicy:
     Attributes:
         allow_ops: the operations that a Plan may have: names as ``fedplan plan show`` prints them (``mm``),
             whole names (``aten.mm.default``), or patterns (``aten.*``). None: all that a Plan can have.
-        max_operations: most operations of a Plan, counted in its list. None: as `Limits.max_operations`.
+        max_operations: most operations of a Plan, counted in its list. None: as `Limits.max_operations`,
+            beyond which a Plan is not even read.
         max_flops: most additions and multiplications of one run, on one batch. None: as `Limits.max_work`.
         max_memory: most memory of one run, in bytes. None: as `Limits.max_bytes`. With `Job` in place of
             `participate`, pass `limits` to `Syft`: so it holds for the very batches that run.
@@ -195,11 +199,14 @@ class ConsentPolicy:
         return self.within(DEFAULT_LIMITS)
 
     def within(self, limits: Limits) -> Limits:
-        """Limits, made as narrow as the policy is."""
-        return Limits(
+        """Limits, made as narrow as the policy is in memory and work, which each batch needs anew.
+
+        How many operations a Plan has is known as soon as the policy is asked, which then tells all reasons.
+        """
+        return dataclasses.replace(
+            limits,
             max_bytes=_least(limits.max_bytes, self.max_memory),
             max_work=_least(limits.max_work, self.max_flops),
-            max_operations=_least(limits.max_operations, self.max_operations),
         )
 
     def __call__(self, job: Job) -> bool | str:
@@ -211,7 +218,8 @@ class ConsentPolicy:
         size = job.client_config.get("batch_size")
         rows = size if isinstance(size, int) and size > 0 else 1
         told = [reason for plan in job.plans.values() for reason in self.refusals(plan, rows)]
-        told += self.privacy.refusals(job.privacy) if self.privacy is not None else []
+        if self.privacy is not None:
+            told += self.privacy.refusals(job.privacy, secure=PROTOCOL_NAME in job.protocols)
         return "; ".join(told) or True
 
     def refusals(self, plan: Plan, rows: int = 1) -> list[str]:
