@@ -32,15 +32,15 @@ async def test_elsewhere_it_prints_lines(
                 told += capsys.readouterr().out
                 await asyncio.sleep(0.02)
 
-    grid = ModelCentricFLClient(grid_url)
-    watching = asyncio.create_task(Watching(grid, "watched in lines", "1.0", Lines()).run())
-    await until("watched in lines 1.0: cycle 1 of 1 has 0 reports and needs 1")
-    data = np.load(project["data.npz"])
-    await participate_async(grid_url, "watched in lines", "1.0", data["x"], data["y"])
-    await until("watched in lines 1.0: finished, its newest checkpoint is 2\n")
-    watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching
+    async with ModelCentricFLClient(grid_url) as grid:
+        watching = asyncio.create_task(Watching(grid, "watched in lines", "1.0", Lines()).run())
+        await until("watched in lines 1.0: cycle 1 of 1 has 0 reports and needs 1")
+        data = np.load(project["data.npz"])
+        await participate_async(grid_url, "watched in lines", "1.0", data["x"], data["y"])
+        await until("watched in lines 1.0: finished, its newest checkpoint is 2\n")
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
     assert "  hosted         watched in lines 1.0 cycle 1  " in told
     assert ": checkpoint 2 was made of 1 report\n" in told
     assert "\x1b" not in told
@@ -59,13 +59,17 @@ def test_in_a_terminal_it_is_a_page(grid_url: str, host) -> None:
     host("watched on a page", max_diffs=3)
     terminal, end = pty.openpty()
     environment = ENVIRONMENT | {"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "fedplan", "watch", grid_url],
-        stdin=end,
-        stdout=end,
-        stderr=end,
-        env=environment,
-    ) as process:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "fedplan", "watch", grid_url, "watched on a page", "1.0"],
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            env=environment,
+        ) as process,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(process.kill)  # nobody reads its page any more, and it would wait for that
         os.close(end)
         page, ends = "", time.monotonic() + 60
         while not ("0 of 3" in page and "hosted" in page and "needs 3" in page):
