@@ -47,8 +47,8 @@ class Leaving:
 def leaving(plan: Plan) -> Leaving:
     """What would leave the machine of a worker that runs a Plan and reports.
 
-    A tensor that the Plan calls frozen counts as reported unless it comes back as it went in: the role is only
-    what the Plan's author says.
+    A tensor that the Plan calls frozen counts as reported unless it comes back as it went in: the role is
+    only what the Plan's author says.
     """
     withheld = withheld_tensors(plan)
     returned = [item.spec for item in plan.outputs if item.spec is not None]

@@ -139,8 +139,9 @@ def check_evaluation(plans: Mapping[str, Plan], name: str) -> None:
 def withheld_tensors(plan: Plan) -> set[int]:
     """The tensors of a model of which a report on a Plan tells nothing, whatever grid asks for it.
 
-    They are the private ones, which each worker leaves out itself, and frozen ones that come back as they went
-    in. A role alone is no proof: a worker reports whatever a Plan returns, unless its grid says what changes.
+    They are the private ones, which each worker leaves out itself, and frozen ones that come back as they
+    went in. A role alone is no proof, for a worker reports what a Plan returns, unless its grid says what
+    changes.
     """
     withheld = set(private_tensors([plan]))
     if plan.input_specs is None:  # a worker then decides what the inputs stand for, and ignores their specs
