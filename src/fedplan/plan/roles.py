@@ -151,8 +151,8 @@ def withheld_tensors(plan: Plan) -> set[int]:
         returned.setdefault(index, set()).add(number)
     frozen: dict[int, set[int]] = {}
     for number, item in zip(plan.graph.inputs, plan.inputs, strict=True):
-        if (index := _place(item.spec)) is not None and item.role is Role.FROZEN:
-            frozen.setdefault(index, set()).add(number)
+        if (place := _place(item.spec)) is not None and item.role is Role.FROZEN:
+            frozen.setdefault(place, set()).add(number)
     given = Counter(index for index, _ in _roles(plan))
     withheld.update(
         index
