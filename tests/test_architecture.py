@@ -44,18 +44,17 @@ ONLY_IN = {
     "jinja2": SERVER,
     "jwt": SERVER,
     "obstore": SERVER,
-    "prometheus_client": SERVER,
-    "pydantic_settings": SERVER,
-    "sqlalchemy": SERVER,
-    "starlette": SERVER,
-    "uvicorn": SERVER,
+    **dict.fromkeys(("prometheus_client", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"), SERVER),
     "backports": {"wire"},
     "rich": TERMINAL,
     "typer": {"cli"},
 }
 """Libraries that may be imported only in these layers."""
 
-OPTIONAL = {"dp_accounting", "matplotlib", "mlflow", "pandas", "ray", "sklearn", "tensorboard"}
+OPTIONAL = {
+    *("dp_accounting", "matplotlib", "mlflow", "pandas"),
+    *("ray", "safetensors", "sklearn", "tensorboard"),
+}
 """Libraries that not every installation has; they are imported in the function that needs them."""
 
 FORBIDDEN_NAMES = {
@@ -131,7 +130,8 @@ def imports(modules: dict[str, Module]) -> Iterator[Import]:
 
 def _loaders(module: Module) -> list[ast.FunctionDef]:
     """A module's own `__getattr__` (PEP 562), which imports what is used for the first time."""
-    return [n for n in module.tree.body if isinstance(n, ast.FunctionDef) and n.name == "__getattr__"]
+    body = [n for node in module.tree.body for n in (node.body if isinstance(node, ast.If) else [node])]
+    return [n for n in body if isinstance(n, ast.FunctionDef) and n.name == "__getattr__"]
 
 
 def _statements(module: Module) -> list[ast.stmt]:

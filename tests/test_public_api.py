@@ -101,6 +101,20 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
         fedplan.Sift  # noqa: B018  # the access is what is tested
 
 
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [("participat", "participate"), ("SYFT", "Syft"), ("Sift", "Syft"), ("clients", "client")],
+)
+def test_a_misspelt_name_is_told_with_the_nearest_one(misspelt: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"no attribute '{misspelt}'; did you mean '{meant}'"):
+        getattr(fedplan, misspelt)
+
+
+def test_a_name_that_is_like_no_other_has_no_advice() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'zebra'$"):
+        fedplan.zebra  # noqa: B018  # the access is what is tested
+
+
 def test_every_error_is_drawn_in_the_tree_where_it_stands() -> None:
     drawn = re.findall(r"^\W*(\w+Error)\b", errors.__doc__ or "", re.MULTILINE)
     defined = {n: c for n, c in vars(errors).items() if inspect.isclass(c)}

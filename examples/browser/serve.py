@@ -84,7 +84,7 @@ def host(url: str, token: str | None, pages: int) -> None:
                 # A cycle closes when all pages have reported, or after a minute when one has.
                 server_config={"max_workers": pages, "max_diffs": pages, "min_diffs": 1, "cycle_length": 60},
             )
-        except fedplan.GridResponseError as error:
+        except fedplan.errors.GridResponseError as error:
             if error.status != 409:
                 raise
             print(f"'{NAME}' is hosted on {url} already, and will be trained further", flush=True)

@@ -2,7 +2,8 @@
 
 The public names of the package. They are loaded when they are first used, so that the command line and
 programs that need only some of them start quickly; so each stands in three lists: with its module, for type
-checkers, and in `__all__`.
+checkers, and in `__all__`. `fedplan.client` and the other packages are there too; a type checker wants them
+imported (`import fedplan.plan`).
 """
 
 import importlib
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedplan import errors
 from fedplan.errors import FedplanError
+from fedplan.text import nearest as _nearest
 from fedplan.version import __version__
 
 if TYPE_CHECKING:
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
         Accepted,
         BatchEnd,
         BatchStart,
+        ConsentPolicy,
         EpochEnd,
         EpochStart,
         Events,
         History,
         Job,
         JobPrivacy,
+        LeastPrivacy,
         ModelCentricFLClient,
         Participation,
         PlanTrainer,
@@ -104,12 +108,14 @@ _HOME = {
     "Accepted": "fedplan.client",
     "BatchEnd": "fedplan.client",
     "BatchStart": "fedplan.client",
+    "ConsentPolicy": "fedplan.client",
     "EpochEnd": "fedplan.client",
     "EpochStart": "fedplan.client",
     "Events": "fedplan.client",
     "History": "fedplan.client",
     "Job": "fedplan.client",
     "JobPrivacy": "fedplan.client",
+    "LeastPrivacy": "fedplan.client",
     "ModelCentricFLClient": "fedplan.client",
     "Participation": "fedplan.client",
     "PlanTrainer": "fedplan.client",
@@ -190,6 +196,7 @@ __all__ = [
     "BatchStart",
     "Behaviour",
     "Compose",
+    "ConsentPolicy",
     "ControlVariates",
     "Cost",
     "DataLoader",
@@ -205,6 +212,7 @@ __all__ = [
     "Job",
     "JobPrivacy",
     "LabelFlip",
+    "LeastPrivacy",
     "Limits",
     "MetricMean",
     "ModelCentricFLClient",
@@ -265,14 +273,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"fedplan.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'fedplan' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # the next use finds it directly
-    return value
+if not TYPE_CHECKING:  # a type checker that saw this would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        if name in _PACKAGES:
+            return importlib.import_module(f"fedplan.{name}")
+        if name not in _HOME:
+            near = _nearest(name, [*__all__, *_PACKAGES])
+            advice = "" if near is None else f"; did you mean '{near}'?"
+            raise AttributeError(f"module 'fedplan' has no attribute '{name}'{advice}", name=name)
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value  # the next use finds it directly
+        return value
 
 
 def __dir__() -> list[str]:

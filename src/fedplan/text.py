@@ -1,4 +1,7 @@
-"""Texts for people: those of others, as they may stand in a terminal or a log, counts and sizes."""
+"""Texts for people: those of others, as they may stand in a terminal or a log, counts, sizes, near names."""
+
+import difflib
+from collections.abc import Iterable
 
 
 def escaped(text: str) -> str:
@@ -26,3 +29,16 @@ def in_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one is nearest to, if one is near."""
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, 1)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a misspelt name: ``; did you mean 'cycles'?``, or only a full stop."""
+    found = nearest(name, known)
+    return "." if found is None else f"; did you mean '{found}'?"

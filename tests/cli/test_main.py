@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from fedplan.cli.main import app
 from fedplan.grid import Settings
@@ -17,6 +18,7 @@ from tests.cli.conftest import Invoke, Project
 
 COMMANDS = {
     "demo": ["--workers", "--cycles", "--iid", "--seed", "--out"],
+    "doctor": ["URL", "--json", "--token"],
     "serve": ["--host", "--port", "--data", "FEDPLAN_OWNER_TOKEN", "Ctrl-C", "--log-format", "--log-level"],
     "host": [
         "--url",
@@ -27,13 +29,24 @@ COMMANDS = {
         "--server-config",
         "--token",
     ],
-    "worker": ["--url", "--model", "--version", "--data", "--batches", "--cycles", "--token", "numpy.savez"],
+    "worker": [
+        "--url",
+        "--model",
+        "--version",
+        "--data",
+        "--batches",
+        "--cycles",
+        "--token",
+        "--policy",
+        "numpy.savez",
+    ],
     "status": ["--url", "--name", "--json", "--token"],
     "evaluate": ["--url", "--model", "--version", "--wait", "--timeout", "--json"],
     "events": ["--url", "--follow", "--last", "--json", "--csv", "NAME"],
+    "watch": ["--url", "--token", "Ctrl-C", "NAME"],
     "why": ["--url", "--worker", "--json", "NAME", "VERSION"],
     "history": ["--url", "--model", "--version", "--json", "--csv"],
-    "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out"],
+    "retrieve": ["--url", "--model", "--version", "--checkpoint", "--out", "--format"],
     "backup": ["FOLDER", "--data"],
     "restore": ["FOLDER", "--data"],
     "verify": ["NAME", "VERSION", "--checkpoint", "--data", "--json"],
@@ -50,7 +63,7 @@ COMMANDS = {
     "checkpoint promote": ["NAME", "VERSION", "N", "--url", "--token"],
     "checkpoint rollback": ["NAME", "VERSION", "N", "--url", "--token"],
     "plan": ["show", "check", "run"],
-    "plan show": ["PLAN.pb", "--batch", "--json"],
+    "plan show": ["PLAN.pb", "--batch", "--json", "--diff", "--svg"],
     "plan check": ["PLAN.pb"],
     "plan run": ["PLAN.pb", "--inputs", "--out"],
     "state": ["show"],
@@ -135,6 +148,38 @@ def test_a_missing_library_says_what_to_install() -> None:
     assert result.stderr == (
         "fedplan: this command needs fastapi, which is not installed: pip install 'fedplan[grid]'\n"
     )
+
+
+def test_python_m_fedplan_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fedplan", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"fedplan {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("shell", "typed", "found"),
+    [
+        ("bash", "fedplan wo", "worker"),
+        ("zsh", "fedplan plan sh", "show"),
+        ("fish", "fedplan worker --pol", "--policy"),
+    ],
+)
+def test_a_shell_completes_commands_and_options(shell: str, typed: str, found: str) -> None:
+    asked = {
+        "_FEDPLAN_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+        "_TYPER_COMPLETE_ARGS": typed,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    result = CliRunner().invoke(app, [], env=asked, prog_name="fedplan")
+    assert found in result.stdout
+
+
+def test_the_scripts_for_shells_can_be_had() -> None:
+    shown = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="fedplan")
+    assert "_FEDPLAN_COMPLETE=complete_bash" in shown.stdout
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -91,6 +92,37 @@ def test_show_lists_inputs_outputs_and_every_operation(fedplan: Invoke, project:
     assert "= mm(%" in output
     assert "32×2" in output  # a result's shape for the batch size that the estimate is for
     assert "One run on a batch of 32 holds " in output
+
+
+def test_show_says_what_a_report_would_tell(fedplan: Invoke, project: Project) -> None:
+    output = fedplan("plan", "show", project["plan.pb"]).output
+    told = output.split("what a worker's report would tell the grid\n")[1]
+    assert re.search(r"the change of 2 tensors, 32 B +weight, bias\n", told)
+    assert re.search(r"metrics +the means of accuracy\n", told)
+    leaves = json.loads(fedplan("plan", "show", project["plan.pb"], "--json").output)["leaves"]
+    assert leaves["parameters"] == ["weight", "bias"]
+    assert re.search(r"operations by name\n  .*addmm, .*mm", output)
+
+
+def test_show_tells_how_another_plan_differs(fedplan: Invoke, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.pb", tmp_path / "other.pb"
+    one.write_bytes(trace(lambda x: x.relu() + 1, torch.zeros(4, 3)).serialize())
+    other.write_bytes(trace(lambda x: x.tanh() + 1, torch.zeros(4, 3)).serialize())
+    shown = fedplan("plan", "show", one, "--diff", other)
+    assert shown.exit_code == 0, shown.output
+    assert "- %1 = relu(%0)\n+ %1 = tanh(%0)\n  %2 = add(%1, 1)\n" in shown.stdout
+    assert "Memory of one run: " in shown.stdout
+    same = fedplan("plan", "show", one, "--diff", one)
+    assert "Both do the same" in same.stdout
+    assert json.loads(fedplan("plan", "show", one, "--diff", other, "--json").stdout)["differ"] is True
+
+
+def test_show_draws_the_graph(fedplan: Invoke, project: Project, tmp_path: Path) -> None:
+    drawn = tmp_path / "plan.svg"
+    shown = fedplan("plan", "show", project["plan.pb"], "--svg", drawn)
+    assert shown.exit_code == 0, shown.output
+    texts = [text.text for text in ElementTree.parse(drawn).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"data", "addmm", "32×2", "loss"} <= set(texts)
 
 
 def test_the_estimate_is_for_the_batch_size_that_was_asked_for(fedplan: Invoke, project: Project) -> None:

@@ -73,6 +73,35 @@ def test_another_machine_is_reached_in_plain_text_only_where_that_is_allowed(
     assert "1 cycle," in taken.stdout
 
 
+# --policy
+
+
+def test_a_policy_is_held_against_the_plan_before_it_runs(
+    fedplan: Invoke, grid_url: str, personal: tuple[object, ...], tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('max_memory = "100 B"\noutputs = "parameters"\n')
+    refused = fedplan("worker", *personal, "--cycles", 1, "--policy", policy)
+    assert refused.exit_code == 1
+    told = refused.stderr.replace("\n", " ")
+    assert "did not accept cycle 1" in told
+    assert "would report loss, which the policy's outputs do not name" in told
+    assert "100 are allowed" in told
+    status = fedplan("status", "--url", grid_url, "--model", personal[3], "--json")
+    assert json.loads(status.stdout)["models"][0]["cycle"]["accepted"] == 0
+    policy.write_text('outputs = "loss, parameters"\n')
+    assert fedplan("worker", *personal, "--cycles", 1, "--policy", policy).exit_code == 0
+
+
+def test_a_misspelt_key_of_a_policy_is_an_error_of_one_line(
+    fedplan: Invoke, personal: tuple[object, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "policy.toml").write_text("allow_op = []")
+    result = fedplan("worker", *personal, "--policy", tmp_path / "policy.toml")
+    assert result.exit_code == 1
+    assert "'allow_op' is no key of a policy; did you mean 'allow_ops'?" in result.stderr
+
+
 # what it prints
 
 

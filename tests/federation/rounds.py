@@ -21,6 +21,7 @@ class Cycle:
     deadline: float | None = None
     task: Task = Task.TRAINING
     evaluators: int = 0
+    places: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Place:
     reported: bool = False
     released: bool = False
     aside: bool = False
+    grants: int = 1
 
 
 def config(**keys):

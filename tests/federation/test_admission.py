@@ -18,10 +18,13 @@ from fedplan.federation.admission import (
     task_for,
     waits_until,
 )
+from fedplan.federation.pacing import Pace
 from tests.federation.rounds import NOW, Cycle, Place, config, configs, evaluated, round_with, valid
 
+PACE = Pace(5.0)
 
-def ask(server, of=None, draw=0.0, now=NOW, paused=False, **asker):
+
+def ask(server, of=None, draw=0.0, now=NOW, paused=False, pace=PACE, **asker):
     return admission(
         config(**server),
         round_with(**server),
@@ -29,7 +32,7 @@ def ask(server, of=None, draw=0.0, now=NOW, paused=False, **asker):
         Asker(**asker),
         now,
         draw=draw,
-        retry=5.0,
+        pace=pace,
         paused=paused,
     )
 
@@ -59,6 +62,12 @@ class TestWhomACycleTakes:
         assert why({"max_workers": 2}, Cycle(occupied=1)) is None
         assert why({"max_workers": 2}, Cycle(occupied=2)) is Refusal.FULL
 
+    def test_nobody_more_than_the_places_that_the_cycle_was_opened_with(self):
+        server = {"max_diffs": 2, "over_selection": 2.0}
+        assert why(server, Cycle(occupied=2, places=3)) is None
+        assert why(server, Cycle(occupied=3, places=3)) is Refusal.FULL
+        assert keeps_waiting_list(config(**server))
+
     def test_nobody_before_min_workers_have_asked(self):
         assert why({"min_workers": 3}, waiting=2) is Refusal.GATHERING
         assert why({"min_workers": 3}, waiting=3) is None
@@ -76,6 +85,12 @@ class TestWhomACycleTakes:
         assert why(server, half_full, waiting=2, draw=0.999) is None
         assert why(server, half_full, waiting=8, draw=0.2499) is None
         assert why(server, half_full, waiting=8, draw=0.25) is Refusal.LOT
+
+    def test_by_lot_among_those_that_ask_at_about_the_same_time(self):
+        """When the others ask was drawn by lot too."""
+        server, pace = {"max_workers": 4}, Pace(5.0, per_second=2.0)
+        assert why(server, waiting=1000, draw=0.399, pace=pace) is None
+        assert why(server, waiting=1000, draw=0.4, pace=pace) is Refusal.LOT
 
     def test_a_worker_that_is_in_it_already_and_asks_again(self):
         """The answer may have been lost. It takes no second place, so it may be full."""
@@ -128,17 +143,52 @@ class TestWhenARejectedWorkerMayAskAgain:
         assert ask(server, Cycle(number=3), last_cycle=1).timeout == 5
         assert ask(server, Cycle(number=3), last_cycle=2).timeout is None
 
-    def test_when_time_ends_the_cycle_if_only_time_can(self):
+    def test_when_time_ends_the_cycle_if_only_time_can_or_a_while_later(self):
         place = Place(reported=True)
-        assert ask({"cycle_length": 60}, Cycle(deadline=NOW + 33.2), place=place).timeout == 34
+        assert ask({"cycle_length": 60}, Cycle(deadline=NOW + 33.2), place=place).timeout == 36
 
     def test_soon_if_reports_can_end_the_cycle_too(self):
         of = Cycle(deadline=NOW + 3600, occupied=2)
         assert ask({"cycle_length": 3600, "max_workers": 2}, of).timeout == 5
-        assert ask({"cycle_length": 3600, "max_workers": 2}, of, now=NOW + 3598.5).timeout == 2
+        assert ask({"cycle_length": 3600, "max_workers": 2}, of, now=NOW + 3598.5).timeout == 4
 
     def test_at_once_when_the_cycle_is_closing(self):
         assert ask({}, Cycle(is_open=False)).timeout == 1
+
+    def test_a_herd_is_spread_over_as_long_as_it_takes_at_so_many_a_second(self):
+        def told(herd, server, of):
+            draws = [number / 100 for number in range(100)]
+            return {ask(server, of, pace=Pace(5.0, 10.0, herd, draw)).timeout for draw in draws}
+
+        full = {"max_workers": 2}, Cycle(occupied=2)
+        assert told(0, *full) == told(50, *full) == {2, 3, 4, 5, 6, 7}
+        many = told(10_000, *full)
+        assert min(many) == 2
+        assert max(many) == 992
+        assert len(many) == 100
+        timed = {"cycle_length": 600}, Cycle(deadline=NOW + 60, occupied=2)
+        reported = {"place": Place(reported=True)}
+        assert ask(*timed, pace=Pace(5.0, 10.0, 0, 0.0), **reported).timeout == 60
+        assert ask(*timed, pace=Pace(5.0, 10.0, 300, 0.99), **reported).timeout == 90
+        assert told(50, {}, Cycle(is_open=False)) == {1, 2, 3, 4, 5}
+
+    def test_a_herd_is_not_made_to_wait_beyond_all_measure(self):
+        assert ask({"max_workers": 2}, Cycle(occupied=2), pace=Pace(5.0, 10.0, 10**9, 0.5)).timeout == 1802
+
+    def test_when_it_has_taken_part_seldom_enough_in_a_day(self):
+        server = {"most_cycles_per_day": 2}
+        taken = [NOW - 80_000.0, NOW - 50_000.0, NOW - 100.0]
+        assert ask(server, taken=taken[2:]) is None
+        assert ask(server, taken=taken) == Rejection(Refusal.OFTEN, 36_403)
+        assert not ask(server, taken=taken).waits
+        assert ask(server, taken=taken, place=Place()) is None
+        assert ask({}, taken=taken) is None
+
+    def test_in_the_next_cycle_when_it_had_a_place_ten_times(self):
+        assert ask({}, place=Place(released=True, grants=9)) is None
+        assert ask({}, place=Place(released=True, grants=10)) == Rejection(Refusal.FICKLE, 5)
+        assert ask({"num_cycles": 1}, place=Place(released=True, grants=10)).timeout is None
+        assert ask({}, place=Place(grants=10)) is None
 
     def test_it_counts_as_waiting_until_then_and_some_time_longer(self):
         rejection = Rejection(Refusal.FULL, 5)
@@ -168,7 +218,7 @@ class TestACycleOfEvaluation:
 
     def asked(self, of, **asker):
         found = admission(
-            config(max_diffs=3, num_cycles=2), self.ROUND, of, Asker(**asker), NOW, draw=0.0, retry=5.0
+            config(max_diffs=3, num_cycles=2), self.ROUND, of, Asker(**asker), NOW, draw=0.0, pace=PACE
         )
         return found and (found.why, found.timeout)
 
@@ -184,7 +234,7 @@ class TestACycleOfEvaluation:
         keys = {"do_not_reuse_workers_until_cycle": 5, "num_cycles": 2}
         of = Cycle(number=3, task=Task.EVALUATION, deadline=NOW + 100)
         asker = Asker(evaluates=True, last_cycle=2)
-        assert admission(config(**keys), evaluated(**keys), of, asker, NOW, draw=0.0, retry=5.0) is None
+        assert admission(config(**keys), evaluated(**keys), of, asker, NOW, draw=0.0, pace=PACE) is None
 
     def test_is_worth_coming_back_for_only_for_them(self):
         last = Cycle(number=2, is_open=False)
@@ -204,7 +254,7 @@ class TestAFractionForEvaluationAlone:
         cycle, came = Cycle(), []
         for _ in range(30):
             asker = Asker(evaluates=True)
-            if admission(self.SERVER, evaluated(max_workers=6), cycle, asker, NOW, draw=0.0, retry=5.0):
+            if admission(self.SERVER, evaluated(max_workers=6), cycle, asker, NOW, draw=0.0, pace=PACE):
                 continue
             came.append(task_for(self.SERVER, cycle, asker))
             trains = came[-1] is Task.TRAINING
@@ -244,7 +294,7 @@ def test_a_rejection_says_how_many_whole_seconds_to_wait_or_that_waiting_is_usel
     deadline = round.reporting.deadline(NOW)
     of = Cycle(number=number, occupied=occupied, deadline=deadline, is_open=is_open)
     asker = Asker(waiting=waiting, last_cycle=last_cycle)
-    rejection = admission(server, round, of, asker, NOW + later, draw=draw, retry=5.0)
+    rejection = admission(server, round, of, asker, NOW + later, draw=draw, pace=PACE)
     if rejection is None:
         assert is_open
         assert server.max_workers is None or occupied < server.max_workers
@@ -253,4 +303,4 @@ def test_a_rejection_says_how_many_whole_seconds_to_wait_or_that_waiting_is_usel
         assert server.num_cycles is not None
         return
     assert isinstance(rejection.timeout, int)
-    assert 1 <= rejection.timeout <= max(5, math.ceil(server.cycle_length or 0))
+    assert 1 <= rejection.timeout <= max(5, math.ceil((server.cycle_length or 0) + 2.5))

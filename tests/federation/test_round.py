@@ -23,6 +23,7 @@ from fedplan.federation import (
     strategy_of,
 )
 from fedplan.federation.admission import Asker, Refusal, admission
+from fedplan.federation.pacing import Pace
 from fedplan.wire.config import ServerConfig
 from tests.federation.rounds import NOW, Cycle, Place, config, configs, evaluated, round_with, setting, valid
 
@@ -244,7 +245,7 @@ class CourseOfACycle(RuleBasedStateMachine):
     @rule(waiting=st.integers(1, 10), draw=st.floats(0, 1, exclude_max=True))
     def a_worker_asks(self, waiting, draw):
         asker = Asker(waiting=waiting)
-        found = admission(self.config, self.round, self.cycle, asker, self.now, draw=draw, retry=1.0)
+        found = admission(self.config, self.round, self.cycle, asker, self.now, draw=draw, pace=Pace(1.0))
         if found is None:
             self.training += 1
             self.change(occupied=self.cycle.occupied + 1)

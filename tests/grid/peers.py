@@ -81,7 +81,7 @@ class Peer:
 
     async def until(self, reached, name="m"):
         """Waits until a model's status satisfies a condition."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not reached(model := await self.status(name)):
                 await asyncio.sleep(0.005)
         return model

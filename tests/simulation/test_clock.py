@@ -1,5 +1,6 @@
 """Virtual time: over-selection, deadlines, lapses and asynchronous training, as a grid has them."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import fedplan
 from fedplan import Availability
-from fedplan.errors import ConfigError
+from fedplan.errors import ConfigError, StuckCycleError
 from fedplan.federation import Strategy, Task, round_of, strategy_of
 from fedplan.plan import RandomStream
 from fedplan.simulation.chance import Chance
@@ -39,6 +40,20 @@ def play(clock: Clock, number: int = 1, checkpoint: int | None = None) -> tuple[
         come += more
     clock.close(cycle)
     return cycle, come
+
+
+def test_a_client_takes_part_so_often_in_a_day_and_whose_place_lapsed_has_not() -> None:
+    clock = clock_of(Availability(seconds=60), population=4, cohort=2, most_cycles_per_day=1, max_diffs=2)
+    first, second = (play(clock, number)[1] for number in (1, 2))
+    assert {place.client for place in (*first, *second)} == {0, 1, 2, 3}
+    with pytest.raises(StuckCycleError, match="no other client may have a place"):
+        play(clock, 3)
+    other = clock_of(Availability(seconds=60), population=4, cohort=2, most_cycles_per_day=1, max_diffs=2)
+    other.restore(json.loads(json.dumps(clock.to_json())))
+    with pytest.raises(StuckCycleError, match="no other client may have a place"):
+        play(other, 3)
+    other.now += 86_401.0
+    assert len(play(other, 4)[1]) == 2
 
 
 class TestHowLongClientsTake:
@@ -98,7 +113,7 @@ class TestACycle:
     def test_gives_the_places_of_those_who_are_gone_to_others_when_they_lapse(self) -> None:
         clock = clock_of(Availability(dropout=0.4, seconds=60), min_diffs=10, max_diffs=10)
         cycle, come = play(clock)
-        assert (cycle.reported, cycle.gone) == (10, len(cycle.places) - 10)
+        assert (cycle.reported, cycle.gone) == (10, len(cycle.taken) - 10)
         assert cycle.gone > 0
         assert (clock.now % DAY, clock.now >= DAY) == (60.0, True)
         assert len({place.client for place in come}) == 10
@@ -115,7 +130,7 @@ class TestACycle:
         cycle, _ = play(clock)
         assert cycle.extensions >= 1
         assert clock.now == 40.0 * (cycle.extensions + 1)
-        assert len(cycle.places) > 10
+        assert len(cycle.taken) > 10
         assert cycle.reported >= 3
 
     def test_that_cannot_get_its_reports_ends_with_an_error(self) -> None:
@@ -127,7 +142,7 @@ class TestACycle:
         clock = clock_of(Availability(dropout=0.5), population=10, min_diffs=10, max_diffs=10)
         cycle, come = play(clock)
         assert cycle.reported == 10
-        assert max(cycle.places.values()) > 1
+        assert max(cycle.taken.values()) > 1
         assert len({place.client for place in come}) == 10
 
     def test_does_not_ask_a_client_that_is_slow_while_it_is_still_at_it(self) -> None:
@@ -136,7 +151,7 @@ class TestACycle:
             cycle, come = play(clock)
             assert len(come) == cycle.reported >= 10
             assert len({place.client for place in come}) == len(come)
-            assert max(cycle.places.values()) == 1
+            assert max(cycle.taken.values()) == 1
             assert cycle.gone == 0
 
     def test_begins_when_the_one_before_has_ended(self) -> None:

@@ -54,10 +54,12 @@ def test_every_key_of_a_server_config_is_read():
         "pool_selection": "iterate",
         "num_cycles": 3,
         "do_not_reuse_workers_until_cycle": 0,
+        "most_cycles_per_day": 2,
         "cycle_length": 28800,
         "place_timeout": 3600,
         "min_diffs": 2,
         "max_diffs": 4,
+        "over_selection": 1.5,
         "minimum_upload_speed": 0.5,
         "minimum_download_speed": 0,
         "iterative_plan": True,
@@ -104,7 +106,8 @@ def test_an_unknown_key_is_named_and_the_known_ones_are_listed():
 
 def test_an_unknown_key_of_the_authentication_is_named_with_the_keys_there():
     keys = "secret, pub_key, jwks_url, aud, iss, leeway, require_exp, endpoint"
-    with pytest.raises(ConfigError, match=rf"'authentication\.sekret' .*; the keys are {keys}$"):
+    told = rf"'authentication\.sekret' .*; the keys are {keys}; did you mean 'secret'\?$"
+    with pytest.raises(ConfigError, match=told):
         server(authentication={"secret": "x", "sekret": "y"})
 
 

@@ -1,11 +1,11 @@
 """The environment variables that fedplan reads; one that it would not read is most likely misspelt."""
 
-import difflib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fedplan.errors import SettingsError
+from fedplan.text import nearest
 
 if TYPE_CHECKING:
     from fedplan.grid import Settings
@@ -47,8 +47,8 @@ def _variables(command: Any) -> Iterator[str]:
 
 def _told(name: str, known: set[str]) -> str:
     names = [one.removeprefix(PREFIX) for one in known]
-    nearest = difflib.get_close_matches(name.removeprefix(PREFIX), names, 1)
-    return f"{name} is no setting of fedplan" + (f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ".")
+    near = nearest(name.removeprefix(PREFIX), names)
+    return f"{name} is no setting of fedplan" + (f"; did you mean {PREFIX}{near}?" if near else ".")
 
 
 def read_settings(given: dict[str, Any]) -> "Settings":

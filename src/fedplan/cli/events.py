@@ -75,10 +75,10 @@ def events(
                 if as_json:
                     echo(row.model_dump_json(exclude_none=True))
                 else:
-                    echo(csv_line(cells(row)) if as_csv else _line(row), nl=not as_csv)
+                    echo(csv_line(cells(row)) if as_csv else line_of(row), nl=not as_csv)
 
 
-def _line(row: "EventRow") -> str:
+def line_of(row: "EventRow") -> str:
     """An event for people: when, what, where, who, why."""
     about = " ".join(str(part) for part in (row.model, row.version) if part is not None)
     cycle = "" if row.cycle is None else f" cycle {row.cycle}"

@@ -8,12 +8,21 @@ import typer
 from fedplan.cli.files import read_object, read_plan, read_state
 from fedplan.cli.options import AllowPlainText, OwnerToken, Url, Verbose, read_option
 from fedplan.cli.owner import owner_client
+from fedplan.cli.tensor_files import form_of, read_named
 from fedplan.cli.terminal import echo
 
 
 def host(
     url: Url,
-    model: Annotated[Path, read_option("--model", "STATE.pb", "The model's parameters, a serialized State.")],
+    model: Annotated[
+        Path,
+        read_option(
+            "--model",
+            "FILE",
+            "The model's parameters: a serialized State, or a state_dict as .safetensors, .pt, .pth or .npz, "
+            "whose names the Plans know.",
+        ),
+    ],
     plan: Annotated[
         list[str],
         typer.Option(
@@ -79,28 +88,32 @@ def host(
     pathlib.Path("model.pb").write_bytes(state.serialize())
     ```
 
+    In place of `model.pb` a `state_dict` of the module will do, as `torch.save` or safetensors write it.
+
     The client config goes to the workers as it is. `name` and `version` are needed; `batch_size`,
     `max_epochs` and `max_updates` (most batches of an epoch) are what a worker does in a cycle; `lr` and any
     other key are there for Plans that take them, and must be there then.
 
     The server config may hold `num_cycles`; `min_workers`, `max_workers`; `min_diffs`, `max_diffs` (reports);
-    `cycle_length`, `place_timeout` (seconds); `pool_selection` (random or iterate);
-    `do_not_reuse_workers_until_cycle`; `minimum_download_speed`, `minimum_upload_speed` (Mbit/s); `strategy`,
-    such as fedadam; `weighting` (samples or uniform), `untold_weight`, `max_weight`; `max_norm`, of a report;
-    `metrics`; `best` and `stop`, each with a metric and a mode; `evaluation`, such as `{"fraction": 0.1}`;
-    `iterative_plan`; `keep_checkpoints` ("all", a number of the newest, or an object with `last`, `every`,
-    `best`), and `keep_diffs`; `public`, for everybody to have the checkpoints; `report_formats`, a list of
-    `float16`, `int8`, `topk`; `secure_aggregation`, such as `{"workers": 20, "clip": 0.1}`, so that the grid
-    sees only sums; `privacy`, an object with `clip`, `noise_multiplier`, `cohort`, `delta`, `max_epsilon`,
-    for which `fedplan privacy plan` finds numbers; and `authentication`, an object with `secret`, `pub_key`,
-    `jwks_url` or `endpoint`, and what tokens must say (`aud`, `iss`, `leeway`, `require_exp`). Each key is
-    enforced, and an unknown one is an error.
+    `over_selection`, such as 1.5; `cycle_length`, `place_timeout` (seconds); `pool_selection` (random or
+    iterate); `do_not_reuse_workers_until_cycle`, `most_cycles_per_day`; `minimum_download_speed`,
+    `minimum_upload_speed` (Mbit/s); `strategy`, such as fedadam; `weighting` (samples or uniform),
+    `untold_weight`, `max_weight`; `max_norm`, of a report; `metrics`; `best` and `stop`, each with a metric
+    and a mode; `evaluation`, such as `{"fraction": 0.1}`; `iterative_plan`; `keep_checkpoints` ("all", a
+    number of the newest, or an object with `last`, `every`, `best`), and `keep_diffs`; `public`, for
+    everybody to have the checkpoints; `report_formats`, a list of `float16`, `int8`, `topk`;
+    `secure_aggregation`, such as `{"workers": 20, "clip": 0.1}`, so that the grid sees only sums; `privacy`,
+    an object with `clip`, `noise_multiplier`, `cohort`, `delta`, `max_epsilon`, for which `fedplan privacy
+    plan` finds numbers; and `authentication`, an object with `secret`, `pub_key`, `jwks_url` or `endpoint`,
+    and what tokens must say (`aud`, `iss`, `leeway`, `require_exp`). Each key is enforced, and an unknown one
+    is an error.
     """
     known = ("torchscript", "tfjs", "none")
     if unknown := set(variant or ()) - set(known):
         raise typer.BadParameter(f"'{unknown.pop()}' is none of {', '.join(known)}", param_hint="--variant")
     variants = None if variant is None else [name for name in variant if name != "none"]
-    state = read_state(model)
+    form = form_of(model, None)
+    state = read_state(model) if form == "state" else read_named(model, form)
     plans = {name: read_plan(path) for name, path in map(_named_file, plan)}
     config = read_object(client_config)
     cycles = read_object(server_config)

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from fedplan.cli import control, plan, privacy, state, tokens
 from fedplan.cli.backup import backup, restore
 from fedplan.cli.demo.command import demo
+from fedplan.cli.doctor import doctor
 from fedplan.cli.environment import check_environment
 from fedplan.cli.evaluate import evaluate
 from fedplan.cli.events import events
@@ -22,12 +23,19 @@ from fedplan.cli.serve import serve
 from fedplan.cli.status import status
 from fedplan.cli.terminal import echo
 from fedplan.cli.verify import verify
+from fedplan.cli.watch import watch
 from fedplan.cli.why import why
 from fedplan.cli.worker import worker
 from fedplan.errors import FedplanError, SettingsError
 from fedplan.version import __version__
 
-_EXTRAS = {"matplotlib": "demo", "sklearn": "demo", "asyncpg": "postgres", "dp_accounting": "privacy"}
+_EXTRAS = {
+    "matplotlib": "demo",
+    "sklearn": "demo",
+    "asyncpg": "postgres",
+    "dp_accounting": "privacy",
+    "safetensors": "safetensors",
+}
 """Which extra of the package brings a library; all others that may be missing come with `grid`."""
 
 
@@ -64,7 +72,6 @@ def _fail(message: str, code: int = 1) -> NoReturn:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": sorted(_HELP)},
@@ -92,7 +99,7 @@ def fedplan(
     Run a grid:          fedplan serve
     Give it a model:     fedplan host
     Train on your data:  fedplan worker
-    Watch, and fetch:    fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
+    Watch, and fetch:    fedplan watch, fedplan status, fedplan history, fedplan evaluate, fedplan retrieve
     Find out why:        fedplan why, fedplan events
     Pause it, stop it …: fedplan model list, pause, resume, stop, extend, set, delete
     Go back:             fedplan checkpoint list, promote, rollback
@@ -100,17 +107,20 @@ def fedplan(
     Choose noise:        fedplan privacy plan
     Look after a grid:   fedplan verify, fedplan backup, fedplan restore
     Look into files:     fedplan plan show, fedplan plan check, fedplan state show
+    What is installed:   fedplan doctor
     ```
     """
 
 
 app.command("demo")(demo)
+app.command("doctor")(doctor)
 app.command("serve")(serve)
 app.command("host")(host)
 app.command("worker")(worker)
 app.command("status")(status)
 app.command("history")(history)
 app.command("events")(events)
+app.command("watch")(watch)
 app.command("why")(why)
 app.command("evaluate")(evaluate)
 app.command("retrieve")(retrieve)

@@ -1,6 +1,7 @@
 """`fedplan plan`: looking into Plans, and running them."""
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +11,20 @@ import typer
 from fedplan.cli.files import about_file, read_plan, read_state, write_whole
 from fedplan.cli.options import AsJson, OutFile, PlanFile, read_option
 from fedplan.cli.terminal import echo, print_json, print_table, shape_text
-from fedplan.text import in_bytes
+from fedplan.text import counted, in_bytes
 
 if TYPE_CHECKING:
     from fedplan.plan.listing import Listing
+
+_FEW = 8
+"""Names that are told of a list of them."""
+
+_INDENTED: dict[str, Any] = {
+    "initial_indent": "  ",
+    "subsequent_indent": "  ",
+    "break_long_words": False,
+    "break_on_hyphens": False,
+}
 
 app = typer.Typer(no_args_is_help=True, help="Look into Plans, check them, and run them.")
 
@@ -24,19 +35,53 @@ def show(
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, help="Batch size for shapes, memory and work.")
     ] = 32,
+    diff: Annotated[
+        Path | None,
+        read_option("--diff", "OTHER.pb", "Show instead how OTHER.pb differs from this Plan."),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            "--svg", metavar="FILE.svg", dir_okay=False, help="Also draw the Plan's graph into a file."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that a Plan does: what goes in, what comes out, and every operation in between.
+    """Show all that a Plan does: what goes in, what comes out, every operation, and what would be reported.
 
     Where the Plan says the shapes of its inputs, the shape of each result, and the memory and the work of one
     run, are shown too, for a batch of the given size.
+
+    With `--diff`, lines that only PLAN.pb has begin with -, those that only OTHER.pb has with +. An operation
+    that reads another value counts as another one; numbers of values alone do not count.
+
+    `--svg` draws the graph; a browser opens the file, and shows an operation's arguments where the pointer
+    rests on it.
+
+    Examples:
+
+    ```
+    fedplan plan show plan.pb
+    fedplan plan show old.pb --diff new.pb
+    fedplan plan show plan.pb --svg plan.svg
+    ```
     """
+    from fedplan.cli.plan_difference import show_difference
+    from fedplan.plan.drawing import draw_plan
     from fedplan.plan.listing import list_plan
 
     plan = read_plan(file)
     with about_file(file):
         listing = list_plan(plan, file.stat().st_size, batch)
-    if as_json:
+        if svg is not None:
+            write_whole(svg, draw_plan(plan, _shapes(listing)).encode())
+    if diff is not None:
+        other = read_plan(diff)
+        with about_file(diff):
+            show_difference(
+                (file, plan, listing), (diff, other, list_plan(other, diff.stat().st_size, batch)), as_json
+            )
+    elif as_json:
         print_json(listing)
     else:
         echo("\n".join(lines_of(listing)))
@@ -127,6 +172,9 @@ def lines_of(listing: "Listing") -> list[str]:
         *_section("constants", [_value(item) for item in listing["constants"]]),
         *_section("outputs", [_value(item) for item in listing["outputs"]]),
         *_section("operations", operations),
+        *_uses(listing),
+        *_section("what a worker's report would tell the grid", _told(listing["leaves"])),
+        *_section("what stays with the worker", _kept(listing["leaves"])),
         _estimate(listing),
     ]
 
@@ -149,6 +197,57 @@ def _value(item: dict[str, Any]) -> tuple[str, ...]:
 
 def _results(item: dict[str, Any]) -> str:
     return ", ".join("number" if shape is None else shape_text(shape) for shape in item["shapes"])
+
+
+def _uses(listing: "Listing") -> list[str]:
+    """The operations by name, in lines, as `allow_ops` of a policy takes them."""
+    names = [name if count == 1 else f"{name}×{count}" for name, count in listing["uses"].items()]
+    if not names:
+        return []
+    return ["operations by name", *textwrap.wrap(", ".join(names), 108, **_INDENTED), ""]
+
+
+def _told(leaves: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    if leaves["parameters"]:
+        size = leaves["parameter_bytes"]
+        much = f"{counted(len(leaves['parameters']), 'tensor')}" + (
+            "" if size is None else f", {in_bytes(size)}"
+        )
+        rows.append((f"the change of {much}", _few(leaves["parameters"])))
+    if leaves["loss"]:
+        rows.append(("the loss", "its mean over the samples"))
+    if leaves["metrics"]:
+        rows.append(("metrics", f"the means of {_few(leaves['metrics'])}"))
+    if leaves["unknown"]:
+        rows.append(("maybe", f"{_few(leaves['unknown'])}: the Plan does not say what they stand for"))
+    return [*rows, ("counts", "the numbers of samples and batches")]
+
+
+def _kept(leaves: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("the data", "samples and targets")]
+    if leaves["private"]:
+        rows.append((counted(len(leaves["private"]), "private tensor"), _few(leaves["private"])))
+    if leaves["optimizer_tensors"]:
+        rows.append(("the optimizer's state", counted(leaves["optimizer_tensors"], "tensor")))
+    return rows
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names, of very many the first ones."""
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
+
+
+def _shapes(listing: "Listing") -> dict[int, str]:
+    """What is written below each value in a picture: its shape, where that is known."""
+    found = {
+        item["value"]: shape_text(item["shape"]) for item in listing["inputs"] if item["shape"] is not None
+    }
+    for item in listing["operations"]:
+        shapes = zip(item["results"], item["shapes"], strict=False)
+        found |= {name: shape_text(shape) for name, shape in shapes if shape is not None}
+    return {int(name.removeprefix("%")): text for name, text in found.items()}
 
 
 def _estimate(listing: "Listing") -> str:

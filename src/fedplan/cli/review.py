@@ -6,7 +6,7 @@ import threading
 
 from fedplan.cli.plan import lines_of
 from fedplan.cli.terminal import echo
-from fedplan.client import Job
+from fedplan.client import ConsentPolicy, Job
 from fedplan.errors import ConfigError
 from fedplan.plan.listing import list_plan
 from fedplan.wire.messages import EVALUATION_PLAN
@@ -31,13 +31,22 @@ def check_terminal() -> None:
 class Review:
     """Shows the Plans that a cycle would run, and asks whether they may run. What may is not shown again."""
 
-    def __init__(self, plan: str) -> None:
-        """A review of the training Plan of this name, and of the evaluation Plan if there is one."""
+    def __init__(self, plan: str, policy: ConsentPolicy | None = None) -> None:
+        """A review of the training Plan of this name, and of the evaluation Plan if there is one.
+
+        Args:
+            plan: the name.
+            policy: what breaks it is refused without a question.
+        """
         self._names = (plan, EVALUATION_PLAN)
+        self._policy = policy
         self._agreed: set[bytes] = set()
 
     async def __call__(self, job: Job) -> bool | str:
         """Whether the job may train; the reason if not."""
+        allowed = True if self._policy is None else self._policy(job)
+        if allowed is not True:
+            return allowed
         for name in self._names:
             plan = job.plans.get(name)
             if plan is None:

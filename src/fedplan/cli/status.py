@@ -180,17 +180,22 @@ def _row(model: "ModelStatus") -> list[str]:
     return [
         model.name,
         model.version,
-        "paused" if model.paused else model.phase,
+        phase_of(model),
         number if cycle.phase == "open" else f"{number}, {cycle.phase}",
         str(cycle.accepted),
         f"{cycle.reported}, needs {cycle.needed}" + (f", {cycle.damaged} damaged" if cycle.damaged else ""),
         str(model.checkpoints[0].number),
-        _closing(cycle),
+        closing_of(cycle),
     ]
 
 
-def _closing(cycle: "CycleStatus") -> str:
-    """What ends the cycle."""
+def phase_of(model: "ModelStatus") -> str:
+    """A model's phase in a word."""
+    return "paused" if model.paused else model.phase
+
+
+def closing_of(cycle: "CycleStatus") -> str:
+    """What ends a cycle, or when it ended."""
     from fedplan.client.owner.waiting import closing
 
     if cycle.closed_at is not None:

@@ -90,6 +90,15 @@ def worker(
             "--device", metavar="NAME", help="Where to train, such as cuda or mps; the CPU by default."
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        read_option(
+            "--policy",
+            "P.toml",
+            "What may run on your data, and what may be reported: allow_ops, max_operations, max_flops, "
+            "max_memory, outputs, [privacy]. Each cycle is held against it before anything runs.",
+        ),
+    ] = None,
     review: Annotated[
         bool,
         typer.Option(
@@ -114,7 +123,8 @@ def worker(
 
     The worker asks the grid for a cycle, trains with the Plan `training_plan`, and reports the difference
     that training made; then it waits for the next cycle, until the model is finished. It runs no code from
-    the grid: `--review` shows all that the Plan does, and asks before anything runs.
+    the grid: `--review` shows all that the Plan does, and asks before anything runs; `--policy` holds it
+    against a file of yours (docs/plans.md has an example), and with both you are asked about what passes.
 
     With a ws:// or wss:// URL messages go over a WebSocket, else over HTTP. Other machines than this one
     need https:// or wss://.
@@ -132,10 +142,12 @@ def worker(
     import numpy as np
 
     from fedplan.cli.review import Review, check_terminal
-    from fedplan.client import participate
+    from fedplan.client import ConsentPolicy, participate
+    from fedplan.plan.run.check import DEFAULT_LIMITS
 
     if review:
         check_terminal()
+    allowed = None if policy is None else ConsentPolicy.read(policy)
     x, y = read_arrays(data)
     evaluation = (None, None) if evaluation_data is None else read_arrays(evaluation_data)
     order = np.random.default_rng(seed or 0).permutation(len(x))
@@ -148,7 +160,8 @@ def worker(
         auth_token=token,
         evaluation_data=evaluation[0],
         evaluation_target=evaluation[1],
-        accept=Review("training_plan") if review else None,
+        accept=Review("training_plan", allowed) if review else allowed,
+        limits=DEFAULT_LIMITS if allowed is None else allowed.limits,
         cycles=cycles,
         wait=True,
         inputs=_names(inputs),

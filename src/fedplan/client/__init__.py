@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fedplan.client.cycle.policy import ConsentPolicy, LeastPrivacy
 from fedplan.client.cycle.privacy import JobPrivacy
 from fedplan.client.events import (
     Accepted,
@@ -34,12 +35,14 @@ __all__ = [
     "Accepted",
     "BatchEnd",
     "BatchStart",
+    "ConsentPolicy",
     "EpochEnd",
     "EpochStart",
     "Events",
     "History",
     "Job",
     "JobPrivacy",
+    "LeastPrivacy",
     "ModelCentricFLClient",
     "Participation",
     "PlanTrainer",
@@ -62,7 +65,9 @@ __all__ = [
 _ON_FIRST_USE = {"ModelCentricFLClient": "fedplan.client.owner.client"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _ON_FIRST_USE:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(_ON_FIRST_USE[name]), name)
+if not TYPE_CHECKING:  # a type checker that saw this would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ON_FIRST_USE:
+            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        return getattr(importlib.import_module(_ON_FIRST_USE[name]), name)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 from fedplan.client.model import SyftModel
 from fedplan.errors import ConfigError, UnknownEventError
+from fedplan.text import did_you_mean
 
 Handler = Callable[..., Awaitable[None] | None]
 H = TypeVar("H", bound=Handler)
@@ -142,6 +143,7 @@ class Events:
         except KeyError:
             raise UnknownEventError(
                 f"there is no event '{name}'; the events are {', '.join(self._handlers)}"
+                f"{did_you_mean(str(name), self._handlers)}"
             ) from None
 
     @overload

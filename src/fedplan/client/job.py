@@ -17,6 +17,7 @@ from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.client.training.trainer import PlanTrainer
 from fedplan.errors import JobStateError, WireError
 from fedplan.plan import Plan, PlanInputSpec
+from fedplan.text import did_you_mean
 from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.messages import EVALUATION_PLAN
 
@@ -328,5 +329,6 @@ class Job(Attendance):
                     "job.evaluate(…), then await job.report()"
                 )
             known = ", ".join(f"'{plan}'" for plan in self.plans) or "none"
-            raise JobStateError(f"the cycle has no Plan '{name}'; its Plans are: {known}")
+            near = did_you_mean(str(name), self.plans)
+            raise JobStateError(f"the cycle has no Plan '{name}'; its Plans are: {known}{near}")
         return self.plans[name]

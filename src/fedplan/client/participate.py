@@ -12,6 +12,7 @@ from typing import Any
 from fedplan.client.counts import positive_integer
 from fedplan.client.cycle.consent import Accept, check_accept, obtain_consent
 from fedplan.client.cycle.place import given_back
+from fedplan.client.cycle.policy import ConsentPolicy
 from fedplan.client.events import Handler
 from fedplan.client.job import Job
 from fedplan.client.loops.blocking import blocking_twin
@@ -111,6 +112,7 @@ async def participate_async(
         accept: asked in each cycle before anything runs, with the `Job`, whose `plans`, `model` and
             `client_config` say what would: True lets it run; False, or a reason (a str), gives the place in
             the cycle back. It may be a coroutine function. By default everything within the limits runs.
+            A `ConsentPolicy` is such a function, and makes the limits as narrow as it is.
         limits: memory and work that a Plan may use; one that would use more does not run; see `Syft`.
         plan: name of the training Plan.
         cycles: how many cycles to train in; None for as many as the model has, and the evaluation of its last
@@ -165,6 +167,8 @@ async def participate_async(
         FedplanError: see `Job.train` and `PlanTrainer.start`.
     """
     check_accept(accept)
+    if isinstance(accept, ConsentPolicy):
+        limits = accept.within(limits)
     check_data(data, target)  # before a place in the cycle is taken with it
     if evaluation_data is None:
         evaluation_data, evaluation_target = data, target

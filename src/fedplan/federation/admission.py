@@ -1,14 +1,17 @@
 """Admission: whom a cycle takes, as a pure function of plain records, the time and a lot.
 
-`max_workers` is the number of places. A worker has one place, and at most one report, in a cycle; one that
-asks again has the place that it has, for the answer to its first request may have been lost. With
-`min_workers` nobody is taken until so many workers have asked (those who asked a short while ago count, see
-`waits_until`); then the cycle takes whoever asks. `pool_selection` "iterate" gives the places in the order of
-asking. "random" draws lots when more workers are waiting than places are free: each is taken with the chance
-places/waiting, and may ask again. `do_not_reuse_workers_until_cycle` = n: a worker that was taken into cycle
-c is not taken before cycle c + n. Speeds below `minimum_download_speed` or `minimum_upload_speed`, or not
-measured when these are set, keep a worker out; it may measure and ask again. With secure aggregation
-workers are taken in the first stage of a cycle only. A client that cannot train the
+`max_workers` is the number of places; with `over_selection` a cycle has as many as it was opened with, see
+there. A worker has one place, and at most one report, in a cycle; one that asks again has the place that it
+has, for the answer to its first request may have been lost. With `min_workers` nobody is taken until so many
+workers have asked (those who asked a short while ago count, see `waits_until`); then the cycle takes whoever
+asks. `pool_selection` "iterate" gives the places in the order of asking. "random" draws lots when more
+workers are waiting than places are free: each is taken with the chance places/waiting, and may ask again; of
+a herd that is spread over a long time, those count that will ask in the usual pause, for when they ask was
+drawn too. `do_not_reuse_workers_until_cycle` = n: a worker that was taken into cycle c is not taken before
+cycle c + n. `most_cycles_per_day`: who took part in so many of the model's cycles in the last 24 hours is not
+taken. In one cycle nobody gets a place more than ten times. Speeds below `minimum_download_speed` or
+`minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
+With secure aggregation workers are taken in the first stage of a cycle only. A client that cannot train the
 model is sent away for good: it would fail after the download.
 
 While a model is paused, nobody is taken who has no place yet; whoever asks may ask again.
@@ -21,8 +24,10 @@ place from those who train. A cycle of evaluation takes such workers alone, unti
 import dataclasses
 import enum
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
+from fedplan.federation.pacing import Pace
 from fedplan.federation.round import Progress, Round, Task, is_overdue
 from fedplan.wire.config import ServerConfig
 
@@ -42,6 +47,10 @@ class Place(Protocol):
     def aside(self) -> bool:
         """Whether it is one for evaluation alone in a cycle of training."""
 
+    @property
+    def grants(self) -> int:
+        """How often it was given."""
+
 
 class Refusal(enum.StrEnum):
     """Why a worker is not taken into a cycle."""
@@ -53,11 +62,18 @@ class Refusal(enum.StrEnum):
     PAUSED = "the model is paused"
     REPORTED = "the worker has reported in this cycle"
     RESTING = "the worker took part too recently"
+    OFTEN = "the worker took part as often as it may in a day"
+    FICKLE = "the worker had a place in this cycle too often, and gave or lost it"
     TOO_SLOW = "the worker's connection is too slow, or was not measured"
     FULL = "the cycle is full"
     GATHERING = "not enough workers have asked yet"
     LOT = "the lot fell on others"
 
+
+DAY_SECONDS = 86_400.0
+
+_MOST_GRANTS = 10
+"""How often a worker gets a place in one cycle."""
 
 _KEEPS_ITS_TURN = frozenset({Refusal.FULL, Refusal.GATHERING, Refusal.LOT})
 
@@ -84,6 +100,8 @@ class Asker:
         upload: as `download`.
         place: its place in this cycle, if it has one.
         last_cycle: number of the latest other cycle that took it.
+        taken: when it took those places in the model's other cycles of the last day that it has reported in
+            or still has, the oldest first.
         waiting: how many workers wait for a place, this one included.
         able: whether its client can train the model.
         evaluates: whether it takes a place in which it only measures the model.
@@ -93,6 +111,7 @@ class Asker:
     upload: float | None = None
     place: Place | None = None
     last_cycle: int | None = None
+    taken: Sequence[float] = ()
     waiting: int = 1
     able: bool = True
     evaluates: bool = False
@@ -105,7 +124,8 @@ def needs_speed_test(config: ServerConfig) -> bool:
 
 def keeps_waiting_list(config: ServerConfig) -> bool:
     """Whether it matters who waits for a place."""
-    lots = config.pool_selection == "random" and config.max_workers is not None
+    is_bounded = config.max_workers is not None or config.over_selection is not None
+    lots = config.pool_selection == "random" and is_bounded
     return lots or config.min_workers is not None
 
 
@@ -137,7 +157,7 @@ def admission(
     now: float,
     *,
     draw: float,
-    retry: float,
+    pace: Pace,
     paused: bool = False,
 ) -> Rejection | None:
     """Whether a worker may join a cycle.
@@ -149,18 +169,25 @@ def admission(
         asker: the worker.
         now: the time.
         draw: a random number in [0, 1), for the lot.
-        retry: seconds after which a worker may ask again when nothing better is known.
+        pace: when those that wait are to ask again.
         paused: whether the model's owner lets no new worker join for now.
 
     Returns:
         None when it may join, else the rejection.
     """
-    why = _obstacle(config, round, cycle, asker, now, draw, paused)
-    return None if why is None else Rejection(why, _timeout(why, config, round, cycle, asker, now, retry))
+    why = _obstacle(config, round, cycle, asker, now, draw, pace.at_once, paused)
+    return None if why is None else Rejection(why, _timeout(why, config, round, cycle, asker, now, pace))
 
 
 def _obstacle(
-    config: ServerConfig, round: Round, cycle: Progress, asker: Asker, now: float, draw: float, paused: bool
+    config: ServerConfig,
+    round: Round,
+    cycle: Progress,
+    asker: Asker,
+    now: float,
+    draw: float,
+    at_once: float,
+    paused: bool,
 ) -> Refusal | None:
     task = task_for(config, cycle, asker)
     if task is Task.TRAINING and not asker.able:
@@ -180,15 +207,27 @@ def _obstacle(
         return Refusal.PAUSED
     if round.has_gathered(cycle):
         return Refusal.GATHERED
-    if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
-        return Refusal.RESTING
+    spent = _spent(config, cycle, task, asker, now)
+    if spent is not None:
+        return spent
     if not _is_fast_enough(config, asker):
         return Refusal.TOO_SLOW
     if task is Task.TRAINING:
-        return _no_place(config, cycle, asker, draw)
+        return _no_place(config, cycle, asker, draw, at_once)
     limit = round.stage_of(cycle).limit
     is_full = cycle.task is Task.EVALUATION and limit is not None and cycle.occupied >= limit
     return Refusal.FULL if is_full else None
+
+
+def _spent(config: ServerConfig, cycle: Progress, task: Task, asker: Asker, now: float) -> Refusal | None:
+    """Why a worker has taken part as often as it may; None when it has not."""
+    if asker.place is not None and asker.place.grants >= _MOST_GRANTS:
+        return Refusal.FICKLE
+    if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
+        return Refusal.RESTING
+    if task is Task.TRAINING and _free_at(config, asker) > now:
+        return Refusal.OFTEN
+    return None
 
 
 def _is_followed(round: Round, cycle: Progress, asker: Asker) -> bool:
@@ -202,6 +241,14 @@ def _free_from(config: ServerConfig, asker: Asker) -> int:
     if asker.last_cycle is None:
         return 0
     return asker.last_cycle + (config.do_not_reuse_workers_until_cycle or 0)
+
+
+def _free_at(config: ServerConfig, asker: Asker) -> float:
+    """When the worker has taken part seldom enough in a day to be taken again."""
+    most = config.most_cycles_per_day
+    if most is None or len(asker.taken) < most:
+        return -math.inf
+    return asker.taken[-most] + DAY_SECONDS
 
 
 def _is_fast_enough(config: ServerConfig, asker: Asker) -> bool:
@@ -218,13 +265,17 @@ def _reaches(speed: float | None, least: float) -> bool:
     return speed == 0 or speed >= least  # a browser reports 0 when a fast link left nothing to measure
 
 
-def _no_place(config: ServerConfig, cycle: Progress, asker: Asker, draw: float) -> Refusal | None:
-    free = math.inf if config.places is None else config.places - cycle.occupied
+def _no_place(
+    config: ServerConfig, cycle: Progress, asker: Asker, draw: float, at_once: float
+) -> Refusal | None:
+    places = config.places if cycle.places is None else cycle.places
+    free = math.inf if places is None else places - cycle.occupied
     if free <= 0:
         return Refusal.FULL
     if cycle.occupied == 0 and asker.waiting < (config.min_workers or 1):
         return Refusal.GATHERING
-    if config.pool_selection == "random" and asker.waiting > free and draw * asker.waiting >= free:
+    crowd = min(asker.waiting, at_once)
+    if config.pool_selection == "random" and crowd > free and draw * crowd >= free:
         return Refusal.LOT
     return None
 
@@ -236,26 +287,23 @@ def _timeout(
     cycle: Progress,
     asker: Asker,
     now: float,
-    retry: float,
+    pace: Pace,
 ) -> int | None:
     """Whole seconds, at least one; None when no later cycle can take the worker."""
     if why in (Refusal.UNABLE, Refusal.FINISHED):
         return None
-    if why is Refusal.REPORTED and not _is_followed(round, cycle, asker):
+    if why in (Refusal.REPORTED, Refusal.FICKLE) and not _is_followed(round, cycle, asker):
         return None
     if why is Refusal.RESTING and not round.takes_place(_free_from(config, asker)):
         return None
     if why is Refusal.CLOSING:
-        return 1
-    return max(1, math.ceil(_wait(why, round, cycle, now, retry)))
-
-
-def _wait(why: Refusal, round: Round, cycle: Progress, now: float, retry: float) -> float:
+        return pace.shortly()
+    if why is Refusal.OFTEN:
+        return pace.after(_free_at(config, asker) - now)
     if cycle.deadline is None or why in (Refusal.GATHERED, Refusal.GATHERING, Refusal.LOT, Refusal.TOO_SLOW):
-        return retry
-    left = cycle.deadline - now
-    if math.isinf(left):  # a paused cycle's
-        return retry
-    stage = round.stage_of(cycle)
+        return pace.soon()
+    left, stage = cycle.deadline - now, round.stage_of(cycle)
     only_time_ends_it = stage.limit is None and not stage.is_secure
-    return left if only_time_ends_it else min(left, retry)
+    if math.isfinite(left) and (only_time_ends_it or left <= pace.soon()):  # infinite: a paused cycle's
+        return pace.after(left)
+    return pace.soon()

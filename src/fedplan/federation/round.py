@@ -88,6 +88,10 @@ class Progress(Protocol):
         """Places taken: workers that are still at its task, and workers that reported."""
 
     @property
+    def places(self) -> int | None:
+        """How many places it has for those that train, where it was opened with so many."""
+
+    @property
     def evaluators(self) -> int:
         """Workers beside these, which a cycle of training has taken for evaluation alone."""
 

@@ -29,6 +29,7 @@ from fedplan.grid.metrics import Metrics
 from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
 from fedplan.grid.readiness import Readiness
 from fedplan.grid.service.events import EventKeeper
+from fedplan.grid.service.webhooks import callers, check_webhooks
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.sweeper import Sweeper
@@ -45,6 +46,8 @@ from fedplan.version import __version__
 from fedplan.wire.messages import ErrorReply
 
 logger = logging.getLogger(__name__)
+
+_NOTHING_THERE = 404
 
 
 def create_app(
@@ -109,8 +112,10 @@ async def running(
 
     Raises:
         ConfigError: the database or the blobs cannot be opened.
-        SettingsError: the key for the secrets in the database cannot be used, or is another.
+        SettingsError: the key for the secrets in the database cannot be used, or is another; webhooks have no
+            secret.
     """
+    check_webhooks(settings)
     async with (
         contextlib.aclosing(open_blobs(settings)) as blobs,
         contextlib.aclosing(await open_store(settings, seal := seal_for(settings))) as store,
@@ -153,6 +158,8 @@ async def running(
             replica,
         )
         tasks = [asyncio.create_task(work.run()) for work in (Closer(grid), EventKeeper(grid))]
+        telling = callers(grid, client)
+        tellers = [asyncio.create_task(caller.run()) for caller in telling]
         sweeper = Sweeper(grid)
         sweeping = asyncio.create_task(sweeper.run())
         try:
@@ -160,8 +167,9 @@ async def running(
         finally:
             for task in tasks:
                 task.cancel()
-            sweeper.stop()
-            await asyncio.gather(*tasks, sweeping, return_exceptions=True)
+            for stop in (sweeper.stop, *(caller.stop for caller in telling)):
+                stop()
+            await asyncio.gather(*tasks, *tellers, sweeping, return_exceptions=True)
             await parts.aclose()
             await tallies.aclose()
 
@@ -188,4 +196,8 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     """An unknown path or method, in the grid's own form."""
     code = error.status_code if isinstance(error, HTTPException) else 500
     detail = str(error.detail) if isinstance(error, HTTPException) else ""
+    if code == _NOTHING_THERE:
+        detail = (
+            "this grid has nothing at this address: is there a path in the grid's URL that is not its own?"
+        )
     return http.to_response((code, ErrorReply(error=detail)))

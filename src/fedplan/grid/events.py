@@ -42,6 +42,7 @@ class Kind(enum.StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     DELETED = "deleted"
+    DISCARDED = "discarded"
     TOKEN_CREATED = "token_created"  # no password
     TOKEN_REVOKED = "token_revoked"
     TOKEN_USED = "token_used"
@@ -72,6 +73,8 @@ MEANINGS: dict[Kind, str] = {
     Kind.PROMOTED: "A copy of an older checkpoint became the newest.",
     Kind.ROLLED_BACK: "A copy of an older checkpoint became the newest, and those after it were dropped.",
     Kind.DELETED: "A model was deleted.",
+    Kind.DISCARDED: "Checkpoints, or reports that had been kept, were deleted, as the model's configuration "
+    "says; or blobs that nothing names.",
     Kind.TOKEN_CREATED: "An API token was made.",
     Kind.TOKEN_REVOKED: "An API token was revoked.",
     Kind.TOKEN_USED: "An API token, or the owner token, opened something. Bundled.",

@@ -12,6 +12,7 @@ from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.bundles import Bundles
 from fedplan.grid.clock import Clock
+from fedplan.grid.herds import Herds
 from fedplan.grid.known import Known
 from fedplan.grid.memory import Memory
 from fedplan.grid.metrics import Metrics
@@ -51,6 +52,7 @@ class Grid:
             calls slower, and each needs memory.
         closable: set when a cycle may be waiting to be closed.
         faults: by a cycle's id, why this replica could not close it when it last tried.
+        herds: the workers that it rejected, until they ask again.
         streams: those who follow its events.
         ending: set when this process ends, so that nobody goes on following.
         secure: what is settled of secure rounds, by their cycles' ids.
@@ -78,6 +80,7 @@ class Grid:
     reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(8))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     faults: dict[int, str] = dataclasses.field(default_factory=dict)
+    herds: Herds = dataclasses.field(default_factory=Herds)
     streams: set[object] = dataclasses.field(default_factory=set)
     ending: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     secure: Memory[int, Settled] = dataclasses.field(default_factory=lambda: Memory(MOST_BYTES))

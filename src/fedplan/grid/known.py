@@ -91,7 +91,7 @@ class Known:
                 process = None if found is None else (await self.hosted(*found, db)).process
         if process is None:
             which = f"'{name}'" if version is None else f"'{name}' version '{version}'"
-            raise NotFoundError(f"this grid hosts no model {which}")
+            raise NotFoundError(f"this grid hosts no model {which}; `fedplan status` lists what it hosts")
         return process
 
     async def checkpoint(self, id: int) -> Checkpoint:

@@ -41,6 +41,9 @@ class Metrics:
         self.vacated = Counter(
             "fedplan_vacated", "Places given up without a report.", ["how"], registry=self._registry
         )
+        self.webhooks = Counter(
+            "fedplan_webhooks", "Messages to webhooks.", ["outcome"], registry=self._registry
+        )
         self.cycles = Counter(
             "fedplan_cycles", "Cycles ended or extended.", ["outcome"], registry=self._registry
         )

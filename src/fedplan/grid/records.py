@@ -223,6 +223,7 @@ class Cycle:
         evaluators: workers, beside those that occupy places, that it has taken for evaluation alone.
         damaged: reports that were lost, for what was stored of them is damaged or missing.
         stage: name of its present stage; None of what an older grid opened.
+        places: how many it has for those that train; None where its server_config alone says it.
         revision: of the configurations with which it runs; see `Process`.
         paused_at: since when it is paused, and its deadline does not come; None when it is not.
         ordered_end: whether the training ends with it, where its owner has said so or otherwise.
@@ -244,6 +245,7 @@ class Cycle:
     evaluators: int = 0
     damaged: int = 0
     stage: str | None = None
+    places: int | None = None
     revision: int = 0
     paused_at: float | None = None
     ordered_end: bool | None = None

@@ -174,7 +174,14 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="After how long a rejected worker may ask again, when nothing better is known.",
+        description="After how long a rejected worker may ask again, in the mean, when nothing better is "
+        "known.",
+    )
+    retries_per_second: float = Field(
+        default=100.0,
+        gt=0,
+        description="How many of a model's rejected workers are to ask again in a second, over all replicas. "
+        "Where more wait, they are told later times, spread over up to an hour.",
     )
     poll_seconds: float = Field(
         default=1.0,
@@ -222,6 +229,16 @@ class Settings(BaseSettings):
         default=50,
         ge=0,
         description="Listeners to events (`fedplan events --follow`) at once, of each process of the grid.",
+    )
+    webhooks: Annotated[Texts, AfterValidator(_addresses)] = Field(
+        default=[],
+        description="Addresses to which each event is posted, signed, such as `https://ops.example/fedplan`; "
+        "JSON. Default: none.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="What `webhooks` are signed with (HMAC-SHA256), at least 32 characters; whoever gets "
+        "them needs it too.",
     )
     cors_origins: Annotated[Texts, AfterValidator(_origins)] = Field(
         default=["*"],

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import logging
 
+from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.diffs import forget_left
+from fedplan.grid.service.events import record
 from fedplan.grid.service.retention import retain
 from fedplan.grid.store import chores, keeping
 from fedplan.grid.store.chores import SWEEP, Chore
@@ -120,7 +122,14 @@ class _Sweep:
                 await grid.blobs.delete(*left)
                 if left:
                     grid.metrics.deleted.labels("orphans").inc(len(left))
+                    await self._tell(kind, len(left))
                     logger.info("%d blobs among the %s are deleted, which nothing names", len(left), kind)
+
+    async def _tell(self, kind: str, count: int) -> None:
+        """Writes the event of blobs that were deleted."""
+        happened = Event(Kind.DISCARDED, "no row names them", details={"what": kind, "times": count})
+        async with self._grid.store.writing() as db:
+            await record(self._grid, db, happened)
 
     async def _keep_lease(self) -> None:
         if self._stopping.is_set():

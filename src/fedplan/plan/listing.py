@@ -1,16 +1,22 @@
 """A Plan as plain values, for people and for JSON."""
 
+import dataclasses
+from collections import Counter
 from typing import Any, TypedDict
 
 from fedplan.errors import PlanError
 from fedplan.plan.ir.graph import Arg, Node, Ref
+from fedplan.plan.leaving import leaving
 from fedplan.plan.ops import lookup
 from fedplan.plan.plan import Plan
 from fedplan.plan.run.check import Measured, measure
 
 
 class Listing(TypedDict):
-    """All that a Plan does. Values are named ``%0``, ``%1`` …; a shape's unknown extents are None."""
+    """All that a Plan does. Values are named ``%0``, ``%1`` …; a shape's unknown extents are None.
+
+    `uses` counts the operations of each name, and `leaves` is a `Leaving`: what a report would tell the grid.
+    """
 
     name: str
     bytes: int
@@ -19,6 +25,8 @@ class Listing(TypedDict):
     constants: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
     operations: list[dict[str, Any]]
+    uses: dict[str, int]
+    leaves: dict[str, Any]
     estimate: dict[str, Any]
 
 
@@ -52,6 +60,8 @@ def list_plan(plan: Plan, size: int, batch: int) -> Listing:
             for number, item in zip(plan.graph.outputs, plan.outputs, strict=True)
         ],
         operations=[_operation(node, values) for node in plan.graph.nodes],
+        uses=dict(sorted(Counter(short_name(node.op) for node in plan.graph.nodes).items())),
+        leaves=dataclasses.asdict(leaving(plan)),
         estimate=_estimate(measured, batch if _any_size(plan) else None),
     )
 
@@ -88,22 +98,28 @@ def _described(number: int, name: str, shape: Any, dtype: str | None) -> dict[st
     }
 
 
-def _operation(node: Node, values: Any) -> dict[str, Any]:
-    given = list(zip(lookup(node.op).arguments, node.args, strict=False))
-    results = [str(Ref(number)) for number in node.results]
+def operation_text(node: Node) -> str:
+    """An operation for people: ``%12 = add(%3, %4)``."""
+    results = ", ".join(str(Ref(number)) for number in node.results)
     texts = [
-        _text(value) if argument.required else f"{argument.name}={_text(value)}" for argument, value in given
+        _text(value) if argument.required else f"{argument.name}={_text(value)}"
+        for argument, value in zip(lookup(node.op).arguments, node.args, strict=False)
     ]
+    return f"{results} = {short_name(node.op)}({', '.join(texts)})"
+
+
+def _operation(node: Node, values: Any) -> dict[str, Any]:
+    given = zip(lookup(node.op).arguments, node.args, strict=False)
     return {
-        "text": f"{', '.join(results)} = {_short(node.op)}({', '.join(texts)})",
+        "text": operation_text(node),
         "op": node.op,
         "arguments": {argument.name: _plain(value) for argument, value in given},
-        "results": results,
+        "results": [str(Ref(number)) for number in node.results],
         "shapes": [_shape(values, number) for number in node.results] if values else [],
     }
 
 
-def _short(op: str) -> str:
+def short_name(op: str) -> str:
     """The name that people know: ``aten.add.Tensor`` is ``add``."""
     return op.split(".")[1] if op.startswith(("aten.", "fedplan.")) else op
 

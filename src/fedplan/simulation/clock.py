@@ -12,7 +12,8 @@ from typing import Any
 
 from fedplan.errors import StuckCycleError
 from fedplan.federation import Round, Strategy, Task
-from fedplan.federation.admission import Asker, admission, task_for
+from fedplan.federation.admission import DAY_SECONDS, Asker, admission, task_for
+from fedplan.federation.pacing import Pace
 from fedplan.simulation.availability import Availability
 from fedplan.simulation.chance import Chance
 from fedplan.simulation.secure.turnout import Turnout, turnout_of
@@ -69,7 +70,8 @@ class Cycle:
         late: reports that came too late for their own cycle, and for this one.
         gone: places that clients lost.
         busy: clients that are at it, or have reported.
-        places: how many places each client had so far.
+        taken: how many places each client had so far.
+        places: see `Progress`; the cohort bounds them here.
         extensions: how often its deadline was moved.
         refusals: reports that were refused since one was taken.
         refusal: why the last of them was.
@@ -94,7 +96,8 @@ class Cycle:
     refusals: int = 0
     refusal: str = ""
     busy: set[int] = dataclasses.field(default_factory=set)
-    places: dict[int, int] = dataclasses.field(default_factory=dict)
+    taken: dict[int, int] = dataclasses.field(default_factory=dict)
+    places: int | None = None
     turn: int = 0
     order: Iterator[int] = dataclasses.field(default_factory=lambda: iter(()))
 
@@ -107,6 +110,7 @@ class Clock:
         waiting: the places of clients that have not reported, as a heap.
         given: how many places were given so far.
         last_cycles: of clients that rest after a cycle, its number.
+        taken: of clients that may take part only so often in a day, when they did.
 
     Args:
         strategy: the model's.
@@ -130,6 +134,7 @@ class Clock:
         self.waiting: list[HeldPlace] = []
         self.given = 0
         self.last_cycles: dict[int, int] = {}
+        self.taken: dict[int, list[float]] = {}
         self._config = strategy.setting.server
         self._evaluates = strategy.setting.evaluates
         self._staleness = strategy.staleness
@@ -145,6 +150,7 @@ class Clock:
             "now": self.now,
             "given": self.given,
             "last_cycles": list(self.last_cycles.items()),
+            "taken": list(self.taken.items()),
             "waiting": [dataclasses.asdict(place) for place in self.waiting],
         }
 
@@ -152,6 +158,7 @@ class Clock:
         """Goes to the time at which `to_json` was called."""
         self.now, self.given = float(told["now"]), int(told["given"])
         self.last_cycles = dict(told["last_cycles"])
+        self.taken = {client: list(times) for client, times in told.get("taken", ())}
         self.waiting = [HeldPlace(**{**place, "task": Task(place["task"])}) for place in told["waiting"]]
 
     def open(self, number: int, task: Task, checkpoint: int) -> Cycle:
@@ -280,6 +287,8 @@ class Clock:
         if not place.released and place.reports_at is None:
             cycle.gone += 1
             cycle.busy.discard(place.client)  # it may ask again; who is slow is still at it, and does not ask
+            if self.taken.get(place.client):
+                self.taken[place.client].pop()  # it did not take part
         place.released = True
 
     def _is_too_late(self, cycle: Cycle, place: HeldPlace) -> bool:
@@ -319,21 +328,31 @@ class Clock:
         """The next client that asks and may have a place: of those left in this turn, and all in the next."""
         for _ in range(2):
             for client in cycle.order:
-                if client not in cycle.busy and self.last_cycles.get(client, cycle.number) == cycle.number:
+                rests = self.last_cycles.get(client, cycle.number) != cycle.number
+                if client not in cycle.busy and not rests and not self._is_spent(client):
                     return client
             cycle.turn += 1
             cycle.order = self._chance.order(cycle.number, cycle.turn, self._population)
         return None
 
+    def _is_spent(self, client: int) -> bool:
+        """Whether a client has taken part as often as it may in a day."""
+        most = self._config.most_cycles_per_day
+        if most is None:
+            return False
+        recent = [time for time in self.taken.get(client, ()) if time > self.now - DAY_SECONDS]
+        self.taken[client] = recent
+        return len(recent) >= most
+
     def _take(self, cycle: Cycle, client: int) -> bool:
         """Gives a client a place, if the grid would."""
         asker = Asker(waiting=self._cohort, evaluates=self._evaluates)
-        rejected = admission(self._config, self._round, cycle, asker, self.now, draw=0.0, retry=1.0)
+        rejected = admission(self._config, self._round, cycle, asker, self.now, draw=0.0, pace=Pace(1.0))
         if rejected is not None:
             return False
         task = task_for(self._config, cycle, asker)
-        at = cycle.places.get(client, 0)
-        cycle.places[client] = at + 1
+        at = cycle.taken.get(client, 0)
+        cycle.taken[client] = at + 1
         gone = self._availability.is_gone(self._chance, client, cycle.number, at)
         reports_at = None if gone else self.now + self._availability.takes(self._chance, client, cycle.number)
         lapses_at = self.now + self._config.place_timeout
@@ -346,6 +365,8 @@ class Clock:
             cycle.occupied += 1
         else:
             cycle.evaluators += 1
+        if self._config.most_cycles_per_day is not None and task is Task.TRAINING:
+            self.taken.setdefault(client, []).append(self.now)
         if self._config.do_not_reuse_workers_until_cycle and task is Task.TRAINING:
             self.last_cycles[client] = cycle.number
         return True

@@ -124,13 +124,18 @@ def deploy(
     if averaging_plan is not None:
         check_is_plan(averaging_plan, "server_averaging_plan")
     with about_part("model"):
-        state, layout = checked_model(state_of(model))
+        state, layout = checked_model(state_of(model, given))
     read = {}
     for name, plan in given.items():
         with about_part(f"Plan '{name}'"):
             check_name(name)
             read[name] = Plan.parse(plan.serialize())
             check_plan(read[name], layout, first)
+    if settled.over_selection is not None:
+        raise ConfigError(
+            "server_config: 'over_selection' is not simulated yet: leave it out here, and pass a cohort "
+            "larger than max_diffs"
+        )
     strategy = strategy_to_host(read, layout, client, settled, averaging_plan)
     _check_training(read, training)
     told_all = [told.name, told.version, training, client, server]

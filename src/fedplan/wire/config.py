@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from fedplan.errors import ConfigError
+from fedplan.text import nearest
 from fedplan.wire.amounts import Count, Duration, Number
 from fedplan.wire.secure import SecureAggregationConfig
 
@@ -264,6 +265,8 @@ class ServerConfig(BaseModel):
     """Cycles after which the model is finished; endless when absent."""
     do_not_reuse_workers_until_cycle: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """A worker that took part may take part again only this many cycles later."""
+    most_cycles_per_day: Count | None = None
+    """In how many cycles of the model a worker may take part within 24 hours."""
     cycle_length: Duration | None = None
     """Seconds after which a cycle closes by itself; open-ended when absent."""
     place_timeout: Duration = 86_400.0
@@ -272,6 +275,8 @@ class ServerConfig(BaseModel):
     """Reports that a cycle needs to be averaged."""
     max_diffs: Count | None = None
     """Reports that close a cycle at once."""
+    over_selection: Annotated[Number, Field(ge=1, le=10)] | None = None
+    """So many times `max_diffs` workers are taken at most, the more the more of them dropped out before."""
     minimum_upload_speed: Speed | None = None
     """Mbit/s that a worker must reach; a speed test is asked for when this is set."""
     minimum_download_speed: Speed | None = None
@@ -338,6 +343,8 @@ class ServerConfig(BaseModel):
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
                 raise ValueError(f"{low} ({least}) is more than {high} ({most})")
+        if self.over_selection is not None and self.max_diffs is None:
+            raise ValueError("over_selection is a multiple of max_diffs, which is to be set too")
         return self
 
 
@@ -373,8 +380,10 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     for item in faults[:_FAULTS_TOLD]:
         where, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            known = ", ".join(_model_at(kind, item["loc"][:-1]).model_fields)
-            parts.append(f"'{where}' is not a key of it; the keys are {known}")
+            known = list(_model_at(kind, item["loc"][:-1]).model_fields)
+            near = nearest(str(item["loc"][-1]), known)
+            advice = "" if near is None else f"; did you mean '{near}'?"
+            parts.append(f"'{where}' is not a key of it; the keys are {', '.join(known)}{advice}")
         else:
             parts.append(f"'{where}': {message}" if where else message)
     if len(faults) > _FAULTS_TOLD:

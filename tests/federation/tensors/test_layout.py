@@ -6,6 +6,11 @@ from fedplan.federation import layout_of, misfit, reach_of
 from fedplan.wire import WireTensor
 from tests.federation.made import LAYOUT, random_diffs, wire
 
+NOT_FINITE = (
+    "holds NaN or an infinite value. It comes from such values in the data, or from a learning rate that is "
+    "too large"
+)
+
 
 def why_not(tensors):
     return misfit(tensors, LAYOUT, reach_of(tensors))
@@ -41,8 +46,8 @@ def test_tensors_of_the_models_layout_fit():
             lambda d: [d[0], wire([0.0] * 4, "float64"), d[2]],
             "tensor 1 is of float64, the model's of float32",
         ),
-        (lambda d: [d[0], wire([0, np.nan, 0, 0]), d[2]], "tensor 1 holds NaN or an infinite value"),
-        (lambda d: [d[0], d[1], wire(np.inf)], "tensor 2 holds NaN or an infinite value"),
+        (lambda d: [d[0], wire([0, np.nan, 0, 0]), d[2]], f"tensor 1 {NOT_FINITE}"),
+        (lambda d: [d[0], d[1], wire(np.inf)], f"tensor 2 {NOT_FINITE}"),
     ],
 )
 def test_what_does_not_fit_is_said_with_the_tensor_that_is_wrong(change, reason):

@@ -10,6 +10,9 @@ from tests.grid.models import base64_of, hosting
 from tests.grid.service.test_damage import flipped, rows
 from tests.grid.service.test_evaluating import PLANS, closed, join, measurement
 
+SOON = (2, 3, 4)
+"""Seconds that a rejected worker is told, about `retry_seconds`."""
+
 
 async def told(peer, call, **more):
     """What the grid answers to the model's owner."""
@@ -33,12 +36,10 @@ class TestAPausedModel:
         await peer.host(server={"max_diffs": 2})
         for _ in range(2):
             assert await told(peer, "pause") == {"status": "success"}
-        assert await rejected(peer) == {"status": "rejected", "timeout": 3}
-        assert await rejected(peer, tell_cycle=True) == {
-            "status": "rejected",
-            "timeout": 3,
-            "reason": "the model is paused",
-        }
+        assert set(await rejected(peer)) == {"status", "timeout"}
+        answer = await rejected(peer, tell_cycle=True)
+        assert answer.pop("timeout") in SOON
+        assert answer == {"status": "rejected", "reason": "the model is paused"}
         assert (await peer.status())["paused"] is True
 
     async def test_takes_reports_of_its_workers_who_keep_their_places(self, peer):
@@ -101,16 +102,16 @@ class TestAPausedModel:
             await one.host(server={"max_diffs": 1})
             await two.join()
             await told(one, "pause")
-            assert (await rejected(two))["timeout"] == 3
+            assert (await rejected(two))["timeout"] in SOON
         async with open_grid() as peer:
-            assert (await rejected(peer))["timeout"] == 3
+            assert (await rejected(peer))["timeout"] in SOON
 
     async def test_is_told_to_a_worker_that_only_measures_too(self, peer):
         await peer.host(plans=PLANS, server={"max_diffs": 1, "num_cycles": 1})
         await (await peer.join()).report(1.0)
         await peer.until(lambda model: model["cycle"]["task"] == "evaluation")
         await told(peer, "pause")
-        assert (await rejected(peer, summary=True, evaluates=True))["timeout"] == 3
+        assert (await rejected(peer, summary=True, evaluates=True))["timeout"] in SOON
 
     async def test_must_be_one_that_takes_workers(self, peer):
         await peer.host(server={"max_diffs": 1, "num_cycles": 1})

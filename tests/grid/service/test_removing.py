@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import func, select
 
 from fedplan.grid.store import removal
-from fedplan.grid.store.tables import api_tokens, chores, clock, events, keys, metadata, replicas
+from fedplan.grid.store.tables import api_tokens, chores, clock, events, keys, metadata, replicas, webhooks
 from tests.grid.models import iterative_plan
 from tests.grid.service.test_controlling import refused, told
 
-OF_NO_MODEL = {api_tokens, chores, clock, keys, replicas}
+OF_NO_MODEL = {api_tokens, chores, clock, keys, replicas, webhooks}
 STAYS = {events}
 """What happened to it, and who deleted it."""
 

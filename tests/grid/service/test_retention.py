@@ -1,5 +1,7 @@
 """What a model does not keep is deleted; what is still needed is not, and what is gone says so."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from sqlalchemy import update
@@ -67,6 +69,35 @@ async def test_who_asks_for_one_that_was_deleted_is_told_so_and_which_there_are(
     assert told.startswith("checkpoint 2 of the model 'm' was deleted on 2")
     assert told.endswith("(keep_checkpoints); there are 3, 4")
     np.testing.assert_array_equal((await peer.checkpoint(checkpoint="3"))[1], MODEL[1] - 2)
+
+
+async def events(peer, kind="discarded"):
+    found = (await peer.http.get("/model-centric/events", params={"last": 1000})).json()["events"]
+    return [event for event in found if event["kind"] == kind]
+
+
+async def test_an_event_says_what_was_deleted_why_and_by_whom(peer):
+    await peer.host(server={"max_diffs": 1, "keep_checkpoints": 2, "keep_diffs": 1})
+    await train(peer, 3)
+    await until_there(peer, [3, 4])
+    await peer.until(lambda model: model["cycle"]["number"] == 4)
+    async with asyncio.timeout(10):
+        while len(found := await events(peer)) < 4:
+            await asyncio.sleep(0.01)
+    told = [
+        (event["details"]["what"], event["details"].get("checkpoints"), event.get("cycle")) for event in found
+    ]
+    assert sorted(told, key=str) == [
+        ("checkpoints", [1], None),
+        ("checkpoints", [2], None),
+        ("reports", None, 1),
+        ("reports", None, 2),
+    ]
+    assert {event["actor"] for event in found} == {"grid"}
+    assert (
+        "keep_checkpoints" in found[0]["cause"]
+        or "reports are kept of the 1 latest cycle" in found[0]["cause"]
+    )
 
 
 async def test_history_goes_on_telling_of_it(peer):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fedplan.plan import Plan
 from tests.grid.models import MODEL, arrays, hosting, state
 
 
@@ -66,6 +67,17 @@ async def test_where_there_is_an_owner_token_checkpoints_are_for_who_shows_it_un
         refused = await peer.http.get("/model-centric/retrieve-model", params=query)
         assert refused.status_code == 401
         assert "the checkpoints of 'm' are for the grid's owner and who may read" in refused.json()["error"]
+        plan = {"name": "m", "plan": "training_plan"}
+        refused = await peer.http.get("/model-centric/retrieve-plan", params=plan)
+        assert refused.status_code == 401
+        assert "the Plans of 'm' are for the grid's owner" in refused.json()["error"]
+        for params, headers in ((plan, owner), (plan | {"name": "p"}, {})):
+            reply = await peer.http.get("/model-centric/retrieve-plan", params=params, headers=headers)
+            assert Plan.parse(reply.content).graph.nodes
+        missing = await peer.http.get(
+            "/model-centric/retrieve-plan", params=plan | {"plan": "x"}, headers=owner
+        )
+        assert missing.status_code == 404
         worker = await peer.join()
         assert (await worker.get("get-model", model_id=worker.accepted["model_id"])).status_code == 200
         for params, headers in ((query, owner), ({**query, "name": "p"}, {})):

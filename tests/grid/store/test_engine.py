@@ -50,6 +50,7 @@ async def until_0013(db):
     await db.execute(text("DROP TABLE secure_rounds"))
     await db.execute(text("DROP TABLE spendings"))
     await db.execute(text("DROP TABLE chores"))
+    await db.execute(text("DROP TABLE webhooks"))
     for column in ("blob", "state"):
         await db.execute(text(f"DROP INDEX ix_checkpoints_{column}"))
     await db.execute(text("ALTER TABLE checkpoints DROP COLUMN deleted_at"))
@@ -60,7 +61,7 @@ async def until_0013(db):
     for table, columns in (
         ("processes", ("revision", "restarted_after")),
         ("checkpoints", ("cycle", "source", "dropped")),
-        ("cycles", ("revision", "paused_at", "ordered_end", "stage")),
+        ("cycles", ("revision", "paused_at", "ordered_end", "stage", "places", "gone", "judged")),
     ):
         for column in columns:
             await db.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))

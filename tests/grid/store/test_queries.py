@@ -125,6 +125,7 @@ def test_every_table_can_be_made_on_postgresql():
             "chores",
             "secure_rounds",
             "secure_messages",
+            "webhooks",
             "configs",
             "unused_blobs",
         )

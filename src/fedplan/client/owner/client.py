@@ -12,6 +12,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.owner.control import ModelControl
 from fedplan.client.owner.history import History
 from fedplan.client.owner.hosting import check_is_plan, named_messages, plans_of, state_of, variants_of
+from fedplan.client.owner.naming import tensor_names
 from fedplan.client.owner.observing import GridObserver
 from fedplan.client.owner.pygrid import hosting_of
 from fedplan.client.owner.waiting import wait_for
@@ -30,7 +31,14 @@ from fedplan.plan.roles import check_evaluation, check_private
 from fedplan.plan.variants.make import with_variants
 from fedplan.wire import State, schema
 from fedplan.wire.config import parse_client_config, parse_server_config
-from fedplan.wire.messages import EVALUATION_PLAN, HostTrainingRequest, ModelStatus, StatusReply
+from fedplan.wire.messages import (
+    EVALUATION_PLAN,
+    RETRIEVE_MODEL,
+    RETRIEVE_PLAN,
+    HostTrainingRequest,
+    ModelStatus,
+    StatusReply,
+)
 
 
 class ModelCentricFLClient(ModelControl, GridObserver):
@@ -91,7 +99,7 @@ class ModelCentricFLClient(ModelControl, GridObserver):
 
     async def host_federated_training_async(
         self,
-        model: Sequence[Tensor] | nn.Module | SyftModel | State,
+        model: Sequence[Tensor] | nn.Module | Mapping[str, Tensor] | SyftModel | State,
         client_plans: Mapping[str, Plan],
         client_config: Mapping[str, Any],
         server_config: Mapping[str, Any],
@@ -108,8 +116,9 @@ class ModelCentricFLClient(ModelControl, GridObserver):
         is then found too (docs/legacy.md).
 
         Args:
-            model: an `nn.Module` (its parameters, then its floating-point buffers, are hosted), a list of
-                tensors, a SyftModel (what `retrieve_model` gives) or a State.
+            model: an `nn.Module` (its parameters, then its floating-point buffers, are hosted), its
+                `state_dict` (the client_plans name their tensors, and so say the order), a list of tensors,
+                a SyftModel (what `retrieve_model` gives) or a State.
             client_plans: what workers run, by name; `training_plan` is the usual name. One of the name
                 `evaluation_plan` measures the model as workers receive it, on their data.
             client_config: what workers are told; `name` and `version` name the FL process, and every key that
@@ -138,7 +147,8 @@ class ModelCentricFLClient(ModelControl, GridObserver):
         first = config_at(client, 1)
         parse_client_config(first)
         parse_server_config(server)
-        state, plans = state_of(model), plans_of(client_plans)
+        plans = plans_of(client_plans)
+        state = state_of(model, plans)
         protocols = named_messages(client_protocols, schema.Protocol, "client_protocols")
         if server_averaging_plan is not None:
             check_is_plan(server_averaging_plan, "server_averaging_plan")
@@ -196,7 +206,56 @@ class ModelCentricFLClient(ModelControl, GridObserver):
             GridResponseError: there is no such model or checkpoint.
             GridConnectionError: the grid could not be reached.
         """
-        return SyftModel.parse(await self._grid.retrieve_model(name, version, checkpoint))
+        data = await self._grid.retrieve(RETRIEVE_MODEL, name, version, checkpoint=checkpoint)
+        return SyftModel.parse(data)
+
+    async def retrieve_plan_async(self, name: str, version: str, plan: str = "training_plan") -> Plan:
+        """Fetches a Plan of a hosted model, as its workers get it: the list of its operations.
+
+        Args:
+            name: name of the FL process.
+            version: its version.
+            plan: name of the Plan.
+
+        Raises:
+            GridResponseError: there is no such model or Plan; the grid refused, or knows no such call, as a
+                PyGrid node.
+            GridConnectionError: the grid could not be reached.
+        """
+        return Plan.parse(await self._grid.retrieve(RETRIEVE_PLAN, name, version, plan=plan))
+
+    async def retrieve_state_dict_async(
+        self, name: str, version: str, checkpoint: int | str = "latest"
+    ) -> dict[str, Tensor]:
+        """Fetches a checkpoint with the names of its tensors, as the model's Plans have them.
+
+        For a Plan of `training_plan` these are the names of the module's parameters and buffers. A tensor
+        that a module has under two names is there once, and counters that batch norms do not use are not
+        there, so ``module.load_state_dict(…, strict=False)`` takes it; `SyftModel.load_into` checks more.
+
+        Args:
+            name: name of the FL process.
+            version: its version.
+            checkpoint: see `retrieve_model`.
+
+        Returns:
+            The tensors by name, in the order in which they are hosted.
+
+        Raises:
+            ConfigError: no Plan of the model names its tensors, as those that PySyft made.
+            GridResponseError: see `retrieve_plan` and `retrieve_model`.
+            GridConnectionError: the grid could not be reached.
+        """
+        model = await self.retrieve_model_async(name, version, checkpoint)
+        told = await self._status_of(name, version)
+        plans = [await self.retrieve_plan_async(name, version, plan.name) for plan in told.plans]
+        names = tensor_names(plans, len(model.params))
+        if names is None:
+            raise ConfigError(
+                f"no Plan of the model '{name}' {version} names its tensors, so there are only their places: "
+                "retrieve_model has them in order"
+            )
+        return dict(zip(names, model.params, strict=True))
 
     async def status_async(self, name: str | None = None) -> StatusReply:
         """Asks how the hosted models are doing.
@@ -321,6 +380,8 @@ class ModelCentricFLClient(ModelControl, GridObserver):
 
     host_federated_training = blocking_twin(host_federated_training_async)
     retrieve_model = blocking_twin(retrieve_model_async)
+    retrieve_plan = blocking_twin(retrieve_plan_async)
+    retrieve_state_dict = blocking_twin(retrieve_state_dict_async)
     status = blocking_twin(status_async)
     history = blocking_twin(history_async)
     evaluate = blocking_twin(evaluate_async)

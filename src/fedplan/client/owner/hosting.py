@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from fedplan.client.model import SyftModel
+from fedplan.client.owner.naming import in_order
 from fedplan.data.tensor import to_tensor
 from fedplan.errors import ConfigError, DataError, WireError
 from fedplan.plan import Plan, from_torch, model_parameters
@@ -18,15 +19,18 @@ from fedplan.wire.messages import MOST_NAMES
 _T = TypeVar("_T")
 
 
-def state_of(model: Any) -> State:
+def state_of(model: Any, plans: Mapping[str, Plan]) -> State:
     """The State that is hosted for a model.
 
     Args:
         model: see `ModelCentricFLClient.host_federated_training_async`.
+        plans: those that are hosted with it; they know the order of a `state_dict`'s tensors.
 
     Raises:
         ConfigError: it is no model, or holds something that is no tensor, or a tensor that has no values.
     """
+    if isinstance(model, Mapping):
+        model = in_order(model, plans)
     try:
         state = model if isinstance(model, State) else State.of(_wire_tensors(_tensors_of(model)))
         tensors, part = state.tensors, state.places
@@ -49,15 +53,10 @@ def _tensors_of(model: Any) -> Iterable[Any]:
                 "batch through it first"
             )
         return model_parameters(model)
-    if isinstance(model, Mapping):
-        raise ConfigError(
-            "the model is a dict (a state_dict?), which does not say in which order a Plan takes its "
-            "tensors: pass the nn.Module, or fedplan.model_parameters(module)"
-        )
     if isinstance(model, Tensor | np.ndarray | str | bytes) or not isinstance(model, Iterable):
         raise ConfigError(
-            f"the model is a {type(model).__name__}; it must be an nn.Module, a SyftModel, a State or a list "
-            "of tensors"
+            f"the model is a {type(model).__name__}; it must be an nn.Module, a state_dict, a SyftModel, a "
+            "State or a list of tensors"
         )
     return model
 

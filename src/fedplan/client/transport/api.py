@@ -281,9 +281,9 @@ class GridApi:
             return False
         return "alive" in answer.data
 
-    async def retrieve_model(self, name: str, version: str, checkpoint: int | str) -> bytes:
-        """Downloads a checkpoint of a hosted model, a State."""
-        return await self._get(messages.RETRIEVE_MODEL, name=name, version=version, checkpoint=checkpoint)
+    async def retrieve(self, endpoint: str, name: str, version: str, **what: int | str) -> bytes:
+        """Downloads what belongs to a hosted model: a checkpoint, which is a State, or a Plan."""
+        return await self._get(endpoint, name=name, version=version, **what)
 
     async def status(self, name: str | None) -> StatusReply:
         """Asks how the hosted models are doing; `name` picks those of one name."""

@@ -18,6 +18,7 @@ from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.strategies.strategy import Strategy
 from fedplan.federation.update import Contribution, Update
 from fedplan.plan import Plan
+from fedplan.text import did_you_mean
 from fedplan.wire.config import explain
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _kind(name: object) -> StrategyKind[Any]:
         )
         raise ConfigError(
             f"server_config: strategy: there is none with the name {name!r}; there are "
-            f"{', '.join(known)}{hint}{_told(broken_plugins())}"
+            f"{', '.join(known)}{hint or did_you_mean(str(name), known)}{_told(broken_plugins())}"
         )
     return _KINDS[name]
 

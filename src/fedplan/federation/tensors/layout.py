@@ -70,7 +70,10 @@ def misfit(tensors: Sequence[WireTensor], layout: Layout, reach: Sequence[float]
         if tensor.dtype != dtype:
             return f"tensor {index} is of {tensor.dtype}, the model's of {dtype}"
         if not math.isfinite(reach[index]):
-            return f"tensor {index} holds NaN or an infinite value"
+            return (
+                f"tensor {index} holds NaN or an infinite value. It comes from such values in the data, or "
+                "from a learning rate that is too large"
+            )
         if reach[index] >= LARGEST:
             return f"tensor {index} holds a value beyond {LARGEST:.0e}, of which sums could become infinite"
     return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, select, text
 
-_LEFT_OUT = {"alembic_version", "replicas", "chores"}
+_LEFT_OUT = {"alembic_version", "replicas", "chores", "webhooks"}
 """Tables of the schema itself, and of the processes that ran."""
 
 _OF_ITS_SERVER = {("events", "written_by")}

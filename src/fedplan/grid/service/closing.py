@@ -31,6 +31,7 @@ from fedplan.grid.service import diffs
 from fedplan.grid.service.events import about, of_workers, record
 from fedplan.grid.service.leases import Held
 from fedplan.grid.service.opening import open_cycle
+from fedplan.grid.service.over_selecting import note_drop_out
 from fedplan.grid.service.retention import retain
 from fedplan.grid.store import catalogue, participation, reports, rounds, spendings
 from fedplan.grid.store.connection import Db
@@ -316,6 +317,7 @@ async def _open_next(
     else:
         round = round_of(grid.known.strategy(newest))
         task = round.after(cycle, goal_reached=goal_reached or spent or cycle.ordered_end is True)
+    await note_drop_out(grid, db, newest, cycle)
     if task is not None:
         start = await catalogue.latest_checkpoint(db, cycle.process_id)
         paused = cycle.paused_at is not None

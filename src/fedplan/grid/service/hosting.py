@@ -7,6 +7,7 @@ from collections.abc import Collection
 from fedplan.errors import ConfigError, WireError
 from fedplan.federation import Strategy, Task, others, round_of
 from fedplan.federation.hosting import about_part, check_name, check_plan, checked_model, strategy_to_host
+from fedplan.federation.over_selection import DropOut, places_to_give
 from fedplan.federation.schedule import config_at
 from fedplan.federation.secure.cycles import PROTOCOL_NAME, protocol_of
 from fedplan.grid.auth import check_authentication
@@ -42,10 +43,13 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     _check_privacy(grid, examined.process.server_config)
     first = round_of(examined.strategy).first_stage(Task.TRAINING)
     new = await _store_blobs(grid, examined.process)
+    places = places_to_give(examined.process.server_config, DropOut())
     today, deadline = grid.clock.wall(), first.deadline(grid.clock())
     async with grid.store.writing() as db:
         process_id, checkpoint_id = await catalogue.add_process(db, new, today)
-        await rounds.open_cycle(db, process_id, 1, checkpoint_id, today, deadline, stage=first.name)
+        await rounds.open_cycle(
+            db, process_id, 1, checkpoint_id, today, deadline, stage=first.name, places=places
+        )
         hosted = Event(Kind.HOSTED, "its owner asked for it", name, version, 1)
         await record(grid, db, hosted)
     grid.closable.set()  # a new deadline to watch

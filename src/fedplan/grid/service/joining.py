@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
+import random
 from collections.abc import Sequence
 
 from fedplan.errors import AuthenticationError, GridError, NotFoundError, OverloadedError
 from fedplan.federation import Task, round_of
 from fedplan.federation.admission import (
+    DAY_SECONDS,
     Asker,
     Refusal,
     admission,
@@ -15,6 +17,7 @@ from fedplan.federation.admission import (
     task_for,
     waits_until,
 )
+from fedplan.federation.pacing import Pace
 from fedplan.grid.auth import Worker, key_digest
 from fedplan.grid.clients import Client, obstacles, plans_for
 from fedplan.grid.correlation import Actor, note_actor
@@ -23,7 +26,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Process
 from fedplan.grid.secure.progress import heed, is_secure
 from fedplan.grid.service.events import about, record
-from fedplan.grid.store import participation
+from fedplan.grid.store import participation, places
 from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import (
     EVALUATION_PLAN,
@@ -104,10 +107,11 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         other = await _place_of_identity(db, process, cycle, worker, place)
         if round_of(strategy).has_gathered(cycle):
             other = None  # its keys cannot pass to another worker
-        last_cycle, waiting = await _looked_up(db, process, cycle, worker, now)
+        last_cycle, taken, waiting = await _looked_up(db, process, cycle, worker, now)
         asker = Asker(
             place=other or place,
             last_cycle=last_cycle,
+            taken=taken,
             waiting=waiting,
             able=not why_not,
             evaluates=bool(request.evaluates and tells and process.evaluates),
@@ -121,13 +125,15 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             asker,
             now,
             draw=grid.draw(),
-            retry=grid.settings.retry_seconds,
+            pace=_pace(grid, process, now),
             paused=cycle.paused_at is not None,
         )
         if keeps_waiting_list(process.server_config):
             until = waits_until(rejection, now) if rejection and rejection.waits else None
             await participation.note_waiting(db, process.id, worker.identity, until, now)
         if rejection is not None:
+            if rejection.timeout is not None:
+                grid.herds.add(process.id, now + rejection.timeout)
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             why = "; ".join([rejection.why, *(why_not if rejection.why is Refusal.UNABLE else ())])
             refused = about(process, Kind.REFUSED, why, cycle=cycle, what="a place")
@@ -202,15 +208,24 @@ async def _place_of_identity(
 
 async def _looked_up(
     db: Db, process: Process, cycle: Cycle, worker: Worker, now: float
-) -> tuple[int | None, int]:
-    """The worker's last cycle, and how many wait with it: where the decision needs them, and only there."""
+) -> tuple[int | None, Sequence[float], int]:
+    """What `Asker` has of a worker's earlier cycles, and how many wait: only where the decision needs it."""
     config = process.server_config
-    last, waiting = None, 0
+    last, taken, waiting = None, list[float](), 0
     if config.do_not_reuse_workers_until_cycle:
         last = await participation.last_cycle_of(db, worker.identity, before=cycle)
     if keeps_waiting_list(config):
         waiting = await participation.count_waiting(db, process.id, worker.identity, now)
-    return last, 1 + waiting
+    if config.most_cycles_per_day is not None:
+        taken = await places.taken_since(db, worker.identity, cycle, now - DAY_SECONDS)
+    return last, taken, 1 + waiting
+
+
+def _pace(grid: Grid, process: Process, now: float) -> Pace:
+    """When workers that this model rejects are to ask again. Replicas have about as many each."""
+    herd = grid.herds.count(process.id, now) * (1 + len(grid.others))
+    settings = grid.settings
+    return Pace(settings.retry_seconds, settings.retries_per_second, herd, random.random())
 
 
 def _tell_withheld(grid: Grid, process: Process, client: Client, why: Sequence[str]) -> None:

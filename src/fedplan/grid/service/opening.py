@@ -5,6 +5,7 @@ from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Process
 from fedplan.grid.service.events import about, record
+from fedplan.grid.service.over_selecting import places_of_next
 from fedplan.grid.store import rounds
 from fedplan.grid.store.connection import Db
 
@@ -34,6 +35,7 @@ async def open_cycle(
     """
     now = grid.clock()
     first = round_of(grid.known.strategy(newest)).first_stage(task)
+    places = await places_of_next(db, newest, task)
     await rounds.open_cycle(
         db,
         newest.id,
@@ -44,6 +46,7 @@ async def open_cycle(
         task,
         stage=first.name,
         revision=newest.revision,
+        places=places,
         paused_at=now if paused else None,
     )
-    await record(grid, db, about(newest, Kind.OPENED, why, cycle=number, task=task.value))
+    await record(grid, db, about(newest, Kind.OPENED, why, cycle=number, task=task.value, places=places))

@@ -17,6 +17,7 @@ from fedplan.wire.messages import PLAN_VARIANTS, SetRequest
 CHANGEABLE = frozenset(
     {
         *("min_workers", "max_workers", "pool_selection", "do_not_reuse_workers_until_cycle"),
+        *("most_cycles_per_day", "over_selection"),
         *("num_cycles", "cycle_length", "place_timeout", "min_diffs", "max_diffs"),
         *("minimum_upload_speed", "minimum_download_speed"),
         *("weighting", "untold_weight", "max_weight", "max_norm", "metrics"),

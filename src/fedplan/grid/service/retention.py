@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from fedplan.errors import ConfigError
 from fedplan.federation.goals import best_of
 from fedplan.federation.retention import dispensable
+from fedplan.grid.events import MOST_TOLD, Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Process
 from fedplan.grid.service import diffs
+from fedplan.grid.service.events import about, record
 from fedplan.grid.store import catalogue, keeping, participation, reports
+from fedplan.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +44,21 @@ async def _forget_checkpoints(grid: Grid, process: Process) -> None:
         numbers = dispensable(kept, [one.number for one in there], needed)
         gone = [one for one in there if one.number in set(numbers)]
         await keeping.note_deleted(db, [one.id for one in gone], today)
+        if gone:
+            await record(grid, db, _discarded_checkpoints(process, gone))
     if gone:
         await _delete(grid, process, gone, [one for one in there if one not in gone])
+
+
+def _discarded_checkpoints(process: Process, gone: Sequence[Checkpoint]) -> Event:
+    return about(
+        process,
+        Kind.DISCARDED,
+        "its 'keep_checkpoints' does not keep them, and nothing needs them",
+        what="checkpoints",
+        times=len(gone),
+        checkpoints=[one.number for one in gone[:MOST_TOLD]],
+    )
 
 
 async def _best(grid: Grid, process: Process) -> int | None:
@@ -85,5 +101,8 @@ async def _forget_diffs(grid: Grid, process: Process) -> None:
         older = await keeping.cycles_with_diffs(db, process.id, beyond=count)
     for cycle_id in older:
         async with grid.store.writing() as db:
+            cycle = await participation.get_cycle(db, cycle_id)
             await reports.forget_diffs(db, cycle_id)
+            why = f"reports are kept of the {counted(count, 'latest cycle')}"
+            await record(grid, db, about(process, Kind.DISCARDED, why, cycle=cycle, what="reports"))
         await grid.blobs.drop(diffs.group_of(grid, cycle_id))

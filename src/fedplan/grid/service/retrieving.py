@@ -1,4 +1,4 @@
-"""How a model's owner gets a checkpoint."""
+"""How a model's owner gets a checkpoint, or a Plan."""
 
 from fedplan.errors import AccessDeniedError, GridError, NotFoundError
 from fedplan.federation.goals import best_of
@@ -9,7 +9,7 @@ from fedplan.grid.service.downloads import Source, whole_model
 from fedplan.grid.service.status import moment
 from fedplan.grid.store import catalogue, keeping
 from fedplan.grid.store.connection import Db
-from fedplan.wire.messages import RetrieveRequest
+from fedplan.wire.messages import PLAN_VARIANTS, RetrievePlanRequest, RetrieveRequest
 
 _MOST_TOLD = 20
 
@@ -24,11 +24,8 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridE
     """
     process = await grid.known.find(request.name, request.version)
     worker = request.worker_id is not None and request.request_key is not None
-    if refusal is not None and not process.server_config.public and not worker:
-        raise type(refusal)(
-            f"the checkpoints of '{process.name}' are for the grid's owner and who may read: {refusal}. A "
-            'model hosted with "public": true in its server_config is for everybody'
-        )
+    if not worker:
+        _check_may_read(process, "checkpoints", refusal)
     number: int | None = None
     if request.checkpoint == "best":
         number = await _best(grid, process)
@@ -51,6 +48,33 @@ async def retrieve_model(grid: Grid, request: RetrieveRequest, *, refusal: GridE
             "to an older one; `fedplan checkpoint promote` makes it the newest again"
         )
     return whole_model(process, found)
+
+
+async def retrieve_plan(grid: Grid, request: RetrievePlanRequest, *, refusal: GridError | None) -> Source:
+    """A Plan of a model, as the list of its operations; without a version, of the one hosted last.
+
+    Raises:
+        NotFoundError: there is no such model or Plan.
+        AuthenticationError: who asks may not have it.
+        AccessDeniedError: so too, and its token is for other things.
+    """
+    process = await grid.known.find(request.name, request.version)
+    _check_may_read(process, "Plans", refusal)
+    plans = (await grid.known.hosted(process.id)).plans
+    if request.plan not in plans:
+        raise NotFoundError(
+            f"the model '{process.name}' has no Plan '{request.plan}'; its Plans are {', '.join(plans)}"
+        )
+    return Source(plans[request.plan].variants[PLAN_VARIANTS[0]].content)
+
+
+def _check_may_read(process: Process, what: str, refusal: GridError | None) -> None:
+    """Raises the refusal, if there is one, unless the model is for everybody."""
+    if refusal is not None and not process.server_config.public:
+        raise type(refusal)(
+            f"the {what} of '{process.name}' are for the grid's owner and who may read: {refusal}. A "
+            'model hosted with "public": true in its server_config is for everybody'
+        )
 
 
 async def _told_deleted(grid: Grid, process: Process, gone: Checkpoint, deleted_at: float) -> str:

@@ -39,7 +39,7 @@ async def status(grid: Grid, name: str | None) -> StatusReply:
         seen = await overview(db, name)
         spent = await spendings.latest_of_all(db)
     if name is not None and not seen.processes:
-        raise NotFoundError(f"this grid hosts no model '{name}'")
+        raise NotFoundError(f"this grid hosts no model '{name}'; `fedplan status` lists what it hosts")
     return StatusReply(models=[await _model(grid, process, seen, spent) for process in seen.processes])
 
 

@@ -62,7 +62,7 @@ _WAITED_FOR = and_(_SILENT, ~assignments.c.aside)
 _VACATE = (
     update(cycles)
     .where(cycles.c.id == bindparam("which"))
-    .values(occupied=cycles.c.occupied - bindparam("places"))
+    .values(occupied=cycles.c.occupied - bindparam("vacated"))
     .returning(*cycles.c)
 )
 _COUNT_REPORT = (
@@ -276,7 +276,7 @@ async def _release_others(db: Db, cycle_id: int, identity: str) -> None:
     held = and_(assignments.c.cycle_id == cycle_id, assignments.c.identity == identity, _WAITED_FOR)
     places = (await db.execute(update(assignments).where(held).values(released=True))).rowcount
     if places:
-        await db.execute(_VACATE, {"which": cycle_id, "places": places})
+        await db.execute(_VACATE, {"which": cycle_id, "vacated": places})
 
 
 async def identity_has_reported(db: Db, place: Assignment) -> bool:
@@ -296,7 +296,9 @@ async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | N
     held = and_(assignments.c.id == place.id, assignments.c.key_digest == key_digest, _SILENT)
     if (await db.execute(update(assignments).where(held).values(released=True))).rowcount == 0:
         return None
-    row = (await db.execute(_VACATE, {"which": cycle.id, "places": 0 if place.aside else 1})).mappings().one()
+    row = (
+        (await db.execute(_VACATE, {"which": cycle.id, "vacated": 0 if place.aside else 1})).mappings().one()
+    )
     return read_cycle(row)
 
 
@@ -319,7 +321,7 @@ async def release_silent(db: Db, cycle_id: int, taken_by: float) -> tuple[Sequen
         return None
     gone = and_(assignments.c.cycle_id == cycle_id, assignments.c.accepted_at <= taken_by, _WAITED_FOR)
     workers = await _release(db, gone)
-    row = (await db.execute(_VACATE, {"which": cycle_id, "places": len(workers)})).mappings().one()
+    row = (await db.execute(_VACATE, {"which": cycle_id, "vacated": len(workers)})).mappings().one()
     return workers, read_cycle(row)
 
 
@@ -378,6 +380,7 @@ def read_cycle(row: RowMapping) -> Cycle:
         evaluators=row["evaluators"],
         damaged=row["damaged"],
         stage=row["stage"],
+        places=row["places"],
         revision=row["revision"],
         paused_at=row["paused_at"],
         ordered_end=row["ordered_end"],

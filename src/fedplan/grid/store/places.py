@@ -1,13 +1,14 @@
-"""Queries about the places of workers, for people who want to know why something does not go on."""
+"""Queries about the places of workers in several cycles, and for people who ask why nothing goes on."""
 
 import asyncio
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, or_, select
 
-from fedplan.grid.records import Phase
+from fedplan.federation.over_selection import Held
+from fedplan.grid.records import Cycle, Phase
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import assignments, cycles
 from fedplan.wire.messages import worker_name
@@ -62,6 +63,53 @@ async def silent(db: Db, cycle_id: int) -> Silent:
     )
     row = (await db.execute(query)).one()
     return Silent(row.places, row.first)
+
+
+async def taken_since(db: Db, identity: str, cycle: Cycle, since: float) -> list[float]:
+    """When workers of an identity took those places in a model's other cycles that they did not leave.
+
+    Args:
+        db: the connection.
+        identity: see `auth.Worker`.
+        cycle: the model's latest one, which does not count.
+        since: places that were taken before this time do not count.
+
+    Returns:
+        The times, the oldest first.
+    """
+    kept = or_(assignments.c.reported_at.is_not(None), ~assignments.c.released)
+    query = (
+        select(assignments.c.accepted_at)
+        .join(cycles, cycles.c.id == assignments.c.cycle_id)
+        .where(
+            assignments.c.identity == identity,
+            ~assignments.c.aside,
+            assignments.c.accepted_at > since,
+            assignments.c.cycle_id != cycle.id,
+            cycles.c.process_id == cycle.process_id,
+            kept,
+        )
+        .order_by(assignments.c.accepted_at)
+    )
+    return list(await db.scalars(query))
+
+
+async def held(db: Db, cycle_id: int, wall_to_grid: float) -> list[Held]:
+    """The places that a cycle gave for training.
+
+    Args:
+        db: the connection.
+        cycle_id: the cycle.
+        wall_to_grid: what is to be added to times on the wall, at which reports are noted.
+    """
+    query = select(assignments.c.accepted_at, assignments.c.reported_at).where(
+        assignments.c.cycle_id == cycle_id, ~assignments.c.aside
+    )
+    rows = (await db.execute(query)).all()
+    return [
+        Held(row.accepted_at, None if row.reported_at is None else row.reported_at + wall_to_grid)
+        for row in rows
+    ]
 
 
 async def find_by_name(db: Db, process_id: int, name: str, latest: int) -> Found | None:

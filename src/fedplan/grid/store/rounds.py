@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from fedplan.errors import NotFoundError
 from fedplan.federation import Task
+from fedplan.federation.over_selection import DropOut
 from fedplan.grid.records import Cycle, CycleSummary, Lease, Phase, Running
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.participation import read_cycle
@@ -42,6 +43,7 @@ async def open_cycle(
     *,
     stage: str | None = None,
     revision: int = 0,
+    places: int | None = None,
     paused_at: float | None = None,
 ) -> None:
     """Opens a cycle that starts from a checkpoint; see `Cycle` for the rest."""
@@ -57,9 +59,28 @@ async def open_cycle(
         "task": task,
         "stage": stage,
         "revision": revision,
+        "places": places,
         "paused_at": paused_at,
     }
     await db.execute(cycles.insert(), values)
+
+
+async def note_drop_out(db: Db, cycle_id: int, seen: DropOut) -> None:
+    """Notes what a cycle tells of workers that drop out."""
+    values = {"gone": seen.gone, "judged": seen.judged}
+    await db.execute(update(cycles).where(cycles.c.id == cycle_id).values(values))
+
+
+async def drop_out(db: Db, process_id: int, latest: int) -> DropOut:
+    """What so many of a model's latest cycles of training tell of workers that drop out."""
+    query = (
+        select(cycles.c.gone, cycles.c.judged)
+        .where(cycles.c.process_id == process_id, cycles.c.task == Task.TRAINING)
+        .order_by(cycles.c.number.desc())
+        .limit(latest)
+    )
+    rows = (await db.execute(query)).all()
+    return DropOut(sum(row.gone for row in rows), sum(row.judged for row in rows))
 
 
 async def due(db: Db, now: float) -> Sequence[Lease]:

@@ -169,6 +169,9 @@ cycles = Table(
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("paused_at", Double),
     Column("ordered_end", Boolean),
+    Column("places", Integer),
+    Column("gone", Integer, nullable=False, server_default="0"),
+    Column("judged", Integer, nullable=False, server_default="0"),
     UniqueConstraint("process_id", "number"),
     Index(None, "checkpoint_id"),
     Index(None, "phase", "deadline"),
@@ -179,7 +182,7 @@ cycles = Table(
 
 `stage` is the name of the present stage of the `Round`.
 While a cycle is paused, which is since `paused_at`, its deadline is that of before; `read_cycle` gives none
-that comes. `revision`: see `records.Process`."""
+that comes. `revision`: see `records.Process`. `gone` and `judged`: see `over_selection.DropOut`."""
 
 assignments = Table(
     "assignments",
@@ -276,6 +279,18 @@ chores = Table(
     Column("due_at", Double, nullable=False),
 )
 """What one replica at a time does for all; see `chores.Chore`."""
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(40)),
+    Column("counter", BigInteger, nullable=False),
+    Column("position", String(40), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+)
+"""Addresses that are told what happens; see `webhooks.Webhook`."""
 
 clock = Table(
     "clock",

@@ -30,7 +30,7 @@ from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
 from fedplan.grid.service.history import history
 from fedplan.grid.service.lineage import checkpoints
-from fedplan.grid.service.retrieving import retrieve_model
+from fedplan.grid.service.retrieving import retrieve_model, retrieve_plan
 from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, Call, admit, perform
@@ -47,6 +47,7 @@ from fedplan.wire.messages import (
     GET_PROTOCOL,
     HISTORY,
     RETRIEVE_MODEL,
+    RETRIEVE_PLAN,
     SPEED_TEST,
     SPEED_TEST_BYTES,
     STATUS,
@@ -282,6 +283,7 @@ DOWNLOADS: dict[str, Download] = {
     GET_PLAN: Download(messages.PlanRequest, downloads.get_plan),
     GET_PROTOCOL: Download(messages.ProtocolRequest, downloads.get_protocol),
     RETRIEVE_MODEL: Download(messages.RetrieveRequest, retrieve_model, reads=True),
+    RETRIEVE_PLAN: Download(messages.RetrievePlanRequest, retrieve_plan, reads=True),
 }
 """By message type, which is also the path."""
 

@@ -182,7 +182,9 @@ class _Tracer:
         mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
         self.free = tuple(free)
         self.fakes = [
-            mode.from_tensor(_stand_in(example, any_size), symbolic_context=_context(example, any_size))
+            mode.from_tensor(_stand_in(example, any_size), symbolic_context=_any_rows(example))
+            if any_size
+            else mode.from_tensor(_stand_in(example, any_size), static_shapes=True)
             for example, any_size in zip(examples, free, strict=True)
         ]
 
@@ -229,10 +231,9 @@ def _stand_in(example: torch.Tensor, any_size: bool) -> torch.Tensor:
     return torch.empty(rows, dtype=example.dtype)
 
 
-def _context(example: torch.Tensor, any_size: bool) -> StatelessSymbolicContext[Any, Any]:
+def _any_rows(example: torch.Tensor) -> StatelessSymbolicContext[Any, Any]:
     kinds = [DimDynamic.STATIC] * example.dim()
-    if any_size:
-        kinds[0] = DimDynamic.DYNAMIC
+    kinds[0] = DimDynamic.DYNAMIC
     return StatelessSymbolicContext(dynamic_sizes=kinds)
 
 
@@ -298,7 +299,6 @@ def _drop_profiling(module: GraphModule) -> None:
     for node in reversed(list(module.graph.nodes)):
         if node.op == "call_function" and getattr(node.target, "namespace", "") == "profiler":
             module.graph.erase_node(node)
-    module.recompile()
 
 
 def _lift_constants(module: GraphModule) -> list[torch.Tensor]:
@@ -319,7 +319,6 @@ def _lift_constants(module: GraphModule) -> list[torch.Tensor]:
         if node is body:
             body = node.next
         module.graph.erase_node(node)
-    module.recompile()
     return constants
 
 

@@ -26,6 +26,7 @@ from fedplan.plan.tracing.optimizer.update import Update
 from fedplan.plan.tracing.python_state import check_python_state
 from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
+from fedplan.text import did_you_mean
 
 
 def accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -99,6 +100,12 @@ def training_plan(
         TraceError: the step cannot be traced, or the optimizer cannot be part of a Plan.
         UnsupportedOpError: the step uses an operation outside the op table.
     """
+    _check_module(model)
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TraceError(
+            f"`metrics` is a {type(metrics).__name__}, and must be a dict of names and functions, such as "
+            "{'accuracy': fedplan.accuracy}"
+        )
     scores = dict(metrics or {})
     _check_arguments(loss, scores, lr)
     batch = Example.read(example)
@@ -172,6 +179,18 @@ def training_plan(
     return without_unread_inputs(without_idle_state(plan))
 
 
+def _check_module(model: object) -> None:
+    """Refuses what is taken for a module."""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        name = model.__name__
+        raise TraceError(f"the model is the class {name}: make an nn.Module of it, {name}(…)")
+    if not isinstance(model, nn.Module):
+        raise TraceError(
+            f"the model is of the type {type(model).__name__}, and must be an nn.Module: its forward pass is "
+            "traced. For a step that is a function of tensors there is fedplan.trace"
+        )
+
+
 def _check_arguments(loss: Score | None, metrics: Mapping[str, Score], lr: str | float) -> None:
     """Refuses usual slips."""
     if not isinstance(lr, str | float | int):
@@ -193,6 +212,7 @@ def _named(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
             raise TraceError(
                 f"`private` names '{pattern}', and the model has no tensor of that name. Its tensors are "
                 f"{', '.join(names)}; 'head.*' means all that begin with 'head.'"
+                f"{did_you_mean(pattern, names)}"
             )
         found.update(meant)
     if found == set(names):

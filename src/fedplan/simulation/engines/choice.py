@@ -16,6 +16,7 @@ from fedplan.simulation.engines.sequential import Sequential
 from fedplan.simulation.gathering import Gathered
 from fedplan.simulation.participation import Participants
 from fedplan.simulation.work import Experiment, Sent, Work
+from fedplan.text import did_you_mean
 
 _log = logging.getLogger("fedplan.simulation")
 
@@ -43,7 +44,9 @@ def engine_of(name: str, workers: int | None, experiment: Experiment, kept: int 
         CheckpointError: the run was begun by an engine of other bits.
     """
     if name not in ENGINES:
-        raise ConfigError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}")
+        raise ConfigError(
+            f"there is no engine {name!r}; there are {', '.join(ENGINES)}{did_you_mean(str(name), ENGINES)}"
+        )
     count = cores() if workers is None else positive_integer(workers, "workers")
     if kept is not None and name != "auto" and (name == "batched") != (kept > 0):
         began = f"computed {kept} clients side by side" if kept else "computed each client alone"

@@ -35,6 +35,14 @@ class RetrieveRequest(Request):
     request_key: str | None = None
 
 
+class RetrievePlanRequest(Request):
+    """Asks for a Plan of a model, as the list of its operations."""
+
+    name: StorableText
+    version: StorableText | None = None
+    plan: StorableText = "training_plan"
+
+
 class CycleStatus(Reply):
     """One cycle, as its model's owner sees it."""
 

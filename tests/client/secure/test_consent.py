@@ -1,0 +1,25 @@
+"""A worker whose policy asks for secure aggregation trains in a secure round, and in no other cycle."""
+
+import asyncio
+
+import pytest
+
+from fedplan.client import ConsentPolicy, LeastPrivacy, participate_async
+from fedplan.errors import CycleDeclinedError
+from tests.client.secure.rounds import VERSION, data_of, host, secure
+
+POLICY = ConsentPolicy(privacy=LeastPrivacy(secure_aggregation=True))
+
+
+async def test_a_secure_round_is_accepted(owner, url):
+    await host(owner, "accepted", secure(4, num_cycles=1))
+    done = await asyncio.gather(
+        *(participate_async(url, "accepted", VERSION, *data_of(n), accept=POLICY) for n in range(4))
+    )
+    assert [one.cycles for one in done] == [1, 1, 1, 1]
+
+
+async def test_a_cycle_in_which_the_grid_sees_reports_is_not(owner, url):
+    await host(owner, "bare", {"max_diffs": 1})
+    with pytest.raises(CycleDeclinedError, match="the grid sees each worker's report"):
+        await participate_async(url, "bare", VERSION, *data_of(0), accept=POLICY)
