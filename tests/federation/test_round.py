@@ -165,7 +165,7 @@ class TestASecureRound:
         given = config(**self.SERVER)
 
         def asked(cycle):
-            return admission(given, round, cycle, Asker(), NOW, draw=0.5, retry=3)
+            return admission(given, round, cycle, Asker(), NOW, draw=0.5, pace=Pace(3.0))
 
         assert asked(Cycle(stage=GATHER, occupied=9, deadline=NOW + 9)) is None
         assert asked(Cycle(stage=GATHER, occupied=10, deadline=NOW + 9)).why is Refusal.FULL

@@ -151,7 +151,7 @@ async def test_downloads_go_over_http_whatever_the_transport(grid: SmallGrid, ap
     assert await api.get_model("w", "k", 1) == grid.model.serialize()
     assert await api.get_plan("w", "k", 10) == grid.plans["training_plan"].serialize()
     assert await api.get_protocol("w", "k", 20) == b"\x08\x01"
-    assert await api.retrieve_model("m", "1.0", "latest") == grid.model.serialize()
+    assert await api.retrieve("retrieve-model", "m", "1.0", checkpoint="latest") == grid.model.serialize()
     assert grid.sockets == 0
     assert grid.asked("get-plan") == [
         {"worker_id": "w", "request_key": "k", "plan_id": "10", "receive_operations_as": "list"}
