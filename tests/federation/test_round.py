@@ -176,7 +176,7 @@ class TestASecureRound:
         cycle = Cycle(stage=UNMASKING, occupied=10, reported=9, deadline=NOW + 900)
         asker = Asker(place=Place(reported=True))
         refused = admission(
-            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, retry=3
+            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, pace=Pace(3.0)
         )
         assert (refused.why, refused.timeout) == (Refusal.REPORTED, 3)
 
