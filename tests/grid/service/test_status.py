@@ -91,7 +91,8 @@ async def test_models_are_listed_by_name_and_age(peer):
 async def test_a_model_that_is_not_hosted_is_not_found(peer):
     reply = await peer.http.get("/model-centric/status", params={"name": "x"})
     assert reply.status_code == 404
-    assert reply.json() == {"error": "this grid hosts no model 'x'"}
+    told = "this grid hosts no model 'x'; `fedplan status` lists what it hosts"
+    assert reply.json() == {"error": told}
 
 
 async def test_only_the_newest_checkpoints_are_listed(peer):
