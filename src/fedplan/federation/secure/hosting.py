@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from fedplan.errors import ConfigError, SecureAggregationError
+from fedplan.errors import ConfigError, SecureAggregationError, SecureMessageError
 from fedplan.federation.secure.cycles import figures_of, parameters_of
 from fedplan.federation.secure.parameters import Trust, ring_bits
 from fedplan.federation.secure.ring import MOST_BITS
+from fedplan.federation.secure.terms import Expectations
 from fedplan.federation.strategies import Strategy, as_it_is
 from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
@@ -25,6 +26,7 @@ WORKING_KEYS = frozenset(
         "max_weight",
         "minimum_download_speed",
         "minimum_upload_speed",
+        "most_cycles_per_day",
         "num_cycles",
         "pool_selection",
         "public",
@@ -35,7 +37,10 @@ WORKING_KEYS = frozenset(
 )
 """The keys of a server_config that go with secure aggregation, of `strategy` the values in `SUMMED`."""
 
-OWN_NUMBERS = ("min_workers", "max_workers", "min_diffs", "max_diffs", "cycle_length", "place_timeout")
+OWN_NUMBERS = (
+    *("min_workers", "max_workers", "min_diffs", "max_diffs", "over_selection"),
+    *("cycle_length", "place_timeout"),
+)
 """Keys that say when a cycle takes workers and ends; a secure round has stages of its own."""
 
 REFUSED_KEYS: Mapping[str, str] = {
@@ -149,7 +154,9 @@ def _faults_of_tensors(strategy: Strategy) -> Iterator[str]:
 def _faults_of_numbers(strategy: Strategy, secure: SecureAggregationConfig) -> Iterator[str]:
     try:
         for workers in (secure.workers, secure.least):
-            parameters_of(secure, workers)
+            Expectations().check_parameters(parameters_of(secure, workers))
+    except SecureMessageError as error:
+        yield f"no worker would take part: {error}. Raise 'workers' and 'corrupt', or lower 'dropout'"
     except SecureAggregationError as error:
         yield str(error)
     bits = ring_bits(secure.bits, secure.workers)
