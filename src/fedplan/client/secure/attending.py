@@ -24,7 +24,7 @@ from fedplan.federation.secure.cycles import cycle_name, digest_of_config, told_
 from fedplan.federation.tensors import Float64s, Tensors
 from fedplan.plan import from_torch
 from fedplan.wire import Summary
-from fedplan.wire.messages import SecureStage
+from fedplan.wire.messages import SENT_OTHERWISE, SecureStage
 
 _log = logging.getLogger("fedplan.client")
 _T = TypeVar("_T")
@@ -77,8 +77,8 @@ class SecureAttendance:
         try:
             await self._send("keys", self._worker.keys)
         except GridResponseError as error:
-            if error.status != 409:
-                raise
+            if error.status != 409 and SENT_OTHERWISE not in str(error):
+                raise  # otherwise keys of an earlier start count, whose secrets are lost
             raise SecureRoundError(f"the round begins without this worker: {error}") from None
         announcement = await self._receive("keys")
         await asyncio.to_thread(self._worker.join, announcement, received)

@@ -31,7 +31,7 @@ from fedplan.grid.service.diffs import forget, group_of
 from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
-from fedplan.wire.messages import SecureSendKeys, SecureSendRequest, Success
+from fedplan.wire.messages import SENT_OTHERWISE, SecureSendKeys, SecureSendRequest, Success
 from fedplan.wire.scalars import Buffer
 
 
@@ -197,7 +197,7 @@ async def _check_member(db: Db, process: Process, cycle: Cycle, content: bytes) 
 
 def _check_same(before: str, digest: str) -> None:
     if before != digest:
-        raise SecureMessageError("the worker has sent something else at this stage before, and that counts")
+        raise SecureMessageError(f"{SENT_OTHERWISE}, and that counts")
 
 
 def _check_stage(stage: str, cycle: Cycle) -> None:
