@@ -330,3 +330,66 @@ async def test_a_worker_that_starts_again_while_others_are_gathered_is_taken_wit
         others = [syft.new_job("again", VERSION) for _ in range(2)]
         await asyncio.gather(*(each.start() for each in (job, *others)))
         assert job.cycle == 1
+
+
+async def test_what_a_report_could_not_hold_is_kept_once_it_is_taken_though_the_worker_fails_then(
+    owner, url, clock
+):
+    await host(owner, "failing", secure(4))
+
+    class LostError(Exception):
+        pass
+
+    def lose(event):
+        if event.stage == "reports":
+            raise LostError
+
+    async with Syft(url) as syft:
+        jobs = [syft.new_job("failing", VERSION) for _ in range(4)]
+        jobs[0].on("secure_stage", lose)
+        await asyncio.gather(*(job.start() for job in jobs))
+        results = await asyncio.gather(*map(report_of, jobs, range(4)), return_exceptions=True)
+        assert isinstance(results[0], LostError)
+        clock.shift += LENGTH  # the others do not know that it is gone
+        await owner.wait_async("failing", VERSION, checkpoint=2, timeout=60)
+        kept = jobs[0]._remainder.left
+        assert any(tensor.any() for tensor in kept)
+        await asyncio.gather(*(job.start() for job in jobs))
+        await asyncio.gather(*map(report_of, jobs, range(4)), return_exceptions=True)
+        assert all(map(np.array_equal, jobs[0]._remainder.before, kept))
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_what_a_report_could_not_hold_is_taken_back_when_the_round_fails_after_it(
+    owner, url, clock, answers
+):
+    name = f"fails after the {'answer' if answers else 'report'}"
+    await host(owner, name, secure(3))
+    async with Syft(url) as syft:
+        jobs, hold = [syft.new_job(name, VERSION) for _ in range(3)], asyncio.Event()
+        told = asyncio.Event()
+        jobs[0]._remainder.left = before = [np.full((1,), 0.25)]
+
+        async def held(event):
+            if event.stage == ("reports" if answers else "shares"):
+                await hold.wait()
+
+        def tell(event):
+            if event.stage == ("unmasking" if answers else "reports"):
+                told.set()
+
+        for job in jobs[1:]:
+            job.on("secure_stage", held)
+        jobs[0].on("secure_stage", tell)
+        await asyncio.gather(*(job.start() for job in jobs))
+        running = [asyncio.create_task(report_of(job, number)) for number, job in enumerate(jobs)]
+        await told.wait()
+        clock.shift += LENGTH
+        async with asyncio.timeout(60):
+            while (await owner.status_async(name)).models[0].last_failure is None:
+                await asyncio.sleep(0.02)
+        hold.set()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*(job.start() for job in jobs))
+        await asyncio.gather(*map(report_of, jobs, range(3)))
+        assert jobs[0]._remainder.before is before
