@@ -190,6 +190,11 @@ class TestWhenARejectedWorkerMayAskAgain:
         assert ask({"num_cycles": 1}, place=Place(released=True, grants=10)).timeout is None
         assert ask({}, place=Place(grants=10)) is None
 
+    def test_a_place_that_the_grid_took_does_not_count_as_one_that_it_had(self):
+        """A slow worker may be one of the few without which the cycle cannot end."""
+        assert ask({}, place=Place(released=True, grants=1000, lapses=991)) is None
+        assert ask({}, place=Place(released=True, grants=1000, lapses=990)) == Rejection(Refusal.FICKLE, 5)
+
     def test_it_counts_as_waiting_until_then_and_some_time_longer(self):
         rejection = Rejection(Refusal.FULL, 5)
         assert rejection.waits
