@@ -165,7 +165,7 @@ class TestASecureRound:
         given = config(**self.SERVER)
 
         def asked(cycle):
-            return admission(given, round, cycle, Asker(), NOW, draw=0.5, retry=3)
+            return admission(given, round, cycle, Asker(), NOW, draw=0.5, pace=Pace(3.0))
 
         assert asked(Cycle(stage=GATHER, occupied=9, deadline=NOW + 9)) is None
         assert asked(Cycle(stage=GATHER, occupied=10, deadline=NOW + 9)).why is Refusal.FULL
@@ -176,7 +176,7 @@ class TestASecureRound:
         cycle = Cycle(stage=UNMASKING, occupied=10, reported=9, deadline=NOW + 900)
         asker = Asker(place=Place(reported=True))
         refused = admission(
-            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, retry=3
+            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, pace=Pace(3.0)
         )
         assert (refused.why, refused.timeout) == (Refusal.REPORTED, 3)
 
