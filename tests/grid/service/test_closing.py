@@ -171,6 +171,20 @@ class TestTime:
         await timed.until_checkpoint(2)
         np.testing.assert_allclose((await timed.checkpoint())[1], MODEL[1] - 2)
 
+    async def test_waits_for_a_slow_worker_however_often_it_is_extended(self, timed):
+        """Where there are only as many workers as it needs, no cycle comes without each of them."""
+        await timed.host(server={"cycle_length": 60, "min_diffs": 2})
+        slow = await timed.join()
+        await (await timed.join()).report(1)
+        for _ in range(11):
+            self.now += 60
+            await timed.until(lambda model: model["cycle"]["accepted"] == 1)
+            answer = await timed.ask(slow.worker_id)
+            assert answer["status"] == "accepted"
+        assert (await slow.report(3, request_key=answer["request_key"])).status_code == 200
+        self.now += 60
+        await timed.until_checkpoint(2)
+
     async def test_lets_a_worker_that_lost_its_place_ask_again_with_the_same_id(self, timed):
         await timed.host(server={"cycle_length": 60, "max_diffs": 1})
         worker = await timed.join()
