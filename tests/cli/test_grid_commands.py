@@ -346,6 +346,7 @@ def with_a_folder_of_its_name(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     ("made", "what", "why"),
     [

@@ -40,6 +40,7 @@ def refused_at_once(*arguments: object, **environment: str) -> str:
 # Where other machines reach it
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
 def test_an_address_that_other_machines_reach_needs_an_owner_token(tmp_path: Path, host: str) -> None:
     data = tmp_path / "data"
@@ -64,6 +65,7 @@ def test_an_owner_token_opens_such_an_address(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/model-centric/status").status_code == 401
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.5", "::1"])
 def test_an_address_of_this_machine_alone_needs_none(tmp_path: Path, host: str) -> None:
     with fedplan_process("serve", "--port", 0, "--host", host, "--data", tmp_path) as process:

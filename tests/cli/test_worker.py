@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,9 @@ def test_a_worker_tells_of_its_last_cycle_and_of_what_it_only_measured(
     trained = fedplan(*worker, "--cycles", 3, "--json")
     assert trained.exit_code == 0, trained.output
     done = json.loads(trained.stdout)
-    last = json.loads(fedplan("history", *measured, "--json").stdout)[2]
+    while len(rows := json.loads(fedplan("history", *measured, "--json").stdout)) < 3:
+        time.sleep(0.1)  # the last cycle is closing
+    last = rows[2]
     assert done.pop("loss") == pytest.approx(last["metrics"]["training_loss"]["value"])
     assert done == {"cycles": 3, "evaluations": 0, "refused": 0, "metrics": {"undefined": None}}
     only = fedplan(*worker)

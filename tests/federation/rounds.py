@@ -30,6 +30,7 @@ class Place:
     released: bool = False
     aside: bool = False
     grants: int = 1
+    lapses: int = 0
 
 
 def config(**keys):

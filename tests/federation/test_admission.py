@@ -162,9 +162,9 @@ class TestWhenARejectedWorkerMayAskAgain:
 
         full = {"max_workers": 2}, Cycle(occupied=2)
         assert told(0, *full) == told(50, *full) == {2, 3, 4, 5, 6, 7}
-        many = told(10_000, *full)
+        many = told(6_000, *full)
         assert min(many) == 2
-        assert max(many) == 992
+        assert max(many) == 596
         assert len(many) == 100
         timed = {"cycle_length": 600}, Cycle(deadline=NOW + 60, occupied=2)
         reported = {"place": Place(reported=True)}
@@ -173,7 +173,7 @@ class TestWhenARejectedWorkerMayAskAgain:
         assert told(50, {}, Cycle(is_open=False)) == {1, 2, 3, 4, 5}
 
     def test_a_herd_is_not_made_to_wait_beyond_all_measure(self):
-        assert ask({"max_workers": 2}, Cycle(occupied=2), pace=Pace(5.0, 10.0, 10**9, 0.5)).timeout == 1802
+        assert ask({"max_workers": 2}, Cycle(occupied=2), pace=Pace(5.0, 10.0, 10**9, 0.5)).timeout == 302
 
     def test_when_it_has_taken_part_seldom_enough_in_a_day(self):
         server = {"most_cycles_per_day": 2}
@@ -189,6 +189,11 @@ class TestWhenARejectedWorkerMayAskAgain:
         assert ask({}, place=Place(released=True, grants=10)) == Rejection(Refusal.FICKLE, 5)
         assert ask({"num_cycles": 1}, place=Place(released=True, grants=10)).timeout is None
         assert ask({}, place=Place(grants=10)) is None
+
+    def test_a_place_that_the_grid_took_does_not_count_as_one_that_it_had(self):
+        """A slow worker may be one of the few without which the cycle cannot end."""
+        assert ask({}, place=Place(released=True, grants=1000, lapses=991)) is None
+        assert ask({}, place=Place(released=True, grants=1000, lapses=990)) == Rejection(Refusal.FICKLE, 5)
 
     def test_it_counts_as_waiting_until_then_and_some_time_longer(self):
         rejection = Rejection(Refusal.FULL, 5)

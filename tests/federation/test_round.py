@@ -165,18 +165,36 @@ class TestASecureRound:
         given = config(**self.SERVER)
 
         def asked(cycle):
-            return admission(given, round, cycle, Asker(), NOW, draw=0.5, retry=3)
+            return admission(given, round, cycle, Asker(), NOW, draw=0.5, pace=Pace(3.0))
 
         assert asked(Cycle(stage=GATHER, occupied=9, deadline=NOW + 9)) is None
         assert asked(Cycle(stage=GATHER, occupied=10, deadline=NOW + 9)).why is Refusal.FULL
         later = asked(Cycle(stage=SHARES, occupied=9, deadline=NOW + 900))
         assert (later.why, later.timeout) == (Refusal.GATHERED, 3)
 
+    def test_gives_a_worker_that_starts_anew_its_place_back_only_while_keys_may_still_be_told(self):
+        def asked(stage):
+            cycle = Cycle(stage=stage, occupied=10, deadline=NOW + 900)
+            asker = Asker(place=Place())
+            return admission(
+                config(**self.SERVER),
+                round_with(**self.SERVER),
+                cycle,
+                asker,
+                NOW,
+                draw=0.5,
+                pace=Pace(3.0),
+            )
+
+        assert asked(GATHER) is asked(KEYS) is None
+        for stage in (SHARES, REPORTS, UNMASKING):
+            assert (asked(stage).why, asked(stage).timeout) == (Refusal.GATHERED, 3)
+
     def test_may_end_at_any_time_so_who_has_reported_asks_soon_for_the_next(self):
         cycle = Cycle(stage=UNMASKING, occupied=10, reported=9, deadline=NOW + 900)
         asker = Asker(place=Place(reported=True))
         refused = admission(
-            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, retry=3
+            config(**self.SERVER), round_with(**self.SERVER), cycle, asker, NOW, draw=0.5, pace=Pace(3.0)
         )
         assert (refused.why, refused.timeout) == (Refusal.REPORTED, 3)
 

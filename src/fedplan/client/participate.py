@@ -25,6 +25,7 @@ from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.client.training.device import Device, usable_device
 from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError, SecureRoundError
+from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from fedplan.plan import Limits, RandomStream
 from fedplan.plan.roles import averaged_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
@@ -229,6 +230,8 @@ async def participate_async(
                     send = functools.partial(reports.send, job, await training.wait())
                     result.add(training.means)
                     taken = await _report(send, patience)
+                    if not taken and PROTOCOL_NAME in job.protocols:
+                        await _give_back(job)
                     result.cycles += taken
                     result.refused += not taken
     return result
@@ -257,6 +260,14 @@ async def _enter_cycle(job: Job, accept: Accept | None, patience: Patience, bars
             return
         bars.wait(seconds)
         await asyncio.sleep(seconds)
+
+
+async def _give_back(job: Job) -> None:
+    """Leaves a secure round to which the worker could not report: it waits for each that has a place."""
+    try:
+        await job.decline("its report was refused")
+    except (GridConnectionError, GridResponseError) as error:
+        _log.debug("the place in the cycle is not given back, and the stage ends by time: %s", error)
 
 
 class _Reports:

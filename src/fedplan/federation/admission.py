@@ -9,10 +9,12 @@ workers are waiting than places are free: each is taken with the chance places/w
 a herd that is spread over a long time, those count that will ask in the usual pause, for when they ask was
 drawn too. `do_not_reuse_workers_until_cycle` = n: a worker that was taken into cycle c is not taken before
 cycle c + n. `most_cycles_per_day`: who took part in so many of the model's cycles in the last 24 hours is not
-taken. In one cycle nobody gets a place more than ten times. Speeds below `minimum_download_speed` or
+taken. In one cycle nobody gets a place more than ten times, but for those times after which the
+grid took it. Speeds below `minimum_download_speed` or
 `minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
-With secure aggregation workers are taken in the first stage of a cycle only. A client that cannot train the
-model is sent away for good: it would fail after the download.
+With secure aggregation workers are taken in the first stage of a cycle only, and once its round has begun a
+worker that asks again is not given its place either: the others know the keys that it had. A client that
+cannot train the model is sent away for good: it would fail after the download.
 
 While a model is paused, nobody is taken who has no place yet; whoever asks may ask again.
 
@@ -51,6 +53,10 @@ class Place(Protocol):
     def grants(self) -> int:
         """How often it was given."""
 
+    @property
+    def lapses(self) -> int:
+        """How often the grid took it, for no report had come in time."""
+
 
 class Refusal(enum.StrEnum):
     """Why a worker is not taken into a cycle."""
@@ -63,7 +69,7 @@ class Refusal(enum.StrEnum):
     REPORTED = "the worker has reported in this cycle"
     RESTING = "the worker took part too recently"
     OFTEN = "the worker took part as often as it may in a day"
-    FICKLE = "the worker had a place in this cycle too often, and gave or lost it"
+    FICKLE = "the worker had a place in this cycle too often, and gave it back"
     TOO_SLOW = "the worker's connection is too slow, or was not measured"
     FULL = "the cycle is full"
     GATHERING = "not enough workers have asked yet"
@@ -73,7 +79,8 @@ class Refusal(enum.StrEnum):
 DAY_SECONDS = 86_400.0
 
 _MOST_GRANTS = 10
-"""How often a worker gets a place in one cycle."""
+"""How often a worker gets a place in one cycle; those that the grid took do not count. A slow worker may
+be one of the few without which the cycle cannot end."""
 
 _KEEPS_ITS_TURN = frozenset({Refusal.FULL, Refusal.GATHERING, Refusal.LOT})
 
@@ -201,6 +208,8 @@ def _obstacle(
         return Refusal.CLOSING
     if asker.place is not None and asker.place.reported:
         return Refusal.REPORTED
+    if round.has_begun(cycle):
+        return Refusal.GATHERED
     if asker.place is not None and not asker.place.released:
         return None
     if paused:
@@ -221,7 +230,7 @@ def _obstacle(
 
 def _spent(config: ServerConfig, cycle: Progress, task: Task, asker: Asker, now: float) -> Refusal | None:
     """Why a worker has taken part as often as it may; None when it has not."""
-    if asker.place is not None and asker.place.grants >= _MOST_GRANTS:
+    if asker.place is not None and asker.place.grants - asker.place.lapses >= _MOST_GRANTS:
         return Refusal.FICKLE
     if task is Task.TRAINING and _free_from(config, asker) > cycle.number:
         return Refusal.RESTING

@@ -8,9 +8,9 @@ wants. A worker's time is drawn, so it is fair who comes first.
 import dataclasses
 import math
 
-LONGEST_SECONDS = 3600.0
-"""A herd is spread over no longer time, however large it is: whoever asks again and again, against what it is
-told, makes it look larger."""
+LONGEST_SECONDS = 600.0
+"""A herd is spread over no longer time, however large it is: strangers who never ask again make it look
+larger, and a free place must not wait long for somebody who does."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

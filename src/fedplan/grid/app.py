@@ -24,6 +24,7 @@ from fedplan.grid.bundles import Bundles
 from fedplan.grid.clock import Clock, monotonic
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
+from fedplan.grid.herds import Herds
 from fedplan.grid.known import Known
 from fedplan.grid.metrics import Metrics
 from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
@@ -39,7 +40,7 @@ from fedplan.grid.web.dashboard import actions, live, routes, signing_in
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.proxies import Proxies
 from fedplan.grid.web.rated import Rated
-from fedplan.grid.web.rates import Rates
+from fedplan.grid.web.rates import SECONDS_SAVED, Rates
 from fedplan.grid.web.replies import refusal
 from fedplan.tls import trusted
 from fedplan.version import __version__
@@ -152,6 +153,7 @@ async def running(
             metrics,
             Intake(settings.max_pending_bytes),
             Rates(settings.requests_per_address),
+            Herds(settings.requests_per_address * SECONDS_SAVED),
             clock,
             bundles,
             draw,

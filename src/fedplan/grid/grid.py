@@ -43,6 +43,7 @@ class Grid:
         metrics: its counters.
         intake: room for what peers send.
         rates: how many requests each address has sent.
+        herds: the workers that it rejected, until they ask again.
         clock: the time by which it decides, and that for people.
         bundles: counts events that may come very often.
         draw: a random number in [0, 1), for lots.
@@ -52,7 +53,6 @@ class Grid:
             calls slower, and each needs memory.
         closable: set when a cycle may be waiting to be closed.
         faults: by a cycle's id, why this replica could not close it when it last tried.
-        herds: the workers that it rejected, until they ask again.
         streams: those who follow its events.
         ending: set when this process ends, so that nobody goes on following.
         secure: what is settled of secure rounds, by their cycles' ids.
@@ -72,6 +72,7 @@ class Grid:
     metrics: Metrics
     intake: Intake
     rates: Rates
+    herds: Herds
     clock: Clock
     bundles: Bundles
     draw: Callable[[], float]
@@ -80,7 +81,6 @@ class Grid:
     reporting: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(8))
     closable: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     faults: dict[int, str] = dataclasses.field(default_factory=dict)
-    herds: Herds = dataclasses.field(default_factory=Herds)
     streams: set[object] = dataclasses.field(default_factory=set)
     ending: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     secure: Memory[int, Settled] = dataclasses.field(default_factory=lambda: Memory(MOST_BYTES))

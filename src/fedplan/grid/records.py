@@ -292,6 +292,7 @@ class Assignment:
             worker of its token subject got the place, or what was stored of its report is damaged.
         aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
         grants: how often it was given to the worker; 0 when its key is one that was drawn at random.
+        lapses: how often the grid took it, for no report had come in time, or one was damaged.
         digest: how the key of the report's blob ended; None before it came, and of reports of older grids.
     """
 
@@ -302,6 +303,7 @@ class Assignment:
     released: bool = False
     aside: bool = False
     grants: int = 0
+    lapses: int = 0
     digest: str | None = None
 
     def task_in(self, cycle: Cycle) -> Task:

@@ -181,7 +181,7 @@ class Settings(BaseSettings):
         default=100.0,
         gt=0,
         description="How many of a model's rejected workers are to ask again in a second, over all replicas. "
-        "Where more wait, they are told later times, spread over up to an hour.",
+        "Where more wait, they are told later times, spread over up to ten minutes.",
     )
     poll_seconds: float = Field(
         default=1.0,

@@ -197,7 +197,7 @@ class Rounds:
             found = average_of(played.manifest, played.total)
             average = average_for(self._strategy.setting, found, played.reports)
             after = self._changed(average, cycle.number)
-            exponents = next_exponents(played.manifest, average)
+            exponents = next_exponents(played.manifest, found, played.reports)
         except (AggregationError, SecureAggregationError) as error:
             return received, Outcome(failure=str(error)), progress
         told = told_metrics(metrics_of(found, played.reports))

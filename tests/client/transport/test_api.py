@@ -10,7 +10,7 @@ from fedplan.client.transport.exchange import Retry
 from fedplan.client.transport.speed import ConnectionSpeed
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError
-from fedplan.wire.messages import CycleAccepted
+from fedplan.wire.messages import RETRIEVE_MODEL, CycleAccepted
 from tests.client.small_grid import SmallGrid
 
 FAST = Retry(attempts=3, first_wait=0.001)
@@ -151,7 +151,7 @@ async def test_downloads_go_over_http_whatever_the_transport(grid: SmallGrid, ap
     assert await api.get_model("w", "k", 1) == grid.model.serialize()
     assert await api.get_plan("w", "k", 10) == grid.plans["training_plan"].serialize()
     assert await api.get_protocol("w", "k", 20) == b"\x08\x01"
-    assert await api.retrieve_model("m", "1.0", "latest") == grid.model.serialize()
+    assert await api.retrieve(RETRIEVE_MODEL, "m", "1.0", checkpoint="latest") == grid.model.serialize()
     assert grid.sockets == 0
     assert grid.asked("get-plan") == [
         {"worker_id": "w", "request_key": "k", "plan_id": "10", "receive_operations_as": "list"}

@@ -188,6 +188,7 @@ async def test_a_damaged_part_costs_time_only(open_grid, tmp_path, read, caplog,
 
 
 class TestAReplicaThatIsKilled:
+    @pytest.mark.some(2)
     @pytest.mark.parametrize(("taken", "published"), [(30, 1), (5, 0)])
     async def test_leaves_what_is_published_and_its_diffs(self, open_grid, tmp_path, read, taken, published):
         async with open_grid(lease_seconds=60.0) as one:

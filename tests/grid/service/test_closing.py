@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import text
 
 from fedplan.grid.averaging import reading
 from fedplan.grid.averaging.average import Averaged
@@ -170,6 +171,21 @@ class TestTime:
         self.now += 60
         await timed.until_checkpoint(2)
         np.testing.assert_allclose((await timed.checkpoint())[1], MODEL[1] - 2)
+
+    async def test_waits_for_a_slow_worker_however_often_it_is_extended(self, timed):
+        """Where there are only as many workers as it needs, no cycle comes without each of them."""
+        await timed.host(server={"cycle_length": 60, "min_diffs": 2})
+        slow = await timed.join()
+        async with timed.app.state.grid.store.writing() as db:  # it had its place nine times before
+            await db.execute(text("UPDATE assignments SET grants = 10"))
+        await (await timed.join()).report(1)
+        self.now += 60
+        await timed.until(lambda model: model["cycle"]["accepted"] == 1)
+        answer = await timed.ask(slow.worker_id)
+        assert answer["status"] == "accepted"
+        assert (await slow.report(3, request_key=answer["request_key"])).status_code == 200
+        self.now += 60
+        await timed.until_checkpoint(2)
 
     async def test_lets_a_worker_that_lost_its_place_ask_again_with_the_same_id(self, timed):
         await timed.host(server={"cycle_length": 60, "max_diffs": 1})

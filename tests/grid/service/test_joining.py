@@ -291,6 +291,15 @@ class TestPacing:
             assert max(told) > 10  # where all forty were told 3, they would come at once
             assert len(set(told)) > 10
 
+    async def test_a_worker_that_asks_again_and_again_makes_no_herd(self, open_grid):
+        async with open_grid(retries_per_second=0.1) as peer:
+            await peer.host(server={"max_workers": 1, "cycle_length": 3600})
+            await peer.join()
+            impatient = await peer.authenticate()
+            for _ in range(40):
+                told = (await peer.ask(impatient))["timeout"]
+            assert told <= 13  # where it was forty workers, this would be up to 400
+
     async def test_of_one_model_does_not_concern_another(self, open_grid):
         async with open_grid(retries_per_second=0.1) as peer:
             for name in ("busy", "calm"):

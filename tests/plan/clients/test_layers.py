@@ -29,7 +29,7 @@ def _in_float64_without_slow_loops() -> Iterator[None]:
     torch._C._functorch._set_vmap_fallback_enabled(True)
 
 
-@pytest.mark.some(36)
+@pytest.mark.some(72)
 @pytest.mark.parametrize("name", [*LAYERS, *LOSSES])
 def test_it_trains_side_by_side_as_it_does_alone(name: str) -> None:
     subject = LAYERS.get(name) or LOSSES[name]

@@ -54,7 +54,7 @@ def test_plans_that_fedplan_traces_hold_nothing_that_vmap_computes() -> None:
 
 
 @pytest.mark.usefixtures("_no_slow_loop")
-@pytest.mark.some(24)
+@pytest.mark.some(48)
 @pytest.mark.parametrize("op", sorted({sample.op for sample in TESTED}))
 @pytest.mark.parametrize("strided", [True, False])
 def test_an_operation_computes_for_clients_what_it_computes_for_one(op: str, strided: bool) -> None:

@@ -28,7 +28,7 @@ def batches_of(make: Callable[[int], tuple[torch.Tensor, torch.Tensor]], sizes: 
     return [([x], y) for x, y in made]
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_of_models_trains_as_it_does_alone(name: str) -> None:
     model, plan = traced(name)
@@ -40,7 +40,7 @@ def test_every_family_of_models_trains_as_it_does_alone(name: str) -> None:
         federation.check([batches_of(family.batch, [rows] * 3) for _ in range(CLIENTS)], of_update=3e-6)
 
 
-@pytest.mark.some(12)
+@pytest.mark.some(24)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_in_float64_they_differ_by_its_rounding(name: str) -> None:
     torch.manual_seed(2)
@@ -67,7 +67,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-@pytest.mark.some(9)
+@pytest.mark.some(18)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_keeps_a_state_for_each_client(name: str) -> None:
     torch.manual_seed(3)

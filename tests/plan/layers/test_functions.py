@@ -28,7 +28,7 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-@pytest.mark.some(12)
+@pytest.mark.some(24)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_plan_of_a_function_equals_eager(name: str) -> None:
     outcome = agreement(case(name))

@@ -73,21 +73,21 @@ def check(subject: Layer | Loss, tally: Counter[str]) -> None:
     agrees()
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.timeout(max(300, MINUTES * 60))
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_plan_of_a_layer_equals_eager_or_is_refused(name: str, tally: Counter[str]) -> None:
     check(LAYERS[name], tally)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.timeout(max(300, MINUTES * 60))
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_plan_of_a_loss_equals_eager_or_is_refused(name: str, tally: Counter[str]) -> None:
     check(LOSSES[name], tally)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
 def test_what_is_put_around_a_layer_is_part_of_the_plan_or_refused(
     surrounding: str, tally: Counter[str]
@@ -97,7 +97,7 @@ def test_what_is_put_around_a_layer_is_part_of_the_plan_or_refused(
     assert not found, f"{step}: {'; '.join(found)}"
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("what", MENDED)
 def test_a_fault_stays_mended(what: str) -> None:
     with warnings.catch_warnings():

@@ -21,7 +21,7 @@ def test_every_layer_loss_and_optimizer_has_a_row(heading: str) -> None:
     assert list(WRITTEN[heading]) == TABLES[heading][1]
 
 
-@pytest.mark.some(120)
+@pytest.mark.some(240)
 @pytest.mark.parametrize(("heading", "name"), ROWS)
 def test_a_row_is_what_is_found_out(heading: str, name: str) -> None:
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ GRADIENTS = [g for g in itertools.product((True, False), repeat=3) if any(g)]
 
 
 class TestFast:
-    @pytest.mark.some(6)
+    @pytest.mark.some(12)
     @pytest.mark.parametrize("case", grid(torch.float32, torch.float64), ids=str)
     def test_results(self, case: Case) -> None:
         given = case.arguments()
@@ -26,7 +26,7 @@ class TestFast:
             assert_near(mine, theirs)
             assert mine.is_contiguous()
 
-    @pytest.mark.some(6)
+    @pytest.mark.some(12)
     @pytest.mark.parametrize("case", grid(torch.float32, torch.float64), ids=str)
     def test_gradients(self, case: Case) -> None:
         name, given = f"{case.kind}_backward", case.backward_arguments()

@@ -86,7 +86,7 @@ def repeated(plan: Plan, model: nn.Module, data: int) -> RepeatedPlan:
 
 
 class TestTrainingPlans:
-    @pytest.mark.some(9)
+    @pytest.mark.some(18)
     @of_each_kind
     def test_a_step_is_one_operation_for_a_layer_and_equals_the_step_by_hand(
         self, kind: str, packed: bool
@@ -242,7 +242,7 @@ class TestFastFunctionsTakeTheirPlace:
 
 
 class TestUnrolled:
-    @pytest.mark.some(9)
+    @pytest.mark.some(18)
     @of_each_kind
     def test_a_step_by_step_graph_computes_the_same(self, kind: str, packed: bool) -> None:
         model = Lengths(kind) if packed else Characters(kind)

@@ -31,7 +31,7 @@ def repeated(plan: Plan, state: list[torch.Tensor]) -> RepeatedPlan:
     )
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_it_trains_as_calling_the_plan_does(name: str) -> None:
     model, plan = traced(name)

@@ -157,7 +157,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.some(9)
+@pytest.mark.some(18)
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_each_sample(name: str) -> None:
     make, data = MODELS[name]
@@ -197,7 +197,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_and_its_gradient_for_each_sample(name: str) -> None:
     function = FUNCTIONS[name]

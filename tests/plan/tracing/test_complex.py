@@ -76,7 +76,7 @@ def written(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return real(value)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", [*ARITHMETIC, *SHAPES, "written"])
 def test_a_computation_with_complex_numbers(name: str) -> None:
     torch.manual_seed(0)
@@ -99,7 +99,7 @@ TRANSFORMS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.some(12)
+@pytest.mark.some(24)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_transform_of_any_length(name: str, length: int) -> None:
     torch.manual_seed(0)
@@ -123,7 +123,7 @@ SEVERAL: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", SEVERAL)
 def test_transforms_along_several_dimensions(name: str) -> None:
     torch.manual_seed(0)

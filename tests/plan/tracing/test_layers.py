@@ -50,7 +50,7 @@ POOLS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
 }
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", POOLS)
 def test_pools(name: str) -> None:
     rank, make = POOLS[name]
@@ -123,7 +123,7 @@ def test_pools_are_undone(rank: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["Reflection", "Replication", "Circular", "Zero", "Constant"])
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_edges_are_padded(mode: str, rank: int) -> None:
     torch.manual_seed(0)
@@ -133,7 +133,7 @@ def test_edges_are_padded(mode: str, rank: int) -> None:
     check_training(lambda: after_convolution(layer, rank), of(*SIDES[rank]), rows=(3, 1))
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_convolutions_pad_their_edges(mode: str, rank: int) -> None:
@@ -190,7 +190,7 @@ class Interpolation(nn.Module):
         return F.interpolate(self.before(x), **self.settings)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", INTERPOLATIONS)
 def test_interpolations(name: str) -> None:
     rank, settings = INTERPOLATIONS[name]
@@ -217,7 +217,7 @@ class Sampler(nn.Module):
         return F.grid_sample(x, grid, **({"align_corners": corners} | self.settings))
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize(("rank", "mode"), [(2, "bilinear"), (2, "nearest"), (2, "bicubic"), (3, "bilinear")])
 def test_sampling_at_places_that_are_learnt(rank: int, mode: str, padding_mode: str) -> None:
@@ -237,7 +237,7 @@ REARRANGEMENTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", REARRANGEMENTS)
 def test_rearrangements_of_pictures(name: str) -> None:
     torch.manual_seed(0)
@@ -269,7 +269,7 @@ NORMS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(4)
 @pytest.mark.parametrize("name", NORMS)
 def test_weights_that_are_made_from_others(name: str) -> None:
     torch.manual_seed(0)

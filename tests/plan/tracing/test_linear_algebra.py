@@ -57,7 +57,7 @@ BATCHED: dict[str, Function] = {
 }
 
 
-@pytest.mark.some(12)
+@pytest.mark.some(24)
 @pytest.mark.parametrize("name", BATCHED)
 def test_of_each_matrix_of_a_batch(name: str) -> None:
     torch.manual_seed(0)

@@ -75,7 +75,7 @@ LOSSES: dict[
 }
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name: str) -> None:
     loss, target = LOSSES[name]

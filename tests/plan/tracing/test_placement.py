@@ -51,13 +51,13 @@ def listing(model: nn.Module, loss: Any, optimizer: Any = torch.optim.SGD, examp
     return "\n".join(line.partition("  #")[0] for line in lines)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", ["cuda:1", "cuda", "mps", "xpu"])
 def test_a_device_that_the_author_names_need_not_be_here(name: str) -> None:
     assert listing(Mixed(name), F.cross_entropy) == listing(Mixed("cpu"), F.cross_entropy)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_plan_is_the_same_wherever_the_model_is(device: str, optimizer: str) -> None:

@@ -121,7 +121,7 @@ def batch(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(rows, 6), torch.randint(3, (rows,))
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_with_chance_equals_eager_with_the_same_numbers(name: str) -> None:
     torch.manual_seed(0)

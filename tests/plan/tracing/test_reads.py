@@ -304,13 +304,13 @@ DRAWN: dict[str, Density] = {
 }
 
 
-@pytest.mark.some(4)
+@pytest.mark.some(8)
 @pytest.mark.parametrize("density", DENSITIES.values(), ids=DENSITIES)
 def test_distributions_check_their_arguments_as_always(density: Density) -> None:
     check_distribution(density)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("sample", DRAWN.values(), ids=DRAWN)
 def test_a_distribution_is_drawn_from_and_passes_gradients_on(sample: Density) -> None:
     check_distribution(sample)

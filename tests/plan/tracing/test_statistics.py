@@ -97,7 +97,7 @@ OF_A_BATCH: dict[str, Function] = {
 
 
 @pytest.mark.filterwarnings("ignore:index_reduce")
-@pytest.mark.some(12)
+@pytest.mark.some(24)
 @pytest.mark.parametrize("name", OF_A_BATCH)
 def test_of_a_batch(name: str) -> None:
     torch.manual_seed(0)

@@ -60,7 +60,7 @@ def traced(name: str) -> tuple[nn.Module, Plan]:
     return model, plan_of(FAMILIES[name], model)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_traced_step_equals_the_step_by_hand_at_any_batch_size(name: str) -> None:
     family = FAMILIES[name]
@@ -82,7 +82,7 @@ def test_a_traced_step_equals_the_step_by_hand_at_any_batch_size(name: str) -> N
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_traced_plan_holds_rows_of_core_aten_only(name: str) -> None:
     _, plan = traced(name)

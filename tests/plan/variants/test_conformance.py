@@ -21,7 +21,7 @@ from tests.plan.fixtures import FOLDER, needs_fixtures, state
 from tests.plan.tracing.test_training import traced
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_variant_of_every_family_computes_the_same(name: str) -> None:
     model, plan = traced(name)

@@ -80,7 +80,7 @@ def commands(plan: Plan) -> list[str]:
 
 
 class TestEveryClient:
-    @pytest.mark.some(6)
+    @pytest.mark.some(12)
     @pytest.mark.parametrize("name", MASKS)
     def test_trains_with_masks_at_any_batch_size(self, name: str) -> None:
         torch.manual_seed(0)
@@ -90,7 +90,7 @@ class TestEveryClient:
         read = Plan.parse(whole.serialize())  # what travels conforms: thresholds are float32 there
         check_variants(read, model_parameters(model))
 
-    @pytest.mark.some(12)
+    @pytest.mark.some(24)
     @pytest.mark.parametrize("name", [*MASKS, *NOISE])
     def test_trains_with_any_chance_at_a_pinned_batch_size(self, name: str) -> None:
         torch.manual_seed(0)
@@ -98,7 +98,7 @@ class TestEveryClient:
         whole = with_variants(step(model, pin_batch=True), model_parameters(model), BOTH)
         assert max(whole.variants.errors.values()) <= 1e-5
 
-    @pytest.mark.some(3)
+    @pytest.mark.some(6)
     @pytest.mark.parametrize("name", NOISE)
     def test_of_noise_for_each_sample_phones_get_a_plan_and_browsers_a_reason(
         self, name: str, caplog: pytest.LogCaptureFixture
@@ -169,7 +169,7 @@ class TestBrowsers:
         plan = step(MODELS["dropout"]())
         assert len(role_of(plan).input_placeholder_ids) == len(plan.inputs) - 1
 
-    @pytest.mark.some(4)
+    @pytest.mark.some(8)
     @pytest.mark.parametrize("limit", [0.0, 0.25, 0.3, 0.5, 1 - 2.0**-24])
     @pytest.mark.parametrize("compare", [torch.ge, torch.gt, torch.le, torch.lt])
     def test_compare_as_the_op_list_does_to_the_last_bit(

@@ -86,10 +86,15 @@ def first_exponents(setting: Setting) -> tuple[int, ...]:
     return (exponent_for(config.clip, config.bits),) * len(setting.changing_layout)
 
 
-def next_exponents(manifest: Manifest, average: Average) -> tuple[int, ...]:
-    """The scales of the next cycle, from what this one's average tells everybody."""
-    pairs = zip(manifest.exponents, average.tensors, strict=True)
-    return tuple(next_exponent(exponent, tensor, manifest.value_bits) for exponent, tensor in pairs)
+def next_exponents(manifest: Manifest, found: SecureAverage, reports: int) -> tuple[int, ...]:
+    """The scales of the next cycle, from what this one's sum tells everybody.
+
+    What is scaled are updates times weight / largest weight, so their mean is looked at, and not the average:
+    where weights are far below the largest one, the scales would grow with each cycle.
+    """
+    share = found.figures[WEIGHT] / (reports * manifest.most_weight)
+    pairs = zip(manifest.exponents, found.tensors, strict=True)
+    return tuple(next_exponent(exponent, tensor * share, manifest.value_bits) for exponent, tensor in pairs)
 
 
 def manifest_of(
@@ -135,14 +140,16 @@ def told_figures(manifest: Manifest, summary: Summary) -> dict[str, float]:
             "the reports of this round count by their samples, and the report does not tell how many it has: "
             "report with a summary that has samples"
         )
-    told = {WEIGHT: min(summary.samples or 1.0, most_weight)}
+    told = {WEIGHT: min(1.0 if summary.samples is None else summary.samples, most_weight)}
     known = frozenset(metrics_among([figure.name for figure in manifest.figures]))
     largest = {figure.name: figure.most for figure in manifest.figures}
     for name, metric in MetricNames(known).told(summary).items():
         total, weight = names_of_metric(name)
         counts = min(metric.weight, most_weight)
-        if abs(metric.value) * most_weight > largest[total]:
-            _log.warning("the metric %s is %g, more than a secure round takes: left out", name, metric.value)
+        if not abs(metric.value) * most_weight <= largest[total]:  # nor is what is not a number
+            _log.warning(
+                "the metric %s is %g, and a secure round cannot take it: left out", name, metric.value
+            )
             continue
         told |= {total: metric.value * counts, weight: counts}
     return told

@@ -113,18 +113,18 @@ def dequantise(values: NDArray[np.int64], exponent: int) -> Float64s:
     return np.ldexp(values.astype(np.float64), _checked(exponent))
 
 
-def next_exponent(exponent: int, average: Float64s, bits: int) -> int:
-    """The exponent of the cycle after one, from the average that the cycle told to everybody anyway.
+def next_exponent(exponent: int, mean: Float64s, bits: int) -> int:
+    """The exponent of the cycle after one, from the mean of reports that the cycle told to everybody anyway.
 
-    Single updates reach further than their average. So there is room for four times its largest magnitude,
+    Single reports reach further than their mean. So there is room for four times its largest magnitude,
     and a step shrinks to no less than half, in case one cycle was a small one.
 
     Args:
         exponent: of the cycle.
-        average: of the same tensor.
+        mean: of the same tensor, of updates times weight / largest weight.
         bits: of a value.
     """
-    largest = float(np.abs(average).max(initial=0.0))
+    largest = float(np.abs(mean).max(initial=0.0))
     if largest == 0.0:
         return exponent
     return max(exponent_for(4 * largest, bits), exponent - 1)

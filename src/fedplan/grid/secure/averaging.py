@@ -38,7 +38,7 @@ async def averaged(grid: Grid, process: Process, cycle: Cycle, checkpoint: Check
     strategy = grid.known.strategy(process)
     data, state = await asyncio.to_thread(changed, strategy, model, average, before)
     async with grid.store.writing() as db:
-        await queries.note_exponents(db, cycle.id, next_exponents(manifest, average))
+        await queries.note_exponents(db, cycle.id, next_exponents(manifest, secure, reports))
     summary = CycleSummary(reports, average.samples, metrics_of(secure, reports))
     blob = await grid.keep("models", data)
     try:

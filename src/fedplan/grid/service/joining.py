@@ -20,7 +20,7 @@ from fedplan.federation.admission import (
 from fedplan.federation.pacing import Pace
 from fedplan.grid.auth import Worker, key_digest
 from fedplan.grid.clients import Client, obstacles, plans_for
-from fedplan.grid.correlation import Actor, note_actor
+from fedplan.grid.correlation import Actor, current, note_actor
 from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Process
@@ -133,12 +133,14 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
             await participation.note_waiting(db, process.id, worker.identity, until, now)
         if rejection is not None:
             if rejection.timeout is not None:
-                grid.herds.add(process.id, now + rejection.timeout)
+                address = asking.address if (asking := current()) else None
+                grid.herds.add(process.id, worker.identity, now + rejection.timeout, now, address)
             logger.debug("cycle %d of '%s' rejects a worker: %s", cycle.number, process.name, rejection.why)
             why = "; ".join([rejection.why, *(why_not if rejection.why is Refusal.UNABLE else ())])
             refused = about(process, Kind.REFUSED, why, cycle=cycle, what="a place")
             grid.bundles.add(refused, (rejection.why, client.kind))
             return CycleRejected(timeout=rejection.timeout, reason=why if request.tell_cycle else None)
+        grid.herds.remove(process.id, worker.identity)
         task = task_for(process.server_config, cycle, asker)
         request_key = await _take_place(
             grid, db, process, cycle, task, place, other, worker, request.worker_id

@@ -31,11 +31,7 @@ _PLACE_OF_KEY = (
     select(
         assignments.c.id.label("place_id"),
         assignments.c.worker_id,
-        assignments.c.reported_at,
-        assignments.c.released,
-        assignments.c.aside,
-        assignments.c.grants,
-        assignments.c.digest,
+        *(assignments.c[name] for name in ("reported_at", "released", "aside", "grants", "lapses", "digest")),
         *cycles.c,
     )
     .join(cycles, cycles.c.id == assignments.c.cycle_id)
@@ -338,7 +334,7 @@ async def release_places(db: Db, cycle_id: int) -> Sequence[str]:
 
 async def _release(db: Db, places: ColumnElement[bool]) -> Sequence[str]:
     """Takes places; returns the workers that had them, in the order of joining."""
-    taken = update(assignments).where(places).values(released=True)
+    taken = update(assignments).where(places).values(released=True, lapses=assignments.c.lapses + 1)
     rows = await db.execute(taken.returning(assignments.c.id, assignments.c.worker_id))
     return [row.worker_id for row in sorted(rows, key=lambda row: row.id)]
 
@@ -396,5 +392,6 @@ def _assignment(row: RowMapping, id: int, cycle_id: int) -> Assignment:
         released=row["released"],
         aside=row["aside"],
         grants=row["grants"],
+        lapses=row["lapses"],
         digest=row["digest"],
     )

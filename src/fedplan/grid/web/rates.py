@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fedplan.errors import TooManyRequestsError
 
-_SECONDS_SAVED = 10
+SECONDS_SAVED = 10
 """An address that was quiet may send as many requests at once as it may in so many seconds."""
 
 _MOST_ADDRESSES = 100_000
@@ -27,7 +27,7 @@ class Rates:
 
     def __init__(self, each_second: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._each_second = each_second
-        self._most = float(each_second * _SECONDS_SAVED)
+        self._most = float(each_second * SECONDS_SAVED)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is in it, and when
 
@@ -39,7 +39,7 @@ class Rates:
         """
         if not self._each_second or address is None:
             return
-        key, now = _household(address), self._clock()
+        key, now = household(address), self._clock()
         left, at = self._buckets.pop(key, (self._most, now))
         left = min(self._most, left + (now - at) * self._each_second)
         taken = left >= 1
@@ -53,7 +53,7 @@ class Rates:
             )
 
 
-def _household(address: str) -> str:
+def household(address: str) -> str:
     """What counts as one address."""
     if ":" not in address:
         return address

@@ -100,6 +100,7 @@ async def test_a_report_that_is_refused_leaves_the_state_as_it_was(
     url = gate.url
     await host(url, plan)
     await train(url, state=tmp_path / "mine")
+    await checkpoint(url, 2)  # the next cycle takes workers
     before = only_file(tmp_path / "mine").read_bytes()
     gate.before_report = lambda: JSONResponse({"error": "the report comes too late"}, 409)
     with pytest.raises(GridResponseError, match="too late"):

@@ -30,7 +30,7 @@ def made(make: Any) -> Plan:
     return training_plan(Deep(), F.cross_entropy, example=batch(), optimizer=make)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("make", list(settings()))
 def test_the_plan_has_the_same_operations_and_results(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update, "_WORTH_IT", 1000)

@@ -89,7 +89,7 @@ def compare(
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.some(9)
+@pytest.mark.some(18)
 @pytest.mark.parametrize("make", list(settings()))
 def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_from_the_client_config(make: Any) -> None:
     start = model()
@@ -97,7 +97,7 @@ def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_from_the_client_config
     compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), 0.05)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("make", list(settings()))
 def test_an_optimizer_in_a_plan_equals_itself_with_a_rate_of_its_own(make: Any) -> None:
     start = model()
@@ -186,7 +186,7 @@ class Scalars(nn.Module):
         return self.a * (x @ self.weight) + self.b**2 * x[:, :3]
 
 
-@pytest.mark.some(4)
+@pytest.mark.some(8)
 @pytest.mark.parametrize("make", [*settings()])
 def test_parameters_that_are_numbers_have_a_state_each(make: Any) -> None:
     start = Scalars()

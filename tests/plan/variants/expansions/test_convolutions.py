@@ -52,7 +52,7 @@ def test_what_is_left_has_no_groups_but_one_a_channel_and_is_not_transposed(rank
     assert plain
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(4)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("made", [4, 8])
 def test_gradients(rank: int, made: int) -> None:

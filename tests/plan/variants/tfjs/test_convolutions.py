@@ -66,7 +66,7 @@ HUNDREDS = 1e-4
 """How near sums of some hundred numbers come."""
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("rank", CONVOLUTIONS)
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_a_convolution_and_its_gradients(rank: int, options: Options) -> None:
@@ -89,7 +89,7 @@ def test_one_kernel_for_each_channel() -> None:
     )
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("rank", TRANSPOSED)
 @pytest.mark.parametrize("options", TRANSPOSED_KINDS, ids=str)
 def test_a_transposed_convolution_and_its_gradients(rank: int, options: Options) -> None:

@@ -61,7 +61,7 @@ CHOICES: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", CHOICES)
 def test_elements_that_are_chosen_and_their_gradient(name: str) -> None:
     function, examples = CHOICES[name]
@@ -132,7 +132,7 @@ PUT: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", PUT)
 def test_elements_that_are_put_at_places(name: str) -> None:
     function, examples = PUT[name]

@@ -60,13 +60,13 @@ POOLS_OF_VOLUMES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-@pytest.mark.some(4)
+@pytest.mark.some(8)
 @pytest.mark.parametrize("name", POOLS_OF_VOLUMES)
 def test_a_pool_of_volumes_and_its_gradient(name: str) -> None:
     agrees(gradients(POOLS_OF_VOLUMES[name]), torch.zeros(2, 2, 4, 5, 6))
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", POOLS)
 def test_a_pool_and_its_gradient(name: str) -> None:
     agrees(gradients(POOLS[name]), torch.zeros(2, 2, 6, 9))

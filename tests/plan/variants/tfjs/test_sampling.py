@@ -35,7 +35,7 @@ RESIZED = {
 }
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", RESIZED)
 def test_another_size_and_its_gradient(name: str) -> None:
     function, example = RESIZED[name]

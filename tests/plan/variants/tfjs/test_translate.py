@@ -17,7 +17,7 @@ from tests.plan.tracing.test_training import optimizer_state, traced
 from tests.plan.variants.tfjs.agreement import agrees, close, role_of
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_training_step_is_the_same_in_tfjs_at_any_batch_size(name: str) -> None:
     family = FAMILIES[name]
@@ -35,7 +35,7 @@ def test_a_training_step_is_the_same_in_tfjs_at_any_batch_size(name: str) -> Non
             parameters, kept = expected[1 : 1 + len(parameters)], expected[1 + len(parameters) :]
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_only_functions_that_every_version_has_are_used(name: str) -> None:
     for action in role_of(traced(name)[1]).actions:
@@ -131,7 +131,7 @@ def test_a_function_of_a_volume(name: str) -> None:
     agrees(FUNCTIONS_OF_A_VOLUME[name], VOLUMES)
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FUNCTIONS_OF_A_MATRIX)
 def test_a_function_of_a_matrix(name: str) -> None:
     agrees(FUNCTIONS_OF_A_MATRIX[name], X)
@@ -174,7 +174,7 @@ def test_an_embedding_and_its_gradient() -> None:
     agrees(step, NUMBERS, torch.randn(3, 4).requires_grad_())
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     "options",
     [

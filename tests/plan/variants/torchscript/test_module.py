@@ -38,7 +38,7 @@ def signature(plan: Plan) -> str:
     return str(load(write(plan)).forward.schema).removeprefix("forward(__torch__.Plan self")
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_archive_trains_as_the_plan_does_at_any_batch_size(name: str) -> None:
     model, plan = traced(name)

@@ -18,7 +18,7 @@ def test_every_dtype_has_its_number() -> None:
     assert DTYPE_NUMBERS.keys() == DTYPES.keys()
 
 
-@pytest.mark.some(6)
+@pytest.mark.some(12)
 @pytest.mark.parametrize("op", [op.name for op in OPS.values() if op.torchscript is not None])
 @pytest.mark.parametrize("strided", [False, True])
 def test_an_operation_computes_in_torchscript_what_it_computes_here(op: str, strided: bool) -> None:
