@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from fedplan.client import Accepted, Job, PlanTrainer, Rejected, Retry, Syft, SyftModel
 from fedplan.errors import (
     ConfigError,
+    CycleDeclinedError,
     CycleRejectedError,
     FedplanError,
     GridResponseError,
@@ -47,6 +48,33 @@ async def test_start_authenticates_joins_and_downloads(grid: SmallGrid, job: Job
     assert isinstance(job.plans["training_plan"], Plan)
     assert job.protocols["secure"].name == "secure"
     assert job.client_config == grid.client_config
+
+
+async def test_consent_is_asked_with_what_would_run(grid: SmallGrid, job: Job) -> None:
+    asked: list[tuple[list[str], dict[str, Any], bool]] = []
+
+    async def accept(job: Job) -> bool:
+        asked.append((list(job.plans), job.client_config, job.model is not None))
+        return True
+
+    await job.start(accept=accept)
+    assert asked == [(["training_plan"], grid.client_config, True)]
+
+
+async def test_a_job_whose_consent_is_refused_is_in_no_cycle(grid: SmallGrid, job: Job) -> None:
+    accepted: list[Accepted] = []
+    job.on("accepted", accepted.append)
+    with pytest.raises(CycleDeclinedError, match="not this Plan"):
+        await job.start(accept=lambda job: "not this Plan")
+    assert accepted == []
+    assert job.task is None
+    assert [data["reason"] for data in grid.asked("decline")] == ["not this Plan"]
+
+
+async def test_who_cannot_be_asked_is_refused_before_the_grid_is_asked(grid: SmallGrid, job: Job) -> None:
+    with pytest.raises(ConfigError, match="accept must be a function"):
+        await job.start(accept=True)  # type: ignore[arg-type]
+    assert grid.requests == []
 
 
 async def test_accepted_comes_with_the_model_and_the_client_config(grid: SmallGrid, job: Job) -> None:

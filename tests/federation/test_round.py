@@ -172,6 +172,24 @@ class TestASecureRound:
         later = asked(Cycle(stage=SHARES, occupied=9, deadline=NOW + 900))
         assert (later.why, later.timeout) == (Refusal.GATHERED, 3)
 
+    def test_gives_a_worker_that_starts_anew_its_place_back_only_while_keys_may_still_be_told(self):
+        def asked(stage):
+            cycle = Cycle(stage=stage, occupied=10, deadline=NOW + 900)
+            asker = Asker(place=Place())
+            return admission(
+                config(**self.SERVER),
+                round_with(**self.SERVER),
+                cycle,
+                asker,
+                NOW,
+                draw=0.5,
+                pace=Pace(3.0),
+            )
+
+        assert asked(GATHER) is asked(KEYS) is None
+        for stage in (SHARES, REPORTS, UNMASKING):
+            assert (asked(stage).why, asked(stage).timeout) == (Refusal.GATHERED, 3)
+
     def test_may_end_at_any_time_so_who_has_reported_asks_soon_for_the_next(self):
         cycle = Cycle(stage=UNMASKING, occupied=10, reported=9, deadline=NOW + 900)
         asker = Asker(place=Place(reported=True))

@@ -1,10 +1,23 @@
 """What a report on a Plan would tell, and what stays with the worker."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from fedplan.plan import Plan, accuracy, evaluation_plan, training_plan
+from fedplan.plan import (
+    Plan,
+    PlanInputSpec,
+    PlanOutputSpec,
+    Role,
+    accuracy,
+    evaluation_plan,
+    trace,
+    training_plan,
+)
 from fedplan.plan.leaving import leaving
 from tests.plan.fixtures import FOLDER, needs_fixtures
 
@@ -55,3 +68,32 @@ def test_the_bytes_are_those_of_the_reported_tensors(index: int) -> None:
         nn.Linear(3, 2), nn.functional.cross_entropy, example=EXAMPLE, private=[names[1 - index]]
     )
     assert leaving(plan).parameter_bytes == (24, 8)[index]
+
+
+def hand_made(step: Callable[..., Any], *inputs: tuple[PlanInputSpec | None, Role | None]) -> Plan:
+    """A Plan that returns tensor 0 of the model, with inputs that say these specs and roles."""
+    outputs = [PlanOutputSpec(PlanOutputSpec.TYPE_MODEL_PARAM, index=0)]
+    plan = trace(step, *(torch.zeros(2) for _ in inputs), outputs=outputs)
+    pairs = zip(plan.inputs, inputs, strict=True)
+    said = tuple(dataclasses.replace(item, spec=spec, role=role) for item, (spec, role) in pairs)
+    return dataclasses.replace(plan, inputs=said)
+
+
+OWN = PlanInputSpec(PlanInputSpec.TYPE_MODEL_PARAM, index=0)
+BATCH = PlanInputSpec(PlanInputSpec.TYPE_DATA)
+
+
+@pytest.mark.parametrize(
+    ("plan", "kinds"),
+    [
+        (hand_made(lambda w, x: [w], (OWN, Role.FROZEN), (BATCH, None)), ()),
+        (hand_made(lambda w, x: [w + x], (OWN, Role.FROZEN), (BATCH, None)), ("parameters",)),
+        (hand_made(lambda w, x: [x], (OWN, Role.FROZEN), (BATCH, None)), ("parameters",)),
+        (hand_made(lambda v, w: [v + w], (OWN, Role.TRAINED), (OWN, Role.FROZEN)), ("parameters",)),
+        (hand_made(lambda v, w: [w], (OWN, Role.TRAINED), (OWN, Role.FROZEN)), ("parameters",)),
+        (hand_made(lambda w, x: [w], (OWN, Role.FROZEN), (None, None)), ("parameters",)),
+        (hand_made(lambda w, x: [w + x], (OWN, Role.PRIVATE), (BATCH, None)), ()),
+    ],
+)
+def test_only_what_comes_back_as_it_went_in_is_frozen(plan: Plan, kinds: tuple[str, ...]) -> None:
+    assert leaving(plan).kinds == kinds

@@ -7,6 +7,7 @@ import torch
 
 from fedplan.errors import ConfigError
 from fedplan.simulation import Availability
+from fedplan.simulation.states import ClientStates
 from tests.long import only_in_the_long_form
 from tests.simulation.cases import clients, same_bits, simulate
 
@@ -98,6 +99,20 @@ def test_what_a_report_cannot_hold_is_in_the_next_one():
     found, exact = run(server_config=coarse, rounds=8), simulate(rounds=8, server={"max_weight": 20.0})
     one, other = (result.history[-1].metrics["training_loss"].value for result in (found, exact))
     assert one == pytest.approx(other, rel=0.1)
+
+
+def test_each_client_whose_report_is_in_the_sum_remembers_it_also_one_that_leaves_before_the_last_stage(
+    monkeypatch,
+):
+    put, remembered = ClientStates.put, []
+
+    def noting(states, client, state):
+        remembered.append(client)
+        put(states, client, state)
+
+    monkeypatch.setattr(ClientStates, "put", noting)
+    rows = run(20, availability=LEAVING, seed=1).history
+    assert len(remembered) == sum(row.reports for row in rows)
 
 
 def test_a_client_whose_report_is_not_finite_leaves_the_round():

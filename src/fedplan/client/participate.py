@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fedplan.client.counts import positive_integer
-from fedplan.client.cycle.consent import Accept, check_accept, obtain_consent
+from fedplan.client.cycle.consent import check_accept
 from fedplan.client.cycle.place import given_back
 from fedplan.client.cycle.policy import ConsentPolicy
 from fedplan.client.events import Handler
@@ -25,12 +25,16 @@ from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.client.training.device import Device, usable_device
 from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError, SecureRoundError
+from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from fedplan.plan import Limits, RandomStream
 from fedplan.plan.roles import averaged_tensors
 from fedplan.plan.run.check import DEFAULT_LIMITS
 from fedplan.wire.messages import EVALUATION_PLAN
 
 _log = logging.getLogger("fedplan.client")
+
+Accept = Callable[[Job], Any]
+"""Is asked for consent; see `participate_async`."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -188,13 +192,12 @@ async def participate_async(
         with contextlib.closing(job), TrainingProgress(progress) as bars:
             while most is None or result.cycles < most:
                 try:
-                    await _enter_cycle(job, patience, bars)
+                    await _enter_cycle(job, accept, patience, bars)
                 except CycleRejectedError:
                     if result.cycles + result.evaluations == 0:
                         raise
                     break
                 async with given_back(job.decline):
-                    await obtain_consent(accept, job)
                     if EVALUATION_PLAN in job.plans:
                         await job.evaluate(
                             data=evaluation_data,
@@ -227,6 +230,8 @@ async def participate_async(
                     send = functools.partial(reports.send, job, await training.wait())
                     result.add(training.means)
                     taken = await _report(send, patience)
+                    if not taken and PROTOCOL_NAME in job.protocols:
+                        await _give_back(job)
                     result.cycles += taken
                     result.refused += not taken
     return result
@@ -235,11 +240,11 @@ async def participate_async(
 participate = blocking_twin(participate_async)
 
 
-async def _enter_cycle(job: Job, patience: Patience, bars: TrainingProgress) -> None:
+async def _enter_cycle(job: Job, accept: Accept | None, patience: Patience, bars: TrainingProgress) -> None:
     """Asks until the job is in a cycle, the grid says never, or the patience ends."""
     while True:
         try:
-            await job.start()
+            await job.start(accept=accept)
         except CycleRejectedError as rejected:
             patience.answered()
             seconds = patience.wait(rejected)
@@ -255,6 +260,14 @@ async def _enter_cycle(job: Job, patience: Patience, bars: TrainingProgress) -> 
             return
         bars.wait(seconds)
         await asyncio.sleep(seconds)
+
+
+async def _give_back(job: Job) -> None:
+    """Leaves a secure round to which the worker could not report: it waits for each that has a place."""
+    try:
+        await job.decline("its report was refused")
+    except (GridConnectionError, GridResponseError) as error:
+        _log.debug("the place in the cycle is not given back, and the stage ends by time: %s", error)
 
 
 class _Reports:

@@ -12,8 +12,9 @@ cycle c + n. `most_cycles_per_day`: who took part in so many of the model's cycl
 taken. In one cycle nobody gets a place more than ten times, but for those times after which the
 grid took it. Speeds below `minimum_download_speed` or
 `minimum_upload_speed`, or not measured when these are set, keep a worker out; it may measure and ask again.
-With secure aggregation workers are taken in the first stage of a cycle only. A client that cannot train the
-model is sent away for good: it would fail after the download.
+With secure aggregation workers are taken in the first stage of a cycle only, and once its round has begun a
+worker that asks again is not given its place either: the others know the keys that it had. A client that
+cannot train the model is sent away for good: it would fail after the download.
 
 While a model is paused, nobody is taken who has no place yet; whoever asks may ask again.
 
@@ -207,6 +208,8 @@ def _obstacle(
         return Refusal.CLOSING
     if asker.place is not None and asker.place.reported:
         return Refusal.REPORTED
+    if round.has_begun(cycle):
+        return Refusal.GATHERED
     if asker.place is not None and not asker.place.released:
         return None
     if paused:

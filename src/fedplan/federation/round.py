@@ -187,6 +187,10 @@ class Round:
         """Whether it is settled who is in a cycle: a secure round takes nobody after its first stage."""
         return self.is_secure and cycle.task is Task.TRAINING and cycle.stage != GATHER
 
+    def has_begun(self, cycle: Progress) -> bool:
+        """Whether a secure round has its roster: a worker that starts anew then has other keys than that."""
+        return self.has_gathered(cycle) and cycle.stage != KEYS
+
     def after(self, cycle: Progress, *, goal_reached: bool = False) -> Task | None:
         """What the cycle is for that follows one; None when none follows.
 

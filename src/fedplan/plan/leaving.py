@@ -5,10 +5,9 @@ import math
 
 from fedplan.plan.ops import DTYPES
 from fedplan.plan.plan import Plan
+from fedplan.plan.roles import withheld_tensors
 from fedplan.plan.signature import PlanInput, Role
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
-
-_KEPT = (Role.FROZEN, Role.PRIVATE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +45,12 @@ class Leaving:
 
 
 def leaving(plan: Plan) -> Leaving:
-    """What would leave the machine of a worker that runs a Plan and reports."""
+    """What would leave the machine of a worker that runs a Plan and reports.
+
+    A tensor that the Plan calls frozen counts as reported unless it comes back as it went in: the role is
+    only what the Plan's author says.
+    """
+    withheld = withheld_tensors(plan)
     returned = [item.spec for item in plan.outputs if item.spec is not None]
     kept = {
         item.spec.index or 0: item
@@ -54,7 +58,7 @@ def leaving(plan: Plan) -> Leaving:
         if item.spec is not None and item.spec.type == PlanInputSpec.TYPE_MODEL_PARAM
     }
     changed = [spec.index or 0 for spec in returned if spec.type == PlanOutputSpec.TYPE_MODEL_PARAM]
-    reported = [index for index in changed if index not in kept or kept[index].role not in _KEPT]
+    reported = [index for index in changed if index not in withheld]
     return Leaving(
         parameters=tuple(kept[i].name if i in kept else f"tensor {i}" for i in reported),
         parameter_bytes=_bytes([kept.get(index) for index in reported]),

@@ -28,11 +28,10 @@ def check_specs(plan: Plan, parameters: int) -> None:
 
     Raises:
         PlanInputError: a spec means a tensor that is not there, or a value that does not travel; the Plan
-            changes a tensor that it says to be frozen.
+            changes a tensor that it says to be frozen, or has two inputs or outputs for one.
     """
     if plan.input_specs is None:
         return
-    check_roles(plan)
     for item in plan.inputs:
         _check_input(plan, item)
     kind = PlanInputSpec.TYPE_OPTIMIZER_STATE
@@ -42,6 +41,7 @@ def check_specs(plan: Plan, parameters: int) -> None:
     }
     _check_indices(plan, plan.input_specs, "input", counts)
     _check_indices(plan, plan.output_specs or (), "output", counts)
+    check_roles(plan)
 
 
 def _check_input(plan: Plan, item: PlanInput) -> None:

@@ -1,6 +1,7 @@
 """Which tensors of a model its Plans change, by the roles that the Plans say."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from fedplan.errors import PlanInputError
 from fedplan.plan.plan import Plan
@@ -135,41 +136,85 @@ def check_evaluation(plans: Mapping[str, Plan], name: str) -> None:
         raise PlanInputError(f"the Plan '{name}' returns no loss and no metric, so it measures nothing")
 
 
+def withheld_tensors(plan: Plan) -> set[int]:
+    """The tensors of a model of which a report on a Plan tells nothing, whatever grid asks for it.
+
+    They are the private ones, which each worker leaves out itself, and frozen ones that come back as they
+    went in. A role alone is no proof, for a worker reports what a Plan returns, unless its grid says what
+    changes.
+    """
+    withheld = set(private_tensors([plan]))
+    if plan.input_specs is None:  # a worker then decides what the inputs stand for, and ignores their specs
+        return withheld
+    returned: dict[int, set[int]] = {}
+    for index, number in _numbered(plan):
+        returned.setdefault(index, set()).add(number)
+    frozen: dict[int, set[int]] = {}
+    for number, item in zip(plan.graph.inputs, plan.inputs, strict=True):
+        if (place := _place(item.spec)) is not None and item.role is Role.FROZEN:
+            frozen.setdefault(place, set()).add(number)
+    given = Counter(index for index, _ in _roles(plan))
+    withheld.update(
+        index
+        for index, numbers in frozen.items()
+        if given[index] == 1 and returned.get(index, numbers) == numbers
+    )
+    return withheld
+
+
 def check_roles(plan: Plan) -> None:
     """Checks that tensors which the Plan says to be frozen come back as they went in, or not at all.
 
     Raises:
-        PlanInputError: one is changed.
+        PlanInputError: one is changed, or two inputs or two outputs stand for the same tensor of the model.
     """
+    _check_once(plan, "inputs", [index for index, _ in _roles(plan)])
+    _check_once(plan, "outputs", _returned(plan))
     frozen = {
-        item.spec.index: (number, item.name)
+        place: (number, item.name)
         for number, item in zip(plan.graph.inputs, plan.inputs, strict=True)
-        if item.role is Role.FROZEN and item.spec is not None
+        if item.role is Role.FROZEN and (place := _place(item.spec)) is not None
     }
-    for number, output in zip(plan.graph.outputs, plan.outputs, strict=True):
-        if output.spec is None or output.spec.type != PlanOutputSpec.TYPE_MODEL_PARAM:
-            continue
-        before, name = frozen.get(output.spec.index, (number, ""))
+    for index, number in _numbered(plan):
+        before, name = frozen.get(index, (number, ""))
         if number != before:
             raise PlanInputError(
-                f"the Plan '{plan.name}' says that tensor {output.spec.index} of the model ('{name}') is "
+                f"the Plan '{plan.name}' says that tensor {index} of the model ('{name}') is "
                 "frozen, and changes it: trace the Plan again, or give the tensor its true role"
             )
 
 
+def _check_once(plan: Plan, what: str, indices: Sequence[int]) -> None:
+    for index, count in Counter(indices).items():
+        if count > 1:
+            raise PlanInputError(
+                f"the Plan '{plan.name}' has {count} {what} that stand for tensor {index} of the model, so "
+                "nobody can tell what becomes of it: give each the index of its own tensor"
+            )
+
+
+def _place(spec: PlanInputSpec | PlanOutputSpec | None) -> int | None:
+    """Which tensor of the model a spec stands for; None for any other."""
+    kinds = (PlanInputSpec.TYPE_MODEL_PARAM, PlanOutputSpec.TYPE_MODEL_PARAM)
+    return (spec.index or 0) if spec is not None and spec.type in kinds else None
+
+
+def _numbered(plan: Plan) -> list[tuple[int, int]]:
+    """Of each output that is a tensor of the model, its index, and the number of the value."""
+    pairs = zip(plan.graph.outputs, plan.outputs, strict=True)
+    places = [(_place(output.spec), number) for number, output in pairs]
+    return [(index, number) for index, number in places if index is not None]
+
+
 def _roles(plan: Plan) -> list[tuple[int, Role | None]]:
     """The index and the role of each input that is a tensor of the model."""
-    return [
-        (item.spec.index or 0, item.role)
-        for item in plan.inputs
-        if item.spec is not None and item.spec.type == PlanInputSpec.TYPE_MODEL_PARAM
-    ]
+    places = [(_place(item.spec), item.role) for item in plan.inputs]
+    return [(index, role) for index, role in places if index is not None]
 
 
 def _returned(plan: Plan) -> list[int]:
     """The tensors of the model that a Plan returns."""
-    specs = [item.spec for item in plan.outputs if item.spec is not None]
-    return [spec.index or 0 for spec in specs if spec.type == PlanOutputSpec.TYPE_MODEL_PARAM]
+    return [index for index, _ in _numbered(plan)]
 
 
 def _unreported(plan: Plan) -> set[int]:

@@ -10,7 +10,7 @@ import pytest
 import fedplan
 from fedplan.client import Syft
 from fedplan.client.transport.secure import SecureCalls
-from fedplan.errors import CheckpointError, GridResponseError, SecureRoundError
+from fedplan.errors import CheckpointError, CycleRejectedError, GridResponseError, SecureRoundError
 from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from tests.client.secure.rounds import (
     LENGTH,
@@ -229,3 +229,167 @@ async def test_a_report_without_masks_is_refused_and_so_is_one_that_comes_too_la
                 await asyncio.sleep(0.05)
         with pytest.raises((GridResponseError, SecureRoundError)):
             await jobs[0].report(diff)
+
+
+async def held_at_reports(syft, name, clock, count=4):
+    """Jobs of which three are held when they have shared, after which the stage's time passes."""
+    jobs = [syft.new_job(name, VERSION) for _ in range(count)]
+    shared, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def hold(event):
+        if event.stage == "shares":
+            shared.release()
+            await go_on.wait()
+
+    for job in jobs[:3]:
+        job.on("secure_stage", hold)
+    await asyncio.gather(*(job.start() for job in jobs))
+    running = [asyncio.create_task(report_of(job, number)) for number, job in enumerate(jobs[:3])]
+    for _ in running:
+        await shared.acquire()
+    clock.shift += LENGTH
+    return jobs[-1], running, go_on
+
+
+async def report_of(job, number):
+    images, labels = data_of(number)
+    trained = await job.train("training_plan", data=images, target=labels).wait()
+    await job.report(await job.model.create_serialized_diff_from_model(trained))
+
+
+async def until_stage(owner, name, stage):
+    async with asyncio.timeout(60):
+        while (await owner.status_async(name)).models[0].cycle.stage != stage:
+            await asyncio.sleep(0.02)
+
+
+async def test_who_is_too_slow_is_told_to_ask_again_while_the_others_go_on(owner, url, clock):
+    await host(owner, "slow", secure(4))
+    async with Syft(url) as syft:
+        slow, running, go_on = await held_at_reports(syft, "slow", clock)
+        await until_stage(owner, "slow", "reports")
+        with pytest.raises((GridResponseError, SecureRoundError)):
+            await report_of(slow, 3)
+        with pytest.raises(CycleRejectedError) as rejected:
+            await slow.start()
+        assert rejected.value.timeout is not None
+        go_on.set()
+        await asyncio.gather(*running)
+    await owner.wait_async("slow", VERSION, checkpoint=2, timeout=60)
+
+
+async def test_participate_gives_the_place_back_of_which_it_made_nothing_and_goes_on(owner, url, clock):
+    await host(owner, "slow too", secure(4))
+    trained = asyncio.Event()
+
+    async def late(_event):
+        await trained.wait()
+
+    images, labels = data_of(3)
+    usual = fedplan.participate_async(
+        url, "slow too", VERSION, images, labels, wait=True, progress=False, events={"end": late}
+    )
+    async with Syft(url) as syft:
+        slow = asyncio.create_task(usual)
+        try:
+            _, running, go_on = await held_at_reports(syft, "slow too", clock, 3)
+            await until_stage(owner, "slow too", "reports")
+            assert (await owner.status_async("slow too")).models[0].cycle.accepted == 4
+            trained.set()
+            async with asyncio.timeout(60):
+                while (await owner.status_async("slow too")).models[0].cycle.accepted == 4:
+                    assert not slow.done()
+                    await asyncio.sleep(0.02)
+            go_on.set()
+            await asyncio.gather(*running)
+            await owner.wait_async("slow too", VERSION, checkpoint=2, timeout=60)
+            assert not slow.done()
+        finally:
+            slow.cancel()
+            await asyncio.gather(slow, return_exceptions=True)
+
+
+async def test_a_worker_that_starts_again_while_others_are_gathered_is_taken_with_its_new_keys(owner, url):
+    await host(owner, "again", secure(3))
+    async with Syft(url) as syft:
+
+        async def nothing(*_arguments):
+            return None
+
+        job, told = syft.new_job("again", VERSION), asyncio.Event()
+        job.on("secure_stage", lambda _event: told.set())
+        gives_back, job.decline = job.decline, nothing
+        first = asyncio.create_task(job.start())
+        await told.wait()
+        first.cancel()  # it is gone, as if its process were killed
+        await asyncio.gather(first, return_exceptions=True)
+        job.decline = gives_back
+        with pytest.raises(CycleRejectedError) as rejected:
+            await job.start()
+        assert rejected.value.timeout is not None
+        others = [syft.new_job("again", VERSION) for _ in range(2)]
+        await asyncio.gather(*(each.start() for each in (job, *others)))
+        assert job.cycle == 1
+
+
+async def test_what_a_report_could_not_hold_is_kept_once_it_is_taken_though_the_worker_fails_then(
+    owner, url, clock
+):
+    await host(owner, "failing", secure(4))
+
+    class LostError(Exception):
+        pass
+
+    def lose(event):
+        if event.stage == "reports":
+            raise LostError
+
+    async with Syft(url) as syft:
+        jobs = [syft.new_job("failing", VERSION) for _ in range(4)]
+        jobs[0].on("secure_stage", lose)
+        await asyncio.gather(*(job.start() for job in jobs))
+        results = await asyncio.gather(*map(report_of, jobs, range(4)), return_exceptions=True)
+        assert isinstance(results[0], LostError)
+        clock.shift += LENGTH  # the others do not know that it is gone
+        await owner.wait_async("failing", VERSION, checkpoint=2, timeout=60)
+        kept = jobs[0]._remainder.left
+        assert any(tensor.any() for tensor in kept)
+        await asyncio.gather(*(job.start() for job in jobs))
+        await asyncio.gather(*map(report_of, jobs, range(4)), return_exceptions=True)
+        assert all(map(np.array_equal, jobs[0]._remainder.before, kept))
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_what_a_report_could_not_hold_is_taken_back_when_the_round_fails_after_it(
+    owner, url, clock, answers
+):
+    name = f"fails after the {'answer' if answers else 'report'}"
+    await host(owner, name, secure(3))
+    async with Syft(url) as syft:
+        jobs, hold = [syft.new_job(name, VERSION) for _ in range(3)], asyncio.Event()
+        told = asyncio.Event()
+        jobs[0]._remainder.left = before = [np.full((1,), 0.25)]
+
+        async def held(event):
+            if event.stage == ("reports" if answers else "shares"):
+                await hold.wait()
+
+        def tell(event):
+            if event.stage == ("unmasking" if answers else "reports"):
+                told.set()
+
+        for job in jobs[1:]:
+            job.on("secure_stage", held)
+        jobs[0].on("secure_stage", tell)
+        await asyncio.gather(*(job.start() for job in jobs))
+        running = [asyncio.create_task(report_of(job, number)) for number, job in enumerate(jobs)]
+        await told.wait()
+        clock.shift += LENGTH
+        async with asyncio.timeout(60):
+            while (await owner.status_async(name)).models[0].last_failure is None:
+                await asyncio.sleep(0.02)
+        hold.set()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*(job.start() for job in jobs))
+        await asyncio.gather(*map(report_of, jobs, range(3)))
+        assert jobs[0]._remainder.before is before

@@ -23,3 +23,21 @@ async def test_a_cycle_in_which_the_grid_sees_reports_is_not(owner, url):
     await host(owner, "bare", {"max_diffs": 1})
     with pytest.raises(CycleDeclinedError, match="the grid sees each worker's report"):
         await participate_async(url, "bare", VERSION, *data_of(0), accept=POLICY)
+
+
+async def test_a_worker_that_refuses_was_never_in_the_round(owner, url):
+    await host(owner, "refused", secure(4, num_cycles=1))
+    seen = []
+
+    def refuse(job):
+        seen.append((list(job.plans), "secure_aggregation" in job.protocols, job.task, job.cycle))
+        return "not today"
+
+    async with asyncio.timeout(20):  # it would wait for the other workers' keys
+        with pytest.raises(CycleDeclinedError, match="not today"):
+            await participate_async(url, "refused", VERSION, *data_of(0), accept=refuse)
+        assert seen == [(["training_plan"], True, "training", 1)]
+        done = await asyncio.gather(
+            *(participate_async(url, "refused", VERSION, *data_of(n), accept=POLICY) for n in range(4))
+        )
+    assert [one.cycles for one in done] == [1, 1, 1, 1]

@@ -17,7 +17,15 @@ from fedplan.federation.secure import (
     lists_of,
     question_of,
 )
-from fedplan.federation.secure.messages import ReportMessage, SharesMessage, read, written
+from fedplan.federation.secure.messages import (
+    KeysMessage,
+    MemberMessage,
+    ReportMessage,
+    SharesMessage,
+    read,
+    written,
+)
+from fedplan.federation.secure.roster import RosterMember
 from tests.federation.secure.rounds import CYCLE, SecureRound, reported
 
 
@@ -39,6 +47,22 @@ def test_what_comes_twice_counts_once():
 def test_a_worker_without_a_registered_identity_is_refused_where_the_grid_may_lie():
     with pytest.raises(SecureMessageError, match="not registered with this grid"):
         check_keys(SecureWorker(CYCLE).keys, CYCLE, Trust.LYING, {bytes(32)}, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"identity": b"x"}, "an identity has 32 bytes, not 1"),
+        ({"identity": bytes(32), "signature": bytes(20_000_000)}, "a signature has 64 bytes, not 20000000"),
+        ({"identity": bytes(32), "signature": bytes(64)}, "in a round without registered identities"),
+    ],
+)
+def test_what_would_only_fill_the_roster_is_refused(fields, why):
+    """A roster of it could not be read by the workers, and one stranger would end the round of all."""
+    member = RosterMember.parse(SecureWorker(CYCLE).keys)
+    message = written(KeysMessage(member=MemberMessage(member.mask_key, member.share_key, **fields)))
+    with pytest.raises(SecureMessageError, match=why):
+        check_keys(message, CYCLE, Trust.HONEST, (), [])
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What a grid refuses of workers in a secure round, and what may come again."""
 
 import base64
+import dataclasses
 import re
+import threading
 
-from fedplan.federation.secure import SecureWorker
+from fedplan.federation.secure import SecureWorker, roster
 from fedplan.federation.secure.cycles import cycle_name
 from tests.grid.models import diff, hosting
 
@@ -141,3 +143,29 @@ async def test_an_evaluation_by_itself_is_refused(peer):
     await entered(peer, 1)
     reply = await peer.post("evaluate", name="m", version="1.0")
     assert reply.status_code == 400
+
+
+async def test_keys_of_those_who_came_before_are_not_computed_with_again(peer, monkeypatch):
+    workers, usable = await entered(peer, 2), roster.check_usable
+    checked = []
+
+    def counting(raw):
+        checked.append(threading.current_thread())
+        usable(raw)
+
+    monkeypatch.setattr(roster, "check_usable", counting)
+    for worker in workers:
+        assert (await sent(worker, "keys", keys())).status_code == 200
+    assert len(checked) == 4  # two keys of each worker, each once
+    assert threading.main_thread() not in checked
+
+
+async def test_each_of_a_workers_keys_must_differ_from_those_of_the_others(peer):
+    one, other, _ = await entered(peer)
+    mine, new = (roster.RosterMember.parse(keys()) for _ in range(2))
+    assert (await sent(one, "keys", mine.serialize())).status_code == 200
+    for same in ("mask_key", "share_key"):
+        made = dataclasses.replace(new, **{same: getattr(mine, same)})
+        refused = await sent(other, "keys", made.serialize())
+        assert (refused.status_code, "the same key or identity" in refused.text) == (400, True)
+    assert (await sent(other, "keys", new.serialize())).status_code == 200

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Any, Literal
 
+from fedplan.client.cycle.consent import Asked, check_accept, obtain_consent
 from fedplan.client.cycle.joining import Joining, download, rejection
 from fedplan.client.cycle.place import Place, given_back
 from fedplan.client.cycle.private import PrivateState
@@ -92,7 +93,7 @@ class Attendance(Observed):
             raise JobStateError("the job is in no cycle: await start(), and see whether the grid accepts it")
         return self._model
 
-    async def start(self) -> None:
+    async def start(self, *, accept: Asked | None = None) -> None:
         """Starts the job.
 
         Authenticates for the FL model, measures the connection if the grid asks for it, asks to join the
@@ -108,14 +109,24 @@ class Attendance(Observed):
 
         When something goes wrong it fires `error` and returns. Differs from the reference: what nobody
         listens to is raised, an error as it is, a rejection as CycleRejectedError. A place in the cycle is
-        given back when the download, or a handler of `accepted`, fails or is cancelled; see `decline`.
+        given back when the download, `accept`, or a handler of `accepted`, fails or is cancelled; see
+        `decline`.
+
+        Args:
+            accept: asked with this job when all is downloaded, before anything runs and, with secure
+                aggregation, before the worker's keys are told, so that a refusal leaves no gap in the round:
+                True goes on; False, or a reason (a str), gives the place back. It may be a coroutine
+                function, or a `ConsentPolicy`. By default nobody is asked.
 
         Raises:
+            CycleDeclinedError: `accept` refused, and no handler is registered for `error`.
+            ConfigError: `accept` is no function.
             FedplanError: no handler is registered for `error`.
             CycleRejectedError: rejected, and no handler is registered for `rejected`.
         """
+        check_accept(accept)
         try:
-            answer = await self._request()
+            answer = await self._request(accept)
         except FedplanError as error:
             if not self._events["error"]:
                 raise
@@ -129,14 +140,14 @@ class Attendance(Observed):
         else:
             raise rejection(self.model_name, self.model_version, answer)
 
-    async def request(self) -> None:
+    async def request(self, *, accept: Asked | None = None) -> None:
         """Alias for `start`."""
-        await self.start()
+        await self.start(accept=accept)
 
     start_blocking = blocking_twin(start)
     request_blocking = blocking_twin(request)
 
-    async def _request(self) -> Accepted | Rejected:
+    async def _request(self, accept: Asked | None) -> Accepted | Rejected:
         self._leave()
         await asyncio.to_thread(self._private.open)  # before a place is taken that could not be used
         name, version = self.model_name, self.model_version
@@ -147,24 +158,25 @@ class Attendance(Observed):
         self._place = Place.of(worker_id, answer)
         try:
             async with given_back(self.decline):
-                await self._enter(self._place, answer.client_config)
+                await self._enter(self._place, answer.client_config, accept)
         except SecureRoundError as error:
             _log.info("the round does not begin for this worker: %s", error)
             return Rejected(_NEXT_ROUND_SECONDS)
         _log.info("accepted into a cycle of '%s' %s with the Plans %s", name, version, list(self.plans))
         return Accepted(self.model, self.client_config)
 
-    async def _enter(self, place: Place, client_config: dict[str, Any]) -> None:
-        """Downloads what the cycle consists of."""
+    async def _enter(self, place: Place, client_config: dict[str, Any], accept: Asked | None = None) -> None:
+        """Downloads what the cycle consists of, asks for consent, and joins the secure round if it is one."""
         found = await download(self._grid, place, self._limits)
         self._model = self._private.fill(found.model, private_tensors(found.plans.values()))
         self.plans, self.protocols = dict(found.plans), dict(found.protocols)
         self.client_config, self.cycle = client_config, place.cycle
+        self._cycles += 1
+        await obtain_consent(accept, self)  # before the keys: who refuses later has dropped out of the round
         if PROTOCOL_NAME in self.protocols:
             secure = SecureAttendance(self._grid.secure, place, self._tell_stage)
             await secure.enter(received_of(found.model.params, found.digests, client_config))
             self._secure = secure
-        self._cycles += 1
 
     def _leave(self) -> None:
         """The job is in no cycle."""

@@ -2,14 +2,21 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from fedplan.client.job import Job
 from fedplan.errors import ConfigError, CycleDeclinedError
 
-Accept = Callable[[Job], Any]
+Asked = Callable[[Any], Any]
 """Looks at a job that is in a cycle, before anything runs: True lets it run, False or a reason (a str) does
 not. A coroutine function is awaited; a plain one runs in the event loop's thread."""
+
+
+class InCycle(Protocol):
+    """What is told of a job whose Plans may not run; see `Job` for the attributes."""
+
+    model_name: str
+    model_version: str
+    cycle: int | None
 
 
 def check_accept(accept: object) -> None:
@@ -22,8 +29,12 @@ def check_accept(accept: object) -> None:
         raise ConfigError(f"accept must be a function that takes a Job, not a {type(accept).__name__}")
 
 
-async def obtain_consent(accept: Accept | None, job: Job) -> None:
+async def obtain_consent(accept: Asked | None, job: InCycle) -> None:
     """Asks for consent, if somebody is to be asked.
+
+    Args:
+        accept: is asked.
+        job: a `Job` that is in a cycle, which `accept` is given.
 
     Raises:
         CycleDeclinedError: it was refused.

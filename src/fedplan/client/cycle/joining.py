@@ -16,6 +16,7 @@ from fedplan.client.transport.speed import ConnectionSpeed
 from fedplan.errors import CycleRejectedError, GridResponseError, WireError
 from fedplan.federation.secure import digest_of_bytes
 from fedplan.plan import Limits, Plan
+from fedplan.plan.roles import check_roles
 from fedplan.wire import schema
 from fedplan.wire.messages import PLAN_VARIANTS, CycleAccepted
 
@@ -105,11 +106,18 @@ async def download(grid: GridApi, place: Place, limits: Limits) -> Downloaded:
     )
     model = await whole_model(grid, place, changing)
     return Downloaded(
-        {name: Plan.parse(data, limits) for name, data in plans.items()},
+        {name: _checked(data, limits) for name, data in plans.items()},
         {name: protocol for name, protocol in protocols.items() if protocol is not None},
         model,
         {f"{name}/{PLAN_VARIANTS[0]}": digest_of_bytes(data) for name, data in plans.items()},
     )
+
+
+def _checked(data: bytes, limits: Limits) -> Plan:
+    """A Plan whose roles are true: a grid may have hosted it without looking."""
+    plan = Plan.parse(data, limits)
+    check_roles(plan)
+    return plan
 
 
 async def _protocol(grid: GridApi, place: Place, id: int) -> schema.Protocol | None:

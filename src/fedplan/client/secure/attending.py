@@ -24,7 +24,7 @@ from fedplan.federation.secure.cycles import cycle_name, digest_of_config, told_
 from fedplan.federation.tensors import Float64s, Tensors
 from fedplan.plan import from_torch
 from fedplan.wire import Summary
-from fedplan.wire.messages import SecureStage
+from fedplan.wire.messages import SENT_OTHERWISE, SecureStage
 
 _log = logging.getLogger("fedplan.client")
 _T = TypeVar("_T")
@@ -39,9 +39,28 @@ class Remainder:
 
     Attributes:
         left: of each tensor; empty before the first report.
+        before: what it was before the latest report that a grid took.
+        reported: the place of that report, while it is not known whether its round came to a sum.
     """
 
     left: Sequence[Float64s] = ()
+    before: Sequence[Float64s] = ()
+    reported: Place | None = None
+
+    def commit(self, left: Sequence[Float64s], place: Place) -> None:
+        """A grid took a report: what it held is sent, unless its round fails."""
+        if self.reported is None or self.reported.request_key != place.request_key:
+            self.before, self.reported = self.left, place
+        self.left = left
+
+    def roll_back(self) -> None:
+        """The round of the latest report has failed: nothing of that report is in a sum."""
+        if self.reported is not None:
+            self.left, self.before, self.reported = self.before, (), None
+
+    def settle(self) -> None:
+        """The round of the latest report has come to its sum, or nobody can tell."""
+        self.before, self.reported = (), None
 
     def added_to(self, tensors: Sequence[NDArray[Any]]) -> list[Float64s]:
         """A diff with what was left of the last one."""
@@ -77,8 +96,8 @@ class SecureAttendance:
         try:
             await self._send("keys", self._worker.keys)
         except GridResponseError as error:
-            if error.status != 409:
-                raise
+            if error.status != 409 and SENT_OTHERWISE not in str(error):
+                raise  # otherwise keys of an earlier start count, whose secrets are lost
             raise SecureRoundError(f"the round begins without this worker: {error}") from None
         announcement = await self._receive("keys")
         await asyncio.to_thread(self._worker.join, announcement, received)
@@ -89,7 +108,7 @@ class SecureAttendance:
         Args:
             diff: original − trained, of the tensors that change.
             summary: what is told beside it.
-            remainder: of the last report; that of this one when it was taken.
+            remainder: of the last report; that of this one once it is taken, unless the round fails.
 
         Raises:
             SecureRoundError: the round ends without a sum, or without this worker.
@@ -97,14 +116,36 @@ class SecureAttendance:
             SecureAggregationError: the diff or the summary cannot be added up.
             ModelMismatchError: the diff has other tensors than the round adds up.
         """
+        await self._settle(remainder)
         payload, left = await asyncio.to_thread(self._made, diff, summary, remainder)
         worker = self._worker
         await self._send("shares", await asyncio.to_thread(worker.share))
         await asyncio.to_thread(worker.receive, await self._receive("shares"))
-        await self._send("reports", await asyncio.to_thread(worker.report, payload))
-        question = await self._receive("reports")
+        masked = await asyncio.to_thread(worker.report, payload)
+        await self._send("reports", masked, lambda: remainder.commit(left, self._place))
+        try:
+            question = await self._receive("reports")
+        except SecureRoundError:
+            remainder.roll_back()
+            raise
         await self._send("unmasking", await asyncio.to_thread(worker.answer, question))
-        remainder.left = left
+
+    async def _settle(self, remainder: Remainder) -> None:
+        """Finds out whether the round before, in which this worker reported, has failed after that."""
+        last = remainder.reported
+        if last is None or last.request_key == self._place.request_key:
+            return
+        try:
+            answer = await self._calls.receive(last.worker_id, last.request_key, "reports")
+        except (GridConnectionError, GridResponseError) as error:
+            _log.info("it is not known whether %s came to a sum, so it counts as if it had: %s", last, error)
+            remainder.settle()
+            return
+        if answer.failure is None:
+            remainder.settle()
+        else:
+            _log.info("%s ended without a sum, so its report is not sent: %s", last, answer.failure)
+            remainder.roll_back()
 
     def _made(self, diff: Tensors, summary: Summary, remainder: Remainder) -> tuple[Payload, list[Float64s]]:
         """The numbers that are reported: drawn once, for under the same masks two could be read."""
@@ -120,9 +161,14 @@ class SecureAttendance:
             self._payload = payload_of(manifest, remainder.added_to(arrays), figures)
         return self._payload
 
-    async def _send(self, stage: SecureStage, message: bytes) -> None:
+    async def _send(
+        self, stage: SecureStage, message: bytes, taken: Callable[[], None] | None = None
+    ) -> None:
+        """Sends a message; `taken` is called as soon as the grid has it, before anything else can fail."""
         place = self._place
         await _lasting(lambda: self._calls.send(place.worker_id, place.request_key, stage, message))
+        if taken is not None:
+            taken()
         _log.info("sent the %s of %s", stage, place)
         await self._told(stage)
 

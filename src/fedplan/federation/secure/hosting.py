@@ -1,11 +1,12 @@
 """Which models can be trained with secure aggregation: what is refused when a model is hosted, and why."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from fedplan.errors import ConfigError, SecureAggregationError
+from fedplan.errors import ConfigError, SecureAggregationError, SecureMessageError
 from fedplan.federation.secure.cycles import figures_of, parameters_of
 from fedplan.federation.secure.parameters import Trust, ring_bits
 from fedplan.federation.secure.ring import MOST_BITS
+from fedplan.federation.secure.terms import Expectations
 from fedplan.federation.strategies import Strategy, as_it_is
 from fedplan.plan.signature import Role
 from fedplan.wire.config import ServerConfig
@@ -16,8 +17,57 @@ SUMMED = frozenset({"fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi"})
 
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
-_OWN_NUMBERS = ("min_workers", "max_workers", "min_diffs", "max_diffs", "cycle_length", "place_timeout")
+WORKING_KEYS = frozenset(
+    {
+        "authentication",
+        "best",
+        "do_not_reuse_workers_until_cycle",
+        "keep_checkpoints",
+        "max_weight",
+        "minimum_download_speed",
+        "minimum_upload_speed",
+        "most_cycles_per_day",
+        "num_cycles",
+        "pool_selection",
+        "public",
+        "stop",
+        "strategy",
+        "weighting",
+    }
+)
+"""The keys of a server_config that go with secure aggregation, of `strategy` the values in `SUMMED`."""
+
+OWN_NUMBERS = (
+    *("min_workers", "max_workers", "min_diffs", "max_diffs", "over_selection"),
+    *("cycle_length", "place_timeout"),
+)
 """Keys that say when a cycle takes workers and ends; a secure round has stages of its own."""
+
+REFUSED_KEYS: Mapping[str, str] = {
+    "iterative_plan": "'iterative_plan' is of averaging Plans, which read single reports",
+    "keep_diffs": "'keep_diffs': reports are under masks, and of no use after their cycle: leave it out",
+    "max_norm": (
+        "'max_norm' is measured on single reports, which the grid does not see: leave it out ('clip' of "
+        "'secure_aggregation' bounds each number of a report)"
+    ),
+    "report_formats": (
+        "'report_formats' are other forms of a report than the one that can be added up under masks, and the "
+        "indices of topk would tell of the data: leave them out ('bits' makes reports smaller)"
+    ),
+    "metrics": (
+        "'metrics' are measured by the grid on single reports, which it does not see: leave them out"
+    ),
+    "evaluation": (
+        "'evaluation' has workers that only measure, whose numbers the grid would see one by one: leave it "
+        "out. With an evaluation Plan those who train measure too, and the sum has that"
+    ),
+    "untold_weight": "'untold_weight' cannot be: each worker tells its own weight, under a mask",
+    "privacy": (
+        "'privacy' has the grid clip each report and add noise, and under masks it sees no report: leave one "
+        "of the two out"
+    ),
+}
+"""Keys that cannot be set beside secure aggregation, and why."""
 
 
 def check_secure(strategy: Strategy) -> None:
@@ -37,11 +87,6 @@ def _faults(strategy: Strategy, secure: SecureAggregationConfig) -> Iterator[str
         yield (
             "the level 'lying' needs a directory in which workers find each other's registered keys without "
             "this grid, and there is none yet: use 'honest'"
-        )
-    if strategy.setting.server.privacy is not None:
-        yield (
-            "'privacy' has the grid clip each report and add noise, and under masks it sees no report: leave "
-            "one of the two out"
         )
     yield from _faults_of_strategy(strategy)
     yield from _faults_of_config(strategy.setting.server)
@@ -74,35 +119,13 @@ def _faults_of_strategy(strategy: Strategy) -> Iterator[str]:
 
 
 def _faults_of_config(config: ServerConfig) -> Iterator[str]:
-    if config.iterative_plan:
-        yield "'iterative_plan' is of averaging Plans, which read single reports"
-    own = [key for key in _OWN_NUMBERS if key in config.model_fields_set]
+    yield from (why for key, why in REFUSED_KEYS.items() if getattr(config, key))
+    own = [key for key in OWN_NUMBERS if key in config.model_fields_set]
     if own:
         yield (
             f"'{own[0]}' says nothing of a secure round: 'workers', 'fewest', 'gather_length', "
             "'training_length' and 'stage_length' of 'secure_aggregation' are in its place"
         )
-    if config.keep_diffs:
-        yield "'keep_diffs': reports are under masks, and of no use after their cycle: leave it out"
-    if config.max_norm is not None:
-        yield (
-            "'max_norm' is measured on single reports, which the grid does not see: leave it out ('clip' of "
-            "'secure_aggregation' bounds each number of a report)"
-        )
-    if config.report_formats:
-        yield (
-            "'report_formats' are other forms of a report than the one that can be added up under masks, and "
-            "the indices of topk would tell of the data: leave them out ('bits' makes reports smaller)"
-        )
-    if config.metrics:
-        yield "'metrics' are measured by the grid on single reports, which it does not see: leave them out"
-    if config.evaluation is not None:
-        yield (
-            "'evaluation' has workers that only measure, whose numbers the grid would see one by one: leave "
-            "it out. With an evaluation Plan those who train measure too, and the sum has that"
-        )
-    if config.untold_weight is not None:
-        yield "'untold_weight' cannot be: each worker tells its own weight, under a mask"
     if config.weighting == "samples" and config.max_weight is None:
         yield (
             "a report's weight needs a bound that is known before: set 'max_weight' to the most samples that "
@@ -131,7 +154,9 @@ def _faults_of_tensors(strategy: Strategy) -> Iterator[str]:
 def _faults_of_numbers(strategy: Strategy, secure: SecureAggregationConfig) -> Iterator[str]:
     try:
         for workers in (secure.workers, secure.least):
-            parameters_of(secure, workers)
+            Expectations().check_parameters(parameters_of(secure, workers))
+    except SecureMessageError as error:
+        yield f"no worker would take part: {error}. Raise 'workers' and 'corrupt', or lower 'dropout'"
     except SecureAggregationError as error:
         yield str(error)
     bits = ring_bits(secure.bits, secure.workers)

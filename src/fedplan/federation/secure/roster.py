@@ -8,7 +8,13 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedplan.errors import SecureMessageError
-from fedplan.federation.secure.keys import KEY_BYTES, check_signature, check_usable, signed
+from fedplan.federation.secure.keys import (
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    check_signature,
+    check_usable,
+    signed,
+)
 from fedplan.federation.secure.messages import KeysMessage, MemberMessage, RosterMessage, read, written
 
 
@@ -46,6 +52,12 @@ class RosterMember:
         member = cls._of_message(read(KeysMessage, keys, "a worker's keys").member or MemberMessage())
         check_usable(member.mask_key)
         check_usable(member.share_key)
+        for what, found, size in (
+            ("an identity", member.identity, KEY_BYTES),
+            ("a signature", member.signature, SIGNATURE_BYTES),
+        ):
+            if len(found) not in (0, size):
+                raise SecureMessageError(f"{what} has {size} bytes, not {len(found)}")
         return member
 
     @classmethod

@@ -66,6 +66,8 @@ def check_keys(
         if member.identity not in registered:
             raise SecureMessageError("the worker's identity is not registered with this grid")
         member.check_identity(cycle)
+    elif member.identity or member.signature:
+        raise SecureMessageError("the worker sends an identity, in a round without registered identities")
     for other in others:
         same = member.mask_key == other.mask_key or member.share_key == other.share_key
         if same or (member.identity and member.identity == other.identity):

@@ -129,12 +129,17 @@ class Expectations:
             raise SecureMessageError("the manifest is of another cycle")
         if own not in terms.roster.members:
             raise SecureMessageError("the roster does not hold the keys that this worker has sent")
-        self._check_parameters(terms.parameters)
+        self.check_parameters(terms.parameters)
         _check_received(terms.manifest, received)
         if terms.signs:
             self._check_identities(terms)
 
-    def _check_parameters(self, given: Parameters) -> None:
+    def check_parameters(self, given: Parameters) -> None:
+        """Refuses parameters that promise less than it asks for.
+
+        Raises:
+            SecureMessageError: they do; the message says what.
+        """
         if not given.trust.covers(self.trust):
             raise SecureMessageError(
                 f"this worker takes part only where the grid may be {self.trust}, and the round is for one "

@@ -68,9 +68,15 @@ async def leave_out(db: Db, cycle_id: int, blobs: Sequence[str]) -> Cycle:
     for start in range(0, len(blobs), _MOST_AT_ONCE):
         some = blobs[start : start + _MOST_AT_ONCE]
         lost = update(assignments).where(assignments.c.counted_in == cycle_id, assignments.c.diff.in_(some))
-        values = {"diff": None, "digest": None, "reported_at": None, "replica": None, "released": True}
-        taken = {"damaged": assignments.c.diff, "lapses": assignments.c.lapses + 1}
-        rows = lost.values(values | taken).returning(assignments.c.aside)
+        values: dict[str, object] = {
+            "diff": None,
+            "digest": None,
+            "reported_at": None,
+            "replica": None,
+            "released": True,
+        }
+        values |= {"damaged": assignments.c.diff, "lapses": assignments.c.lapses + 1}
+        rows = lost.values(values).returning(assignments.c.aside)
         aside += await db.scalars(rows)
     counted = aside.count(False)
     fewer = (

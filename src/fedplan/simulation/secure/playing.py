@@ -143,7 +143,7 @@ class SecureRounds:
             played.total = adding.sum(lists, set(map(number_of, answered)))
         played.reports = len(reported)
         by_client = {one.client: one for one in sent}
-        for client in answered:
+        for client in reported:  # the sum holds their reports, whether they helped to unmask it or not
             self._states.put(client, by_client[client].state)
 
     def _ends(self, name: str, came: Collection[int], members: int | None, seconds: float) -> None:

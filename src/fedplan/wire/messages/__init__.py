@@ -94,6 +94,7 @@ from fedplan.wire.messages.owner import (
     WithheldStatus,
 )
 from fedplan.wire.messages.secure import (
+    SENT_OTHERWISE,
     SecureReceived,
     SecureReceiveRequest,
     SecureSendKeys,
@@ -151,6 +152,7 @@ __all__ = [
     "ROLL_BACK",
     "SECURE_RECEIVE",
     "SECURE_SEND",
+    "SENT_OTHERWISE",
     "SET",
     "SOCKET_PING",
     "SPEED_TEST",

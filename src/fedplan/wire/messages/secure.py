@@ -8,6 +8,9 @@ from fedplan.wire.messages.worker import ReportKeys, RequestKey, WorkerId
 SecureStage = Literal["keys", "shares", "reports", "unmasking"]
 """A stage in which workers send something."""
 
+SENT_OTHERWISE = "the worker has sent something else at this stage before"
+"""How a grid's refusal begins of a message that differs from the one that the worker has sent before."""
+
 
 class SecureSendKeys(ReportKeys):
     """Whose message of which stage a body of bytes is."""
