@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from tests.long import LONG, kept
+from tests.long import LONG, MANY, OF_PLANS, kept
 
 # Small tensors gain nothing from more threads, and lose much when the other cores are busy.
 torch.set_num_threads(1)
@@ -37,19 +37,18 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out cases of tests that are marked ``some``, unless tests or cases are asked for by name."""
+    """Leaves out cases of tests that have many, as `tests.long` says, unless they are asked for by name."""
     if LONG or config.option.keyword or any("::" in argument for argument in config.args):
         return
     tests: dict[object, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("some"):
+        if item.get_closest_marker("some") or item.path.is_relative_to(OF_PLANS):
             cls, name = getattr(item, "cls", None), getattr(item, "originalname", item.name)
             tests[item.path, cls, name].append(item)
     left_out: set[pytest.Item] = set()
     for cases in tests.values():
         marker = cases[0].get_closest_marker("some")
-        assert marker
-        (every,) = marker.args
+        every = marker.args[0] if marker else 3 if len(cases) >= MANY else 1
         chosen = kept([case.nodeid for case in cases], every)
         left_out.update(case for place, case in enumerate(cases) if place not in chosen)
     items[:] = [item for item in items if item not in left_out]

@@ -1,13 +1,15 @@
 """Which cases the usual run leaves out of those tests that have very many.
 
 A test with ``@pytest.mark.some(n)`` tries one in n of its cases, and `some` does the same for a loop inside a
-test. Which ones depends on their names alone, so that every run tries the same ones; with another text in
+test. Of the tests of Plans, those with six cases or more try one in three where they have no such mark. Which
+ones depends on their names alone, so that every run tries the same ones; with another text in the variable
 ``FEDPLAN_PART`` it is other ones. ``FEDPLAN_LONG=1`` (``scripts/test --long``) tries every case.
 """
 
 import os
 import zlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,6 +18,10 @@ T = TypeVar("T")
 
 LONG = os.environ.get("FEDPLAN_LONG", "") not in ("", "0")
 PART = os.environ.get("FEDPLAN_PART", "")
+
+OF_PLANS = Path(__file__).parent / "plan"
+MANY = 6
+"""See above."""
 
 only_in_the_long_form = pytest.mark.skipif(not LONG, reason="only with FEDPLAN_LONG=1")
 

@@ -66,6 +66,9 @@ class Evil:
     ("form", "content", "words"),
     [
         ("pt", b"nothing", "no file of tensors alone"),
+        ("pt", b"", "no file of tensors alone"),
+        ("pt", b"\x80\x02h\x05.", "no file of tensors alone"),  # a pickle that reads what it has not kept
+        ("pt", b"\x80\x02.", "no file of tensors alone"),  # one that holds nothing
         ("pt", {"model": {"w": torch.zeros(1)}, "epoch": 3}, "'model' in it is a dict, and no tensor"),
         ("pt", [torch.zeros(1)], "it holds a list, and a state_dict is needed"),
         ("pt", {"w": Evil()}, "no file of tensors alone"),

@@ -63,6 +63,20 @@ def test_constants_are_compared_by_their_values() -> None:
     assert [sign for sign, _ in found[1]] == ["removed", "added"]
 
 
+def test_an_input_that_stands_for_something_else_is_a_difference() -> None:
+    i = PlanInputSpec
+
+    def plan(spec: PlanInputSpec) -> Plan:
+        return trace(lambda x, rate: x * rate, X, torch.tensor(0.5), inputs=[i(i.TYPE_DATA), spec])
+
+    rate = i(i.TYPE_CLIENT_CONFIG_PARAM, "lr")
+    assert not differ(differences(plan(rate), plan(rate)))
+    for other in (i(i.TYPE_CLIENT_CONFIG_PARAM, "mu"), i(i.TYPE_MODEL_PARAM, "lr", 7)):
+        found = changed(plan(rate), plan(other))["inputs"]
+        assert [sign for sign, _ in found] == ["removed", "added"]
+        assert found[0][1] != found[1][1]
+
+
 def test_an_output_that_is_another_value_is_a_difference() -> None:
     a, b = trace(lambda x: (x.relu(), x.tanh()), X), trace(lambda x: (x.tanh(), x.relu()), X)
     assert differ(differences(a, b))

@@ -38,7 +38,11 @@ def show_difference(before: _Side, after: _Side, as_json: bool) -> None:
 def _in_words(before: _Side, after: _Side, parts: Mapping[str, Sequence[Line]]) -> list[str]:
     lines = [f"- {before[0]}: {_heading(before[1])}", f"+ {after[0]}: {_heading(after[1])}", ""]
     if not differ(parts):
-        return [*lines, "Both do the same: inputs, constants, operations and outputs are equal."]
+        return [
+            *lines,
+            "Both do the same: inputs, constants, operations and outputs are equal. What they hold for "
+            "browsers and phones is not compared.",
+        ]
     for name, found in parts.items():
         changed = [line for line in found if line.sign != "same"]
         if changed:

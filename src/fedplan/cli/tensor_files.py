@@ -3,6 +3,7 @@
 import importlib
 import io
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,20 @@ from fedplan.text import did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_DAMAGED = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    OverflowError,
+)
+"""What PyTorch raises for files that are none of its own, according to what their bytes happen to mean."""
 
 FORMS = ("state", "safetensors", "pt", "npz")
 _SUFFIXES = {".safetensors": "safetensors", ".pt": "pt", ".pth": "pt", ".npz": "npz"}
@@ -113,10 +128,11 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except _DAMAGED as error:
+        told = str(error).splitlines() or [type(error).__name__]
         raise DataError(
             "this is no file of tensors alone, as torch.save(module.state_dict(), FILE) writes it: "
-            f"{str(error).splitlines()[0]:.200}"
+            f"{told[0]:.200}"
         ) from None
     if not isinstance(found, Mapping):
         raise DataError(

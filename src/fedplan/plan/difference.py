@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 
@@ -13,10 +13,13 @@ from fedplan.plan.leaving import leaving
 from fedplan.plan.listing import operation_text
 from fedplan.plan.ops import dtype_name
 from fedplan.plan.plan import Plan
+from fedplan.plan.spec import PlanInputSpec
 
-_T = TypeVar("_T")
 _EXACT_UP_TO = 5_000
 """Lines up to which the longest common part is searched for without a shortcut for frequent lines."""
+
+_SHOWN_DIGITS = 12
+"""Of the SHA-256 of a constant's values, all of which are compared."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,36 +89,41 @@ def _aligned(
             yield "added", after[place][1], None, place
 
 
-def _inputs(plan: Plan) -> list[tuple[str, int]]:
+_Value = tuple[Hashable, str, int]
+"""What a value is, as it is compared; as it is shown; and its number."""
+
+
+def _inputs(plan: Plan) -> list[_Value]:
     pairs = zip(plan.inputs, plan.graph.inputs, strict=True)
-    return [(f"{item}" + (f" ({item.spec.label})" if item.spec else ""), number) for item, number in pairs]
+    return [(item, f"{item}{_meaning(item.spec)}", number) for item, number in pairs]
 
 
-def _constants(plan: Plan) -> list[tuple[str, int]]:
-    return [
-        (
-            f"constant {dtype_name(tensor.dtype)} {tuple(tensor.shape)}, its values have the sum "
-            f"{_digest(tensor)}",
-            number,
-        )
-        for number, tensor in plan.graph.constants
-    ]
+def _meaning(spec: PlanInputSpec | None) -> str:
+    if spec is None:
+        return ""
+    told = (spec.type, spec.name, spec.index, spec.value)
+    return f" ({' '.join(str(word) for word in told if word not in (None, ''))})"
 
 
-def _digest(tensor: torch.Tensor) -> str:
+def _constants(plan: Plan) -> list[_Value]:
+    return [_constant(tensor, number) for number, tensor in plan.graph.constants]
+
+
+def _constant(tensor: torch.Tensor, number: int) -> _Value:
+    dtype, shape = dtype_name(tensor.dtype), tuple(tensor.shape)
     data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(data.numpy().tobytes()).hexdigest()[:12]
+    digest = hashlib.sha256(data.numpy().tobytes()).hexdigest()
+    text = f"constant {dtype} {shape}, its values have the sum {digest[:_SHOWN_DIGITS]}"
+    return (dtype, shape, digest), text, number
 
 
-def _values(
-    before: Sequence[tuple[str, int]], after: Sequence[tuple[str, int]], same_value: dict[int, int]
-) -> list[Line]:
+def _values(before: Sequence[_Value], after: Sequence[_Value], same_value: dict[int, int]) -> list[Line]:
     """Compares values that exist before the first operation, and notes which are the same."""
     lines = []
-    listed = [[(text, f"{Ref(number)} = {text}") for text, number in rows] for rows in (before, after)]
+    listed = [[(key, f"{Ref(number)} = {text}") for key, text, number in rows] for rows in (before, after)]
     for sign, text, place, other in _aligned(listed[0], listed[1]):
         if place is not None and other is not None:
-            same_value[before[place][1]] = after[other][1]
+            same_value[before[place][2]] = after[other][2]
         lines.append(Line(sign, text))
     return lines
 

@@ -1,6 +1,6 @@
 """Hosting a `state_dict`, and getting one back: the Plans know the names, and so the order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +46,23 @@ def test_a_tensor_with_two_names_is_hosted_once() -> None:
     net[1].weight = net[0].weight
     plans = {"training_plan": training_plan(net, nn.functional.cross_entropy, example=EXAMPLE)}
     assert len(in_order(net.state_dict(), plans)) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda net: net[0].weight.detach().reshape(-1)[:3],
+        lambda net: net[0].weight.detach().reshape(3, 4),
+        lambda net: net[0].weight.detach().view(torch.int32),
+        lambda net: net[0].weight.detach().to("meta"),
+    ],
+)
+def test_what_only_begins_where_another_tensor_does_is_no_second_name(
+    plans: dict[str, Plan], other: Callable[[nn.Module], torch.Tensor]
+) -> None:
+    net = make_net()
+    with pytest.raises(ConfigError, match="with 'part', which the Plan does not know"):
+        in_order(net.state_dict() | {"part": other(net)}, plans)
 
 
 @pytest.mark.parametrize(

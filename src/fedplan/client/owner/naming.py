@@ -84,8 +84,17 @@ def _is_left_out(key: Any, named: Mapping[Any, Any], names: list[str]) -> bool:
         return True
     other = named[key]
     return isinstance(other, Tensor) and any(
-        isinstance(named[name], Tensor) and named[name].data_ptr() == other.data_ptr() for name in names
+        isinstance(named[name], Tensor) and _same(named[name], other) for name in names
     )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are one under two names. The address alone does not say it: a part of a tensor may
+    have that of the whole, and tensors without elements or values all have the address 0."""
+    if one is other:
+        return True
+    forms = [(tensor.dtype, tensor.shape, tensor.stride()) for tensor in (one, other)]
+    return forms[0] == forms[1] and one.data_ptr() == other.data_ptr() != 0
 
 
 def _as_hosted(name: str, value: Any) -> Tensor:

@@ -106,7 +106,7 @@ class _Process:
             [sys.executable, "-P", str(Path(folding.__file__))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=None,  # the grid's, where its log goes: a traceback may stand there
             env=_environment(),
             start_new_session=True,  # Ctrl-C is for the grid
         )

@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -90,11 +91,17 @@ def _answer(job: dict[str, Any], asked: BinaryIO) -> tuple[bytes, bytes]:
     _, plan = receive(asked)
     diffs = _diffs(asked)
     try:
-        made = _averaged(job, plan, diffs)
+        made = _averaged(job, plan, (State.parse(diff).tensors for diff in diffs))
     except FedplanError as error:
         answer = FAILED, str(error).encode()
     except MemoryError:
         answer = FAILED, b"the averaging Plan failed: there is too little memory"
+    except EOFError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whoever hosted the Plan is told what nobody foresaw
+        traceback.print_exc()
+        said = str(error).strip().split("\n")[0]
+        answer = FAILED, f"the averaging Plan failed: {type(error).__name__}: {said}".encode()
     else:
         answer = AVERAGE, made
     for _ in diffs:  # the grid sends them all before it reads the answer
@@ -102,12 +109,12 @@ def _answer(job: dict[str, Any], asked: BinaryIO) -> tuple[bytes, bytes]:
     return answer
 
 
-def _diffs(asked: BinaryIO) -> Iterator[Tensors]:
+def _diffs(asked: BinaryIO) -> Iterator[bytes]:
     while True:
         kind, content = receive(asked)
         if kind == END:
             return
-        yield State.parse(content).tensors
+        yield content
 
 
 def _averaged(job: dict[str, Any], plan: bytes, diffs: Iterator[Tensors]) -> bytes:
