@@ -166,9 +166,12 @@ def check_roles(plan: Plan) -> None:
     """Checks that tensors which the Plan says to be frozen come back as they went in, or not at all.
 
     Raises:
-        PlanInputError: one is changed, or two inputs or two outputs stand for the same tensor of the model.
+        PlanInputError: one is changed, or goes in at two places, or two outputs stand for the same tensor of
+            the model.
     """
-    _check_once(plan, "inputs", [index for index, _ in _roles(plan)])
+    roles = list(_roles(plan))
+    said_frozen = {index for index, role in roles if role is Role.FROZEN}
+    _check_once(plan, "inputs", [index for index, _ in roles if index in said_frozen])
     _check_once(plan, "outputs", _returned(plan))
     frozen = {
         place: (number, item.name)
