@@ -97,7 +97,7 @@ async def test_a_worker_without_a_valid_token_is_told_so(server, host, training,
 @schemes
 @small
 async def test_a_worker_is_told_when_to_come_back_and_when_not_to(server, host, training, runtime, scheme):
-    name = await host(max_workers=1, cycle_length=1, num_cycles=2)
+    name = await host(max_workers=1, cycle_length=6, num_cycles=2)  # longer than Chromium may train
     url, batches = f"{scheme}://{server}", training.batches(1, 1)
 
     # The worker asks again in a cycle that it has reported in, and once more when there is none left.
