@@ -91,7 +91,7 @@ class TestTwoReplicas:
             for number in range(80):
                 await report((one, two)[number % 3 == 0], number)
             assert await checkpoint(two) == expected
-            assert len(read) < LEAST_NEW
+            assert len(read) < 2 * LEAST_NEW  # of 80; fewer than so many of each, where both look at once
             await until_there_are(tmp_path, 0)
 
     async def test_read_nothing_while_the_cycle_is_open(self, open_grid, read):
