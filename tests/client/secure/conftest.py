@@ -1,9 +1,8 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fedplan.client import ModelCentricFLClient
 from fedplan.grid import Settings, create_app
 from tests.client.secure.rounds import JumpingClock
 from tests.client.small_grid import serve
@@ -49,10 +48,3 @@ def url(received: Received) -> Iterator[str]:
     """The URL of a grid, on a socket, whose time a test can let pass."""
     with serve(received) as url:
         yield url
-
-
-@pytest.fixture
-async def owner(url: str) -> AsyncIterator[ModelCentricFLClient]:
-    with ModelCentricFLClient(url) as owner:
-        async with owner:
-            yield owner

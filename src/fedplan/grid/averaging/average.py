@@ -95,7 +95,19 @@ async def average(grid: Grid, process: Process, cycle_id: int, checkpoint: Check
         averaged, metrics = await reading.gathered(before)
     data, state = await asyncio.to_thread(changed, strategy, model, averaged, before)
     summary = CycleSummary(averaged.reports, averaged.samples, add_metrics(metrics, beside))
-    blob = await grid.keep("models", data)
+    return await keep_average(grid, data, state, summary)
+
+
+async def keep_average(grid: Grid, model: bytes, state: bytes | None, summary: CycleSummary) -> Averaged:
+    """Stores what an average made of a model: both blobs, or none of them.
+
+    Args:
+        grid: the grid.
+        model: the new model's State.
+        state: what the strategy remembers beside it, if anything.
+        summary: what else is known of the cycle.
+    """
+    blob = await grid.keep("models", model)
     try:
         return Averaged(blob, await grid.keep("states", state) if state else None, summary)
     except Exception:

@@ -6,7 +6,7 @@ from fedplan.errors import DamagedBlobError, SecureRoundError
 from fedplan.federation import UNMASKING
 from fedplan.federation.secure import MaskedSum, Payload, average_of, unmask
 from fedplan.federation.secure.cycles import average_for, metrics_of, next_exponents
-from fedplan.grid.averaging.average import Averaged
+from fedplan.grid.averaging.average import Averaged, keep_average
 from fedplan.grid.averaging.reading import changed, start_of
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Process
@@ -40,12 +40,7 @@ async def averaged(grid: Grid, process: Process, cycle: Cycle, checkpoint: Check
     async with grid.store.writing() as db:
         await queries.note_exponents(db, cycle.id, next_exponents(manifest, secure, reports))
     summary = CycleSummary(reports, average.samples, metrics_of(secure, reports))
-    blob = await grid.keep("models", data)
-    try:
-        return Averaged(blob, await grid.keep("states", state) if state else None, summary)
-    except Exception:
-        await grid.blobs.delete(blob)  # no row will refer to it
-        raise
+    return await keep_average(grid, data, state, summary)
 
 
 async def _sum(grid: Grid, cycle: Cycle, found: Settled, lists: bytes) -> Payload:
