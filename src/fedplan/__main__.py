@@ -1,5 +1,5 @@
 """`python -m fedplan` is `fedplan`, also where the command is not on the PATH."""
 
-from fedplan.cli.main import app
+from fedplan.cli.main import run
 
-app(prog_name="fedplan")
+run()

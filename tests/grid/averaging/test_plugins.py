@@ -124,7 +124,7 @@ def test_where_a_strategy_is_not_known_its_models_stand_still_and_the_others_go_
         host(owner, "own", strategy="slowing")
         host(owner, "plain")
     with grid(tmp_path, "without plugins") as url, ModelCentricFLClient(url) as owner:
-        participate(url, "plain", "1.0", x, y)
+        participate(url, "plain", "1.0", x, y, wait=30.0)  # its cycle ends each second
         owner.wait("plain", "1.0", checkpoint=2, timeout=30)
         with pytest.raises(GridResponseError, match="slowing"):
             participate(url, "own", "1.0", x, y)
