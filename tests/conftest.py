@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: set[pytest.Item] = set()
     for cases in tests.values():
         marker = cases[0].get_closest_marker("some")
-        every = marker.args[0] if marker else 3 if len(cases) >= MANY else 1
+        every = marker.args[0] if marker else 4 if len(cases) >= MANY else 1
         chosen = kept([case.nodeid for case in cases], every)
         left_out.update(case for place, case in enumerate(cases) if place not in chosen)
     items[:] = [item for item in items if item not in left_out]

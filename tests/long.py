@@ -1,7 +1,7 @@
 """Which cases the usual run leaves out of those tests that have very many.
 
 A test with ``@pytest.mark.some(n)`` tries one in n of its cases, and `some` does the same for a loop inside a
-test. Of the tests of Plans, those with six cases or more try one in three where they have no such mark. Which
+test. Of the tests of Plans, those with four cases or more try one in four where they have no such mark. Which
 ones depends on their names alone, so that every run tries the same ones; with another text in the variable
 ``FEDPLAN_PART`` it is other ones. ``FEDPLAN_LONG=1`` (``scripts/test --long``) tries every case.
 """
@@ -20,7 +20,7 @@ LONG = os.environ.get("FEDPLAN_LONG", "") not in ("", "0")
 PART = os.environ.get("FEDPLAN_PART", "")
 
 OF_PLANS = Path(__file__).parent / "plan"
-MANY = 6
+MANY = 4
 """See above."""
 
 only_in_the_long_form = pytest.mark.skipif(not LONG, reason="only with FEDPLAN_LONG=1")

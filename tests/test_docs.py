@@ -1,8 +1,6 @@
 """What the docs say is true: their tables are held against the code, and their examples run."""
 
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from fedplan.grid import Settings
 from fedplan.grid.events import MEANINGS, Kind
 from fedplan.wire.config import ServerConfig
 from tests.cli.conftest import fedplan_process
+from tests.processes import Process
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,14 +86,9 @@ def test_the_readmes_example_hands_back_the_model_that_the_worker_trained(tmp_pa
     with fedplan_process("serve", "--port", 0, "--data", tmp_path / "grid") as grid:
         url = grid.stdout.readline().strip()
         script.write_text(source.replace("localhost:5000", url.removeprefix("http://")))
-        run = subprocess.run(
-            [sys.executable, "-c", KEEPING, script, kept],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert run.returncode == 0, run.stderr
+        with Process("-c", KEEPING, script, kept) as run:
+            errors = run.communicate(timeout=120)[1]
+        assert run.returncode == 0, errors
         with fedplan.ModelCentricFLClient(url) as owner:
             hosted = owner.retrieve_model("digits", "1", 1).params
     found = torch.load(kept)

@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_it_runs(name: str, tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)

@@ -2,8 +2,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from typer.testing import CliRunner, Result
 from fedplan.cli.main import app
 from fedplan.client import SyftModel
 from fedplan.plan import accuracy, model_parameters, training_plan
+from tests.processes import Process
 
 Invoke = Callable[..., Result]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("FEDPLAN_")} | {
@@ -46,15 +45,9 @@ def fedplan(monkeypatch: pytest.MonkeyPatch) -> Invoke:
 
 
 @contextlib.contextmanager
-def fedplan_process(*arguments: object, **environment: str) -> "Iterator[subprocess.Popen[str]]":
+def fedplan_process(*arguments: object, **environment: str) -> Iterator[Process]:
     """Runs `fedplan …` in a process of its own, which ends at the end of the `with` block at the latest."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "fedplan", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT | environment,
-    ) as process:
+    with Process("-m", "fedplan", *arguments, env=ENVIRONMENT | environment) as process:
         try:
             yield process
         finally:

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import json
 import re
-import subprocess
-import sys
 import time
 
 import httpx
@@ -20,6 +18,7 @@ from tests.grid.databases import database_of
 from tests.grid.models import diff
 from tests.grid.peers import Peer
 from tests.grid.postgresql import cluster, needs_postgresql
+from tests.processes import Process
 
 pytestmark = needs_postgresql
 
@@ -48,13 +47,11 @@ def postgresql():
 async def grid_process(folder, database):
     """The address of a grid in a process of its own; its log goes to a file."""
     program = PROGRAM.format(folder=str(folder), database=database)
-    with (folder / "log").open("w") as log:
-        command = [sys.executable, "-c", program]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as running:
-            try:
-                yield f"127.0.0.1:{int(await asyncio.to_thread(running.stdout.readline))}"
-            finally:
-                running.kill()
+    with (folder / "log").open("w") as log, Process("-c", program, stderr=log) as running:
+        try:
+            yield f"127.0.0.1:{int(await asyncio.to_thread(running.stdout.readline))}"
+        finally:
+            running.kill()
 
 
 async def work(url, values, acknowledged):

@@ -6,8 +6,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 
 import httpx
 import numpy as np
@@ -18,6 +16,7 @@ from fedplan.grid import Settings, serve
 from fedplan.grid.serve import uvicorn_config
 from tests.grid.models import MODEL
 from tests.grid.peers import Peer
+from tests.processes import Process
 
 PROGRAM = """
 from pathlib import Path
@@ -32,8 +31,7 @@ serve(settings, port=0, on_ready=lambda port: print(port, flush=True))
 @contextlib.contextmanager
 def process(folder, database=None, lease=0.5):
     """A server in a process of its own, with its standard output, over the folder's database or another."""
-    command = [sys.executable, "-c", PROGRAM.format(folder=str(folder), database=database, lease=lease)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with Process("-c", PROGRAM.format(folder=str(folder), database=database, lease=lease)) as running:
         try:
             yield running
         finally:

@@ -95,7 +95,7 @@ def check_repeated(plan: Plan, x: torch.Tensor, w: torch.Tensor) -> None:
 
 
 relaxed = settings(
-    max_examples=40 if LONG else 20,
+    max_examples=40 if LONG else 10,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,

@@ -1,8 +1,6 @@
 """The folder of a run: whoever is killed goes on from it, to the same bits."""
 
 import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 
 import fedplan
 from fedplan.errors import CheckpointError
+from tests.processes import Process
 from tests.simulation.cases import CONFIG, clients, same_bits, simulate
 from tests.simulation.killed import CASES, ROUNDS, run
 
@@ -35,14 +34,9 @@ class TestARunThatIsKilled:
     def test_goes_on_to_the_same_bits(self, tmp_path: Path, case: str, engine: str) -> None:
         folder = tmp_path / "run"
         for where, count in (("data", 8), ("write", 1), ("row", 0), ("data", 1)):
-            killed = subprocess.run(
-                [sys.executable, "-m", "tests.simulation.killed", folder, case, where, str(count), engine],
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-            assert killed.returncode == -9, killed.stderr
+            with Process("-m", "tests.simulation.killed", folder, case, where, count, engine) as running:
+                assert running.communicate(timeout=120)[1] == ""
+            assert running.returncode == -9
         result = run(case, checkpoint=folder, engine=engine)
         assert len(result.history) == ROUNDS
         assert_same(result, run(case, engine=engine))

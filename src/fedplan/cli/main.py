@@ -140,8 +140,8 @@ app.add_typer(tokens.app, name="token")
 def run() -> None:
     """What a shell starts.
 
-    PyTorch and the libraries of a grid make a million objects that live until the process ends. To look through
-    them again and again, and once more at the end, took a third of a short command's time.
+    PyTorch and the libraries of a grid make a million objects that live until the process ends. To look
+    through them again and again, and once more at the end, took a third of a short command's time.
     """
     gc.set_threshold(20_000)
     atexit.register(gc.freeze)

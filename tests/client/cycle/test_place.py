@@ -4,7 +4,6 @@ import asyncio
 import logging
 import re
 import signal
-import sys
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from fedplan.errors import (
 from fedplan.plan import Limits
 from tests.client.small_grid import SmallGrid
 from tests.client.training_cases import make_data, make_module, make_plan
+from tests.processes import Process
 
 IMAGES, LABELS = make_data(16)
 
@@ -138,8 +138,8 @@ asyncio.run(run())
 """
     round = Round(url, "gone")
     await round.host(place_timeout=5.0)
-    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", gone)
-    assert await killed.wait() == -signal.SIGKILL
+    with Process("-c", gone) as killed:
+        assert await asyncio.to_thread(killed.wait, 60) == -signal.SIGKILL
     assert await round.accepted() == 1
     await round.take_part()
     model = await round.owner.wait_async(round.name, "1.0", finished=True, timeout=30)

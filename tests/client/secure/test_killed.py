@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 
 import pytest
@@ -15,6 +14,7 @@ from fedplan.client import ModelCentricFLClient
 from tests.client.secure.rounds import VERSION, Workers, host, is_changed_by, secure
 from tests.client.training_cases import make_model
 from tests.long import only_in_the_long_form
+from tests.processes import Process
 
 
 class Killable:
@@ -33,14 +33,8 @@ class Killable:
             "FEDPLAN_LEASE_SECONDS": "0.3",
             "FEDPLAN_RETRY_SECONDS": "0.2",
         }
-        command = [sys.executable, "-m", "fedplan", "serve", "--data", self._folder]
-        self._process = subprocess.Popen(
-            [*command, "--port", str(self._port)],
-            env=own | fast,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        serve = ("-m", "fedplan", "serve", "--data", self._folder, "--port", self._port)
+        self._process = Process(*serve, env=own | fast, stderr=subprocess.DEVNULL)
         assert self._process.stdout.readline().strip(), "the grid did not start"
         with urllib.request.urlopen(f"{self.url}/healthz", timeout=30) as answer:
             assert answer.status == 200

@@ -8,7 +8,6 @@ The long form, ``FEDPLAN_LONG=1``, kills the grid of each strategy in every cycl
 
 import os
 import subprocess
-import sys
 import time
 
 import httpx
@@ -22,6 +21,7 @@ from fedplan.plan import Role, from_torch
 from fedplan.wire import State, Summary, WireTensor, with_summary
 from tests.grid.models import base64_of, hosting
 from tests.long import LONG, only_in_the_long_form
+from tests.processes import Process
 
 CYCLES, WORKERS = 4, 3
 NEVER: frozenset[tuple[int, int]] = frozenset()
@@ -38,12 +38,10 @@ class Killable:
         self.start()
 
     def start(self):
-        command = [sys.executable, "-m", "fedplan", "serve", "--port", "0", "--data", self.folder]
         own = {name: value for name, value in os.environ.items() if not name.startswith("FEDPLAN_")}
         environment = own | {"FEDPLAN_POLL_SECONDS": "0.05", "FEDPLAN_LEASE_SECONDS": "0.3"}
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        serve = ("-m", "fedplan", "serve", "--port", 0, "--data", self.folder)
+        self.process = Process(*serve, env=environment, stderr=subprocess.DEVNULL)
         url = self.process.stdout.readline().strip()
         assert url, "the grid did not start"
         self.http = httpx.Client(base_url=f"{url}/model-centric", timeout=30)

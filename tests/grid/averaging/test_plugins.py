@@ -5,8 +5,6 @@ The grid runs in a process of its own, which imports this file and registers the
 
 import contextlib
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +25,7 @@ from fedplan.federation import (
     register_measure,
     register_strategy,
 )
+from tests.processes import Process
 
 
 class SlowingConfig(StrategyConfig):
@@ -70,8 +69,7 @@ ROOT = Path(__file__).parents[3]
 @contextlib.contextmanager
 def grid(folder, plugins="with plugins"):
     """A grid that is killed at the end of the block, without warning."""
-    command = [sys.executable, "-c", SERVE, str(ROOT), str(folder), plugins]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with Process("-c", SERVE, ROOT, folder, plugins) as process:
         try:
             port = process.stdout.readline().strip()
             assert port, "the grid did not start: its error is above"

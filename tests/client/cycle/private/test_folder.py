@@ -5,8 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,8 +31,7 @@ from tests.client.cycle.private.personal_grid import (
     only_file,
     train,
 )
-
-ROOT = pathlib.Path(__file__).parents[4]
+from tests.processes import Process
 
 
 @pytest.mark.parametrize("suffix", ["", ".next"])
@@ -65,7 +62,7 @@ async def test_a_worker_that_is_killed_around_its_report_goes_on_from_the_cycle_
     url = gate.url
     await host(url, plan)
     folder = tmp_path / "mine"
-    worker: list[subprocess.Popen[bytes]] = []
+    worker: list[Process] = []
 
     def kill() -> Any:
         os.kill(worker[0].pid, signal.SIGKILL)
@@ -77,8 +74,7 @@ async def test_a_worker_that_is_killed_around_its_report_goes_on_from_the_cycle_
         gate.after_report = kill
     else:
         gate.before_report = kill
-    command = [sys.executable, "-m", "tests.client.cycle.private.personal", url, folder, "1"]
-    worker.append(subprocess.Popen(command, cwd=ROOT))
+    worker.append(Process("-m", "tests.client.cycle.private.personal", url, folder, "1"))
     assert await asyncio.to_thread(worker[0].wait, 60) == -signal.SIGKILL
     gate.before_report = gate.after_report = lambda: None
     if taken:

@@ -1,0 +1,11 @@
+"""What the process imports of which `tests.processes` makes forks."""
+
+import gc
+
+import fedplan.cli.main
+import fedplan.client
+import fedplan.grid.serve
+import fedplan.simulation  # noqa: F401
+
+gc.collect()
+gc.freeze()
