@@ -3,6 +3,7 @@
 import argparse
 import platform
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 import torch
@@ -64,9 +65,11 @@ def main() -> int:
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {device}")
     lines: list[Line] = []
     for name in names:
+        began = time.monotonic()
         made = BENCHMARKS[name](options)
         if made:
-            print(f"\n{table(made, judged=not options.smoke)}", flush=True)
+            print(f"\n{table(made, judged=not options.smoke)}")
+        print(f"\n{name}: {time.monotonic() - began:.0f} s", flush=True)
         lines += made
     if options.smoke:
         print("\nran: as little as possible, to see that it works; these figures tell nothing of speed.")

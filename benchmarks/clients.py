@@ -195,7 +195,7 @@ def run(options: Options) -> list[Line]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [line for case in CASES for line in _lines(case, options)]
+        return [line for case in options.cases(CASES) for line in _lines(case, options)]
     finally:
         torch.set_num_threads(threads)
 

@@ -2,6 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,8 +21,12 @@ class Options:
     device: str = "cpu"
 
     def rounds(self, count: int) -> int:
-        """How often to measure: so often, or twice in a smoke run."""
-        return 2 if self.smoke else count
+        """How often to measure: so often, or once in a smoke run."""
+        return 1 if self.smoke else count
+
+    def cases(self, every: Iterable[T]) -> list[T]:
+        """Which cases to measure: all of these, or the first in a smoke run."""
+        return list(every)[: 1 if self.smoke else None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -55,8 +55,10 @@ def run(options: Options) -> list[Line]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        layers = [_layer(kind, rows, options) for kind in KINDS for rows in BATCHES]
-        steps = [line for kind in ("lstm", "gru", "rnn_tanh") for line in _steps(kind, options)]
+        batches = options.cases(BATCHES)
+        layers = [_layer(kind, rows, options) for kind in KINDS for rows in batches]
+        kinds = options.cases(("lstm", "gru", "rnn_tanh"))
+        steps = [line for kind in kinds for line in _steps(kind, batches, options)]
     finally:
         torch.set_num_threads(threads)
     return [*layers, *steps]
@@ -89,7 +91,7 @@ def _layer(kind: str, rows: int, options: Options) -> Line:
     return measured.line(what, 1.1)
 
 
-def _steps(kind: str, options: Options) -> list[Line]:
+def _steps(kind: str, batches: list[int], options: Options) -> list[Line]:
     """Tracing the model's training step, and the step."""
     torch.manual_seed(0)
     model = Shakespeare(kind)
@@ -99,7 +101,7 @@ def _steps(kind: str, options: Options) -> list[Line]:
     return [
         at_most(f"recurrence: operations of a step, {kind}", 400, len(plan.graph.nodes), "operations"),
         at_most(f"recurrence: tracing a step, {kind}", 5, taken, "s"),
-        *(_step(kind, model, plan, rows, options) for rows in BATCHES),
+        *(_step(kind, model, plan, rows, options) for rows in batches),
     ]
 
 

@@ -198,7 +198,7 @@ def run(options: Options) -> list[Line]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [*(_compared(case, options) for case in CASES), _overhead(CASES[0], options)]
+        return [*(_compared(case, options) for case in options.cases(CASES)), _overhead(CASES[0], options)]
     finally:
         torch.set_num_threads(threads)
 

@@ -61,7 +61,7 @@ def interleave(
     units: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
-    """Runs both sides in turns, after one run of each that does not count.
+    """Runs both sides in turns; where that is more than once, after one run of each that does not count.
 
     Args:
         ours: does `units` units of work.
@@ -72,8 +72,9 @@ def interleave(
     """
     sides = (ours, theirs)
     taken: tuple[list[float], list[float]] = ([], [])
-    for side in sides:
-        side()
+    if rounds > 1:
+        for side in sides:
+            side()
     for turn in range(rounds):
         for index in (0, 1) if turn % 2 else (1, 0):
             begin = clock()

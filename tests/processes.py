@@ -44,7 +44,7 @@ class Process:
         program = _Program([str(a) for a in arguments], dict(env or os.environ), out, error)
         self._process = _FORKS.Process(target=program.run)
         self._process.start()
-        self._waiting = threading.Lock()  # of two threads that wait, multiprocessing tells only one how it ended
+        self._waiting = threading.Lock()  # multiprocessing tells one thread alone how a process ended
         for descriptor in (out, error):
             os.close(descriptor)
         assert self._process.pid is not None

@@ -3,14 +3,21 @@
 import pytest
 import torch
 
+from tests.long import LONG
+
 from .digits import DIGITS
 from .workers import PROGRAMS, take_part
 
 CYCLES, BATCHES = 3, 40
+RUNS = [
+    (runtime, training)
+    for runtime in PROGRAMS
+    for training in DIGITS
+    if LONG or runtime != "Chromium" or training == "an MLP, digits"  # a minute each on two cores
+]
 
 
-@pytest.mark.parametrize("training", DIGITS, indirect=True)
-@pytest.mark.parametrize("runtime", PROGRAMS)
+@pytest.mark.parametrize(("runtime", "training"), RUNS, indirect=["training"])
 async def test_digits_are_learnt_as_well_as_in_python(server, peer, host, runtime, training):
     model = await host(max_diffs=1, num_cycles=CYCLES)
     cycles = [training.batches(seed, BATCHES) for seed in range(CYCLES)]

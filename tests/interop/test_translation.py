@@ -110,7 +110,7 @@ CASES: dict[str, Callable[[], Case]] = {
 def cases(request: pytest.FixtureRequest) -> dict[str, Case]:
     """Half of them, so that two processes can share them."""
     torch.manual_seed(0)
-    return {name: CASES[name]() for name in some(CASES, 4)[request.param :: 2]}
+    return {name: CASES[name]() for name in some(CASES, 8)[request.param :: 2]}
 
 
 @pytest.fixture(scope="module")
