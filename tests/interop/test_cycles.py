@@ -1,5 +1,6 @@
 """Whole cycles of syft.js 0.1.4, as it was published, in Node and in Chromium."""
 
+import asyncio
 import time
 
 import httpx
@@ -9,7 +10,10 @@ import torch
 
 from fedplan.grid import Settings
 from tests.grid.conftest import serving
+from tests.grid.models import base64_of
+from tests.grid.models import diff as diff_of
 from tests.grid.peers import Peer
+from tests.long import LONG
 
 from .workers import PROGRAMS, take_part
 
@@ -18,6 +22,10 @@ SECRET = "the secret of the model's owner, long enough"
 runtimes = pytest.mark.parametrize("runtime", PROGRAMS)
 small = pytest.mark.parametrize("training", ["PySyft's MLP"], indirect=True)
 schemes = pytest.mark.parametrize("scheme", ["ws", "http"])
+WAYS = [(runtime, scheme) for runtime in PROGRAMS for scheme in ("ws", "http")]
+if not LONG:
+    WAYS.remove(("Chromium", "http"))  # each start of Chromium takes five seconds of two cores
+ways = pytest.mark.parametrize(("runtime", "scheme"), WAYS)
 
 
 def token(**claims):
@@ -37,8 +45,7 @@ def assert_near(ours, theirs, tolerance):
 
 
 @pytest.mark.some(2)
-@runtimes
-@schemes
+@ways
 @pytest.mark.parametrize("authenticated", [False, True], ids=["open", "with a token"])
 async def test_a_worker_trains_in_cycles_as_python_does(
     server, peer, host, training, runtime, scheme, authenticated
@@ -81,8 +88,7 @@ async def test_a_frozen_layer_is_in_the_model_and_its_reports_change_nothing_of_
     assert all(torch.equal(a, b) for a, b in zip(params[:2], training.params[:2], strict=True))
 
 
-@runtimes
-@schemes
+@ways
 @small
 @pytest.mark.parametrize("auth_token", [None, "nonsense"])
 async def test_a_worker_without_a_valid_token_is_told_so(server, host, training, runtime, scheme, auth_token):
@@ -94,16 +100,33 @@ async def test_a_worker_without_a_valid_token_is_told_so(server, host, training,
     assert "auth_token" in outcome.errors[0]
 
 
-@runtimes
-@schemes
+def reports(model):
+    """The number of the cycle, and how many have reported in it."""
+    return (model["cycle"] or {}).get("number"), (model["cycle"] or {}).get("reported")
+
+
+@ways
 @small
-async def test_a_worker_is_told_when_to_come_back_and_when_not_to(server, host, training, runtime, scheme):
-    longer_than_it_trains = 20 if runtime == "Chromium" else 4
-    name = await host(max_workers=1, cycle_length=longer_than_it_trains, num_cycles=2)
+async def test_a_worker_is_told_when_to_come_back_and_when_not_to(
+    server, peer, host, training, runtime, scheme
+):
+    name = await host(max_diffs=2, num_cycles=2)
     url, batches = f"{scheme}://{server}", training.batches(1, 1)
 
-    # The worker asks again in a cycle that it has reported in, and once more when there is none left.
-    outcome = await take_part(runtime, url, name, training, [batches, batches, batches])
+    async def another_worker():
+        """Reports later, so that the first one asks again in a cycle that it has reported in."""
+        for number in (1, 2):
+            await peer.until(lambda model, n=number: reports(model) == (n, 1), name)
+            worker = await peer.join(name)
+            await asyncio.sleep(1.5)
+            nothing = base64_of(diff_of(0.0, [tensor.shape for tensor in training.params]))
+            assert (await worker.report(diff=nothing)).status_code == 200
+
+    async with asyncio.TaskGroup() as both:
+        other = both.create_task(another_worker())
+        # once more when there is no cycle left
+        outcome = await take_part(runtime, url, name, training, [batches, batches, batches])
+        other.cancel()
 
     assert outcome.errors == []
     assert outcome.names.count("reported") == 2
@@ -123,8 +146,7 @@ async def test_the_speed_test_lets_a_worker_in(server, host, training, runtime):
     assert outcome.names == ["accepted", "batch", "batch", "reported", "done"]
 
 
-@runtimes
-@schemes
+@ways
 @small
 async def test_a_report_that_is_refused_is_told(server, host, training, runtime, scheme):
     name = await host(max_diffs=1)

@@ -24,7 +24,7 @@ PROGRAMS = {"Node": "worker.mjs", "Chromium": "page_worker.mjs"}
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
-_SECONDS = 90.0
+_SECONDS = 200.0
 
 
 @dataclasses.dataclass
