@@ -34,6 +34,7 @@ def pytest_collection_finish() -> None:
     """What is imported stays to the end, so that the garbage collector need not look through it each time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def pytest_configure() -> None:

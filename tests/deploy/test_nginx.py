@@ -111,6 +111,7 @@ def hosted(owner, name):
     return model
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("base", ["ws://{}/grid/", "ws://{}/grid", "http://{}/grid/"])
 def test_workers_train_through_it(proxy, owner, base):
     name = base.replace("/", "-").format("x")

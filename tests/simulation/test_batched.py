@@ -294,6 +294,7 @@ class TestTheEngineThatChooses:
         simulate(clients=data, population=1000, cohort=20, rounds=2, engine="auto", workers=1)
         assert len(asked) == len(set(asked)) == 40
 
+    @pytest.mark.some(3)
     @pytest.mark.parametrize("name", ["loaders of torch", "dropout", "SCAFFOLD"])
     def test_leaves_no_trace_of_what_it_tried(self, name: str) -> None:
         case = AGREEING[name]

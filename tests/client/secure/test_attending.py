@@ -76,6 +76,7 @@ async def test_thirty_per_cent_drop_out_over_the_stages_and_the_sum_is_that_of_t
     assert row.metrics["training_loss"].weight == row.samples
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("last", "told", "why"),
     [

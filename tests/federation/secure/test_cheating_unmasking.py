@@ -170,6 +170,7 @@ def test_why_a_threshold_alone_does_not_stop_a_lying_grid():
     assert min(shares.values()) >= given.threshold
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("workers", [100, 200])
 def test_where_the_grid_may_lie_workers_answer_only_what_enough_have_signed(workers):
     made = reported(workers, Trust.LYING, sizes=(3,))

@@ -36,6 +36,7 @@ def test_with_as_many_gone_as_may_be_the_sum_is_that_of_who_reported(workers, tr
     assert_is_the_sum(made, total, set(range(workers)) - {*sharing, *reporting})
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("trust", Trust)
 def test_in_a_sparse_graph_too(trust):
     made = SecureRound(120, trust, sizes=(40,))

@@ -159,6 +159,7 @@ async def test_one_replica_publishes_nothing_and_reads_nothing(open_grid, tmp_pa
     assert not read
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 async def test_a_damaged_part_costs_time_only(open_grid, tmp_path, read, caplog, damage):
     sleepy = {"poll_seconds": 60.0, "lease_seconds": 200.0}  # it leaves the cycle to the other one

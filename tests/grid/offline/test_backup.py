@@ -92,6 +92,7 @@ async def outcomes(settings, name="m", version="1.0"):
         return [one.outcome.value async for one in verify(store, blobs, name, version)]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
 async def test_a_grid_goes_on_elsewhere_where_its_backup_was(open_grid, place, tmp_path, source, target):
@@ -126,6 +127,7 @@ async def train_on(peer):
     await peer.until_checkpoint(5)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_backup_while_cycles_come_and_go_is_of_one_moment(open_grid, place, tmp_path, kind):
     """The grid deletes diffs the whole time, and none of a backup's rows names one that it lacks."""

@@ -206,6 +206,7 @@ class TestADamagedDiff:
             await peer.until_checkpoint(2)
             assert await bias(peer) == pytest.approx(-2)
 
+    @pytest.mark.some(3)
     @pytest.mark.parametrize("plan", ["median", "iterative", "at once"])
     async def test_is_left_out_whatever_the_strategy(self, peer, tmp_path, plan):
         if plan == "median":

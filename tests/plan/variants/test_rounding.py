@@ -44,12 +44,14 @@ class Attention(nn.Module):
         return self.out(self.attend(x, x, x, need_weights=False)[0].mean(1))
 
 
+@pytest.mark.some(2)
 class TestWhatIsZeroButForRounding:
     @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
     def test_the_gradient_of_a_keys_bias(self, optimizer: object) -> None:
         torch.manual_seed(0)
         conforming(Attention(), torch.randn(4, 5, 8), classes(4), optimizer)
 
+    @pytest.mark.some(2)
     @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
     def test_the_gradient_of_a_bias_before_a_batch_norm(self, optimizer: object) -> None:
         torch.manual_seed(0)
