@@ -74,8 +74,9 @@ async def test_a_worker_that_is_killed_around_its_report_goes_on_from_the_cycle_
         gate.after_report = kill
     else:
         gate.before_report = kill
-    worker.append(Process("-m", "tests.client.cycle.private.personal", url, folder, "1"))
-    assert await asyncio.to_thread(worker[0].wait, 60) == -signal.SIGKILL
+    with Process("-m", "tests.client.cycle.private.personal", url, folder, "1") as running:
+        worker.append(running)
+        assert await asyncio.to_thread(running.wait, 60) == -signal.SIGKILL
     gate.before_report = gate.after_report = lambda: None
     if taken:
         await checkpoint(url, 3)  # the grid has taken it
