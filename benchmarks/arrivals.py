@@ -289,7 +289,7 @@ def lines(what: str, crowd: Crowd, seed: int) -> list[Line]:
 def run(options: Options) -> list[Line]:
     """The table's lines."""
     made: list[Line] = []
-    day, hour = (600, 600) if options.smoke else (DAY, HOUR)
+    day, hour = (600, 600) if options.smoke else (DAY, HOUR // 2)
     for workers in (700,) if options.smoke else (10_000, 100_000, 1_000_000):
         crowds = {"daily": daily(workers, 1, day), "at once": at_once(workers, 1, hour)}
         for name, crowd in crowds.items():

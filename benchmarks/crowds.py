@@ -38,15 +38,15 @@ class Crowd:
 
 
 def daily(workers: int, seed: int, seconds: int = DAY) -> Crowd:
-    """Each wakes up once a day for one to three hours, twice as many at the best time as in the mean."""
+    """Each wakes up once a day for 30 to 90 minutes, twice as many at the best time as in the mean."""
     rng = np.random.default_rng(seed)
     times = np.linspace(0, 1, 1441)
     shares = times - np.sin(2 * math.pi * times) / (2 * math.pi)  # nobody at the ends, most in the middle
     wakes = np.sort(np.interp(rng.random(workers), shares, times * seconds).astype(np.int64))
-    return Crowd(wakes, wakes + rng.integers(HOUR, 3 * HOUR, workers), seconds)
+    return Crowd(wakes, wakes + rng.integers(HOUR // 2, HOUR * 3 // 2, workers), seconds)
 
 
-def at_once(workers: int, seed: int, seconds: int = HOUR) -> Crowd:
+def at_once(workers: int, seed: int, seconds: int = HOUR // 2) -> Crowd:
     """All wake up within a minute, as after a message to all of them, and stay."""
     wakes = np.sort(np.random.default_rng(seed).integers(0, 60, workers))
     return Crowd(wakes, np.full(workers, seconds), seconds)
