@@ -118,7 +118,7 @@ class _Process:
         self._why = ""  # it was stopped
         self._at_work = False
         self._time: tuple[float, float | None] = 0.0, None
-        """Seconds computed before, and since when it computes: one value, for two threads read and write it."""
+        """Seconds computed before, and since when it computes: one value, which two threads use."""
         self.idle_since = 0.0
         late = threading.Timer(START_SECONDS, self._process.kill)
         late.start()
