@@ -35,8 +35,9 @@ async def test_elsewhere_it_prints_lines(
     async with ModelCentricFLClient(grid_url) as grid:
         watching = asyncio.create_task(Watching(grid, "watched in lines", "1.0", Lines()).run())
         await until("watched in lines 1.0: cycle 1 of 1 has 0 reports and needs 1")
-        data = np.load(project["data.npz"])
-        await participate_async(grid_url, "watched in lines", "1.0", data["x"], data["y"])
+        with np.load(project["data.npz"]) as arrays:
+            x, y = arrays["x"], arrays["y"]
+        await participate_async(grid_url, "watched in lines", "1.0", x, y)
         await until("watched in lines 1.0: finished, its newest checkpoint is 2\n")
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -116,6 +116,14 @@ def test_the_time_in_which_the_next_diff_is_read_is_not_the_plans():
     Apart(Unforeseen(2**30, 0.25)).fold(iterative_plan, setting(ITERATIVE, layout=LAYOUT))(diffs())
 
 
+def test_a_process_that_does_not_start_in_time_is_ended(monkeypatch):
+    apart._idle.end()
+    monkeypatch.setattr(apart, "START_SECONDS", 0.01)
+    with pytest.raises(OSError, match=r"could not be started \(it did not answer in 0\.01 s\)"):
+        fold(slow(), ITERATIVE)
+    assert processes() == []
+
+
 def test_none_of_the_grids_secrets_is_in_the_environment(monkeypatch):
     monkeypatch.setenv("FEDPLAN_OWNER_TOKEN", "a secret of the grid")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret of the grid")

@@ -1,6 +1,7 @@
 """What a grid refuses of workers in a secure round, and what may come again."""
 
 import base64
+import contextlib
 import dataclasses
 import re
 import threading
@@ -86,6 +87,21 @@ async def test_what_belongs_to_another_stage_is_refused(peer):
         refused = await sent(worker, stage, b"x")
         assert refused.status_code == 409
         assert re.search(r"it is at its stage '(gather|keys)'", refused.text)
+
+
+async def test_a_masked_report_waits_for_its_turn_and_its_refusal_is_counted_as_others_are(peer, monkeypatch):
+    worker, *_ = await entered(peer)
+    grid = peer.app.state.grid
+    refusals = grid.metrics.reports.labels("refused")._value.get
+    assert (await sent(worker, "reports", b"x")).status_code == 409
+    assert refusals() == 1
+    monkeypatch.setattr("fedplan.grid.service.receiving.PATIENCE", 0.05)
+    async with contextlib.AsyncExitStack() as taken:
+        while not grid.reporting.locked():
+            await taken.enter_async_context(grid.reporting)
+        assert (await sent(worker, "reports", b"x")).status_code == 503
+        assert (await sent(worker, "keys", keys())).status_code == 200
+    assert refusals() == 2
 
 
 async def test_a_request_key_opens_only_its_workers_place(peer):

@@ -187,7 +187,7 @@ async def test_a_large_diff_is_checked_in_a_thread_and_counts_like_a_small_one(p
 
 
 async def test_more_reports_than_can_be_taken_are_told_to_come_again(peer, monkeypatch):
-    monkeypatch.setattr("fedplan.grid.service.reporting._PATIENCE", 0.05)
+    monkeypatch.setattr("fedplan.grid.service.receiving.PATIENCE", 0.05)
     await peer.host()
     worker = await peer.join()
     places, taken = peer.app.state.grid.reporting, 0

@@ -34,6 +34,9 @@ _LOOK_SECONDS = 0.02
 _IDLE_SECONDS = 60.0
 """How long a process is kept for the next Plan: to start one takes seconds, for it loads PyTorch."""
 
+START_SECONDS = 120.0
+"""A process that has not started by then is ended: a cycle waits for it."""
+
 _GROWN_BYTES = 64 * 1024 * 1024
 """A process that has kept so much more than it began with is not used again."""
 
@@ -114,17 +117,20 @@ class _Process:
         self._out = cast("BinaryIO", self._process.stdout)
         self._why = ""  # it was stopped
         self._at_work = False
-        self._spent = 0.0
-        self._since: float | None = None
+        self._time: tuple[float, float | None] = 0.0, None
+        """Seconds computed before, and since when it computes: one value, which two threads use."""
         self.idle_since = 0.0
+        late = threading.Timer(START_SECONDS, self._process.kill)
+        late.start()
         try:
             folding.receive(self._out)
         except EOFError:
             code = self._process.wait()
             self.end()
-            raise OSError(
-                f"the process for averaging Plans could not be started (exit code {code})"
-            ) from None
+            why = f"exit code {code}" if late.is_alive() else f"it did not answer in {START_SECONDS:g} s"
+            raise OSError(f"the process for averaging Plans could not be started ({why})") from None
+        finally:
+            late.cancel()
         self._own = self._resident()
 
     def average(self, plan: bytes, setting: Setting, diffs: Iterable[Tensors], bounds: Bounds) -> Tensors:
@@ -139,7 +145,7 @@ class _Process:
             "iterative": setting.server.iterative_plan,
             "limits": dataclasses.asdict(bounds.limits),
         }
-        self._at_work, self._spent = True, 0.0
+        self._at_work, self._time = True, (0.0, None)
         done = threading.Event()
         watching = threading.Thread(target=self._watch, args=(done, bounds), name="fedplan-apart")
         watching.start()
@@ -185,15 +191,15 @@ class _Process:
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
         """Counts the time: that in which the grid reads the next diff is not the Plan's."""
-        self._since = time.monotonic()
+        self._time = self._time[0], time.monotonic()
         try:
             yield
         finally:
-            self._spent, self._since = self._seconds(), None
+            self._time = self._seconds(), None
 
     def _seconds(self) -> float:
-        since = self._since
-        return self._spent + (0.0 if since is None else time.monotonic() - since)
+        before, since = self._time
+        return before + (0.0 if since is None else time.monotonic() - since)
 
     def _watch(self, done: threading.Event, bounds: Bounds) -> None:
         while not done.wait(_LOOK_SECONDS):

@@ -2,6 +2,7 @@
 
 import asyncio
 import binascii
+import dataclasses
 import hashlib
 
 import pybase64
@@ -20,16 +21,32 @@ from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process
 from fedplan.grid.secure import queries
-from fedplan.grid.secure.memory import Settled
 from fedplan.grid.secure.progress import heed, is_secure
 from fedplan.grid.secure.settled import settled, with_shares
 from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of
 from fedplan.grid.service.events import about, record
+from fedplan.grid.service.receiving import Given, receiving
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db
 from fedplan.wire.messages import SENT_OTHERWISE, SecureSendKeys, SecureSendRequest, Success
 from fedplan.wire.scalars import Buffer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message, and who sent it."""
+
+    keys: SecureSendKeys
+    content: bytes
+    digest: str
+    process: Process
+    place: Assignment
+    cycle: Cycle
+
+    @property
+    def stage(self) -> str:
+        return self.keys.stage
 
 
 async def send(grid: Grid, request: SecureSendRequest) -> Success:
@@ -39,6 +56,7 @@ async def send(grid: Grid, request: SecureSendRequest) -> Success:
 
     Raises:
         AccessDeniedError: the request key was not given to this worker.
+        OverloadedError: more reports came than the grid can take.
         InvalidRequestError: it is no base64, or the worker's cycle is no secure round.
         ReportConflictError: the stage is over, or has not begun.
         SecureMessageError: the message does not fit, or the worker has sent another one.
@@ -53,25 +71,32 @@ async def send(grid: Grid, request: SecureSendRequest) -> Success:
 async def send_bytes(grid: Grid, keys: SecureSendKeys, message: Buffer) -> Success:
     """Like `send`, for a message that came as its own bytes."""
     content = bytes(message)
+    if keys.stage == REPORTS:
+        async with receiving(grid, keys.worker_id) as given:
+            await _take(grid, keys, content, given)
+    else:
+        await _take(grid, keys, content, Given())
+    return Success()
+
+
+async def _take(grid: Grid, keys: SecureSendKeys, content: bytes, told: Given) -> None:
     digest = hashlib.sha256(content).hexdigest()
     async with grid.store.reading() as db:
         place, cycle = await find_place(db, keys.worker_id, keys.request_key)
         before = await queries.digest_of(db, place.id, keys.stage)
     process = (await grid.known.of_cycle(cycle)).process
+    told.process, told.cycle = process, cycle
     if not is_secure(process, cycle) or place.aside:
         raise InvalidRequestError("the worker's cycle does not add reports up by secure aggregation")
     if before is not None:
         _check_same(before, digest)
-        return Success()
+        return
     if await _is_late_answer(grid, keys.stage, place, cycle):
-        return Success()
+        return
     _check_stage(keys.stage, cycle)
-    await _check_content(grid, keys.stage, place, cycle, content)
-    if keys.stage == REPORTS:
-        await _keep_report(grid, keys, process, place, cycle, content, digest)
-    else:
-        await _keep(grid, keys, process, place, cycle, content, digest)
-    return Success()
+    sent = _Sent(keys, content, digest, process, place, cycle)
+    await _check_content(grid, sent)
+    await (_keep_report if sent.stage == REPORTS else _keep)(grid, sent)
 
 
 async def _is_late_answer(grid: Grid, stage: str, place: Assignment, cycle: Cycle) -> bool:
@@ -83,74 +108,57 @@ async def _is_late_answer(grid: Grid, stage: str, place: Assignment, cycle: Cycl
     return said.lists is not None
 
 
-async def _check_content(grid: Grid, stage: str, place: Assignment, cycle: Cycle, content: bytes) -> None:
+async def _check_content(grid: Grid, sent: _Sent) -> None:
     """Refuses a message that does not fit; those of keys are looked at when they are kept."""
-    found = await settled(grid, cycle.id)
-    if stage == KEYS or found is None:
+    cycle_id = sent.cycle.id
+    found = await settled(grid, cycle_id)
+    if sent.stage == KEYS or found is None:
         return
-    if place.id not in found.numbers:
+    if sent.place.id not in found.numbers:
         raise ReportConflictError("the round began without this worker: its keys came too late")
-    number, terms = found.numbers[place.id], found.terms
-    if stage == SHARES:
-        await asyncio.to_thread(check_shares, terms, number, content)
-    elif stage == REPORTS:
-        shared = (await with_shares(grid, cycle.id, found)).shared or {}
-        await asyncio.to_thread(check_report, terms, shared, None, number, content)
+    number, terms = found.numbers[sent.place.id], found.terms
+    if sent.stage == SHARES:
+        await asyncio.to_thread(check_shares, terms, number, sent.content)
+    elif sent.stage == REPORTS:
+        shared = (await with_shares(grid, cycle_id, found)).shared or {}
+        await asyncio.to_thread(check_report, terms, shared, None, number, sent.content)
     else:
-        await _check_answer(grid, found, cycle, number, content)
+        async with grid.store.reading() as db:
+            said = await queries.said(db, cycle_id)
+        if said.lists is None:
+            raise ReportConflictError("nobody was asked yet who has reported")
+        await asyncio.to_thread(check_answer, terms, found.lists(said.lists), number, sent.content)
 
 
-async def _check_answer(grid: Grid, found: Settled, cycle: Cycle, number: int, content: bytes) -> None:
-    async with grid.store.reading() as db:
-        said = await queries.said(db, cycle.id)
-    if said.lists is None:
-        raise ReportConflictError("nobody was asked yet who has reported")
-    await asyncio.to_thread(check_answer, found.terms, found.lists(said.lists), number, content)
-
-
-async def _keep(
-    grid: Grid,
-    keys: SecureSendKeys,
-    process: Process,
-    place: Assignment,
-    cycle: Cycle,
-    content: bytes,
-    digest: str,
-) -> None:
-    member = await asyncio.to_thread(RosterMember.parse, content) if keys.stage == KEYS else None
+async def _keep(grid: Grid, sent: _Sent) -> None:
+    place, cycle = sent.place, sent.cycle
+    member = await asyncio.to_thread(RosterMember.parse, sent.content) if sent.stage == KEYS else None
     async with grid.store.writing() as db:
-        if not await _is_due(db, keys, cycle, digest):
+        if not await _is_due(db, sent):
             return
         if member is not None:
             await _check_new(db, cycle, member)
-        await queries.add_message(db, place.id, cycle.id, keys.stage, digest, content)
-        ends = await heed(grid, db, process, cycle.id)
+        await queries.add_message(db, place.id, cycle.id, sent.stage, sent.digest, sent.content)
+        ends = await heed(grid, db, sent.process, cycle.id)
     if ends:
         grid.closable.set()
 
 
-async def _keep_report(
-    grid: Grid,
-    keys: SecureSendKeys,
-    process: Process,
-    place: Assignment,
-    cycle: Cycle,
-    content: bytes,
-    digest: str,
-) -> None:
+async def _keep_report(grid: Grid, sent: _Sent) -> None:
     """Like `_keep`: the bytes are a blob, which is on disk before the row that names it."""
-    mark = await mark_in_thread(content)
+    place, cycle, process = sent.place, sent.cycle, sent.process
+    mark = await mark_in_thread(sent.content)
     try:
-        blob = await grid.blobs.add(group_of(grid, cycle.id), content, mark)
+        blob = await grid.blobs.add(group_of(grid, cycle.id), sent.content, mark)
         async with grid.store.writing() as db:
-            if not await _is_due(db, keys, cycle, digest):
+            if not await _is_due(db, sent):
                 return
-            today, key = grid.clock.wall(), key_digest(keys.request_key)
+            today, key = grid.clock.wall(), key_digest(sent.keys.request_key)
             into = cycle.id
             taken = await participation.add_report(db, place, key, blob, mark, today, grid.replica, into=into)
             if taken is None:
                 raise ReportConflictError("its cycle is over, or its place is gone")
-            await queries.add_message(db, place.id, cycle.id, REPORTS, digest, None)
+            await queries.add_message(db, place.id, cycle.id, REPORTS, sent.digest, None)
             why = "it came under masks, and is on disk"
             happened = about(process, Kind.REPORTED, why, cycle=cycle, worker_id=place.worker_id)
             await record(grid, db, happened)
@@ -165,7 +173,7 @@ async def _keep_report(
         grid.closable.set()
 
 
-async def _is_due(db: Db, keys: SecureSendKeys, cycle: Cycle, digest: str) -> bool:
+async def _is_due(db: Db, sent: _Sent) -> bool:
     """Whether a message is to be kept; it is not when the same one came at the same time.
 
     Raises:
@@ -173,13 +181,13 @@ async def _is_due(db: Db, keys: SecureSendKeys, cycle: Cycle, digest: str) -> bo
         ReportConflictError: the stage is over, or the worker has given its place back.
         SecureMessageError: another message came at the same time.
     """
-    now = await participation.get_cycle(db, cycle.id, lock=True)
-    place, _ = await find_place(db, keys.worker_id, keys.request_key)
-    before = await queries.digest_of(db, place.id, keys.stage)
+    now = await participation.get_cycle(db, sent.cycle.id, lock=True)
+    place, _ = await find_place(db, sent.keys.worker_id, sent.keys.request_key)
+    before = await queries.digest_of(db, place.id, sent.stage)
     if before is not None:
-        _check_same(before, digest)
+        _check_same(before, sent.digest)
         return False
-    _check_stage(keys.stage, now)
+    _check_stage(sent.stage, now)
     if place.released:
         raise ReportConflictError("the worker has given its place in the round back, or lost it")
     return True

@@ -1,18 +1,15 @@
 """How a worker's diff comes in: checked, on disk, counted, and only then acknowledged."""
 
 import asyncio
-import contextlib
 import dataclasses
-import logging
-from collections.abc import AsyncIterator, Iterator
 
-from fedplan.errors import DiffRefusedError, GridError, OverloadedError, ReportConflictError
+from fedplan.errors import DiffRefusedError, OverloadedError, ReportConflictError
 from fedplan.federation import Setting, Strategy, Task, Tensors, Update, round_of
 from fedplan.federation.refusals import check_change, needs_no_look
 from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.blobs.checksum import mark_of
-from fedplan.grid.events import Event, Kind
+from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.secure.progress import is_secure
@@ -20,19 +17,15 @@ from fedplan.grid.service.access import find_place
 from fedplan.grid.service.diffs import forget, group_of, process_of
 from fedplan.grid.service.events import about, record
 from fedplan.grid.service.examining import examine, examine_measurement
+from fedplan.grid.service.receiving import PATIENCE, Given, receiving, refusals_counted
 from fedplan.grid.store import catalogue, keeping, participation, rounds
 from fedplan.text import counted
 from fedplan.wire import State
 from fedplan.wire.messages import ReportKeys, ReportRequest, Success
 from fedplan.wire.scalars import Buffer
 
-logger = logging.getLogger(__name__)
-
-_PATIENCE = 8.0  # seconds to wait for one's turn; clients give up after ten
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.01, 0.25
 """Seconds between two looks whether the next cycle is open."""
-
-_WHAT = {"what": "a report"}
 
 _QUICK_BYTES = 4 * 1024 * 1024
 _QUICK_TENSORS = 100
@@ -66,59 +59,18 @@ async def check_keys(grid: Grid, keys: ReportKeys) -> None:
     Raises:
         AccessDeniedError: the request key was not given to this worker.
     """
-    with _refusals_counted(grid, keys):
+    with refusals_counted(grid, keys.worker_id):
         async with grid.store.reading() as db:
             await find_place(db, keys.worker_id, keys.request_key)
 
 
 async def _answered(grid: Grid, keys: ReportKeys, diff: Buffer | str) -> Success:
-    with _refusals_counted(grid, keys) as given:
-        async with _turn(grid):
-            await _take(grid, keys, diff, given)
-    grid.metrics.reports.labels("accepted").inc()
+    async with receiving(grid, keys.worker_id) as given:
+        await _take(grid, keys, diff, given)
     return Success()
 
 
-@dataclasses.dataclass(slots=True)
-class _Given:
-    """Where a worker that reports has its place, once that is known."""
-
-    process: Process | None = None
-    cycle: Cycle | None = None
-
-
-@contextlib.contextmanager
-def _refusals_counted(grid: Grid, keys: ReportKeys) -> Iterator[_Given]:
-    given = _Given()
-    try:
-        yield given
-    except GridError as error:
-        grid.metrics.reports.labels("refused").inc()
-        logger.info("a report was refused: %s", error)
-        refused = Event(Kind.REFUSED, str(error), details=_WHAT)
-        if given.process is not None:
-            refused = about(
-                given.process, Kind.REFUSED, str(error), cycle=given.cycle, worker_id=keys.worker_id, **_WHAT
-            )
-        grid.bundles.add(refused, type(error).__name__)
-        raise
-
-
-@contextlib.asynccontextmanager
-async def _turn(grid: Grid) -> AsyncIterator[None]:
-    """One of the few places for reports that are being taken."""
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await grid.reporting.acquire()
-    except TimeoutError:
-        raise OverloadedError("the grid has more reports than it can take; try again later") from None
-    try:
-        yield
-    finally:
-        grid.reporting.release()
-
-
-async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: _Given) -> None:
+async def _take(grid: Grid, keys: ReportKeys, diff: Buffer | str, told: Given) -> None:
     async with grid.store.reading() as db:
         place, given = await find_place(db, keys.worker_id, keys.request_key)
     process = (await grid.known.of_cycle(given)).process
@@ -208,7 +160,7 @@ async def _after_closing(grid: Grid, process_id: int) -> Cycle:
     Raises:
         OverloadedError: that takes long.
     """
-    pause, patience = _SHORTEST_LOOK, _PATIENCE
+    pause, patience = _SHORTEST_LOOK, PATIENCE
     while patience > 0:
         async with grid.store.reading() as db:
             latest = await participation.latest_cycle(db, process_id)
