@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from benchmarks import (
+    arrivals,
     asynchronous,
     clients,
     closing,
@@ -47,6 +48,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "random": randomness.run,
     "simulate": simulate.run,
     "devices": devices.run,
+    "arrivals": arrivals.run,
 }
 """Every benchmark by its name: a function from options to the lines of its table."""
 

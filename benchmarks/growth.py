@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import math
 import sqlite3
 import statistics
 import tempfile
@@ -103,6 +104,55 @@ def compare(sizes: Sequence[tuple[str, int, int]], each: int, rounds: int) -> li
     return made
 
 
+def wait(folder: Path, count: int) -> None:
+    """Puts so many rejected workers into the database, all of which are still to ask again."""
+    with contextlib.closing(sqlite3.connect(folder / "grid.db")) as db, db:
+        (process_id,) = db.execute("SELECT id FROM processes").fetchone()
+        rows = ((process_id, hashlib.sha256(str(number).encode()).hexdigest()) for number in range(count))
+        db.executemany("INSERT INTO waiting (process_id, worker_id, until) VALUES (?, ?, 1e12)", rows)
+
+
+async def rejected(port: int, each: int) -> float:
+    """Median milliseconds of a request for a place in a cycle that is full."""
+    took = []
+    async with lines(port, 1) as (line,):
+        for _ in range(each):
+            worker = (await say(line, "authenticate", model_name="m-0", model_version="1.0"))["worker_id"]
+            started = time.perf_counter()
+            answer = await say(line, "cycle-request", worker_id=worker, model="m-0", version="1.0")
+            took.append(time.perf_counter() - started)
+            assert answer["status"] == "rejected", answer
+    return 1e3 * statistics.median(took)
+
+
+def crowded(waiting: int, each: int, selection: str) -> float:
+    """That time on a grid where so many wait for the model's only place."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with running("grid", folder=folder) as grid:
+            host(grid.port, "m-0", state(FLOATS), max_workers=1, pool_selection=selection)
+            asyncio.run(_take_place(grid.port))
+        wait(folder, waiting)
+        with running("grid", folder=folder) as grid:
+            return asyncio.run(rejected(grid.port, each))
+
+
+async def _take_place(port: int) -> None:
+    async with lines(port, 1) as (line,):
+        await join(line, "m-0")
+
+
+def herds(counts: Sequence[int], each: int) -> list[Line]:
+    """A rejection by how many wait: by lot, which counts them, beside in the order of asking."""
+    made = []
+    for count in counts:
+        ours, theirs = (crowded(count, each, selection) for selection in ("random", "iterate"))
+        what = f"cycle-request of a full cycle, {count:.0e} waiting, by lot"
+        cells = f"{ours:.2f} ms", f"{theirs:.2f} ms, as they ask"
+        made.append(Line(what, *cells, ours / theirs, (ours / theirs,) * 2, math.inf))
+    return made
+
+
 def plans(workers: int) -> list[Line]:
     """How the queries are answered on a grid with so many workers."""
     with tempfile.TemporaryDirectory() as name:
@@ -120,5 +170,6 @@ def run(options: Options) -> list[Line]:
     return [
         *compare([(f"{n} models", n, 1000) for n in models], each, rounds),
         *compare([(f"{n:.0e} workers", 1, n) for n in workers], each, rounds),
+        *herds(workers, each),
         *plans(workers[-1]),
     ]
