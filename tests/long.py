@@ -3,7 +3,8 @@
 A test with ``@pytest.mark.some(n)`` tries one in n of its cases, and `some` does the same for a loop inside a
 test. Of the tests of Plans, those with four cases or more try one in four where they have no such mark. Which
 ones depends on their names alone, so that every run tries the same ones; with another text in the variable
-``FEDPLAN_PART`` it is other ones. ``FEDPLAN_LONG=1`` (``scripts/test --long``) tries every case.
+``FEDPLAN_PART`` it is other ones. ``FEDPLAN_LONG=1`` (``scripts/test --long``) tries every case; so does
+``FEDPLAN_LAYERS_MINUTES``, whose minutes are shared by all layers.
 """
 
 import os
@@ -16,7 +17,7 @@ import pytest
 
 T = TypeVar("T")
 
-LONG = os.environ.get("FEDPLAN_LONG", "") not in ("", "0")
+LONG = any(os.environ.get(f"FEDPLAN_{name}", "") not in ("", "0") for name in ("LONG", "LAYERS_MINUTES"))
 PART = os.environ.get("FEDPLAN_PART", "")
 
 OF_PLANS = Path(__file__).parent / "plan"
