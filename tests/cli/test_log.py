@@ -79,7 +79,7 @@ def log_of_a_grid(folder: Path, *options: str) -> list[str]:
 def test_a_grid_logs_text_with_the_id_of_the_request(tmp_path: Path) -> None:
     lines = log_of_a_grid(tmp_path)
     (line,) = [line for line in lines if "a report was refused" in line]
-    assert " INFO [mine] fedplan.grid.service.reporting: a report was refused" in line
+    assert " INFO [mine] fedplan.grid.service.receiving: a report was refused" in line
 
 
 def test_a_grid_logs_json_from_a_level_on(tmp_path: Path) -> None:
