@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from fedplan.client import ConsentPolicy, LeastPrivacy, participate_async
-from fedplan.errors import CycleDeclinedError
+from fedplan.client import ConsentPolicy, LeastPrivacy, Syft, participate_async
+from fedplan.client.transport.api import GridApi
+from fedplan.errors import CycleDeclinedError, GridResponseError, JobStateError
 from tests.client.secure.rounds import VERSION, data_of, host, secure
 
 POLICY = ConsentPolicy(privacy=LeastPrivacy(secure_aggregation=True))
@@ -41,3 +42,19 @@ async def test_a_worker_that_refuses_was_never_in_the_round(owner, url):
             *(participate_async(url, "refused", VERSION, *data_of(n), accept=POLICY) for n in range(4))
         )
     assert [one.cycles for one in done] == [1, 1, 1, 1]
+
+
+async def test_without_the_protocol_a_worker_leaves_and_reports_nothing(owner, url, monkeypatch):
+    await host(owner, "withheld", secure(3))
+
+    async def refused(*_):
+        raise GridResponseError("the cycle is over", status=409)
+
+    monkeypatch.setattr(GridApi, "get_protocol", refused)
+    async with Syft(url) as syft:
+        job = syft.new_job("withheld", VERSION)
+        with pytest.raises(GridResponseError, match="the cycle is over"):
+            await job.start()
+        with pytest.raises(JobStateError):
+            await job.report(b"")
+    assert (await owner.status_async("withheld")).models[0].cycle.accepted == 0

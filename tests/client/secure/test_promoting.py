@@ -11,10 +11,9 @@ async def test_a_promoted_checkpoint_ends_the_round_under_way_and_is_trained_on(
     workers = Workers(url, "promoted", monkeypatch)
     assert await asyncio.gather(*(workers.one(n) for n in range(3))) == ["reported"] * 3
     await owner.wait_async("promoted", VERSION, checkpoint=2, timeout=60)
-    left = asyncio.create_task(Workers(url, "promoted", monkeypatch).one(0))
-    async with asyncio.timeout(60):
-        while (await owner.status_async("promoted")).models[0].cycle.accepted == 0:
-            await asyncio.sleep(0.05)
+    waiting = Workers(url, "promoted", monkeypatch)
+    left = asyncio.create_task(waiting.one(0))
+    await waiting.until("keys", 1)
     await owner.promote_async("promoted", VERSION, 1)
     assert await left == "rejected"
     status = (await owner.status_async("promoted")).models[0]

@@ -173,7 +173,7 @@ class Attendance(Observed):
         self.client_config, self.cycle = client_config, place.cycle
         self._cycles += 1
         await obtain_consent(accept, self)  # before the keys: who refuses later has dropped out of the round
-        if PROTOCOL_NAME in self.protocols:
+        if PROTOCOL_NAME in place.protocols:
             secure = SecureAttendance(self._grid.secure, place, self._tell_stage)
             await secure.enter(received_of(found.model.params, found.digests, client_config))
             self._secure = secure

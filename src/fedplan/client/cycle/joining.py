@@ -15,6 +15,7 @@ from fedplan.client.transport.exchange import passes
 from fedplan.client.transport.speed import ConnectionSpeed
 from fedplan.errors import CycleRejectedError, GridResponseError, WireError
 from fedplan.federation.secure import digest_of_bytes
+from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from fedplan.plan import Limits, Plan
 from fedplan.plan.roles import check_roles
 from fedplan.wire import schema
@@ -124,12 +125,15 @@ async def _protocol(grid: GridApi, place: Place, id: int) -> schema.Protocol | N
     """A Protocol; None when the grid has it and cannot send it.
 
     A PyGrid node lists Protocols, and answers each request for one with an error of its own. Nothing runs
-    them, so that is no reason to lose the place.
+    them, so that is no reason to lose the place. Without that of secure aggregation, though, the worker's
+    update would be sent as it is.
     """
     try:
         return schema.Protocol.decode(await grid.get_protocol(place.worker_id, place.request_key, id))
     except (GridResponseError, WireError) as error:
-        if isinstance(error, GridResponseError) and passes(error):
+        if id == place.protocols.get(PROTOCOL_NAME) or (
+            isinstance(error, GridResponseError) and passes(error)
+        ):
             raise
         _log.warning("a Protocol of the cycle cannot be had, and is left out: %s", error)
         return None
