@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import multiprocessing
+import os
 import sqlite3
 import threading
 
@@ -150,3 +152,23 @@ async def test_much_that_takes_long_at_once_does_not_stop_the_loop(store):
 
     async with asyncio.timeout(10):
         assert await asyncio.gather(*(read() for _ in range(40))) == [1] * 40
+
+
+def test_processes_that_open_a_new_database_at_once_all_open_it(tmp_path):
+    """As replicas do that start together. SQLite itself lets one in eight fail."""
+    forks = multiprocessing.get_context("fork")
+    for number in range(25):
+        together = forks.Barrier(4)
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        openers = [forks.Process(target=_open_at_once, args=(url, together)) for _ in range(4)]
+        for opener in openers:
+            opener.start()
+        for opener in openers:
+            opener.join()
+        assert [opener.exitcode for opener in openers] == [0] * 4
+
+
+def _open_at_once(url, together):
+    together.wait()
+    Store.connect(url)
+    os._exit(0)

@@ -9,6 +9,8 @@ holds it, and is undone alone when it fails.
 
 import asyncio
 import contextlib
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
@@ -30,6 +32,9 @@ _LONG_AT_ONCE = 4
 
 _BUSY = 5
 """The lowest byte of SQLite's codes for a database that another process is writing to."""
+
+_BUSY_SECONDS = 5
+"""How long a connection waits for another process while the database is opened."""
 
 
 class InlineConnection:
@@ -257,7 +262,7 @@ def _is_busy(error: OperationalError) -> bool:
 
 def _engine(url: URL) -> Engine:
     """An engine that leaves transactions to the caller: reads take no lock, writes say BEGIN IMMEDIATE."""
-    options = {"isolation_level": None, "check_same_thread": False, "timeout": 5}
+    options = {"isolation_level": None, "check_same_thread": False, "timeout": _BUSY_SECONDS}
     engine = create_engine(url, hide_parameters=True, connect_args=options)
     event.listen(engine, "connect", _prepare)
     return engine
@@ -265,10 +270,27 @@ def _engine(url: URL) -> Engine:
 
 def _prepare(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
+    _write_ahead(cursor)
     for pragma in (
-        "journal_mode=WAL",  # readers and the writer do not block each other
         "synchronous=FULL",  # a commit is on disk before it returns
         "foreign_keys=ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Readers and the writer do not block each other then.
+
+    Where two do this to a new file at once, SQLite lets one of them fail without a wait.
+    """
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != _BUSY or time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
