@@ -118,7 +118,7 @@ def test_the_time_in_which_the_next_diff_is_read_is_not_the_plans():
 
 def test_a_process_that_does_not_start_in_time_is_ended(monkeypatch):
     apart._idle.end()
-    monkeypatch.setattr(apart, "START_SECONDS", 0.01)
+    monkeypatch.setattr(apart, "_START_SECONDS", 0.01)
     with pytest.raises(OSError, match=r"could not be started \(it did not answer in 0\.01 s\)"):
         fold(slow(), ITERATIVE)
     assert processes() == []

@@ -34,7 +34,7 @@ _LOOK_SECONDS = 0.02
 _IDLE_SECONDS = 60.0
 """How long a process is kept for the next Plan: to start one takes seconds, for it loads PyTorch."""
 
-START_SECONDS = 120.0
+_START_SECONDS = 120.0
 """A process that has not started by then is ended: a cycle waits for it."""
 
 _GROWN_BYTES = 64 * 1024 * 1024
@@ -120,14 +120,14 @@ class _Process:
         self._time: tuple[float, float | None] = 0.0, None
         """Seconds computed before, and since when it computes: one value, which two threads use."""
         self.idle_since = 0.0
-        late = threading.Timer(START_SECONDS, self._process.kill)
+        late = threading.Timer(_START_SECONDS, self._process.kill)
         late.start()
         try:
             folding.receive(self._out)
         except EOFError:
             code = self._process.wait()
             self.end()
-            why = f"exit code {code}" if late.is_alive() else f"it did not answer in {START_SECONDS:g} s"
+            why = f"exit code {code}" if late.is_alive() else f"it did not answer in {_START_SECONDS:g} s"
             raise OSError(f"the process for averaging Plans could not be started ({why})") from None
         finally:
             late.cancel()

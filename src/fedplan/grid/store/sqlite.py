@@ -176,7 +176,7 @@ class SqliteDatabase:
                 break
             except OperationalError as error:
                 self._writer.rollback()
-                if not _is_busy(error) or clock() >= end:
+                if not _is_busy(error.orig) or clock() >= end:
                     raise
             await asyncio.sleep(_POLL_SECONDS)
         group = self._group = _Group()
@@ -256,8 +256,8 @@ class _Group:
                 future.set_result(None)
 
 
-def _is_busy(error: OperationalError) -> bool:
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _BUSY
+def _is_busy(error: BaseException | None) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == _BUSY
 
 
 def _engine(url: URL) -> Engine:
@@ -289,8 +289,8 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != _BUSY or time.monotonic() >= end:
+            if not _is_busy(error) or time.monotonic() >= end:
                 raise
-            time.sleep(0.01)
+            time.sleep(_POLL_SECONDS)
         else:
             return
