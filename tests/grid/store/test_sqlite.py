@@ -156,19 +156,19 @@ async def test_much_that_takes_long_at_once_does_not_stop_the_loop(store):
 
 def test_processes_that_open_a_new_database_at_once_all_open_it(tmp_path):
     """As replicas do that start together. SQLite itself lets one in eight fail."""
-    forks = multiprocessing.get_context("fork")
-    for number in range(25):
-        together = forks.Barrier(4)
-        url = f"sqlite:///{tmp_path}/{number}.db"
-        openers = [forks.Process(target=_open_at_once, args=(url, together)) for _ in range(4)]
-        for opener in openers:
-            opener.start()
-        for opener in openers:
-            opener.join()
-        assert [opener.exitcode for opener in openers] == [0] * 4
+    own = multiprocessing.get_context("forkserver")  # a fork of this process, which has threads, may stand still
+    together = own.Barrier(4, timeout=120)
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(25)]
+    openers = [own.Process(target=_open_at_once, args=(urls, together)) for _ in range(4)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join()
+    assert [opener.exitcode for opener in openers] == [0] * 4
 
 
-def _open_at_once(url, together):
-    together.wait()
-    Store.connect(url)
+def _open_at_once(urls, together):
+    for url in urls:
+        together.wait()
+        Store.connect(url)
     os._exit(0)
