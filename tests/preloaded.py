@@ -4,7 +4,7 @@ import gc
 
 import fedplan.cli.main
 import fedplan.client
-import fedplan.grid.serve
+import fedplan.grid.serving
 import fedplan.simulation  # noqa: F401
 
 gc.collect()

@@ -17,6 +17,7 @@
     ├── DatabaseUnavailableError    a grid's database that is away, or refuses for now
     ├── DamagedBlobError            stored bytes that are not any more what they were
     ├── DamagedReportsError         stored reports without which a cycle has to do
+    ├── GridProcessError            a process of a grid that does not stay, or does not end as it should
     ├── AggregationError            updates that cannot be averaged, or an average that is not usable
     ├── SecureAggregationError      secure aggregation that cannot be done as it is asked for
     │   ├── SecureMessageError      a message of a secure round that who received it refuses
@@ -158,6 +159,10 @@ class DatabaseUnavailableError(FedplanError):
 
     Whether the transaction that failed was committed is not known.
     """
+
+
+class GridProcessError(FedplanError):
+    """A process of a grid that ends again and again as soon as it is started, or not as it was told to."""
 
 
 class DamagedBlobError(FedplanError):

@@ -8,8 +8,8 @@ import pytest
 import uvicorn
 
 from fedplan.grid import Settings, create_app
-from fedplan.grid.serve import uvicorn_config
 from fedplan.grid.service import closing
+from fedplan.grid.serving import uvicorn_config
 
 from .databases import database_of, drop_databases
 from .peers import Peer

@@ -1,6 +1,6 @@
 import pytest
 
-from fedplan.grid.addresses import is_below, origin_of
+from fedplan.grid.addresses import is_below, is_loopback, origin_of
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,10 @@ def test_an_address_that_is_not_below(url):
 def test_an_origin():
     assert origin_of("https://A.example:8443/x") == "https://a.example:8443"
     assert origin_of("a.example") is None
+
+
+def test_what_is_loopback():
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+    assert not any(
+        map(is_loopback, ("", "0.0.0.0", "::", "10.0.0.1", "localhost.example", "127.0.0.1.example"))
+    )

@@ -1,5 +1,8 @@
 """`fedplan serve`: running a grid."""
 
+import atexit
+import functools
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +28,15 @@ def serve(
             help="Folder of the database and the models. By default FEDPLAN_DATA_DIR, else ./fedplan-data.",
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            min=1,
+            metavar="N",
+            help="How many processes serve, all behind the one port: one for each core that is to be used.",
+        ),
+    ] = 1,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -69,6 +81,9 @@ def serve(
     The URL is printed to stdout as soon as the grid answers; the log goes to stderr. Ctrl-C stops it, and
     nothing is lost: the next start with the same folder goes on where it was.
 
+    With `--processes 4` four processes serve, and one that ends is started again. What they share, and what
+    more than one gains, is in docs/grid.md.
+
     All other settings are environment variables; docs/grid.md lists them. The most important are:
 
     - FEDPLAN_OWNER_TOKEN: without this token nobody may host models or see their status; where it is not
@@ -79,8 +94,6 @@ def serve(
     - FEDPLAN_RETRY_SECONDS: when a worker that was turned away may ask again; 5 by default
     - FEDPLAN_MAX_MESSAGE_BYTES: the largest message; 256 MiB by default, which hosts models up to 128 MiB
     """
-    from fedplan.grid import serve as run
-
     given: dict[str, object] = {"data_dir": data, "tls_cert": tls_cert, "tls_key": tls_key}
     given |= {"auth_endpoints": auth_endpoints or None, "insecure": insecure or None}
     settings = read_settings(given)
@@ -97,4 +110,19 @@ def serve(
         if settings.owner_token is None and settings.insecure:
             typer.echo("Anybody who reaches it can host models. Set FEDPLAN_OWNER_TOKEN.", err=True)
 
-    run(settings, host, port, on_ready=on_ready)
+    if processes == 1:
+        from fedplan.grid import serve as run
+
+        run(settings, host, port, on_ready=on_ready)
+        return
+    from fedplan.grid import serve_in_processes
+
+    prepare = functools.partial(_begin_process, log_format, log_level, gc.get_threshold())
+    serve_in_processes(processes, settings, host, port, on_ready=on_ready, prepare=prepare)
+
+
+def _begin_process(form: LogFormat, level: LogLevel, threshold: tuple[int, int, int]) -> None:
+    """What one of several processes does first: as the command itself does it where there is one."""
+    gc.set_threshold(*threshold)
+    atexit.register(gc.freeze)
+    log_to_stderr(form, level)

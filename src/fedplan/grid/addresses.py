@@ -1,5 +1,6 @@
-"""Web addresses as text: what they say once they are read."""
+"""Web addresses, and those of machines, as text: what they say once they are read."""
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
@@ -37,6 +38,22 @@ def is_below(url: str, prefixes: Iterable[str]) -> bool:
         if parts.path == folder or parts.path.startswith(folder + "/"):
             return True
     return False
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a name or an address leads nowhere but to the machine that uses it."""
+    if name == "localhost":
+        return True
+    return is_address(name) and ipaddress.ip_address(name).is_loopback
+
+
+def is_address(name: str) -> bool:
+    """Whether a text is an address of IPv4 or IPv6."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 _CLIMBS = re.compile(r"(^|/|%2f|\\|%5c)(\.|%2e){1,2}(/|%2f|\\|%5c|$)", re.IGNORECASE)

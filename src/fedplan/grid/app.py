@@ -34,6 +34,7 @@ from fedplan.grid.service.webhooks import callers, check_webhooks
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
 from fedplan.grid.sweeper import Sweeper
+from fedplan.grid.together import Together
 from fedplan.grid.web import events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.dashboard import actions, live, routes, signing_in
@@ -57,6 +58,7 @@ def create_app(
     wall: Callable[[], float] | None = None,
     monotonic: Callable[[], float] = monotonic,
     draw: Callable[[], float] = random.random,
+    together: Together | None = None,
 ) -> FastAPI:
     """The grid as an ASGI app.
 
@@ -70,12 +72,14 @@ def create_app(
         wall: the time in seconds since 1970; the database's when None. Tests may give another.
         monotonic: seconds from any moment on, which nobody sets; tests may give others.
         draw: random numbers in [0, 1) for the lots of ``pool_selection: random``.
+        together: what this process has in common with others of the same grid; see `serve_in_processes`.
     """
     used = settings or Settings()
+    common = together or Together.alone()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(used, wall, monotonic, draw) as grid:
+        async with running(used, wall, monotonic, draw, common) as grid:
             app.state.grid = grid
             app.state.readiness = Readiness(grid)
             yield
@@ -108,6 +112,7 @@ async def running(
     wall: Callable[[], float] | None,
     monotonic: Callable[[], float],
     draw: Callable[[], float],
+    together: Together,
 ) -> AsyncIterator[Grid]:
     """A grid with its store open and its closer at work.
 
@@ -122,12 +127,12 @@ async def running(
         contextlib.aclosing(await open_store(settings, seal := seal_for(settings))) as store,
         httpx.AsyncClient(timeout=None, verify=trusted()) as client,
     ):
-        if not seal.has_key:
+        if not seal.has_key and together.number == 0:
             logger.warning("secrets in the database are not encrypted; FEDPLAN_SECRET_KEY would have it done")
         owner = settings.owner_token
         tallies = Tallies(blobs, settings.sums_bytes)
         replica = secrets.token_hex(8)
-        metrics = Metrics()
+        metrics = Metrics(together.metrics)
         blobs.on_damage = lambda key: metrics.damaged.labels(key.partition("/")[0]).inc()
         clock = Clock(store, wall, monotonic)
         with opening("grid.db", settings, settings.database_url, "FEDPLAN_DATABASE_URL"):
@@ -151,7 +156,7 @@ async def running(
                 lambda stored: opened_secret(stored, seal),
             ),
             metrics,
-            Intake(settings.max_pending_bytes),
+            Intake(settings.max_pending_bytes, together.pending),
             Rates(settings.requests_per_address),
             Herds(settings.requests_per_address * SECONDS_SAVED),
             clock,

@@ -1,10 +1,17 @@
 """Counters for Prometheus, one registry per app."""
 
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 
 class Metrics:
     """What the grid counts.
+
+    Args:
+        together: folder in which the processes of the grid keep what they count, as the environment variable
+            ``PROMETHEUS_MULTIPROC_DIR`` told prometheus_client when it was loaded; None for one process.
 
     Attributes:
         requests: answered requests, by call, transport (http, ws) and outcome (an HTTP status).
@@ -18,8 +25,12 @@ class Metrics:
         closing_seconds: how long the averaging of a cycle took.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, together: Path | None = None) -> None:
         self._registry = CollectorRegistry()
+        self._told = self._registry
+        if together is not None:
+            self._told = CollectorRegistry()
+            MultiProcessCollector(self._told, str(together))  # type: ignore[no-untyped-call]
         self.requests = Counter(
             "fedplan_requests",
             "Answered requests.",
@@ -58,5 +69,5 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus's text format."""
-        return generate_latest(self._registry)
+        """All of it in Prometheus's text format: the sums over all processes, those that have ended too."""
+        return generate_latest(self._told)

@@ -105,15 +105,16 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(
         default=1024 * 1024 * 1024,
         ge=1024,
-        description="Bytes of messages that are held at once, over all connections; beyond, the grid answers "
-        "that it is overloaded. While it is answered a message takes about three times its size.",
+        description="Bytes of messages that are held at once, over all connections and all of `--processes`; "
+        "beyond, the grid answers that it is overloaded. While it is answered a message takes about three times "
+        "its size.",
     )
     remembered_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=0,
         description="Bytes of models and Plans kept in memory, plain and compressed, since they are sent "
         "again and again. One that takes more than a quarter of it is read from its blob each time; one that "
-        "takes more than a sixteenth is sent plain.",
+        "takes more than a sixteenth is sent plain. `--processes N` share it: each has an Nth.",
     )
     sums_bytes: int = Field(
         default=1024 * 1024 * 1024,
@@ -121,14 +122,14 @@ class Settings(BaseSettings):
         description="Bytes of sums of diffs kept in memory, one for each open cycle with reports: 16 bytes "
         "for each number of its model that is not frozen, twice as many where only some of its reports tell "
         "their samples, and as many while a sum is written for other replicas or read from them. A cycle "
-        "that finds no room is averaged from the blobs when it closes.",
+        "that finds no room is averaged from the blobs when it closes. `--processes N` share it.",
     )
     averaging_bytes: int | None = Field(
         default=None,
         ge=1024 * 1024,
         description="Memory that an averaging Plan of a model's owner may take, in a process of its own; one "
         "that is estimated to need more than half of it is not hosted. Two run at once. Default: a quarter "
-        "of the machine's memory.",
+        "of the machine's memory. `--processes N` share it: a Plan may take an Nth.",
     )
     averaging_seconds: float = Field(
         default=300.0,
@@ -151,13 +152,14 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         default=10_000,
         ge=1,
-        description="Connections at once; those beyond are turned away. Fewer where the operating system "
-        "allows a process fewer open files.",
+        description="Connections at once, over all of `--processes`; those beyond are turned away. Fewer "
+        "where the operating system allows a process fewer open files.",
     )
     max_connections_per_address: int = Field(
         default=1_000,
         ge=1,
-        description="Connections at once from one address; those of `trusted_proxies` are not counted so.",
+        description="Connections at once from one address, over all of `--processes`; those of "
+        "`trusted_proxies` are not counted so.",
     )
     requests_per_address: int = Field(
         default=200,

@@ -8,7 +8,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from fedplan.grid import Settings
-from fedplan.grid.web.hosts import is_loopback, without_port
+from fedplan.grid.web.hosts import without_port
 from tests.grid.conftest import serving
 from tests.grid.models import hosting
 from tests.grid.peers import Peer
@@ -154,10 +154,3 @@ class TestAGridWithAnOwnerToken:
 )
 def test_a_host_is_a_name_and_a_port(host, name):
     assert without_port(host) == name
-
-
-def test_what_is_loopback():
-    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
-    assert not any(
-        map(is_loopback, ("", "0.0.0.0", "::", "10.0.0.1", "localhost.example", "127.0.0.1.example"))
-    )

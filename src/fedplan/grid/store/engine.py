@@ -249,3 +249,8 @@ def _file_of(url: URL) -> Path | None:
     """The file of an SQLite database; None of one in memory, or on a server."""
     is_file = url.get_backend_name() == "sqlite" and url.database
     return Path(url.database or "") if is_file and not str(url.database).startswith((":", "file:")) else None
+
+
+def is_in_memory(url: URL) -> bool:
+    """Whether a database is one that only the process that opens it can have."""
+    return url.get_backend_name() == "sqlite" and _file_of(url) is None

@@ -4,12 +4,11 @@ A web page may make the name that it came from lead to this machine (DNS rebindi
 is then the page's own origin, and only the Host of the request still tells.
 """
 
-import ipaddress
-
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fedplan.grid.addresses import is_address, is_loopback
 from fedplan.grid.settings import Settings
 from fedplan.grid.web.correlated import Correlated
 
@@ -41,7 +40,7 @@ class KnownHosts:
         name = without_port(host)
         if self._takes_all or name in self._named or is_loopback(name) or name in _ANY_ADDRESS:
             return True
-        return self._takes_addresses and _is_address(name)
+        return self._takes_addresses and is_address(name)
 
 
 _ANY_ADDRESS = ("0.0.0.0", "::")
@@ -63,18 +62,3 @@ def without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.rpartition(":")[0].lower() if ":" in host else host.lower()
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a name or an address leads nowhere but to the machine that uses it."""
-    if name == "localhost":
-        return True
-    return _is_address(name) and ipaddress.ip_address(name).is_loopback
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from fedplan.errors import OverloadedError
+from fedplan.grid.together import Held
 
 _FREE_BYTES = 64 * 1024
 """Of each message: so small ones are taken also while large ones fill the rest."""
@@ -14,10 +15,12 @@ class Intake:
 
     Args:
         limit: most bytes.
+        held: how many are, by all processes of the grid; None for one process alone.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._left = limit
+    def __init__(self, limit: int, held: Held | None = None) -> None:
+        self._limit = limit
+        self._held = held or Held([0])
 
     @contextlib.contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
@@ -41,13 +44,13 @@ class Intake:
         Raises:
             OverloadedError: there is no room.
         """
-        if more > self._left:
+        if more > 0 and self._held.total() + more > self._limit:
             raise OverloadedError("the grid is receiving as much as it can hold; try again later")
-        self._left -= more
+        self._held.add(more)
 
     def release(self, taken: int) -> None:
         """Gives some bytes back."""
-        self._left += taken
+        self._held.add(-taken)
 
 
 class Room:

@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from fedplan.grid.together import Together
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.proxies import Proxies
 
@@ -16,26 +17,41 @@ class Peers:
     """The connections that are open.
 
     Args:
-        most: how many there may be.
+        most: how many there may be, of all processes of the grid.
         most_of_one: how many of them may come from one address.
         proxies: those whose connections are many clients', and are not counted by address.
+        most_here: how many this process may have.
+        together: those of the other processes; None for one process alone.
     """
 
-    def __init__(self, most: int, most_of_one: int, proxies: Proxies | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        most_of_one: int,
+        proxies: Proxies | None = None,
+        *,
+        most_here: int | None = None,
+        together: Together | None = None,
+    ) -> None:
         self._most = most
+        self._most_here = most if most_here is None else most_here
         self._most_of_one = most_of_one
         self._proxies = proxies or Proxies(())
+        self._together = together or Together.alone()
         self._addresses: dict[object, str] = {}
         self._count: Counter[str] = Counter()
 
     def enter(self, connection: object, address: str) -> bool:
         """Counts a connection, if there is room for it; says whether there is."""
-        if len(self._addresses) >= self._most:
+        if len(self._addresses) >= self._most_here or self._together.connections.total() >= self._most:
             return False
-        if self._count[address] >= self._most_of_one and address not in self._proxies:
+        of_one = self._count[address] + self._together.by_address.elsewhere(address)
+        if of_one >= self._most_of_one and address not in self._proxies:
             return False
         self._addresses[connection] = address
         self._count[address] += 1
+        self._together.connections.add(1)
+        self._together.by_address.add(address, 1)
         return True
 
     def leave(self, connection: object) -> None:
@@ -43,6 +59,8 @@ class Peers:
         address = self._addresses.pop(connection, None)
         if address is not None:
             self._count[address] -= 1
+            self._together.connections.add(-1)
+            self._together.by_address.add(address, -1)
             if not self._count[address]:
                 del self._count[address]
 

@@ -13,7 +13,7 @@ import pytest
 
 from fedplan.errors import ConfigError
 from fedplan.grid import Settings, serve
-from fedplan.grid.serve import uvicorn_config
+from fedplan.grid.serving import uvicorn_config
 from tests.grid.models import MODEL
 from tests.grid.peers import Peer
 from tests.processes import Process
@@ -135,7 +135,7 @@ class TestOpenFiles:
 
     def most(self, **settings):
         config = uvicorn_config(Settings(max_connections=1000, **settings), None, lambda: None)
-        return config.bounds.peers._most
+        return config.bounds.peers._most_here
 
     @pytest.fixture
     def raised(self, monkeypatch):

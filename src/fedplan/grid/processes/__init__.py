@@ -1,0 +1,1 @@
+"""One grid in several processes behind one port: the parent that watches them, and what each of them does."""
