@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,10 +16,10 @@ import pybase64
 import uvicorn
 from pydantic_core import from_json
 
-from fedplan.grid import Settings, serve
+from fedplan.grid import Settings, serve, serve_in_processes
 from fedplan.grid.blobs.logs import Logs
-from fedplan.grid.serving import uvicorn_config
 from fedplan.grid.service.presence import Presence
+from fedplan.grid.serving import uvicorn_config
 from fedplan.grid.web.intake import Intake
 from fedplan.wire import State
 
@@ -39,19 +40,24 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(kind: str, *arguments: str, folder: Path | None = None) -> Iterator[Server]:
+def running(
+    kind: str, *arguments: str, folder: Path | None = None, database: str | None = None
+) -> Iterator[Server]:
     """A server in a process of its own.
 
     Args:
-        kind: `grid`; `unaware`, a grid that knows of no other replica; `floor` or `necessary`.
+        kind: `grid`; `two`, one of two processes; `unaware`, a grid that knows of no other replica; `floor`
+            or `necessary`.
         arguments: of the last two, how many bytes they send.
         folder: of a grid; one of its own by default.
+        database: of a grid; what the environment says by default.
     """
     with contextlib.ExitStack() as stack:
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         command = [sys.executable, "-m", "benchmarks.servers", kind, str(where), *arguments]
-        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        stack.callback(process.kill)
+        env = os.environ | ({} if database is None else {"FEDPLAN_DATABASE_URL": database})
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
+        stack.callback(process.terminate if kind == "two" else process.kill)  # the two end with their parent
         assert process.stdout is not None
         yield Server(int(process.stdout.readline()), process.pid, where)
 
@@ -139,7 +145,7 @@ def _bare(settings: Settings, app: Any) -> None:
 def main() -> None:
     """Serves until it is killed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("grid", "unaware", "floor", "necessary"))
+    parser.add_argument("kind", choices=("grid", "two", "unaware", "floor", "necessary"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("size", type=int, nargs="?", default=0)
     given = parser.parse_args()
@@ -148,6 +154,8 @@ def main() -> None:
         _bare(settings, bare(given.size))
     elif given.kind == "necessary":
         _bare(settings, bare(given.size, necessary(given.folder)))
+    elif given.kind == "two":
+        serve_in_processes(2, settings, port=0, on_ready=_tell)
     else:
         if given.kind == "unaware":
             setattr(Presence, "tell", _nothing)  # noqa: B010  # a type checker would not have it

@@ -4,6 +4,7 @@ import gc
 
 import fedplan.cli.main
 import fedplan.client
+import fedplan.grid.processes.child
 import fedplan.grid.serving
 import fedplan.simulation  # noqa: F401
 

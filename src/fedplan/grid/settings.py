@@ -106,8 +106,8 @@ class Settings(BaseSettings):
         default=1024 * 1024 * 1024,
         ge=1024,
         description="Bytes of messages that are held at once, over all connections and all of `--processes`; "
-        "beyond, the grid answers that it is overloaded. While it is answered a message takes about three times "
-        "its size.",
+        "beyond, the grid answers that it is overloaded. While it is answered a message takes about three "
+        "times its size.",
     )
     remembered_bytes: int = Field(
         default=256 * 1024 * 1024,

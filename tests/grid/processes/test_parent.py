@@ -153,10 +153,13 @@ async def test_connections_are_shared_out_counts_are_added_up_and_ctrl_c_ends_al
         assert not any(map(lives, (one, other)))
 
 
-async def test_the_others_end_when_the_parent_is_killed(tmp_path):
+async def test_one_that_is_told_to_end_is_replaced_and_all_end_when_the_parent_is_killed(tmp_path):
     with grid_of_two(tmp_path, await database_of(tmp_path, tables=True)) as running:
         async with served(running):
-            found = pids(tmp_path)
+            os.kill(pids(tmp_path)[0], signal.SIGTERM)
+            await until(lambda: len(pids(tmp_path)) == 3)
+            ended, *found = pids(tmp_path)
+            assert not lives(ended)
             assert all(map(lives, found))
             running.kill()
             await until(lambda: not any(map(lives, found)))
