@@ -41,7 +41,8 @@ from fedplan.plan.tracing.decompositions import (
 from fedplan.plan.tracing.draws import Draws, RandomInput, read_draws
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.placement import OnCpu
-from fedplan.plan.tracing.replay import Replay
+from fedplan.plan.tracing.plain.apart import Apart
+from fedplan.plan.tracing.plain.replay import Replay
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
@@ -96,16 +97,24 @@ def record(
     origins = tuple(placement.origin(tensor) for tensor in held)
     constants = [as_parts(tensor) if tensor.is_complex() else tensor for tensor in held]
     differentiated = frozenset(id(c) for c, t in zip(constants, held, strict=True) if _drop_gradient(t))
-    replay = Replay(module, drawn, len(examples), [tensor.is_complex() for tensor in held])
-    second = _Tracer(
-        [*examples, *drawn.stand_ins(), *constants],
-        [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
-        replay.place,
-    )
-    with _tracing(replay):
-        functional = second.run(functionalize(replay.replay), decomposition_table=after_autograd())
+    drawn.answered(module, len(examples), first.mode)
+    apart = Apart(module, [first.mode.from_tensor(tensor, static_shapes=True) for tensor in held])
+    first.sizes.place = apart.place
+    with _tracing(apart):
+        functional = apart.plain(first.mode)
+    tracers = [first]
+    if functional is None:
+        replay = Replay(module, [tensor.is_complex() for tensor in held])
+        second = _Tracer(
+            [*examples, *drawn.stand_ins(), *constants],
+            [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
+            replay.place,
+        )
+        with _tracing(replay):
+            functional = second.run(functionalize(replay.run), decomposition_table=after_autograd())
+        tracers.append(second)
     if must_stay_free:
-        for tracer in (first, second):
+        for tracer in tracers:
             tracer.check_free()
     return Recording(
         module=functional,
@@ -114,8 +123,8 @@ def record(
         origins=origins,
         written=_written(functional, constants),
         differentiated=differentiated,
-        shapes=second.shapes()[: len(examples)],
-        assumptions=(*first.sizes.assumptions(), *second.sizes.assumptions()),
+        shapes=tracers[-1].shapes()[: len(examples)],
+        assumptions=tuple(assumption for tracer in tracers for assumption in tracer.sizes.assumptions()),
     )
 
 
@@ -179,12 +188,12 @@ class _Tracer:
         self, examples: Sequence[torch.Tensor], free: Sequence[bool], place: Callable[[], str | None]
     ) -> None:
         self.sizes = Sizes(place)
-        mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
+        self.mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
         self.free = tuple(free)
         self.fakes = [
-            mode.from_tensor(_stand_in(example, any_size), symbolic_context=_any_rows(example))
+            self.mode.from_tensor(_stand_in(example, any_size), symbolic_context=_any_rows(example))
             if any_size
-            else mode.from_tensor(_stand_in(example, any_size), static_shapes=True)
+            else self.mode.from_tensor(_stand_in(example, any_size), static_shapes=True)
             for example, any_size in zip(examples, free, strict=True)
         ]
 
@@ -241,7 +250,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
-def _tracing(lines: Notes | Replay | None = None) -> Iterator[None]:
+def _tracing(lines: Notes | Apart | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
     place_of = source.of_exception if lines is None else lines.place_of
     with (
