@@ -1,7 +1,7 @@
 """Running a function of tensors under PyTorch's own tracer, with sizes that stay symbols.
 
-Two passes. The first runs the author's function, autograd and optimizer included, and records what reaches
-PyTorch's kernels. The second runs that recording through functionalisation and the core ATen
+The author's function runs, autograd and optimizer included, and what reaches PyTorch's kernels is recorded.
+The recording is then taken apart, or run again as a whole, through functionalisation and the core ATen
 decompositions: no in-place operation, no alias and no Python remains. Nothing of a gradient or an update is
 written by hand.
 """
