@@ -98,11 +98,8 @@ def record(
     constants = [as_parts(tensor) if tensor.is_complex() else tensor for tensor in held]
     differentiated = frozenset(id(c) for c, t in zip(constants, held, strict=True) if _drop_gradient(t))
     drawn.answered(module, len(examples), first.mode)
-    apart = Apart(module, [first.mode.from_tensor(tensor, static_shapes=True) for tensor in held])
-    first.sizes.place = apart.place
-    with _tracing(apart):
-        functional = apart.plain(first.mode)
     tracers = [first]
+    functional = _taken_apart(module, first, held)
     if functional is None:
         replay = Replay(module, [tensor.is_complex() for tensor in held])
         second = _Tracer(
@@ -126,6 +123,14 @@ def record(
         shapes=tracers[-1].shapes()[: len(examples)],
         assumptions=tuple(assumption for tracer in tracers for assumption in tracer.sizes.assumptions()),
     )
+
+
+def _taken_apart(module: GraphModule, tracer: "_Tracer", held: Sequence[torch.Tensor]) -> GraphModule | None:
+    """A recording in plain operations, or None where it has to be run again as a whole."""
+    apart = Apart(module, [tracer.mode.from_tensor(tensor, static_shapes=True) for tensor in held])
+    tracer.sizes.place = apart.place
+    with _tracing(apart):
+        return apart.plain(tracer.mode)
 
 
 def retrace(

@@ -176,3 +176,14 @@ def test_the_place_of_a_piece_is_that_of_each_call() -> None:
     assert first is not None
     assert second is not None
     assert first != second
+
+
+def test_an_operation_of_sizes_alone_follows_the_batch() -> None:
+    def apart(x: torch.Tensor) -> torch.Tensor:
+        n = x.shape[0]
+        return torch.cat([x, x]) @ x.T - torch.eye(2 * n, dtype=torch.bool)[:, :n].float()
+
+    plan = trace(apart, torch.zeros(4, 3))
+    for rows in (2, 5):
+        x = torch.randn(rows, 3)
+        torch.testing.assert_close(plan(x)[0], apart(x))

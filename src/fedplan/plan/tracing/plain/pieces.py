@@ -56,6 +56,7 @@ class Pieces:
         return self._known[key]
 
     def _made(self, function: Any, leaves: list[Any], spec: Any) -> Piece:
+        leaves = [leaf.meta["val"] if _is_number(leaf) else leaf for leaf in leaves]
         places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
 
         def call(*values: Any) -> Any:
@@ -64,13 +65,14 @@ class Pieces:
             return function(*args, **kwargs)
 
         stand_ins = [self._like(leaves[place].meta["val"]) for place in places]
-        traced = make_fx(
+        compose = make_fx(
             functionalize(call),
             decomposition_table=after_autograd(),
             tracing_mode="symbolic",
             _allow_non_fake_inputs=True,
-        )(*stand_ins)
-        return _read(traced)
+        )
+        with self._mode:  # a call of sizes alone would have an environment of sizes of its own
+            return _read(compose(*stand_ins))
 
     def _like(self, value: Any) -> Any:
         """A value of the recording for a call of its own: in memory that it shares with no other."""
@@ -82,17 +84,21 @@ class Pieces:
 
 def given(node: fx.Node) -> list[fx.Node]:
     """The values of the recording that a call is given: in order, and one that is given twice twice."""
-    return [leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, fx.Node)]
+    leaves = pytree.tree_leaves((node.args, node.kwargs))
+    return [leaf for leaf in leaves if isinstance(leaf, fx.Node) and not _is_number(leaf)]
+
+
+def _is_number(leaf: Any) -> bool:
+    """Whether a value of the recording is a number that is known, such as a size that was fixed."""
+    return isinstance(leaf, fx.Node) and isinstance(leaf.meta["val"], bool | int | float)
 
 
 def _key(leaf: Any) -> Hashable:
     """Equal for arguments with which a call is composed alike."""
-    if isinstance(leaf, fx.Node):
-        value = leaf.meta["val"]
-        if isinstance(value, torch.Tensor):
-            return ("tensor", value.dtype, *map(str, (*value.shape, "strides", *value.stride())))
-        return ("number", str(value))
-    return (type(leaf), repr(leaf))
+    value = leaf.meta["val"] if isinstance(leaf, fx.Node) else leaf
+    if isinstance(value, torch.Tensor):
+        return ("tensor", value.dtype, *map(str, (*value.shape, "strides", *value.stride())))
+    return (type(value), repr(value))
 
 
 def _read(traced: fx.GraphModule) -> Piece:

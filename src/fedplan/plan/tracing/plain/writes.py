@@ -52,9 +52,12 @@ class Writes:
 
     def can_be_followed(self) -> bool:
         """Whether all writes are to whole tensors, and no other view is read after its memory was written."""
-        return all(
+        return all(self._follows(write, targets) for write, targets in self._written.items())
+
+    def _follows(self, write: Node, targets: Sequence[Node]) -> bool:
+        once = len(set(map(memory_of, targets))) == len(targets)
+        return once and all(
             target in self._whole and not any(self._reads_after(write, v) for v in self._views_of(target))
-            for write, targets in self._written.items()
             for target in targets
         )
 
