@@ -33,7 +33,7 @@ from fedplan.wire.tensor import WireTensor
 _DTYPE_TAG = "#fedplan-dtype:"
 _ROLE_TAG = "#fedplan-role:"
 _SCALAR_TAG = "#fedplan-scalar"
-"""Beside the shape of a scalar, which has no extents: PySyft takes such a shape for none and leaves it out."""
+"""Beside the shape of a scalar, which has no extents: PySyft takes it for none and leaves it out."""
 
 ABSENT = "#fedplan-absent"
 """As an argument: none. The schema says that with an argument without content, which PySyft cannot read."""
