@@ -195,7 +195,7 @@ class _Parent:
                 if has_ended:
                     self._miss(child, ending=ending)
             answering = sum(child.ready_at is not None for child in self._children.values())
-            if not self._was_ready and answering == self._count:
+            if answering == self._count and not (self._was_ready or ending):
                 self._was_ready = True
                 if on_ready is not None:
                     on_ready(listener.getsockname()[1])
