@@ -263,4 +263,5 @@ def _ended(code: int) -> str:
     """How a process has ended."""
     if code >= 0:
         return "has ended" if code == 0 else f"ended with the exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"was ended by {names.get(-code, f'signal {-code}')}"
