@@ -101,6 +101,7 @@ def uvicorn_config(settings: Settings, app: ASGIApp, intake: Callable[[], Intake
         log_config=None,
         access_log=False,  # URLs hold request keys
         server_header=False,
+        proxy_headers=False,  # uvicorn would believe all of this machine; `Proxies` knows whom to believe
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 
