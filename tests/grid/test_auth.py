@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedplan.errors import AuthenticationError, ConfigError
 from fedplan.grid.auth import WorkerIds, check_authentication, key_digest
-from fedplan.wire.config import AuthenticationConfig
+from fedplan.wire.authentication import AuthenticationConfig
 
 SECRET = "a secret of at least sixty-four bytes, so that it does for HS512 too"
 IDS = WorkerIds(b"k" * 32)

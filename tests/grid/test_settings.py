@@ -29,6 +29,16 @@ def test_a_setting_that_makes_no_sense_is_refused(monkeypatch):
         Settings()
 
 
+def test_a_header_for_certificates_needs_a_proxy_that_sets_it():
+    proxies = {"trusted_proxies": ["10.0.0.7"]}
+    assert Settings(certificate_header="X-Client-Subject", **proxies).certificate_header == "X-Client-Subject"
+    with pytest.raises(ValidationError, match="FEDPLAN_TRUSTED_PROXIES"):
+        Settings(certificate_header="X-Client-Subject")
+    for wrong in ("", "X Client", "X-Client:"):
+        with pytest.raises(ValidationError, match="no name of a header"):
+            Settings(certificate_header=wrong, **proxies)
+
+
 def test_the_owner_token_is_not_shown():
     assert "hunter2" not in repr(Settings(owner_token="hunter2"))
 

@@ -17,7 +17,7 @@ from fedplan.errors import AuthenticationError, OverloadedError
 from fedplan.grid.auth import TokenChecker
 from fedplan.grid.keysets import KeySets
 from fedplan.grid.tokens import Proof
-from fedplan.wire.config import AuthenticationConfig
+from fedplan.wire.authentication import AuthenticationConfig
 from tests.grid.clock import Clock
 from tests.grid.test_auth import CURVE, EDWARDS, PRIVATE, PUBLIC, SECRET, pem
 

@@ -105,7 +105,7 @@ def test_an_unknown_key_is_named_and_the_known_ones_are_listed():
 
 
 def test_an_unknown_key_of_the_authentication_is_named_with_the_keys_there():
-    keys = "secret, pub_key, jwks_url, aud, iss, leeway, require_exp, endpoint"
+    keys = "secret, pub_key, jwks_url, aud, iss, leeway, require_exp, endpoint, certificate"
     told = rf"'authentication\.sekret' .*; the keys are {keys}; did you mean 'secret'\?$"
     with pytest.raises(ConfigError, match=told):
         server(authentication={"secret": "x", "sekret": "y"})
@@ -215,11 +215,24 @@ def test_what_is_no_object_is_refused(parse, raw):
         parse(raw)
 
 
-@pytest.mark.parametrize("empty", [{}, {"secret": None}, {"secret": ""}, {"pub_key": ""}, {"endpoint": ""}])
+@pytest.mark.parametrize(
+    "empty", [{}, {"secret": None}, {"secret": ""}, {"pub_key": ""}, {"endpoint": ""}, {"certificate": False}]
+)
 def test_an_authentication_that_checks_nothing_is_refused(empty):
     """An empty secret, such as that of a variable that was not set, must not open the model to everybody."""
     with pytest.raises(ConfigError, match="authentication"):
         server(authentication=empty)
+
+
+def test_a_certificate_is_asked_for_alone_or_beside_a_token():
+    alone = server(authentication={"certificate": True}).authentication
+    beside = server(authentication={"certificate": True, "secret": SECRET}).authentication
+    token = server(authentication={"endpoint": "https://a.example"}).authentication
+    assert [(one.asks_token, one.names_workers) for one in (alone, beside, token)] == [
+        (False, True),
+        (True, True),
+        (True, False),
+    ]
 
 
 @pytest.mark.parametrize("key", [{"aud": "a"}, {"iss": ["a"]}, {"leeway": 5}, {"require_exp": False}])
@@ -228,6 +241,8 @@ def test_what_only_the_grid_itself_can_check_of_a_token_needs_a_key(key):
         server(authentication={"endpoint": "https://a.example"} | key)
     for check in ({"secret": SECRET}, {"jwks_url": "https://a.example"}):
         assert server(authentication=check | key).authentication.has_keys
+    with pytest.raises(ConfigError, match="can be checked only with a secret"):
+        server(authentication={"certificate": True} | key)
 
 
 @pytest.mark.parametrize(

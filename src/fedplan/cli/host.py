@@ -105,8 +105,9 @@ def host(
     `secure_aggregation`, such as `{"workers": 20, "clip": 0.1}`, so that the grid sees only sums; `privacy`,
     an object with `clip`, `noise_multiplier`, `cohort`, `delta`, `max_epsilon`, for which `fedplan privacy
     plan` finds numbers; and `authentication`, an object with `secret`, `pub_key`, `jwks_url` or `endpoint`,
-    and what tokens must say (`aud`, `iss`, `leeway`, `require_exp`). Each key is enforced, and an unknown one
-    is an error.
+    and what tokens must say (`aud`, `iss`, `leeway`, `require_exp`), or with `certificate`, for workers that
+    show a client certificate to a proxy before the grid. Each key is enforced, and an unknown one is an
+    error.
     """
     known = ("torchscript", "tfjs", "none")
     if unknown := set(variant or ()) - set(known):

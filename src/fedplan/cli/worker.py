@@ -115,6 +115,32 @@ def worker(
             help="The token that the model's authentication asks for. In the environment it is safer.",
         ),
     ] = None,
+    client_cert: Annotated[
+        Path | None,
+        read_option(
+            "--client-cert",
+            "CERT.pem",
+            "The client certificate that the model's authentication asks for, in PEM, with those of the "
+            "authorities between.",
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        read_option(
+            "--client-key",
+            "KEY.pem",
+            "The key of that certificate, in PEM, without a password; by default it is in the same file.",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        read_option(
+            "--ca",
+            "CA.pem",
+            "The authorities by which the grid's own certificate is checked, in PEM; by default the usual "
+            "ones, or those of SSL_CERT_FILE.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
     allow_plain_text: AllowPlainText = False,
@@ -127,7 +153,8 @@ def worker(
     against a file of yours (docs/plans.md has an example), and with both you are asked about what passes.
 
     With a ws:// or wss:// URL messages go over a WebSocket, else over HTTP. Other machines than this one
-    need https:// or wss://.
+    need https:// or wss://. A model that asks for a client certificate gets it by `--client-cert` and
+    `--client-key`; which authority has to make it, the grid's operator says.
 
     Example:
 
@@ -172,6 +199,9 @@ def worker(
         device=device,
         verbose=verbose,
         allow_plain_text=allow_plain_text or None,
+        client_cert=client_cert,
+        client_key=client_key,
+        ca=ca,
     )
     if as_json:
         print_json(summary(done))

@@ -93,6 +93,9 @@ async def participate_async(
     state: str | os.PathLike[str] | None = None,
     device: Device = None,
     app: Any = None,
+    client_cert: str | os.PathLike[str] | None = None,
+    client_key: str | os.PathLike[str] | None = None,
+    ca: str | os.PathLike[str] | None = None,
 ) -> Participation:
     """Takes part in training a model: authenticates, trains, reports.
 
@@ -150,6 +153,9 @@ async def participate_async(
         device: where the Plan runs, such as ``"cuda"`` or ``"mps"``; the CPU by default. The data may stay on
             the CPU: it is moved batch by batch.
         app: an ASGI app in this process to call instead of a server; see `Syft`.
+        client_cert: a file with the client certificate that the model's authentication asks for; see `Syft`.
+        client_key: a file with its key; see `Syft`.
+        ca: a file with the authorities by which the grid's certificate is checked; see `Syft`.
 
     Returns:
         What was done. It may be fewer cycles than asked for, when the model was finished earlier or the
@@ -160,8 +166,8 @@ async def participate_async(
         CycleRejectedError: not a single cycle could be joined.
         DataError: there is nothing to train on, or data and target cannot be used together; this is said
             before the grid is asked for anything.
-        ConfigError: there is no such device, which is said before the grid is asked for anything; the model
-            does not take the `report_format`; or see `Job.train`.
+        ConfigError: there is no such device, or a file of certificates cannot be used, which is said before
+            the grid is asked for anything; the model does not take the `report_format`; or see `Job.train`.
         PrivateStateError: the state folder cannot be used; that of a damaged file is said before the grid is
             asked for a place.
         InsecureUrlError: the URL is plain http or ws, of another machine, and that is not allowed.
@@ -186,7 +192,17 @@ async def participate_async(
         if count is not None:
             positive_integer(count, name)
     result, patience, reports = Participation(), Patience(wait), _Reports(report_format)
-    async with Syft(url, verbose, log=log, allow_plain_text=allow_plain_text, app=app, limits=limits) as syft:
+    async with Syft(
+        url,
+        verbose,
+        log=log,
+        allow_plain_text=allow_plain_text,
+        app=app,
+        limits=limits,
+        client_cert=client_cert,
+        client_key=client_key,
+        ca=ca,
+    ) as syft:
         # one for all cycles: it stays one worker
         job = syft.new_job(model_name, model_version, auth_token, state=state, evaluates=True)
         with contextlib.closing(job), TrainingProgress(progress) as bars:

@@ -9,8 +9,10 @@ from fedplan.client.transport.api import GridApi
 from fedplan.client.transport.connection import GridConnection, show_log, wants
 from fedplan.client.transport.exchange import DEFAULT_RETRY, Retry
 from fedplan.client.transport.url import GridUrl
+from fedplan.errors import ConfigError
 from fedplan.plan import Limits
 from fedplan.plan.run.check import DEFAULT_LIMITS
+from fedplan.tls import showing
 
 ANSWER_SECONDS = 30.0
 """How long an answer is waited for by default."""
@@ -58,6 +60,9 @@ class Syft(GridConnection):
         timeout: float = ANSWER_SECONDS,
         retry: Retry = DEFAULT_RETRY,
         limits: Limits = DEFAULT_LIMITS,
+        client_cert: str | os.PathLike[str] | None = None,
+        client_key: str | os.PathLike[str] | None = None,
+        ca: str | os.PathLike[str] | None = None,
     ) -> None:
         """Makes a client; nothing is opened yet.
 
@@ -73,10 +78,17 @@ class Syft(GridConnection):
             timeout: seconds to wait for an answer.
             retry: how calls that failed, and can be repeated without harm, are repeated.
             limits: memory and work that a downloaded Plan may use; one that would use more does not run.
+            client_cert: a file with the client certificate that the model's authentication asks for, in PEM,
+                with those of the authorities between. It is shown over HTTP and WebSocket; by default none.
+            client_key: a file with the key of that certificate, in PEM, without a password; by default it is
+                in the same file.
+            ca: a file with the certificates, in PEM, of the authorities by which the grid's own is checked;
+                by default certifi's, or those that the environment variable SSL_CERT_FILE names.
 
         Raises:
             InsecureUrlError: the URL is plain http or ws, of another machine, and that is not allowed.
-            ConfigError: it is no URL of a grid.
+            ConfigError: it is no URL of a grid; or a file of certificates cannot be used, or would not be
+                used, for the connection has no TLS.
         """
         self.url = url
         self.verbose = verbose
@@ -89,7 +101,13 @@ class Syft(GridConnection):
             show_log()
         if not plain and app is None:
             grid_url.check_secure()
-        super().__init__(GridApi.connect(grid_url, timeout=timeout, retry=retry, app=app))
+        if (client_cert or client_key or ca) and (app is not None or not grid_url.secure):
+            raise ConfigError(
+                "certificates are shown and checked over TLS alone, and this connection has none: use the "
+                "https:// or wss:// URL at which the grid's proxy verifies them, or leave them out"
+            )
+        tls = showing(client_cert, client_key, ca)
+        super().__init__(GridApi.connect(grid_url, timeout=timeout, retry=retry, app=app, tls=tls))
 
     def new_job(
         self,

@@ -21,6 +21,7 @@ from fedplan.grid.averaging.apart import Apart, Bounds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.bundles import Bundles
+from fedplan.grid.certificates import Certificates
 from fedplan.grid.clock import Clock, monotonic
 from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
@@ -155,6 +156,7 @@ async def running(
                 settings.auth_endpoints,
                 lambda stored: opened_secret(stored, seal),
             ),
+            Certificates(settings.certificate_header, Proxies(settings.trusted_proxies)),
             metrics,
             Intake(settings.max_pending_bytes, together.pending),
             Rates(settings.requests_per_address),

@@ -19,7 +19,7 @@ from fedplan.grid.addresses import is_below, web_address
 from fedplan.grid.keysets import KeySets
 from fedplan.grid.sealing import SEALED
 from fedplan.grid.tokens import Key, Proof, check_token, key_id, public_key, secret_key
-from fedplan.wire.config import AuthenticationConfig
+from fedplan.wire.authentication import AuthenticationConfig
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ class Worker:
 
     Attributes:
         process_id: the FL process that it authenticated for.
-        identity: the same for all ids of one token subject; where tokens name no subject, one per id.
+        identity: the same for all ids of one subject, of a token or a certificate; where there is none, one
+            per id.
         expires: until when it may ask for places, in whole seconds since 1970.
     """
 
@@ -69,13 +70,10 @@ class WorkerIds:
 
         Args:
             process_id: the FL process that the worker authenticated for.
-            subject: whom its token names (the `sub` claim), if it names anybody.
+            subject: whom its certificate or its token names, if that names anybody.
             expires: until when it may ask for places, in seconds since 1970.
         """
-        who = secrets.token_bytes(_IDENTITY)
-        if subject is not None:
-            name = subject.encode(errors="surrogatepass")  # JSON may hold halves of characters
-            who = self._code(b"subject", process_id.to_bytes(_PROCESS, "big") + name)
+        who = secrets.token_bytes(_IDENTITY) if subject is None else self._who(process_id, subject)
         until = max(0, math.ceil(min(expires, _LATEST))).to_bytes(_EXPIRES, "big")
         body = secrets.token_bytes(_NONCE) + process_id.to_bytes(_PROCESS, "big") + until + who
         return _text(body + self._code(_WORKER, body))
@@ -100,6 +98,10 @@ class WorkerIds:
         identity = body[at + _EXPIRES :].hex()
         return Worker(int.from_bytes(process_id, "big"), identity, int.from_bytes(until, "big"))
 
+    def is_of(self, worker: Worker, subject: str) -> bool:
+        """Whether a worker id was given to a subject."""
+        return hmac.compare_digest(worker.identity, self._who(worker.process_id, subject).hex())
+
     def request_key(self, worker_id: str, cycle_id: int, grant: int) -> str:
         """The request key of a place in a cycle: 256 bits that only this grid can know.
 
@@ -113,6 +115,10 @@ class WorkerIds:
         place = cycle_id.to_bytes(_PROCESS, "big") + grant.to_bytes(_PROCESS, "big") + worker_id.encode()
         code = hashlib.blake2b(place, key=self._secret, person=b"request key").digest()[:_KEY]
         return _text(code).rstrip("=")
+
+    def _who(self, process_id: int, subject: str) -> bytes:
+        name = subject.encode(errors="surrogatepass")  # JSON may hold halves of characters
+        return self._code(b"subject", process_id.to_bytes(_PROCESS, "big") + name)
 
     def _code(self, purpose: bytes, data: bytes) -> bytes:
         return hashlib.blake2b(data, key=self._secret, digest_size=_MAC, person=purpose).digest()
@@ -223,7 +229,7 @@ class TokenChecker:
             AuthenticationError: no token, or a wrong one.
             OverloadedError: a service that is needed for it did not answer.
         """
-        if config is None:
+        if config is None or not config.asks_token:
             return Proof()
         if not token:
             raise AuthenticationError("this model needs an auth_token; get one from the model's owner")

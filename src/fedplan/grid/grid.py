@@ -11,6 +11,7 @@ from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
 from fedplan.grid.bundles import Bundles
+from fedplan.grid.certificates import Certificates
 from fedplan.grid.clock import Clock
 from fedplan.grid.herds import Herds
 from fedplan.grid.known import Known
@@ -40,6 +41,7 @@ class Grid:
         worker_ids: makes and reads worker ids.
         seal: encrypts secrets that are stored.
         tokens: checks workers' tokens.
+        certificates: reads what proxies tell of workers' certificates.
         metrics: its counters.
         intake: room for what peers send.
         rates: how many requests each address has sent.
@@ -69,6 +71,7 @@ class Grid:
     worker_ids: WorkerIds
     seal: Seal
     tokens: TokenChecker
+    certificates: Certificates
     metrics: Metrics
     intake: Intake
     rates: Rates

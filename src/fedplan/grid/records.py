@@ -289,7 +289,7 @@ class Assignment:
         worker_id: the worker.
         reported: whether its diff has come.
         released: whether the worker has no place any more. It declined, it did not report in time, another
-            worker of its token subject got the place, or what was stored of its report is damaged.
+            worker of its subject got the place, or what was stored of its report is damaged.
         aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
         grants: how often it was given to the worker; 0 when its key is one that was drawn at random.
         lapses: how often the grid took it, for no report had come in time, or one was damaged.

@@ -104,6 +104,7 @@ def uvicorn_config(
         log_config=None,
         access_log=False,  # URLs hold request keys
         server_header=False,
+        proxy_headers=False,  # uvicorn would believe all of this machine; `Proxies` knows whom to believe
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 

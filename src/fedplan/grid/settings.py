@@ -2,10 +2,11 @@
 
 import ipaddress
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fedplan.grid.addresses import is_below, origin_of
@@ -31,6 +32,12 @@ def _addresses(values: list[str]) -> list[str]:
     if not all(is_below(value, [value]) for value in values):
         raise ValueError("an address is an http or https URL, such as https://auth.example/keys")
     return values
+
+
+def _header(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError("it is no name of a header; such as X-Client-Subject is")
+    return name
 
 
 def _networks(values: list[str]) -> list[str]:
@@ -173,6 +180,12 @@ class Settings(BaseSettings):
         description="Proxies whose `X-Forwarded-For` is believed, by address or network, such as "
         "`10.0.0.0/8`; JSON. Default: none, so that all who come through one count as one address.",
     )
+    certificate_header: Annotated[str, AfterValidator(_header)] | None = Field(
+        default=None,
+        description="Header in which `trusted_proxies` tell the subject of a client certificate that they "
+        "have verified, such as `X-Client-Subject`, for models that ask for one. The proxy must set it in "
+        "each request. Default: none, so that no model can ask for one.",
+    )
     retry_seconds: float = Field(
         default=5.0,
         gt=0,
@@ -260,6 +273,16 @@ class Settings(BaseSettings):
     token_check_seconds: float = Field(
         default=5.0, gt=0, description="How long a model's authentication endpoint may take to judge a token."
     )
+
+    @field_validator("certificate_header")
+    @classmethod
+    def _has_who_tells(cls, name: str | None, others: ValidationInfo) -> str | None:
+        if name is not None and not others.data.get("trusted_proxies", True):
+            raise ValueError(
+                "it counts only in requests from FEDPLAN_TRUSTED_PROXIES, and there are none: name the "
+                "proxy's address there"
+            )
+        return name
 
     @property
     def database(self) -> str:

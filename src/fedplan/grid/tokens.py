@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from fedplan.errors import AuthenticationError
-from fedplan.wire.config import AuthenticationConfig
+from fedplan.wire.authentication import AuthenticationConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

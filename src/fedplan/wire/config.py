@@ -21,6 +21,7 @@ from pydantic import (
 from fedplan.errors import ConfigError
 from fedplan.text import nearest
 from fedplan.wire.amounts import Count, Duration, Number
+from fedplan.wire.authentication import AuthenticationConfig, Text
 from fedplan.wire.secure import SecureAggregationConfig
 
 STORABLE = r"^[^\x00]*$"
@@ -29,7 +30,6 @@ STORABLE = r"^[^\x00]*$"
 _FAULTS_TOLD = 10
 
 _C = TypeVar("_C", bound=BaseModel)
-Text = Annotated[str, Field(min_length=1)]
 MOST_CHARACTERS = 200
 """Of the name or the version of a model, and of the name of a Plan or a Protocol."""
 
@@ -84,48 +84,6 @@ class ClientConfig(BaseModel):
         except (TypeError, ValueError) as error:
             raise ValueError(f"it holds what is not JSON: {error}") from None
         return self
-
-
-class AuthenticationConfig(BaseModel):
-    """How workers prove that they may train: by a JSON Web Token, which the keys given here check."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    secret: Text | None = Field(default=None, repr=False)
-    """Shared secret of HS256 tokens."""
-    pub_key: Text | None = None
-    """PEM public key of tokens by RS256 (RSA), ES256 (P-256) or EdDSA (Ed25519)."""
-    jwks_url: Text | None = None
-    """URL of a set of such keys (JWKS), fetched when it is needed; the grid's operator must allow it."""
-    aud: Text | list[Text] | None = None
-    """Audiences of which a token must name one; a token that names some is refused when absent."""
-    iss: Text | list[Text] | None = None
-    """Issuers of which a token must name one; not looked at when absent."""
-    leeway: Annotated[Number, Field(ge=0, le=3600)] = 30.0
-    """Seconds by which the clocks of who signs and of the grid may differ."""
-    require_exp: bool = True
-    """Whether a token must say until when it holds."""
-    endpoint: Text | None = None
-    """URL to which the token is posted as `{"auth_token": …}` after the other checks; all but 2xx refuses.
-    The grid's operator must allow it."""
-
-    @model_validator(mode="after")
-    def _checks_something(self) -> Self:
-        if not self.has_keys and self.endpoint is None:
-            raise ValueError(
-                "it needs a secret, a pub_key, a jwks_url or an endpoint; leave it out to let anybody train"
-            )
-        unused = {"aud", "iss", "leeway", "require_exp"} & self.model_fields_set
-        if unused and not self.has_keys:
-            raise ValueError(
-                f"{' and '.join(sorted(unused))} can be checked only with a secret, a pub_key or a jwks_url"
-            )
-        return self
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether the grid itself checks tokens."""
-        return any(key is not None for key in (self.secret, self.pub_key, self.jwks_url))
 
 
 class Goal(BaseModel):
@@ -310,7 +268,7 @@ class ServerConfig(BaseModel):
     keep_diffs: bool | Count | None = None
     """Whether reports are kept after their cycle, or of how many cycles; when absent, as the grid does."""
     authentication: AuthenticationConfig | None = None
-    """Tokens that workers must show; anybody may train when absent."""
+    """What workers must show, tokens or certificates; anybody may train when absent."""
     secure_aggregation: SecureAggregationConfig | None = None
     """Whether the grid learns only the sum of its workers' reports, and none of them."""
 

@@ -155,7 +155,7 @@ class TestAWorker:
         for id in ids:
             assert (await peer.ask(id))["status"] == "accepted"
         told = await of(peer, ids[0])
-        assert (told["state"], "another worker of its token subject" in told["cause"]) == (
+        assert (told["state"], "another worker of its subject" in told["cause"]) == (
             "without a place",
             True,
         )

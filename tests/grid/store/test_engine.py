@@ -15,7 +15,8 @@ from fedplan.grid.records import HostedPlan, Lease, Report, Variant
 from fedplan.grid.store import Store, catalogue, participation, replicas, reports, rounds, times
 from fedplan.grid.store.tables import keys, metadata
 from fedplan.plan import Role
-from fedplan.wire.config import AuthenticationConfig, ServerConfig
+from fedplan.wire.authentication import AuthenticationConfig
+from fedplan.wire.config import ServerConfig
 from tests.grid.databases import database_of, only_sqlite
 
 

@@ -1,8 +1,11 @@
 """From which address a request comes, where proxies stand before the grid."""
 
+import httpx
 import pytest
 
+from fedplan.grid import Settings
 from fedplan.grid.web.proxies import Proxies
+from tests.grid.conftest import serving
 
 PROXIES = Proxies(["10.0.0.0/8", "fd00::/8", "192.0.2.7"])
 
@@ -49,3 +52,14 @@ def test_where_a_proxy_tells_no_address_it_stands_for_its_caller(told):
 def test_a_proxy_that_calls_by_itself_is_the_client():
     assert client("10.0.0.1", "10.0.0.2") == "10.0.0.2"
     assert client("10.0.0.1") == "10.0.0.1"
+
+
+async def test_a_server_believes_no_proxy_of_its_own_machine_that_is_not_named(tmp_path):
+    """The server that the grid stands on has a list of its own, in which this machine is."""
+    with serving(Settings(data_dir=tmp_path, requests_per_address=1)) as address:
+        async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+            statuses = [
+                (await http.get("/healthz", headers={"x-forwarded-for": f"203.0.113.{number}"})).status_code
+                for number in range(30)
+            ]
+    assert 429 in statuses  # they are all one address

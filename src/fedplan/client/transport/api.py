@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import re
+import ssl
 from collections.abc import Hashable, Mapping
 from typing import Any, Self, TypeVar
 
@@ -37,14 +38,12 @@ from fedplan.wire.messages import (
     HistoryReply,
     HostTrainingRequest,
     Part,
-    ReportKeys,
     ReportRequest,
     StatusReply,
 )
 
 _log = logging.getLogger("fedplan.client")
 _R = TypeVar("_R", bound=pydantic.BaseModel)
-
 _M = TypeVar("_M", bound=messages.Request)
 
 _NO_SUCH_CALL = 404
@@ -90,6 +89,7 @@ class GridApi:
         token: str | None = None,
         app: Any = None,
         websocket: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Calls over what the URL asks for; nothing is opened yet.
 
@@ -100,6 +100,7 @@ class GridApi:
             token: sent with each HTTP request as `Authorization: Bearer`.
             app: an ASGI app to call in this process, whatever the URL.
             websocket: False to use HTTP although the URL is ws:// or wss://.
+            tls: what it trusts and shows over TLS; when None, what all clients trust.
 
         Raises:
             ConfigError: the timeout is no time, or the token nothing that a header can hold.
@@ -107,8 +108,8 @@ class GridApi:
         timeout = positive_seconds(timeout, "timeout")
         if token is not None:
             check_token(token)
-        http = HttpTransport(url, timeout=timeout, token=token, app=app)
-        socket = WebSocketTransport(url, http, timeout=timeout) if app is None else None
+        http = HttpTransport(url, timeout=timeout, token=token, app=app, tls=tls)
+        socket = WebSocketTransport(url, http, timeout=timeout, tls=tls) if app is None else None
         chosen = socket if websocket and url.prefers_websocket and socket is not None else http
         return cls(RetryingTransport(chosen, retry), http, socket)
 
@@ -228,7 +229,7 @@ class GridApi:
         this form (PyGrid) says that the message is wrong; it gets base64 in JSON, then and from then on.
         """
         if self._takes_binary:
-            keys = ReportKeys(worker_id=worker_id, request_key=request_key).model_dump()
+            keys = messages.ReportKeys(worker_id=worker_id, request_key=request_key).model_dump()
             try:
                 await self._send(GridRequest(messages.REPORT, keys, body=diff, idempotent=again))
                 return

@@ -3,6 +3,7 @@
 import email.utils
 import json
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -53,7 +54,15 @@ _STREAM_TIMEOUT = httpx.Timeout(60.0, connect=CONNECT_SECONDS)
 class HttpTransport:
     """Sends requests over HTTP, on connections that are kept open."""
 
-    def __init__(self, url: GridUrl, *, timeout: float, token: str | None = None, app: Any = None) -> None:
+    def __init__(
+        self,
+        url: GridUrl,
+        *,
+        timeout: float,
+        token: str | None = None,
+        app: Any = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Makes a transport; nothing is opened before the first request.
 
         Args:
@@ -61,6 +70,7 @@ class HttpTransport:
             timeout: seconds without a sign of the grid after which a request fails.
             token: sent as `Authorization: Bearer`.
             app: an ASGI app that is called instead of a server on the network.
+            tls: what it trusts and shows over TLS; when None, what all clients trust.
         """
         self._url = url
         self._timeout = timeout
@@ -71,6 +81,7 @@ class HttpTransport:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._app = app
+        self._tls = tls
         self._clients = PerLoop(self._open)
 
     def _open(self) -> httpx.AsyncClient:
@@ -80,7 +91,7 @@ class HttpTransport:
             headers=self._headers,
             timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-            verify=trusted(),
+            verify=self._tls or trusted(),
             transport=httpx.ASGITransport(self._app, raise_app_exceptions=False) if self._app else None,
         )
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import secrets
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from fedplan.client.transport.exchange import GridAnswer, GridRequest, Transport
 from fedplan.client.transport.http import CONNECT_SECONDS
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import GridConnectionError, GridResponseError, GridTimeoutError
+from fedplan.tls import trusted
 from fedplan.version import __version__
 from fedplan.wire.messages import SOCKET_PING
 
@@ -30,15 +32,19 @@ _frames.setLevel(logging.INFO)  # websockets logs frames at DEBUG, and they hold
 class WebSocketTransport:
     """Sends messages over one WebSocket, which is opened when needed and opened again when it was lost."""
 
-    def __init__(self, url: GridUrl, downloads: Transport, *, timeout: float) -> None:
+    def __init__(
+        self, url: GridUrl, downloads: Transport, *, timeout: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Makes a transport; nothing is opened before the first message.
 
         Args:
             url: the grid.
             downloads: carries the GETs, and bodies of bytes.
             timeout: seconds to wait for an answer.
+            tls: what it trusts and shows over TLS; when None, what all clients trust.
         """
         self._url = url
+        self._tls = tls
         self._downloads = downloads
         self._timeout = timeout
         self._lines = PerLoop(_Line)
@@ -75,6 +81,7 @@ class WebSocketTransport:
         try:
             return await connect(
                 self._url.websocket,
+                ssl=(self._tls or trusted()) if self._url.secure else None,
                 compression=None,  # weights do not compress, and trying costs more than sending them
                 max_size=MAX_OBJECT_BYTES,
                 open_timeout=min(CONNECT_SECONDS, self._timeout),

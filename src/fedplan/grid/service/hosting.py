@@ -40,6 +40,7 @@ async def host_training(grid: Grid, request: HostTrainingRequest) -> Success:
     async with grid.store.reading() as db:
         if await catalogue.find_process(db, name, version) is not None:
             raise catalogue.name_taken(name, version)
+    _check_certificates(grid, examined.process.server_config)
     _check_privacy(grid, examined.process.server_config)
     first = round_of(examined.strategy).first_stage(Task.TRAINING)
     new = await _store_blobs(grid, examined.process)
@@ -128,6 +129,21 @@ def examine(
     return Examined(process, strategy)
 
 
+def _check_certificates(grid: Grid, config: ServerConfig) -> None:
+    """Checks that the grid is told of certificates, if they are asked for.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    asks = config.authentication is not None and config.authentication.certificate
+    if asks and not grid.certificates.are_told:
+        raise ConfigError(
+            "server_config: 'authentication.certificate' needs a proxy before the grid that verifies "
+            "certificates of workers and tells their subjects; have the grid's operator set it up, and name "
+            "its header in FEDPLAN_CERTIFICATE_HEADER (docs/operations.md)"
+        )
+
+
 def _check_privacy(grid: Grid, config: ServerConfig) -> None:
     """Checks what differential privacy needs of a grid.
 
@@ -136,11 +152,11 @@ def _check_privacy(grid: Grid, config: ServerConfig) -> None:
     """
     if config.privacy is None:
         return
-    if config.authentication is None or not config.authentication.has_keys:
+    if config.authentication is None or not config.authentication.names_workers:
         raise ConfigError(
             "server_config: 'privacy' protects each worker as one person, and without tokens one person may "
             "come as many workers: set 'authentication' with a secret, a pub_key or a jwks_url, whose tokens "
-            "name the person in 'sub'"
+            "name the person in 'sub', or with 'certificate': true"
         )
     if grid.settings.keep_diffs or config.keep_diffs:
         raise ConfigError(

@@ -19,6 +19,7 @@ from fedplan.federation.admission import (
 )
 from fedplan.federation.pacing import Pace
 from fedplan.grid.auth import Worker, key_digest
+from fedplan.grid.certificates import Certificate
 from fedplan.grid.clients import Client, obstacles, plans_for
 from fedplan.grid.correlation import Actor, current, note_actor
 from fedplan.grid.events import Event, Kind
@@ -41,25 +42,33 @@ from fedplan.wire.messages import (
 logger = logging.getLogger(__name__)
 
 _MOST_IDS = 10
-"""Worker ids that one token subject uses in one cycle: each is a row of the database."""
+"""Worker ids that one subject, of a token or a certificate, uses in one cycle: each is a row of a table."""
 
 
-async def authenticate(grid: Grid, request: AuthenticateRequest) -> AuthenticateReply:
+async def authenticate(
+    grid: Grid, request: AuthenticateRequest, certificate: Certificate
+) -> AuthenticateReply:
     """Makes somebody who may train a model a worker. Nothing is stored; see `WorkerIds`.
+
+    Args:
+        grid: the grid.
+        request: the model, and a token.
+        certificate: what is told of the sender's.
 
     Raises:
         NotFoundError: there is no such model.
-        AuthenticationError: the token is missing or wrong.
+        AuthenticationError: the token is missing or wrong, or the certificate is missing.
         OverloadedError: the token could not be checked.
     """
     process = await grid.known.find(request.model_name, request.model_version)
     config = process.server_config.authentication
     try:
         proof = await grid.tokens.check(config, request.auth_token)
+        subject = certificate.required() if config and config.certificate else proof.subject
     except GridError as error:
         grid.bundles.add(about(process, Kind.REFUSED, str(error), what="authentication"), str(error))
         raise
-    if process.server_config.privacy is not None and proof.subject is None:
+    if process.server_config.privacy is not None and subject is None:
         raise AuthenticationError(
             "this model's privacy counts persons, and the token names none: it needs a 'sub' claim"
         )
@@ -67,16 +76,25 @@ async def authenticate(grid: Grid, request: AuthenticateRequest) -> Authenticate
     if config is not None and proof.expires is not None:
         expires = min(expires, proof.expires + config.leeway)
     return AuthenticateReply(
-        worker_id=grid.worker_ids.issue(process.id, proof.subject, expires),
+        worker_id=grid.worker_ids.issue(process.id, subject, expires),
         requires_speed_test=needs_speed_test(process.server_config),
     )
 
 
-async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> CycleAccepted | CycleRejected:
+async def request_cycle(
+    grid: Grid, request: CycleRequest, client: Client, certificate: Certificate
+) -> CycleAccepted | CycleRejected:
     """Takes a worker into the model's cycle, or tells it when to ask again. See `admission`.
 
+    Args:
+        grid: the grid.
+        request: who asks, and for which model.
+        client: the client that it is.
+        certificate: what is told of the sender's.
+
     Raises:
-        AuthenticationError: the worker id is none of this grid's, has expired, or opens another model.
+        AuthenticationError: the worker id is none of this grid's, has expired, or opens another model; or the
+            model asks for a certificate, and it is missing or another than that of the worker id.
         NotFoundError: there is no such model.
     """
     try:
@@ -84,7 +102,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
         note_actor(Actor("worker", worker_name(request.worker_id)))
         if worker.expires < grid.clock.wall():
             raise AuthenticationError("the worker_id has expired; authenticate again")
-        asked_for = await _asked_for(grid, worker, request)
+        asked_for = await _asked_for(grid, worker, request, certificate)
     except AuthenticationError as error:
         grid.bundles.add(Event(Kind.REFUSED, str(error), details={"what": "a place"}), str(error))
         raise
@@ -165,7 +183,7 @@ async def request_cycle(grid: Grid, request: CycleRequest, client: Client) -> Cy
     return accepted
 
 
-async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Process:
+async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest, certificate: Certificate) -> Process:
     """What a worker wants to train.
 
     syft.js 0.1.4 authenticates once for all its jobs. So a worker id given for one model opens the others
@@ -179,13 +197,30 @@ async def _asked_for(grid: Grid, worker: Worker, request: CycleRequest) -> Proce
     process = await grid.known.find(request.model, version)
     if process.id != worker.process_id and process.server_config.authentication is not None:
         raise AuthenticationError("the worker authenticated for another model; authenticate for this one")
+    _check_certificate(grid, process, worker, certificate)
     return process
+
+
+def _check_certificate(grid: Grid, process: Process, worker: Worker, certificate: Certificate) -> None:
+    """Checks the certificate with each request for a place: one that was revoked opens none any more, and a
+    worker id is of no use to those who have another certificate.
+
+    Raises:
+        AuthenticationError: it is missing, or another than that of the worker id.
+    """
+    config = process.server_config.authentication
+    if config is None or not config.certificate:
+        return
+    if not grid.worker_ids.is_of(worker, certificate.required()):
+        raise AuthenticationError(
+            "the worker_id was given to the subject of another certificate; authenticate with this one"
+        )
 
 
 async def _place_of_identity(
     db: Db, process: Process, cycle: Cycle, worker: Worker, own: Assignment | None
 ) -> Assignment | None:
-    """The place that another worker has whom the same token subject made, if that is the subject's one.
+    """The place that another worker of the same subject has, if that is the subject's one.
 
     A subject has one place and one report in a cycle, however often it authenticates. A page that was loaded
     again is another worker, and gets the place of the one that it was. That one may still report while nobody
@@ -196,12 +231,13 @@ async def _place_of_identity(
     """
     config = process.server_config.authentication
     held = own is not None and (own.reported or not own.released)
-    if config is None or not config.has_keys or held:
+    if config is None or not config.names_workers or held:
         return None
     places = await participation.places_of(db, cycle.id, worker.identity)
     if own is None and len(places) >= _MOST_IDS and not any(place.reported for place in places):
         raise OverloadedError(
-            f"this token's subject came with {_MOST_IDS} worker ids in this cycle; use one of them"
+            f"this subject, of a token or a certificate, came with {_MOST_IDS} worker ids in this cycle; use "
+            "one of them"
         )
     others = [place for place in places if own is None or place.id != own.id]
     reported = next((place for place in others if place.reported), None)
@@ -285,7 +321,7 @@ def _joined(
     """The event of a worker that got a place; arguments as for `_take_place`."""
     why, before = "it asked, and a place was free", None
     if other is not None:
-        why = "it asked, and another worker of its token subject had a place, which it got"
+        why = "it asked, and another worker of its subject had a place, which it got"
         before = worker_name(other.worker_id)
     elif again:
         why = "it asked again, having lost its place, and one was free"

@@ -245,7 +245,7 @@ async def _count(
             place, _ = await find_place(db, keys.worker_id, keys.request_key)
             if await participation.identity_has_reported(db, place):
                 raise ReportConflictError(
-                    "another worker of the same token subject has reported in this cycle; ask for the next"
+                    "another worker of the same subject has reported in this cycle; ask for the next"
                 )
             raise _conflict(place)
         complete = round_of(strategy).stage_of(cycle).is_complete(cycle, now)

@@ -195,6 +195,6 @@ def _why_released(name: str, found: Found, recent: Sequence[Happened]) -> str:
         if _times(event) > len(event.details.get("workers", ())):  # it names some only
             return f"it was taken for gone, with {_times(event) - 1} others: {event.cause}"
     return (
-        "another worker of its token subject got its place or has reported, or the event that tells why is "
+        "another worker of its subject got its place or has reported, or the event that tells why is "
         "no longer kept"
     )

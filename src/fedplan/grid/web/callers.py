@@ -25,6 +25,9 @@ import re
 from collections.abc import Mapping
 from typing import Self
 
+from starlette.requests import HTTPConnection
+
+from fedplan.grid.certificates import NO_CERTIFICATE, Certificate, Certificates
 from fedplan.grid.clients import FEDPLAN, KOTLIN_SYFT, SWIFT_SYFT, SYFT_JS, Client
 
 _USER_AGENTS = {
@@ -45,19 +48,33 @@ class Caller:
         user_agent: what the client calls itself.
         origin: of the web page that sends it, where a browser tells one.
         host: by which name it calls the grid.
+        certificate: what a proxy tells of its certificate.
     """
 
     token: str | None = None
     user_agent: str = ""
     origin: str | None = None
     host: str = ""
+    certificate: Certificate = NO_CERTIFICATE
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
-        """The caller by the headers of its request or handshake."""
+        """The caller by the headers of its request or handshake, but for its certificate."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         bearer = token.strip() or None if scheme.lower() == "bearer" else None
         return cls(bearer, headers.get("user-agent", ""), headers.get("origin"), headers.get("host", ""))
+
+    @classmethod
+    def at(cls, connection: HTTPConnection, certificates: Certificates) -> Self:
+        """The caller of a connection, with its certificate.
+
+        Args:
+            connection: the request or handshake.
+            certificates: reads the certificate.
+        """
+        peer = None if connection.client is None else connection.client.host
+        told = certificates.of(peer, connection.headers.raw)
+        return dataclasses.replace(cls.of(connection.headers), certificate=told)
 
     @property
     def is_foreign_page(self) -> bool:

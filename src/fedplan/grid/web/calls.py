@@ -79,6 +79,7 @@ class Call:
         scope: what who sends it must have a token for; None for workers' calls.
         most_bytes: the largest message, where it is less than the grid's setting.
         of_client: whether the use case is told which client asks.
+        of_certificate: whether it is told of the client's certificate.
         bytes_request: for a call whose message may also be a body of bytes, what the query holds then.
         run_bytes: the use case for that.
         check_keys: refuses what the query holds, before the body is read.
@@ -89,14 +90,15 @@ class Call:
     scope: Scope | None = None
     most_bytes: int | None = None
     of_client: bool = False
+    of_certificate: bool = False
     bytes_request: type[Request] | None = None
     run_bytes: Callable[..., Awaitable[Reply]] | None = None
     check_keys: Callable[..., Awaitable[None]] | None = None
 
 
 CALLS: dict[str, Call] = {
-    AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL),
-    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_client=True),
+    AUTHENTICATE: Call(AuthenticateRequest, authenticate, most_bytes=_SMALL, of_certificate=True),
+    CYCLE_REQUEST: Call(CycleRequest, request_cycle, most_bytes=_SMALL, of_client=True, of_certificate=True),
     REPORT: Call(
         ReportRequest, report, bytes_request=ReportKeys, run_bytes=report_bytes, check_keys=check_keys
     ),
@@ -164,7 +166,10 @@ async def perform(
         return await call.run_bytes(grid, keys, message)
     request = parse(call.request, message)
     del message  # it may be large, and the call may take a while
-    return await (call.run(grid, request, caller.client) if call.of_client else call.run(grid, request))
+    told: dict[str, object] = {"client": caller.client} if call.of_client else {}
+    if call.of_certificate:
+        told["certificate"] = caller.certificate
+    return await call.run(grid, request, **told)
 
 
 def parse(kind: type[_R], message: bytes | bytearray | str | dict[str, Any]) -> _R:

@@ -133,7 +133,7 @@ def _add_call(type: str, call: Call) -> None:
     @answered(type)
     async def handler(request: Request) -> Reply:
         grid: Grid = request.app.state.grid
-        caller, keys = Caller.of(request.headers), None
+        caller, keys = Caller.at(request, grid.certificates), None
         async with body_left(request):
             if call.bytes_request is not None and request.headers.get("content-type") == BINARY:
                 keys = parse_query(call.bytes_request, request)

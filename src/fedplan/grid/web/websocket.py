@@ -27,7 +27,7 @@ FOR_GOOD_SECONDS = 365 * 86_400
 async def converse(socket: WebSocket) -> None:
     """Answers the messages of one connection, one after the other. Nothing of a worker is tied to it."""
     grid: Grid = socket.app.state.grid
-    caller = Caller.of(socket.headers)
+    caller = Caller.at(socket, grid.certificates)
     if not _is_welcome(grid.settings.cors_origins, caller):
         await socket.close()  # before it is accepted: 403
         return

@@ -49,6 +49,13 @@ async def test_the_cookie_is_kept_from_scripts_and_other_sites_and_does_not_show
     assert OWNER.encode() not in base64.urlsafe_b64decode(value + "==")
 
 
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_the_cookie_goes_over_tls_alone_where_a_proxy_says_that_the_page_came_so(stranger, scheme):
+    stranger.http.headers["x-forwarded-proto"] = scheme
+    cookie = (await stranger.sign_in(OWNER)).headers["set-cookie"]
+    assert ("Secure" in cookie) == (scheme == "https")
+
+
 async def test_a_wrong_token_is_refused_with_the_reason(stranger):
     reply = await stranger.sign_in("wrong", 401)
 

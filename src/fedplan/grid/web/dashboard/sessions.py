@@ -28,12 +28,14 @@ FORM_FIELD = "form"
 """The field of each form that tells that the grid made it, for this session."""
 
 _PURPOSE = "session of the dashboard"
+_FORWARDED_PROTO = "x-forwarded-proto"
 _ALLOWED_SITES = ("same-origin", "none")
 
 
 def start_session(grid: Grid, request: Request, response: Response, token: str) -> None:
     """Signs a visitor in: it shows this token from now on.
 
+    Browsers send it over TLS alone where a proxy says that they came so; who lies about that harms itself.
     The cookie has no path of its own, so browsers take the folder of the page that sets it: that of the grid.
     """
     held = json.dumps({"token": token, "until": grid.clock.wall() + SESSION_SECONDS})
@@ -43,7 +45,7 @@ def start_session(grid: Grid, request: Request, response: Response, token: str) 
         base64.urlsafe_b64encode(sealed).decode().rstrip("="),
         max_age=int(SESSION_SECONDS),
         path=None,
-        secure=request.url.scheme == "https",
+        secure="https" in (request.url.scheme, request.headers.get(_FORWARDED_PROTO)),
         httponly=True,
         samesite="strict",
     )
