@@ -6,8 +6,7 @@ from typing import Any
 import torch
 
 from fedplan.plan.tracing.chance import RULES, draws
-from fedplan.plan.tracing.draws import Draws
-from fedplan.plan.tracing.replay import _size
+from fedplan.plan.tracing.draws import Draws, _size
 
 
 class DrawnMoreOftenError(AssertionError):

@@ -156,7 +156,7 @@ async def test_much_that_takes_long_at_once_does_not_stop_the_loop(store):
 
 def test_processes_that_open_a_new_database_at_once_all_open_it(tmp_path):
     """As replicas do that start together. SQLite itself lets one in eight fail."""
-    own = multiprocessing.get_context("forkserver")  # a fork of this process, which has threads, may stand still
+    own = multiprocessing.get_context("forkserver")  # a fork of this one may stand still
     together = own.Barrier(4, timeout=120)
     urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(25)]
     openers = [own.Process(target=_open_at_once, args=(urls, together)) for _ in range(4)]

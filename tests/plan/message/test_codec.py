@@ -116,6 +116,16 @@ def test_every_argument_arrives_exactly(arg: Arg) -> None:
     assert repr(read) == repr(arg)
 
 
+def test_a_scalar_stays_one_where_pysyft_has_left_its_empty_shape_out() -> None:
+    plan = trace(lambda x, step: x * step, torch.ones(2), torch.tensor(1.0))
+    message = schema.Plan.decode(plan.serialize())
+    assert message.role is not None
+    for placeholder in message.role.placeholders:
+        if placeholder.expected_shape is not None and not placeholder.expected_shape.dims:
+            placeholder.expected_shape = None
+    assert plan.inputs[1].shape == Plan.parse(message.encode()).inputs[1].shape == ()
+
+
 def test_pysyft_may_write_into_an_id_that_exists() -> None:
     plan = Plan.parse(
         role(

@@ -32,7 +32,8 @@ class Measurements:
     epoch_samples: int = 0
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    _pending: list[tuple[int, Sequence[str], Sequence[Any]]] = dataclasses.field(default_factory=list)
+    _names: Sequence[str] = ()
+    _pending: list[tuple[int, Sequence[Any]]] = dataclasses.field(default_factory=list)
 
     def begin_epoch(self) -> None:
         """The next batch is an epoch's first."""
@@ -50,9 +51,10 @@ class Measurements:
         self.steps += 1
         self.epoch_samples += rows
         self.samples = max(self.samples, self.epoch_samples)
-        self._pending.append((rows, names, values))
-        if len(self._pending) >= _PENDING:
+        if names is not self._names or len(self._pending) == _PENDING:
             self._settle()
+            self._names = names
+        self._pending.append((rows, values))
 
     def copy(self) -> Self:
         """One that goes on for itself."""
@@ -102,11 +104,17 @@ class Measurements:
             raise CheckpointError(f"the checkpoint's measurements cannot be used: {error!r}") from None
 
     def _settle(self) -> None:
-        for rows, names, values in self._pending:
-            for name, value in dict(zip(names, values, strict=True)).items():
-                if isinstance(value, float) or (isinstance(value, Tensor) and value.numel() == 1):
-                    self.totals[name] = self.totals.get(name, 0.0) + float(value) * rows
-                    self.weights[name] = self.weights.get(name, 0.0) + rows
+        """Adds up what is pending, name by name: a loop over one list takes the least time."""
+        rows = [count for count, _ in self._pending]
+        columns = zip(*(values for _, values in self._pending), strict=True)
+        for name, column in dict(zip(self._names, columns, strict=False)).items():
+            total, weight = self.totals.get(name, 0.0), self.weights.get(name, 0.0)
+            for value, count in zip(column, rows, strict=True):
+                if type(value) is float or (isinstance(value, Tensor) and value.numel() == 1):
+                    total += float(value) * count
+                    weight += count
+            if weight:
+                self.totals[name], self.weights[name] = total, weight
         self._pending.clear()
 
 

@@ -104,6 +104,7 @@ class TrainingStep:
         self._values: list[Any] = []  # what the last batch measured
         self._taker: Taker = taker([])
         self._taken: list[PlanInput] = []
+        self._moves = False  # whether batches come from another device
         self._shared: dict[int, _Slot] = {}  # places of what goes to several inputs
         self._run: RepeatedPlan | None = None  # made when the first batch is seen
 
@@ -206,6 +207,8 @@ class TrainingStep:
         places = places_of(self._inputs, PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET)
         self._taker = taker(self._source.locate([self._inputs[place] for place in places], batch))
         self._taken = [self._plan.inputs[place] for place in places]
+        found = self._taker(batch)
+        self._moves = not (self._on_cpu and all(getattr(value, "is_cpu", True) for value in found))
         arguments = list(self._arguments)
         for slot in (*self._params, *self._optimizer):
             for place in slot.places:
@@ -233,8 +236,11 @@ class TrainingStep:
         rows = [_rows(value) for value in found]
         if 0 in rows:
             raise DataError("a batch holds no sample: there is nothing to train on. Leave it out")
-        values = [self._put(value, item) for value, item in zip(found, self._taken, strict=True)]
+        values = self._moved(found) if self._moves else list(found)
         return values, rows[0] if rows else self._size or 1
+
+    def _moved(self, found: Sequence[Any]) -> list[Any]:
+        return [self._put(value, item) for value, item in zip(found, self._taken, strict=True)]
 
     def _set_size(self, size: int | None) -> None:
         """A size becomes a tensor when it changes, and not in each run."""
@@ -268,7 +274,8 @@ class TrainingStep:
     @property
     def metrics(self) -> dict[str, Any]:
         """The last batch's metrics, by name."""
-        return dict(zip(self._metrics, map(_plain, self._values), strict=False))
+        values = self._values if self._on_cpu else map(_plain, self._values)
+        return dict(zip(self._metrics, values, strict=False))
 
 
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -278,8 +285,8 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def _rows(value: Any) -> int:
     """Samples in what was taken of a batch; the Plan will say what is wrong with anything but an array."""
-    shape = getattr(value, "shape", ())
-    return int(shape[0]) if shape else 1
+    shape = getattr(value, "shape", None)
+    return shape[0] if shape else 1
 
 
 def _slot(slots: Sequence[_Slot], spec: PlanInputSpec | PlanOutputSpec) -> _Slot:

@@ -32,6 +32,9 @@ from fedplan.wire.tensor import WireTensor
 
 _DTYPE_TAG = "#fedplan-dtype:"
 _ROLE_TAG = "#fedplan-role:"
+_SCALAR_TAG = "#fedplan-scalar"
+"""Beside the shape of a scalar, which has no extents: PySyft takes it for none and leaves it out."""
+
 ABSENT = "#fedplan-absent"
 """As an argument: none. The schema says that with an argument without content, which PySyft cannot read."""
 _ANY_DTYPE = "any"
@@ -97,6 +100,8 @@ def _input(index: int, number: int, item: PlanInput) -> schema.Placeholder:
         tags.append(_DTYPE_TAG + (item.dtype or _ANY_DTYPE))
     if item.role is not None:
         tags.append(_ROLE_TAG + item.role)
+    if item.shape == ():
+        tags.append(_SCALAR_TAG)
     shape, extents = None, item.made_with if item.shape is None else item.shape
     if extents is not None:
         shape = schema.Shape(dims=[_ANY if extent is None else extent for extent in extents])
@@ -220,6 +225,8 @@ def _read_input(
         made_with = tuple(shown.dims) if shown is not None and min(shown.dims, default=0) >= 0 else None
         return PlanInput(name, spec=spec, role=role, made_with=made_with, argument=path)
     expected = placeholder.expected_shape
+    if expected is None and _SCALAR_TAG in placeholder.tags:
+        expected = schema.Shape()
     shape = None if expected is None else tuple(None if e == _ANY else e for e in expected.dims)
     return PlanInput(name, shape, None if dtype == _ANY_DTYPE else dtype, spec, role)
 

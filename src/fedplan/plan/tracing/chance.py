@@ -175,22 +175,32 @@ def draws(op: Any, args: tuple[Any, ...]) -> bool:
     return torch.Tag.nondeterministic_seeded in op.tags or op._schema.name in _UNTAGGED
 
 
-def without_draw(op: Any, args: tuple[Any, ...]) -> Any:
-    """The result of an operator that could draw and does not, or that is a random operator's gradient.
+def _dropped_alike(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
+    kept = p == 0 or train is False
+    like = torch.ones_like if kept else torch.zeros_like
+    return x * (1.0 if kept else 0.0), like(x, dtype=torch.bool)
 
-    None for any other operator.
-    """
-    if op is _aten.native_dropout.default:
-        x, p, train = args
-        kept = p == 0 or train is False
-        like = torch.ones_like if kept else torch.zeros_like
-        return x * (1.0 if kept else 0.0), like(x, dtype=torch.bool)
-    if op is _aten.native_dropout_backward.default:
-        gradient, mask, scale = args
-        return gradient * scaled(mask, gradient.dtype, scale)
-    if op is _aten.rrelu_with_noise_.default:
-        return _leaky_evenly(*args)
-    if op is _aten.rrelu_with_noise_backward.default:
-        gradient, x, noise, lower, upper, training, _ = args
-        return gradient * (noise if training else torch.where(x > 0, 1.0, (lower + upper) / 2))
-    return None
+
+def _dropout_backward(gradient: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+    return gradient * scaled(mask, gradient.dtype, scale)
+
+
+def _leaky_backward(
+    gradient: torch.Tensor,
+    x: torch.Tensor,
+    noise: torch.Tensor,
+    lower: float,
+    upper: float,
+    training: bool,
+    _: Any,
+) -> torch.Tensor:
+    return gradient * (noise if training else torch.where(x > 0, 1.0, (lower + upper) / 2))
+
+
+WITHOUT_DRAW: Mapping[OpOverload, Callable[..., Any]] = {
+    _aten.native_dropout.default: _dropped_alike,
+    _aten.native_dropout_backward.default: _dropout_backward,
+    _aten.rrelu_with_noise_.default: _leaky_evenly,
+    _aten.rrelu_with_noise_backward.default: _leaky_backward,
+}
+"""Operators that could draw and do not as they are called, and the gradients of random operators."""

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedplan.errors import TraceError, UnsupportedOpError
 from fedplan.plan.tracing import source
-from fedplan.plan.tracing.chance import RULES, draws
+from fedplan.plan.tracing.chance import RULES, WITHOUT_DRAW, draws
 
 Function = Callable[..., Any]
 
@@ -41,6 +42,12 @@ class RandomInput:
         if self.rows > 1:
             numbers = numbers.flatten(0, 1)
         return numbers.movedim(0, self.dim) if self.dim else numbers
+
+    def like(self, made: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+        """A stand-in for the numbers of an operator that made this tensor."""
+        shape = [made.shape[self.dim] // self.rows if extent is None else extent for extent in self.shape]
+        with mode:
+            return torch.empty(shape, dtype=self.dtype)
 
 
 class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -111,6 +118,34 @@ def _at(where: str | None) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A random operator as a function of numbers that were drawn elsewhere, and of its arguments."""
+
+    op: OpOverload
+    wanted: RandomInput
+
+    def __call__(self, numbers: torch.Tensor, *args: Any, **options: Any) -> Any:
+        """What the operator makes of the numbers."""
+        if self.wanted.shape[:1] == (None,):  # ties the input's rows to the batch's
+            same = numbers.shape[0] == _size(self.op, args)[self.wanted.dim] // self.wanted.rows
+            torch._check(same)  # type: ignore[no-untyped-call]
+        return RULES[self.op].answer(self.wanted.as_drawn(numbers), *args, **options)
+
+
+def _size(op: OpOverload, args: Sequence[Any]) -> Sequence[Any]:
+    """The extents of a random operator's result."""
+    names = [argument.name for argument in op._schema.arguments]
+    if "size" in names:
+        found: Sequence[Any] = args[names.index("size")]
+        return found
+    if op is torch.ops.aten.randperm.default:
+        return (args[0],)
+    shapes = (a.shape for a in args if isinstance(a, torch.Tensor))
+    common: Sequence[Any] = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    return common
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Drawn:
     """The draws of a recording.
 
@@ -123,6 +158,31 @@ class Drawn:
     inputs: tuple[RandomInput, ...]
     numbers: dict[str, int]
     hints: tuple[int | None, ...]
+
+    def answered(self, module: GraphModule, inputs: int, mode: FakeTensorMode) -> None:
+        """Has a recording compute what it draws from further inputs, after those that it has.
+
+        Args:
+            module: the recording. It is changed.
+            inputs: how many inputs it has, before its constants.
+            mode: the one in which it was recorded.
+        """
+        nodes = list(module.graph.nodes)
+        first: dict[int, Node] = {}
+        for node in nodes:
+            if node.name in self.numbers:
+                first.setdefault(self.numbers[node.name], node)
+        with module.graph.inserting_before(nodes[inputs]):
+            given = [module.graph.placeholder(f"random{number}") for number in range(len(self.inputs))]
+        for number, (wanted, placeholder) in enumerate(zip(self.inputs, given, strict=True)):
+            placeholder.meta["val"] = wanted.like(_made(first[number]), mode)
+        for node in nodes:
+            if node.name in self.numbers:
+                number = self.numbers[node.name]
+                node.args = (given[number], *node.args)
+                node.target = Answer(node.target, self.inputs[number])
+            elif node.target in WITHOUT_DRAW:
+                node.target = WITHOUT_DRAW[node.target]
 
     def stand_ins(self) -> list[torch.Tensor]:
         """Tensors of the inputs' shapes in the recording."""
@@ -168,8 +228,7 @@ def read_draws(module: GraphModule, seeds: Sequence[int], extents: Extents, rows
 
 def _input(node: Node, extents: Extents, rows: Rows) -> tuple[RandomInput, int | None]:
     rule = RULES[node.target]  # type: ignore[index]  # `Draws` has refused all others
-    made = node.meta["val"]
-    value = made[0] if isinstance(made, tuple | list) else made
+    value = _made(node)
     dtype = rule.dtype or (value.dtype if value.dtype == torch.float64 else torch.float32)
     shape = extents(value)
     varying = [dim for dim, extent in enumerate(shape) if not isinstance(extent, int)]
@@ -190,3 +249,10 @@ def _input(node: Node, extents: Extents, rows: Rows) -> tuple[RandomInput, int |
     rest = (*shape[:dim], *shape[dim + 1 :])
     held = (None, *([count] if count > 1 else []), *rest)
     return RandomInput(rule.distribution, dtype, held, count, dim), hint
+
+
+def _made(node: Node) -> torch.Tensor:
+    """What an operator that draws returns first."""
+    made = node.meta["val"]
+    found: torch.Tensor = made[0] if isinstance(made, tuple | list) else made
+    return found

@@ -64,7 +64,7 @@ class Sizes(ShapeEnv):
             place: where in the author's code the trace is now.
         """
         super().__init__(duck_shape=False)
-        self._place = place
+        self.place = place
         self._harmless: set[int] = set()
         self._askers: dict[int, tuple[str, bool, str | None]] = {}  # of guards: file, the author's, place
         self._fixed: dict[Any, str | None] = {}  # by symbol: where it got a number
@@ -92,7 +92,7 @@ class Sizes(ShapeEnv):
     def _set_replacement(self, a: Any, tgt: Any, msg: str) -> None:
         """PyTorch calls this when it has learnt that a symbol is a number, or another symbol."""
         if tgt.is_number:
-            self._fixed.setdefault(a, self._place())
+            self._fixed.setdefault(a, self.place())
         super()._set_replacement(a, tgt, msg)
 
     def fixed_at(self, symbol: Any) -> str | None:
@@ -104,7 +104,7 @@ class Sizes(ShapeEnv):
     def _asker(self) -> tuple[str, bool, str | None]:
         outer, inner = reads.reader(*_BETWEEN), reads.reader(*_BETWEEN[1:])
         assert outer is not None
-        return outer.f_code.co_filename, inner is not outer and source.is_authors(outer), self._place()
+        return outer.f_code.co_filename, inner is not outer and source.is_authors(outer), self.place()
 
     def assumptions(self) -> Iterator[Assumption]:
         """What was asked about sizes and has another answer for some numbers of rows."""

@@ -1,7 +1,7 @@
 """Running a function of tensors under PyTorch's own tracer, with sizes that stay symbols.
 
-Two passes. The first runs the author's function, autograd and optimizer included, and records what reaches
-PyTorch's kernels. The second runs that recording through functionalisation and the core ATen
+The author's function runs, autograd and optimizer included, and what reaches PyTorch's kernels is recorded.
+The recording is then taken apart, or run again as a whole, through functionalisation and the core ATen
 decompositions: no in-place operation, no alias and no Python remains. Nothing of a gradient or an update is
 written by hand.
 """
@@ -41,7 +41,8 @@ from fedplan.plan.tracing.decompositions import (
 from fedplan.plan.tracing.draws import Draws, RandomInput, read_draws
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.placement import OnCpu
-from fedplan.plan.tracing.replay import Replay
+from fedplan.plan.tracing.plain.apart import Apart
+from fedplan.plan.tracing.plain.replay import Replay
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
@@ -96,16 +97,21 @@ def record(
     origins = tuple(placement.origin(tensor) for tensor in held)
     constants = [as_parts(tensor) if tensor.is_complex() else tensor for tensor in held]
     differentiated = frozenset(id(c) for c, t in zip(constants, held, strict=True) if _drop_gradient(t))
-    replay = Replay(module, drawn, len(examples), [tensor.is_complex() for tensor in held])
-    second = _Tracer(
-        [*examples, *drawn.stand_ins(), *constants],
-        [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
-        replay.place,
-    )
-    with _tracing(replay):
-        functional = second.run(functionalize(replay.replay), decomposition_table=after_autograd())
+    drawn.answered(module, len(examples), first.mode)
+    tracers = [first]
+    functional = _taken_apart(module, first, held)
+    if functional is None:
+        replay = Replay(module, [tensor.is_complex() for tensor in held])
+        second = _Tracer(
+            [*examples, *drawn.stand_ins(), *constants],
+            [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
+            replay.place,
+        )
+        with _tracing(replay):
+            functional = second.run(functionalize(replay.run), decomposition_table=after_autograd())
+        tracers.append(second)
     if must_stay_free:
-        for tracer in (first, second):
+        for tracer in tracers:
             tracer.check_free()
     return Recording(
         module=functional,
@@ -114,9 +120,17 @@ def record(
         origins=origins,
         written=_written(functional, constants),
         differentiated=differentiated,
-        shapes=second.shapes()[: len(examples)],
-        assumptions=(*first.sizes.assumptions(), *second.sizes.assumptions()),
+        shapes=tracers[-1].shapes()[: len(examples)],
+        assumptions=tuple(assumption for tracer in tracers for assumption in tracer.sizes.assumptions()),
     )
+
+
+def _taken_apart(module: GraphModule, tracer: "_Tracer", held: Sequence[torch.Tensor]) -> GraphModule | None:
+    """A recording in plain operations, or None where it has to be run again as a whole."""
+    apart = Apart(module, [tracer.mode.from_tensor(tensor, static_shapes=True) for tensor in held])
+    tracer.sizes.place = apart.place
+    with _tracing(apart):
+        return apart.plain(tracer.mode)
 
 
 def retrace(
@@ -179,12 +193,12 @@ class _Tracer:
         self, examples: Sequence[torch.Tensor], free: Sequence[bool], place: Callable[[], str | None]
     ) -> None:
         self.sizes = Sizes(place)
-        mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
+        self.mode = FakeTensorMode(shape_env=self.sizes, allow_non_fake_inputs=True)
         self.free = tuple(free)
         self.fakes = [
-            mode.from_tensor(_stand_in(example, any_size), symbolic_context=_any_rows(example))
+            self.mode.from_tensor(_stand_in(example, any_size), symbolic_context=_any_rows(example))
             if any_size
-            else mode.from_tensor(_stand_in(example, any_size), static_shapes=True)
+            else self.mode.from_tensor(_stand_in(example, any_size), static_shapes=True)
             for example, any_size in zip(examples, free, strict=True)
         ]
 
@@ -241,7 +255,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
-def _tracing(lines: Notes | Replay | None = None) -> Iterator[None]:
+def _tracing(lines: Notes | Apart | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
     place_of = source.of_exception if lines is None else lines.place_of
     with (

@@ -1,0 +1,1 @@
+"""The second look at a recording: what is in place, an alias or composed becomes plain operations."""
