@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import re
@@ -40,6 +41,7 @@ from fedplan.grid.web import events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.dashboard import actions, live, routes, signing_in
 from fedplan.grid.web.intake import Intake
+from fedplan.grid.web.openapi import document
 from fedplan.grid.web.proxies import Proxies
 from fedplan.grid.web.rated import Rated
 from fedplan.grid.web.rates import SECONDS_SAVED, Rates
@@ -92,6 +94,7 @@ def create_app(
         *(routes.router, actions.router, signing_in.router, live.router),
     ):
         app.include_router(router)
+    app.openapi = functools.cache(document)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Rated)

@@ -7,7 +7,8 @@ import pytest
 
 from fedplan.errors import SecureMessageError, SecureRoundError
 from fedplan.federation.secure import SecureWorker, Trust, average_of
-from tests.federation.secure.rounds import MOST_WEIGHT, SecureRound
+from fedplan.federation.secure.messages import WorkerMessage, written
+from tests.federation.secure.rounds import MOST_WEIGHT, SecureRound, reported
 
 
 def spread(workers, gone, stages, seed):
@@ -189,3 +190,27 @@ def test_the_sum_is_only_taken_of_who_reported():
     del made.reports[0]
     with pytest.raises(SecureRoundError, match="not that of the workers"):
         made.unmask()
+
+
+def damaged(made, **changes):
+    """The state of worker 0 with other values, as bytes."""
+    state = WorkerMessage.decode(made.workers[0].serialize())
+    for name, value in changes.items():
+        setattr(state, name, value)
+    return written(state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"share_key": b"short"}, "share_key has another size"),
+        ({"mask_seed": b""}, "mask_seed has another size"),
+        ({"own_shares": b""}, "own_shares has another size"),
+        ({"announcement": b""}, "messages of a stage, and none before"),
+        ({"announcement": SecureRound(10, seed=1).announcement}, "does not have this worker's keys"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value.partition(",")[0],
+)
+def test_the_damaged_state_of_a_worker_is_refused_with_the_reason(changes, why):
+    with pytest.raises(SecureMessageError, match=why):
+        SecureWorker.restore(damaged(reported(), **changes))

@@ -91,16 +91,3 @@ async def test_a_peer_cannot_make_labels_without_end(peer):
     assert "invented" not in (await peer.http.get("/metrics")).text
     prefix = 'fedplan_requests_total{call="other",outcome="400",transport="ws"}'
     assert await value(peer, prefix) == 3
-
-
-async def test_the_http_calls_are_described(peer):
-    paths = (await peer.http.get("/openapi.json")).json()["paths"]
-    report = paths["/model-centric/report"]["post"]
-    fields = report["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert set(fields) == {"worker_id", "request_key", "diff"}
-    assert {query["name"] for query in paths["/model-centric/get-plan"]["get"]["parameters"]} == {
-        "worker_id",
-        "request_key",
-        "plan_id",
-        "receive_operations_as",
-    }

@@ -1,6 +1,7 @@
 """A worker in a secure round: what it sends at each stage, and what it refuses."""
 
 import hashlib
+import itertools
 from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,7 +11,7 @@ from fedplan.errors import SecureAggregationError, SecureMessageError
 from fedplan.federation.secure import keys
 from fedplan.federation.secure.answers import answer_of, check_shared, checked_question
 from fedplan.federation.secure.bitmaps import bitmap_of, members_of, pieces
-from fedplan.federation.secure.envelopes import ENVELOPE_BYTES, opened, sealed
+from fedplan.federation.secure.envelopes import ENVELOPE_BYTES, SHARES_BYTES, opened, sealed
 from fedplan.federation.secure.lists import Lists
 from fedplan.federation.secure.messages import (
     AgreementMessage,
@@ -92,6 +93,7 @@ class SecureWorker:
         worker = cls(found.cycle, expectations, signer=signer, draw=draw)
         worker._state = found
         worker._member = RosterMember.parse(found.keys)
+        worker._check_state()
         if found.announcement:
             worker._joined(Terms.parse(found.announcement))
         if found.delivery:
@@ -226,7 +228,26 @@ class SecureWorker:
         return self._state.answer
 
     def _joined(self, terms: Terms) -> None:
+        if self._member not in terms.roster.members:
+            raise SecureMessageError("the round's roster does not have this worker's keys")
         self._terms, self._number = terms, terms.roster.members.index(self._member)
+
+    def _check_state(self) -> None:
+        """Refuses a state that lacks a secret which is still needed, or a stage before a later one."""
+        state = self._state
+        sizes = {
+            "mask_seed": (SHARE_BYTES, not state.answer),
+            "share_key": (keys.KEY_BYTES, not state.answer),
+            "self_seed": (SHARE_BYTES, bool(state.shares) and not state.answer),
+            "own_shares": (SHARES_BYTES, bool(state.shares) and not state.answer),
+        }
+        wrong = [name for name, (size, kept) in sizes.items() if len(getattr(state, name)) != size * kept]
+        stages = (state.announcement, state.shares, state.delivery, state.payload, state.lists, state.answer)
+        if wrong or any(later and not earlier for earlier, later in itertools.pairwise(stages)):
+            raise SecureMessageError(
+                "the state of a worker in a secure round is damaged: "
+                + (f"{wrong[0]} has another size" if wrong else "it has messages of a stage, and none before")
+            )
 
     def _settle(self, data: bytes) -> Lists:
         """Takes the only lists that this worker ever says anything to."""

@@ -17,11 +17,10 @@ from fedplan.grid import records
 from fedplan.grid.events import Position
 from fedplan.grid.grid import Grid
 from fedplan.grid.service.events import follow_events, is_lost, list_events, position_of
-from fedplan.grid.service.why import why
 from fedplan.grid.store import events
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.http import answered, parse_query
-from fedplan.wire.messages import EVENTS, WHY, EventRow, EventsRequest, Reply, WhyRequest, dump
+from fedplan.wire.messages import EVENTS, EventRow, EventsRequest, Reply, dump
 
 router = APIRouter()
 
@@ -60,15 +59,6 @@ async def get_events(request: Request) -> Reply | Response:
         )
     lost = after is not None and is_lost(after, begin)
     return EventStream(grid, _lines(grid, caller, query, end if after is None else after, lost=lost))
-
-
-@router.get(f"/{WHY}", response_model=None)
-@answered(WHY)
-async def get_why(request: Request) -> Reply:
-    """What a model waits for, and what became of a worker; needs a token to observe, where there are some."""
-    grid: Grid = request.app.state.grid
-    await grid.access.require(Caller.of(request.headers), records.Scope.OBSERVE)
-    return await why(grid, parse_query(WhyRequest, request))
 
 
 class EventStream(StreamingResponse):

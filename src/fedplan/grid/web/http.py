@@ -28,10 +28,7 @@ from fedplan.grid.grid import Grid
 from fedplan.grid.records import Scope
 from fedplan.grid.service import downloads
 from fedplan.grid.service.downloads import Source, fetch, tag_of
-from fedplan.grid.service.history import history
-from fedplan.grid.service.lineage import checkpoints
 from fedplan.grid.service.retrieving import retrieve_model, retrieve_plan
-from fedplan.grid.service.status import status
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, Call, admit, perform
 from fedplan.grid.web.pieces import Pieces
@@ -41,18 +38,14 @@ from fedplan.wire.encoding import ZSTD, takes_zstd
 from fedplan.wire.messages import (
     ACCEPT_POST,
     BINARY,
-    CHECKPOINTS,
     GET_MODEL,
     GET_PLAN,
     GET_PROTOCOL,
-    HISTORY,
     RETRIEVE_MODEL,
     RETRIEVE_PLAN,
     SPEED_TEST,
     SPEED_TEST_BYTES,
-    STATUS,
     Reply,
-    StorableText,
     dump,
 )
 
@@ -143,16 +136,7 @@ def _add_call(type: str, call: Call) -> None:
             body = await read_body(request, limit, take)
             return await perform(grid, call, body, caller, keys=keys)
 
-    schema = {"content": {"application/json": {"schema": call.request.model_json_schema()}}}
-    calls.add_api_route(
-        f"/{type}",
-        handler,
-        methods=["POST"],
-        name=type,
-        description=call.run.__doc__,
-        response_model=None,
-        openapi_extra={"requestBody": schema},
-    )
+    calls.add_api_route(f"/{type}", handler, methods=["POST"], name=type, response_model=None)
 
 
 for _type, _call in CALLS.items():
@@ -300,51 +284,11 @@ def _add_download(type: str, download: Download) -> None:
             asker["refusal"] = await grid.access.refusal(Caller.of(request.headers), Scope.READ)
         return await send(grid, await download.run(grid, query, **asker), request.headers)
 
-    schema = download.query.model_json_schema()
-    parameters = [
-        {"name": name, "in": "query", "required": name in schema["required"], "schema": described}
-        for name, described in schema["properties"].items()
-    ]
-    calls.add_api_route(
-        f"/{type}",
-        handler,
-        methods=["GET"],
-        name=type,
-        description=download.run.__doc__,
-        response_model=None,
-        openapi_extra={"parameters": parameters},
-    )
+    calls.add_api_route(f"/{type}", handler, methods=["GET"], name=type, response_model=None)
 
 
 for _type, _download in DOWNLOADS.items():
     _add_download(_type, _download)
-
-
-@router.get(f"/{STATUS}", response_model=None)
-@answered(STATUS)
-async def get_status(request: Request, name: StorableText | None = None) -> Reply:
-    """The hosted models, their cycles and checkpoints; needs a token to observe, where there are some."""
-    grid: Grid = request.app.state.grid
-    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
-    return await status(grid, name)
-
-
-@router.get(f"/{HISTORY}", response_model=None)
-@answered(HISTORY)
-async def get_history(request: Request, name: StorableText, version: StorableText | None = None) -> Reply:
-    """What came of a model's cycles; needs a token to observe, where there are some."""
-    grid: Grid = request.app.state.grid
-    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
-    return await history(grid, messages.HistoryRequest(name=name, version=version))
-
-
-@router.get(f"/{CHECKPOINTS}", response_model=None)
-@answered(CHECKPOINTS)
-async def get_checkpoints(request: Request, name: StorableText, version: StorableText) -> Reply:
-    """All checkpoints of a model; needs a token to observe, where there are some."""
-    grid: Grid = request.app.state.grid
-    await grid.access.require(Caller.of(request.headers), Scope.OBSERVE)
-    return await checkpoints(grid, messages.CheckpointsRequest(name=name, version=version))
 
 
 @router.get(f"/{SPEED_TEST}", response_model=None)

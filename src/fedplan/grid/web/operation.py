@@ -31,7 +31,9 @@ async def readyz(request: Request) -> Response:
     found = await readiness.look()
     if set(found.values()) == {OK}:
         return JSONResponse({"status": OK, **found})
-    return JSONResponse({"status": "unavailable", **found}, 503, headers={"retry-after": str(RETRY_SECONDS)})
+    return JSONResponse(
+        {"status": "unavailable", **found}, 503, headers={"retry-after": str(RETRY_SECONDS[503])}
+    )
 
 
 @router.get("/metrics", response_model=None)

@@ -90,6 +90,7 @@ from fedplan.wire.messages.owner import (
     RetrievePlanRequest,
     RetrieveRequest,
     StatusReply,
+    StatusRequest,
     VariantStatus,
     WithheldStatus,
 )
@@ -216,6 +217,7 @@ __all__ = [
     "SetReply",
     "SetRequest",
     "StatusReply",
+    "StatusRequest",
     "StopReply",
     "StopRequest",
     "StorableText",

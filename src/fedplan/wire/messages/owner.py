@@ -152,6 +152,12 @@ class ModelStatus(Reply):
     """Of a model with `privacy` in its server_config."""
 
 
+class StatusRequest(Request):
+    """Asks how models are doing: those of one name, or all."""
+
+    name: StorableText | None = None
+
+
 class StatusReply(Reply):
     """The answer to status: the models that the grid hosts, by name and version."""
 
