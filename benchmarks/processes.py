@@ -117,7 +117,7 @@ async def _compared(what: str, calls: Calls, grids: list[Server], options: Optio
     middle = statistics.median(ratios)
     return [
         Line(f"{what}: processors' time", two, f"{one}, one process", middle, quartiles(ratios), _MOST_MORE),
-        of_other(f"{what}: rate", 0, *rates, "one process"),
+        of_other(f"{what}: rate", 0, rates[0], rates[1], "one process"),
     ]
 
 

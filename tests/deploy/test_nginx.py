@@ -130,6 +130,8 @@ def test_events_name_the_client_and_not_the_proxy(proxy, owner):
 
 
 def test_the_log_holds_no_keys(proxy, tmp_path_factory):
+    given = {"worker_id": "1", "request_key": "a key", "model_id": "1"}
+    httpx.get(f"http://{proxy}/grid/model-centric/get-model", params=given)
     log = next(tmp_path_factory.getbasetemp().glob("deployed*/nginx/access.log")).read_text()
     assert "/grid/model-centric/" in log
     assert "request_key" not in log

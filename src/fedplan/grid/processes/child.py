@@ -96,7 +96,7 @@ class _SharingServer(GridServer):
         parent: Connection,
         together: Together,
     ) -> None:
-        super().__init__(config, app, lambda: parent.send(READY))
+        super().__init__(config, app, self._tell_ready)
         self._listener = listener
         self._parent = parent
         self._together = together
@@ -118,6 +118,10 @@ class _SharingServer(GridServer):
         if self._accepting is not None:
             self._accepting.end()
         await super().shutdown(sockets)
+
+    def _tell_ready(self) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, which `_end_alone` hears of
+            self._parent.send(READY)
 
     def _protocol(self) -> asyncio.Protocol:
         """As uvicorn makes one for each connection."""
