@@ -1,6 +1,6 @@
 """What reads JSON: the calls of a grid, over HTTP and as WebSocket messages, and configurations.
 
-The grid is a whole one with its store, in this process; `tests.fuzz.over_http` asks one through a server.
+The grid is a whole one with its store, in this process.
 """
 
 import asyncio
