@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from fedplan.errors import FedplanError
-from fedplan.plan import Plan, PlanInputSpec, RandomStream, model_parameters, training_plan
+from fedplan.plan import Plan, PlanInputSpec, RandomStream, RepeatedPlan, model_parameters, training_plan
 from fedplan.plan.ops import DTYPES
 from tests.plan.layers.cases import Batch, Case, Score
 from tests.plan.same_numbers import DrawnMoreOftenError, SameNumbers
@@ -266,6 +266,7 @@ def _differences(plan: Plan, case: Case, model: nn.Module, score: Score) -> Iter
         optimizer = _optimizer(case, model)
         ours = [t.clone() for t in model_parameters(model)]
         kept = _zeros(plan)
+        worker: RepeatedPlan | None = None
         for step in range(1, STEPS + 1):
             batch = case.batch(rows)
             numbers = plan.draw(STREAM, rows, step=step)
@@ -280,7 +281,9 @@ def _differences(plan: Plan, case: Case, model: nn.Module, score: Score) -> Iter
                 return
             try:
                 arguments = _arguments(plan, batch, ours, kept)
+                worker = worker or _as_workers_run_it(plan, [*arguments, *numbers])
                 loss, ours, kept = _outputs(plan, plan(*arguments, random=STREAM, step=step))
+                _, trained, _ = _outputs(plan, worker([*batch[0], batch[1], *numbers]))
             except Exception as error:  # noqa: BLE001  # a Plan that was made must run
                 yield f"with {rows} rows the Plan fails: {type(error).__name__}: {error}"
                 return
@@ -289,6 +292,11 @@ def _differences(plan: Plan, case: Case, model: nn.Module, score: Score) -> Iter
             if max(apart) > TOLERANCE:
                 name = ["the loss", *_names(model)][apart.index(max(apart))]
                 yield f"{name} differs by {max(apart):.2g} after step {step} with {rows} rows"
+                return
+            apart = [difference(one, other) for one, other in zip(ours, trained, strict=True)]
+            if max(apart, default=0.0) > TOLERANCE:
+                name = _names(model)[apart.index(max(apart))]
+                yield f"{name} differs by {max(apart):.2g} where a worker runs the Plan, after step {step}"
                 return
 
 
@@ -314,6 +322,23 @@ def _arguments(
         PlanInputSpec.TYPE_OPTIMIZER_STATE: kept,
     }
     return [lists[s.type][s.index or 0] for s in plan.input_specs or [] if s.type in lists]
+
+
+def _as_workers_run_it(plan: Plan, arguments: Sequence[torch.Tensor]) -> RepeatedPlan:
+    """The Plan with parameters of its own, which it updates where they stand."""
+    specs, returned = plan.input_specs or [], plan.output_specs or []
+    made = {(spec.type, spec.index): place for place, spec in enumerate(returned)}
+    varying = (PlanInputSpec.TYPE_DATA, PlanInputSpec.TYPE_TARGET, PlanInputSpec.TYPE_RANDOM)
+    keys = [(spec.type, spec.index) for spec in specs]
+    return RepeatedPlan(
+        plan,
+        [argument.clone() for argument in arguments],
+        varying=[place for place, (kind, _) in enumerate(keys) if kind in varying],
+        carried={place: made[key] for place, key in enumerate(keys) if key in made},
+        fixed=[
+            place for place, (kind, _) in enumerate(keys) if kind == PlanInputSpec.TYPE_CLIENT_CONFIG_PARAM
+        ],
+    )
 
 
 def _outputs(

@@ -48,6 +48,30 @@ def test_it_trains_as_calling_the_plan_does(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
 
 
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda o, y: F.cross_entropy(1 - 0.5 * o, y),
+        lambda o, y: F.cross_entropy(2.0 - 3 * o.sigmoid(), y),
+        lambda o, y: ((1 - 0.9 * torch.exp(-F.cross_entropy(o, y, reduction="none"))) ** 2).mean(),
+        lambda o, y: F.cross_entropy(1 - o @ torch.eye(o.shape[1]), y),
+        lambda o, y: F.cross_entropy(2 ** (0.5 * o), y),
+    ],
+    ids=["less a product", "of floats", "focal", "less a matrix product", "power"],
+)
+def test_a_number_in_the_place_of_a_tensor_is_trained_as_the_plan_says(score: Callable[..., Any]) -> None:
+    model = torch.nn.Linear(6, 4)
+    x, y = torch.randn(8, 6), torch.randint(0, 4, (8,))
+    plan = training_plan(model, score, example=(x, y))
+    state = model_parameters(model)
+    run, expected = repeated(plan, state), state
+    for _ in range(2):
+        outputs = run([x, y])
+        _, *expected = plan(x, y, RATE, *expected)
+        for ours, theirs in zip(outputs[1:], expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_parameters_are_updated_where_they_stand() -> None:
     model, plan = traced("MLP")
     run = repeated(plan, model_parameters(model))

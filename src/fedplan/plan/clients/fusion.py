@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from fedplan.plan.ir.graph import Ref
-from fedplan.plan.run.patterns import Anything, Call, Match, PatternRule, call
+from fedplan.plan.run.patterns import AnyTensor, Anything, Call, Match, PatternRule, call
 
-_G, _X, _Y = (Anything(name) for name in "gxy")
+_G, _X, _Y = (AnyTensor(name) for name in "gxy")
 _DIM, _DTYPE, _SHAPE = (Anything(name) for name in ("dim", "dtype", "shape"))
 
 

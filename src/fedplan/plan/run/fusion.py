@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from fedplan.plan.ops.executor import ONEDNN_FROM, ONEDNN_LINEAR, ONEDNN_PRODUCT, SIDE_BY_SIDE
-from fedplan.plan.run.patterns import Anything, Call, Match, Number, PatternRule, call
+from fedplan.plan.run.patterns import AnyTensor, Anything, Call, Match, Number, PatternRule, call
 
-_A, _B, _X, _Y, _W, _V = (Anything(name) for name in "abxywv")
+_A, _B, _X, _Y, _W, _V = (AnyTensor(name) for name in "abxywv")
 _DTYPE = Anything("dtype")
 _RATE, _FACTOR = Number("rate"), Number("factor")
 _TRANSPOSED = (1, 0)

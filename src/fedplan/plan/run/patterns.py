@@ -30,6 +30,12 @@ class Anything(NamedTuple):
     name: str
 
 
+class AnyTensor(NamedTuple):
+    """Matches a tensor that the graph has, and no number in its place; a name is kept as `Anything` does."""
+
+    name: str
+
+
 class Number(NamedTuple):
     """Matches a number, or a floating-point constant of one element, and keeps it as a number."""
 
@@ -172,9 +178,14 @@ class _Pass:
             arg = self._number(arg)
             if arg is None:
                 return False
-        if isinstance(part, Anything | Number):
+        if isinstance(part, AnyTensor) and not self._is_tensor(arg):
+            return False
+        if isinstance(part, Anything | AnyTensor | Number):
             return bool(exact(match.found.setdefault(part.name, arg)) == exact(arg))
         return exact(part) == exact(arg)
+
+    def _is_tensor(self, arg: Arg) -> bool:
+        return isinstance(arg, Ref) and isinstance(self.values.get(arg.id), torch.Tensor)
 
     def _number(self, arg: Arg) -> float | int | None:
         """A number that is known now: written in the Plan, or the one element of a constant."""
