@@ -3,6 +3,7 @@
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -119,19 +120,22 @@ def test_the_reference_pages_example_of_transforms_prepares_batches() -> None:
 
 def test_the_plans_pages_examples_make_plans() -> None:
     page = (ROOT / "docs" / "plans.md").read_text()
-    names = {
-        "model": torch.nn.Linear(4, 3),
-        "images": torch.randn(8, 4),
-        "labels": torch.zeros(8, dtype=torch.int64),
-        "x": torch.randn(8, 4),
-        "y": torch.randn(8),
-        "w": torch.randn(4),
-        "b": torch.zeros(1),
-    }
+    names: dict[str, Any] = {}  # what the blocks before have made
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         names.pop("plan", None)
         exec(block, names)
         assert names["plan"].input_specs
+
+
+def test_the_plans_pages_policy_lets_a_perceptron_train(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "plans.md").read_text()
+    (block,) = re.findall(r"```toml\n(# policy.toml.*?)```", page, re.DOTALL)
+    (tmp_path / "policy.toml").write_text(block)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    example = torch.randn(8, 64), torch.randint(10, (8,))
+    loss, metrics = nn.functional.cross_entropy, {"accuracy": fedplan.accuracy}
+    plan = fedplan.training_plan(model, loss, example=example, metrics=metrics)
+    assert fedplan.ConsentPolicy.read(tmp_path / "policy.toml").refusals(plan, 64) == []
 
 
 def anchors(page: str) -> set[str]:

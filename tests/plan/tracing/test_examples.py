@@ -154,8 +154,18 @@ def test_a_loss_that_nothing_trained_goes_into_is_refused() -> None:
         training_plan(nn.Linear(6, 3), lambda o, y: o.detach().mean(), example=(X, Y))
 
 
+def test_a_model_that_returns_its_loss() -> None:
+    class Own(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).square().mean()
+
+    model = Own(6, 3)
+    plan = training_plan(model, example=(X, None))
+    torch.testing.assert_close(loss_of(plan, model, X), model(X).detach())
+
+
 def test_a_model_without_a_loss_of_its_own_is_refused() -> None:
-    with pytest.raises(TraceError, match=r"has no `\.loss`"):
+    with pytest.raises(TraceError, match=r"a tensor with 2 dimensions, is none and has no `\.loss`"):
         training_plan(nn.Linear(6, 3), example=(X, Y))
 
 

@@ -94,16 +94,24 @@ def detached(value: Any) -> Any:
     return pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, value)
 
 
+def _kind(output: Any) -> str:
+    if isinstance(output, torch.Tensor):
+        return f"tensor with {output.dim()} dimensions"
+    return type(output).__name__
+
+
 def loss_of(output: Any) -> torch.Tensor:
-    """The loss that a model computes itself, as those of Hugging Face do when they are given labels.
+    """The loss that a model computes itself: its output, or a part of it as with Hugging Face's models.
 
     Raises:
         TraceError: the output holds none.
     """
+    if isinstance(output, torch.Tensor) and output.dim() == 0:
+        return output
     found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if not isinstance(found, torch.Tensor):
         raise TraceError(
-            f"no loss was given, and the model's output, a {type(output).__name__}, has no `.loss`: pass a "
-            "loss, or the labels that the model computes its loss from"
+            f"no loss was given, and the model's output, a {_kind(output)}, is none and has no `.loss`: pass "
+            "a loss, or the labels that the model computes its loss from"
         )
     return found
