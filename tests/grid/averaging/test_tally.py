@@ -17,7 +17,7 @@ from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.config import ServerConfig
 from tests.grid.databases import only_sqlite
 from tests.grid.models import MODEL, SHAPES, diff, iterative_plan
-from tests.grid.test_serve import continued
+from tests.grid.test_serving import continued
 
 LAYOUT = tuple((shape, "float32") for shape in SHAPES)
 BYTES = BYTES_PER_ELEMENT * 8
