@@ -4,8 +4,6 @@ Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 for an er
 command's modules are imported when it runs, so that `--help` answers at once.
 """
 
-import atexit
-import gc
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -13,6 +11,7 @@ from typer.core import TyperGroup
 
 from fedplan.cli import control, plan, privacy, state, tokens
 from fedplan.cli.backup import backup, restore
+from fedplan.cli.collection import collect_seldom
 from fedplan.cli.demo.command import demo
 from fedplan.cli.doctor import doctor
 from fedplan.cli.environment import check_environment
@@ -138,11 +137,6 @@ app.add_typer(tokens.app, name="token")
 
 
 def run() -> None:
-    """What a shell starts.
-
-    PyTorch and the libraries of a grid make a million objects that live until the process ends. To look
-    through them again and again, and once more at the end, took a third of a short command's time.
-    """
-    gc.set_threshold(20_000)
-    atexit.register(gc.freeze)
+    """What a shell starts."""
+    collect_seldom()
     app(prog_name="fedplan")

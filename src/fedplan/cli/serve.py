@@ -1,13 +1,12 @@
 """`fedplan serve`: running a grid."""
 
-import atexit
 import functools
-import gc
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedplan.cli.collection import collect_seldom
 from fedplan.cli.environment import read_settings
 from fedplan.cli.log import LogFormat, LogLevel, log_to_stderr
 
@@ -117,12 +116,11 @@ def serve(
         return
     from fedplan.grid import serve_in_processes
 
-    prepare = functools.partial(_begin_process, log_format, log_level, gc.get_threshold())
+    prepare = functools.partial(_begin_process, log_format, log_level)
     serve_in_processes(processes, settings, host, port, on_ready=on_ready, prepare=prepare)
 
 
-def _begin_process(form: LogFormat, level: LogLevel, threshold: tuple[int, int, int]) -> None:
+def _begin_process(form: LogFormat, level: LogLevel) -> None:
     """What one of several processes does first: as the command itself does it where there is one."""
-    gc.set_threshold(*threshold)
-    atexit.register(gc.freeze)
+    collect_seldom()
     log_to_stderr(form, level)

@@ -21,17 +21,11 @@ from tests.grid.models import diff
 from tests.grid.peers import Peer, Worker
 from tests.grid.postgresql import cluster, needs_postgresql
 from tests.grid.processes.running import grid_of_two, lives, pids
+from tests.grid.test_serving import served
 
 WORKERS, PLACES, CYCLES = 6, 4, 4
 VALUES = [float(2**bit) for bit in range(PLACES * CYCLES)]
 """One for each report, so that a checkpoint tells which reports made it."""
-
-
-@contextlib.asynccontextmanager
-async def served(running):
-    port = int(await asyncio.to_thread(running.stdout.readline))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-        yield Peer(http)
 
 
 async def until(true):

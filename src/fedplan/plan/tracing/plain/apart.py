@@ -134,7 +134,7 @@ class _Writer:
 
     def _inlined(self, node: fx.Node, piece: Piece) -> Any:
         """Puts a piece in the place of a call. Returns what the call returns."""
-        values = dict(zip(piece.inputs(), map(self._read, given(node)), strict=True))
+        values = dict(zip(piece.inputs, map(self._read, given(node)), strict=True))
         for inner in piece.graph.nodes:
             if inner.op == "get_attr":
                 values[inner] = self._constant(piece.constants[str(inner.target)])

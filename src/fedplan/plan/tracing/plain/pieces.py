@@ -19,20 +19,18 @@ class Piece:
     """A small graph of plain operations.
 
     Attributes:
-        graph: its inputs are the values of the call, in the order of its arguments.
+        graph: plain operations.
+        inputs: its placeholders, for the values of the call in the order of its arguments.
         constants: tensors that it holds, by name.
         results: the nodes that the call returns, in its own structure.
         written: for inputs that the call writes to, by number, the nodes of what they are then.
     """
 
     graph: fx.Graph
+    inputs: list[fx.Node]
     constants: dict[str, torch.Tensor]
     results: Any
     written: dict[int, fx.Node]
-
-    def inputs(self) -> list[fx.Node]:
-        """Its placeholders."""
-        return [node for node in self.graph.nodes if node.op == "placeholder"]
 
 
 class Pieces:
@@ -110,8 +108,7 @@ def _read(traced: fx.GraphModule) -> Piece:
             written[inputs.index(node.args[0])] = node.args[1]
             node.replace_all_uses_with(node.args[1])
             graph.erase_node(node)
-    held = [node for node in graph.nodes if node.op == "get_attr"]
+    held = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     output = next(node for node in graph.nodes if node.op == "output")
-    return Piece(
-        graph, {str(n.target): getattr(traced, str(n.target)) for n in held}, output.args[0], written
-    )
+    constants = {name: getattr(traced, name) for name in held}
+    return Piece(graph, inputs, constants, output.args[0], written)
