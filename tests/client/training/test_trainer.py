@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -217,9 +218,9 @@ async def test_what_is_handed_out_are_plain_tensors_that_training_does_not_touch
     assert weight.grad is not None
 
 
-async def test_other_coroutines_have_their_turn_between_batches() -> None:
+async def test_other_coroutines_have_their_turn_between_batches_that_take_long() -> None:
     turns: list[int] = []
-    trainer = make_trainer()
+    trainer = make_trainer(events={"batch_end": lambda: time.sleep(0.002)})
 
     async def other() -> None:
         while not trainer.stopped:
@@ -230,6 +231,18 @@ async def test_other_coroutines_have_their_turn_between_batches() -> None:
     await trainer.start()
     task.cancel()
     assert set(range(7)) <= set(turns)
+
+
+async def test_a_training_of_short_batches_gives_a_turn_each_millisecond() -> None:
+    trainer = make_trainer(epochs=1000)
+    task = asyncio.create_task(trainer.start())
+    while trainer.epoch == 0:
+        await asyncio.sleep(0)
+    reached = trainer.epoch, trainer.batch_idx
+    await trainer.stop()
+    await task
+    assert trainer.stopped
+    assert trainer.epoch < 900, f"told to stop at {reached}"
 
 
 async def test_a_second_start_begins_from_the_original_model() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,12 +37,16 @@ from fedplan.plan import Plan, RandomStream
 from fedplan.plan.roles import private_tensors
 from fedplan.wire import Summary
 
+_BETWEEN_TURNS = 1e-3
+"""Seconds for which a training may keep the event loop to itself; a batch that takes longer may be one."""
+
 
 class PlanTrainer(Observed):
     """Contains the training loop. `Job.train` makes one and starts it.
 
     The Plan runs in the event loop's own thread: handing a batch to another thread costs more than a small
-    Plan does. Between two batches every other coroutine that is ready has its turn. An exception, also one
+    Plan does. Between two batches every other coroutine that is ready has its turn, unless the last turn was
+    less than a millisecond ago: to give one costs as much as a part of a small Plan. An exception, also one
     of an event handler, ends the training (which can be resumed) and reaches whoever awaits `start`,
     `resume` or `wait`; when nobody does, asyncio logs it.
 
@@ -368,6 +373,7 @@ class PlanTrainer(Observed):
         if self.stopped:
             return False
         left = None if self.steps_per_epoch is None else max(0, self.steps_per_epoch - self._done)
+        turn = 0.0  # when other coroutines may run next
         for index, batch in enumerate(itertools.islice(batches, left), self._done):
             self.batch_idx = index
             if starting:
@@ -380,7 +386,9 @@ class PlanTrainer(Observed):
                 status = BatchEnd(epoch, index, step.loss, step.metrics)
                 await self._events.emit("batch_end", status)
             self.batch_idx = index + 1
-            await asyncio.sleep(0)
+            if (now := time.perf_counter()) >= turn:
+                turn = now + _BETWEEN_TURNS
+                await asyncio.sleep(0)
             if self.stopped:
                 return False
         check_epoch(epoch, self._done)
