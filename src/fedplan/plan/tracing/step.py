@@ -11,6 +11,7 @@ from torch.nn.utils import stateless
 from fedplan.errors import TraceError
 from fedplan.plan.signature import PlanOutput
 from fedplan.plan.spec import PlanOutputSpec
+from fedplan.plan.tracing import words
 from fedplan.plan.tracing.batch import Example, detached, loss_of
 from fedplan.plan.tracing.context import ConfigNumbers, StepContext, wants_context
 from fedplan.plan.tracing.drift import Correction
@@ -218,7 +219,9 @@ def check_instances(loss: Score | None, metrics: Mapping[str, Score]) -> None:
 def check_scalar(cost: torch.Tensor) -> None:
     """Raises TraceError for a loss that is no scalar."""
     if cost.dim() != 0:
-        raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
+        raise TraceError(
+            f"the loss has the shape {words.extents_of(cost)}; a scalar is needed: take its mean"
+        )
 
 
 def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:
