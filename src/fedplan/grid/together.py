@@ -84,6 +84,7 @@ class Together:
         pending: bytes of messages that they hold.
         connections: those that are open.
         by_address: of these, those from each address.
+        beats: how often each has said that it is at work.
         metrics: folder in which each keeps its counters, to be added up; None for one process alone.
     """
 
@@ -92,12 +93,13 @@ class Together:
     pending: Held
     connections: Held
     by_address: HeldByAddress
+    beats: Held
     metrics: Path | None
 
     @classmethod
     def alone(cls) -> Self:
         """One process has nothing in common with others."""
-        return cls(1, 0, Held([0]), Held([0]), HeldByAddress([0], 0, 1, b""), None)
+        return cls(1, 0, Held([0]), Held([0]), HeldByAddress([0], 0, 1, b""), Held([0]), None)
 
 
 class Board:
@@ -117,6 +119,7 @@ class Board:
         self.metrics = metrics
         self._pending: MutableSequence[int] = context.RawArray("q", processes)
         self._connections: MutableSequence[int] = context.RawArray("q", processes)
+        self._beats: MutableSequence[int] = context.RawArray("q", processes)
         self._by_address: MutableSequence[int] = context.RawArray("i", processes * _PLACES)
         self._key = secrets.token_bytes(16)
 
@@ -128,8 +131,13 @@ class Board:
             Held(self._pending, number),
             Held(self._connections, number),
             HeldByAddress(self._by_address, number, self._processes, self._key),
+            Held(self._beats, number),
             self.metrics,
         )
+
+    def beats(self, number: int) -> int:
+        """How often one of the processes has said that it is at work."""
+        return self._beats[number]
 
     def clear(self, number: int) -> None:
         """A process has ended, and holds nothing any more."""

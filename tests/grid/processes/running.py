@@ -14,11 +14,13 @@ PROGRAM = """
 import functools, logging
 from pathlib import Path
 from fedplan.grid import Settings, serve_in_processes
+from fedplan.grid.processes import parent
 from tests.grid.processes.running import by_forks, prepare
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder = Path({folder!r})
 settings = Settings(data_dir=folder, database_url={database!r}, poll_seconds=0.05, lease_seconds=0.5)
 by_forks()
+parent._LOOK_SECONDS = {look!r}
 first = functools.partial(prepare, folder)
 serve_in_processes(2, settings, port=0, on_ready=lambda port: print(port, flush=True), prepare=first)
 """
@@ -38,9 +40,15 @@ def prepare(folder):
 
 
 @contextlib.contextmanager
-def grid_of_two(folder, database=None):
-    """The parent of a grid of two processes; the grid prints its port."""
-    with Process("-c", PROGRAM.format(folder=str(folder), database=database)) as running:
+def grid_of_two(folder, database=None, look=parent._LOOK_SECONDS):
+    """The parent of a grid of two processes; the grid prints its port.
+
+    Args:
+        folder: of its data.
+        database: its URL.
+        look: seconds between two looks whether they are at work.
+    """
+    with Process("-c", PROGRAM.format(folder=str(folder), database=database, look=look)) as running:
         try:
             yield running
         finally:

@@ -159,6 +159,19 @@ async def test_one_that_is_told_to_end_is_replaced_and_all_end_when_the_parent_i
             await until(lambda: not any(map(lives, found)))
 
 
+async def test_one_that_hangs_is_killed_and_replaced(tmp_path):
+    with grid_of_two(tmp_path, await database_of(tmp_path, tables=True), look=0.15) as running:
+        async with served(running) as peer:
+            hanging = pids(tmp_path)[0]
+            os.kill(hanging, signal.SIGSTOP)
+            await until(lambda: not lives(hanging) and len(pids(tmp_path)) >= 3)
+            assert (await again(functools.partial(peer.http.get, "/healthz"))).status_code == 200
+        running.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.to_thread(running.communicate, timeout=60)
+    assert re.search(rf"process \d of 2 \(pid {hanging}\) has answered nothing for 2 s and is ended", errors)
+    assert re.search(rf"\(pid {hanging}\) was ended by SIGKILL; another one starts", errors)
+
+
 # What does not start
 
 

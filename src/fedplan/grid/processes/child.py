@@ -112,6 +112,11 @@ class _SharingServer(GridServer):
         self._accepting = Accepting(self._listener, self._protocol, self.config.ssl, connections, processes)
         self._accepting.begin()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Says that this process is at work; uvicorn calls this ten times a second in the event loop."""
+        self._together.beats.add(1)
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends in order."""
         asyncio.get_running_loop().remove_reader(self._parent.fileno())

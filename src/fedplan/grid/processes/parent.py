@@ -42,6 +42,12 @@ _MOST_FAILURES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a process is started again that ended at once: twice as many each time."""
 
+_LOOK_SECONDS = 5.0
+"""How often the parent looks whether each process is at work."""
+
+_MOST_SILENT_LOOKS = 12
+"""After so many looks in a row at which a process has said nothing since the last one, it hangs."""
+
 _IN_ORDER = (0, -signal.SIGTERM, -signal.SIGINT)
 """How a process ends that was told to."""
 
@@ -123,6 +129,8 @@ class _Child:
         line: what it tells; None once it has told all.
         ready_at: since when it answers; None: not yet.
         error: for which it ends.
+        beats: how often it had said that it is at work when the parent looked last.
+        silent: looks in a row at which it had said nothing more.
     """
 
     number: int
@@ -130,6 +138,8 @@ class _Child:
     line: Connection | None
     ready_at: float | None = None
     error: Exception | None = None
+    beats: int = 0
+    silent: int = 0
 
     def hear(self) -> None:
         """Takes what it has told."""
@@ -172,6 +182,7 @@ class _Parent:
         self._children: dict[int, _Child] = {}
         self._due = dict.fromkeys(range(count), 0.0)  # when which ones are started
         self._failures = [0] * count
+        self._look_at = time.monotonic() + _LOOK_SECONDS
         self._was_ready = False  # all of them, once
         self._disorder = ""  # how one ended that was told to
 
@@ -181,6 +192,8 @@ class _Parent:
         while self._children or not ending:
             self._start_due()
             self._wait()
+            if not ending:
+                self._end_those_that_hang()
             for number in self._signals.new():
                 if not ending:
                     ending = True
@@ -223,8 +236,25 @@ class _Parent:
         children = self._children.values()
         lines = [child.line for child in children if child.line is not None]
         ends = [child.process.sentinel for child in children]
-        seconds = min((at - time.monotonic() for at in self._due.values()), default=None)
-        wait([*lines, *ends, self._signals.fileno()], None if seconds is None else max(0.0, seconds))
+        next_at = min([self._look_at, *self._due.values()])
+        wait([*lines, *ends, self._signals.fileno()], max(0.0, next_at - time.monotonic()))
+
+    def _end_those_that_hang(self) -> None:
+        """Ends processes that are silent for long. They count by looks, so that a pause of all is none."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        for child in self._children.values():
+            beats = self._board.beats(child.number)
+            child.silent = child.silent + 1 if child.ready_at is not None and beats == child.beats else 0
+            child.beats = beats
+            if child.silent == _MOST_SILENT_LOOKS:
+                seconds = _MOST_SILENT_LOOKS * _LOOK_SECONDS
+                logger.error(
+                    "process %d of %d (pid %s) has answered nothing for %.0f s and is ended; what it has "
+                    "acknowledged is stored", child.number + 1, self._count, child.process.pid, seconds,
+                )  # fmt: skip
+                child.tell(signal.SIGKILL)
 
     def _miss(self, child: _Child, *, ending: bool) -> None:
         """A process has ended."""
