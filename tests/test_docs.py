@@ -12,7 +12,7 @@ from torch import nn
 import fedplan
 from fedplan.federation.strategies.known import KINDS
 from fedplan.grid import Settings
-from fedplan.grid.events import MEANINGS, Kind
+from fedplan.grid.observing.events import MEANINGS, Kind
 from fedplan.wire.config import ServerConfig
 from tests.cli.conftest import fedplan_process
 from tests.processes import Process

@@ -103,7 +103,7 @@ def test_an_authors_filter_of_warnings_holds() -> None:
 def test_what_fixes_the_number_of_rows_is_named_with_the_ways_out(
     forward: Callable[[nn.Linear, Tensor], Tensor],
 ) -> None:
-    with pytest.raises(TraceError, match=r"8 rows .* test_words\.py:\d+ in Net\. A loop over the rows, `len"):
+    with pytest.raises(TraceError, match=r"8 rows .* test_words\.py:\d+ in Net\. A number .* a loop over the rows, `len"):
         traced(forward)
 
 

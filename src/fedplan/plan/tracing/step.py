@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils import stateless
 
 from fedplan.errors import TraceError
@@ -246,7 +247,7 @@ def _check_leaves(cost: torch.Tensor, trained: Sequence[torch.Tensor]) -> None:
     """Refuses gradients of tensors that are not the step's: a Plan would keep these as they are now."""
     own = {id(tensor) for tensor in trained}
     for leaf, reader in _leaves(cost):
-        if id(leaf) not in own:
+        if id(leaf) not in own and not isinstance(leaf, FakeTensor):  # a fake one the step made itself
             place = Notes.running.place_of_function(reader) if Notes.running and reader is not None else None
             where = f" (at {place})" if place else ""
             raise TraceError(

@@ -62,8 +62,9 @@ def of_fixed_rows(place: str | None) -> str:
             "made of."
         )
     return (
-        "A loop over the rows, `len(x)`, `.tolist()` and `.numpy()` fix it: compute on all rows at once (or "
-        "by `torch.vmap`) and read sizes by `x.shape[0]`. Or keep this one size with pin_batch=True."
+        "A number in its place (`view(8, -1)`), a loop over the rows, `len(x)`, `.tolist()`, `.numpy()` and "
+        "`torch.func.jvp` fix it: compute on all rows at once (or by `torch.vmap`) and read sizes by "
+        "`x.shape[0]`. Or keep this one size with pin_batch=True."
     )
 
 
