@@ -139,19 +139,28 @@ def test_parameters_outside_of_the_optimizer_are_not_trained() -> None:
     compare(plan, start, second_only, 0.05)
 
 
-def test_a_parameter_that_the_loss_ignores_is_left_alone_as_optimizers_do() -> None:
-    class Half(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.used, self.unused = nn.Linear(6, 3), nn.Linear(6, 3)
+class Half(nn.Module):
+    """Of three layers one or two are used."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.used(x)
+    def __init__(self, used: str) -> None:
+        super().__init__()
+        self.used = used
+        self.first, self.second, self.third = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
 
-    start = Half()
-    make = functools.partial(torch.optim.AdamW, weight_decay=0.5)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sum((getattr(self, name)(x) for name in self.used.split()), torch.zeros(3))
+
+
+@pytest.mark.parametrize("used", ["first", "third", "second third"])
+@pytest.mark.parametrize("make", list(settings()))
+def test_a_parameter_that_the_loss_ignores_is_left_alone_as_optimizers_do(make: Any, used: str) -> None:
+    start = Half(used)
     plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make)
     compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), 0.05)
+
+
+def test_nothing_is_kept_for_a_parameter_that_the_loss_ignores() -> None:
+    plan = training_plan(Half("second"), F.cross_entropy, example=batch(), optimizer=torch.optim.AdamW)
     assert len(zeros(plan)) == 1 + 2 * 2  # a step, and two moments for weight and bias of the used layer
 
 
