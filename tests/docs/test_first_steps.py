@@ -54,7 +54,7 @@ class Terminal:
 
     def finish(self, typed: Typed, process: Process) -> None:
         """Waits for a command that was started."""
-        out, error = process.communicate(timeout=90)  # more than any `--timeout` of the page
+        out, error = process.communicate(timeout=150)  # more than any `--timeout` of the page
         assert process.returncode == 0, f"{typed.command}: {error}"
         self.note(typed, (out or "") + (error or ""))
 
