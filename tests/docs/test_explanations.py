@@ -1,5 +1,6 @@
 """The examples of the explanations run, and the calls, errors and settings that they name are there."""
 
+import inspect
 import re
 import threading
 from collections.abc import Iterator
@@ -88,6 +89,41 @@ def test_the_policy_lets_the_plan_of_the_first_steps_run() -> None:
     policy = run(code("checks.md")[1], fedplan=fedplan)["policy"]
     assert policy.refusals(perceptron()[1], 16) == []
     assert policy.privacy.secure_aggregation
+
+
+def test_a_worker_takes_part_in_one_call_and_step_by_step(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_once, by_steps = code("workers.md")
+    model, plan = perceptron()
+    client_config = {"name": "digits", "version": "1.0", "batch_size": 8, "lr": 0.1}
+    given = {"url": url, "images": torch.randn(9, 64), "labels": torch.randint(10, (9,))}
+    with fedplan.ModelCentricFLClient(url) as owner:
+        server_config = {"max_diffs": 1, "num_cycles": 2}
+        owner.host_federated_training(
+            model, {"training_plan": plan}, client_config, server_config, variants=[]
+        )
+        run(by_steps, fedplan=fedplan, **given)
+        owner.wait("digits", "1.0", checkpoint=2, timeout=30)
+        run(at_once, **given)
+        owner.wait("digits", "1.0", checkpoint=3, timeout=30)
+        assert [row.reports for row in owner.history("digits", "1.0")] == [1, 1]
+    assert capsys.readouterr().out == "1 cycles\n"
+    run(by_steps, fedplan=fedplan, **given)
+    assert capsys.readouterr().out.startswith("not now: ")
+
+
+def test_the_errors_that_a_worker_is_told_of_are_there() -> None:
+    named = set(re.findall(r"`(\w+Error)`", (DOCS / "workers.md").read_text()))
+    assert len(named) > 7
+    assert [name for name in named if not hasattr(fedplan.errors, name)] == []
+
+
+def test_the_options_that_a_worker_is_told_of_are_there() -> None:
+    table = [line for line in (DOCS / "workers.md").read_text().splitlines() if line.startswith("| ")]
+    named = {name for line in table for name in re.findall(r"`(\w+)=", line)}
+    assert {"accept", "auth_token", "ca", "seed"} <= named
+    assert named <= set(inspect.signature(fedplan.participate).parameters)
 
 
 def test_the_task_of_other_systems_runs_simulated_and_deployed(url: str) -> None:
