@@ -1,6 +1,7 @@
 """What a step keeps in Python from run to run is refused, wherever it is: a Plan would have it frozen."""
 
 import collections
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -146,6 +147,24 @@ def test_so_it_is_in_a_function_that_is_no_model() -> None:
 
     with pytest.raises(TraceError, match="a second run of the step does something else"):
         trace(step, X)
+
+
+def test_a_cache_may_be_filled_before() -> None:
+    @functools.cache
+    def mask(size: int) -> Tensor:
+        return torch.ones(size, size).tril()
+
+    model = nn.Linear(6, 3)
+
+    def masked(output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output @ mask(3), target)
+
+    with pytest.raises(TraceError, match="A cache that stays the same may be filled before"):
+        traced(model, masked)
+    mask.cache_clear()
+    expected = masked(model(X), Y)
+    loss, *_ = traced(model, masked)(X, Y, 0.1, *(p.detach() for p in model.parameters()))
+    torch.testing.assert_close(loss, expected.detach())
 
 
 def test_a_buffer_that_is_not_saved_and_counts_is_refused() -> None:

@@ -10,7 +10,8 @@ from fedplan.plan.tracing.unchanged import Change, Snapshot
 
 _INSTEAD = (
     "A Plan runs the same operations each time: keep such a value as a tensor in a buffer "
-    "(`register_buffer`) of the model and write to it, or do without"
+    "(`register_buffer`) of the model and write to it, or do without. A cache that stays the same may be "
+    "filled before: run the model on a batch once"
 )
 
 
