@@ -26,14 +26,11 @@ from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode,
     StatelessSymbolicContext,
 )
-from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
-from fedplan.plan.recurrence.interception import RecurrentLayers
 from fedplan.plan.tracing import source, ways_out, words
 from fedplan.plan.tracing.complex.numbers import as_parts
 from fedplan.plan.tracing.decompositions import (
-    FUNCTIONS,
     after_autograd,
     any_batch,
     before_autograd,
@@ -41,6 +38,7 @@ from fedplan.plan.tracing.decompositions import (
     rows_whole,
 )
 from fedplan.plan.tracing.draws import Draws, RandomInput, read_draws
+from fedplan.plan.tracing.functions import own_functions
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.placement import OnCpu
 from fedplan.plan.tracing.plain.apart import Apart
@@ -171,7 +169,7 @@ def _run(
 def _authors(tracer: "_Tracer", notes: Notes, placement: OnCpu) -> Iterator[None]:
     """What holds while the author's function runs."""
     notes.mode = tracer.mode
-    with _tracing(tracer, notes), before_autograd(), any_batch(), _own_functions(), placement:
+    with _tracing(tracer, notes), before_autograd(), any_batch(), own_functions(), placement:
         yield
 
 
@@ -203,37 +201,6 @@ def retrace(
     tracer = _Tracer(examples, free, source.here)
     with _tracing(tracer):
         return tracer.run(functionalize(function), decomposition_table=decompositions)
-
-
-@contextlib.contextmanager
-def _own_functions() -> Iterator[None]:
-    """PyTorch's functions as a Plan has them, also in layers that are computed again for their gradient.
-
-    A `TorchFunctionMode` sees the call that computes gradients, but no call inside it, so the modes are
-    entered there again.
-    """
-    autograd: Any = torch.autograd
-    engine = autograd._engine_run_backward
-
-    def run(*args: Any, **options: Any) -> Any:
-        with _Functions(), RecurrentLayers():
-            return engine(*args, **options)
-
-    autograd._engine_run_backward = run
-    try:
-        with _Functions(), RecurrentLayers():
-            yield
-    finally:
-        autograd._engine_run_backward = engine
-
-
-class _Functions(TorchFunctionMode):
-    """Functions of PyTorch as a Plan has them. While it looks on, layers take no kernels for inference."""
-
-    def __torch_function__(
-        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
 
 
 class _Tracer:
