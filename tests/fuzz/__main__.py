@@ -18,6 +18,7 @@ import torch
 
 from tests.fuzz.api import try_api
 from tests.fuzz.decoders import decoders
+from tests.fuzz.guided import run_guided
 from tests.fuzz.peers import GridUnderTest, peers
 from tests.fuzz.target import Target, attempt, peak_bytes
 
@@ -38,12 +39,20 @@ def main(arguments: Sequence[str]) -> int:
         "--out", type=Path, default=Path("fuzz-faults"), help="where inputs that fail are put"
     )
     parser.add_argument("--again", type=Path, help="a file of such an input: tries it alone")
+    parser.add_argument(
+        "--guided",
+        action="store_true",
+        help="decoders alone, led by the code that an input reaches (atheris)",
+    )
     parser.add_argument("targets", nargs="*", help="some targets by name; all when absent")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     grid = GridUnderTest()
-    targets = {target.name: target for target in (*decoders(), *peers(grid))}
-    names = [*targets, *([_API] if importlib.util.find_spec("schemathesis") else [])]
+    targets = {
+        target.name: target for target in (decoders() if options.guided else (*decoders(), *peers(grid)))
+    }
+    has_api = importlib.util.find_spec("schemathesis") is not None and not options.guided
+    names = [*targets, *([_API] if has_api else [])]
     unknown = set(options.targets) - set(names)
     if unknown:
         parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(names)}")
@@ -62,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     tried = faults = 0
     for target in chosen:
         inputs = max(1, round(options.inputs / target.slow / shares))
-        done, found = fuzz(target, inputs, seed, options.out)
+        done, found = (fuzz_guided if options.guided else fuzz)(target, inputs, seed, options.out)
         tried, faults = tried + done, faults + found
     grid.close()
     if _API in names:
@@ -101,6 +110,21 @@ def fuzz(target: Target, inputs: int, seed: int, out: Path) -> tuple[int, int]:
         flush=True,
     )
     return tried, faults
+
+
+def fuzz_guided(target: Target, inputs: int, seed: int, out: Path) -> tuple[int, int]:
+    """The same with inputs that are led by the code that others reached, up to the first fault."""
+    began = time.monotonic()
+    run = run_guided(target.name, inputs, seed, out)
+    if run.faults:
+        print(run.said[-4000:])
+    print(
+        f"{target.name}: {run.inputs:,} guided inputs, seed {seed}, {run.faults} faults, "
+        f"{run.inputs / (time.monotonic() - began):,.0f} a second, "
+        f"{run.branches[0]:,} branches reached at first, {run.branches[1]:,} at the end",
+        flush=True,
+    )
+    return run.inputs, run.faults
 
 
 def fuzz_api(inputs: int, seed: int, out: Path) -> tuple[int, int]:

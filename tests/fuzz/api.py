@@ -65,17 +65,28 @@ class ApiRun:
 
 
 def try_api(inputs: int, seed: int, out: Path) -> ApiRun:
-    """Sends about so many requests to a new grid.
-
-    Args:
-        inputs: how many; a thousand or so are sent at least, for each part of the document once.
-        seed: which ones.
-        out: where what failed is written, as curl commands.
+    """Sends about so many requests to a new grid, as `try_document` does.
 
     Raises:
         FuzzFaultError: schemathesis, or the grid, did not get to the end.
     """
     with tempfile.TemporaryDirectory() as folder, _grid(Path(folder)) as url:
+        return try_document(url, inputs, seed, out)
+
+
+def try_document(url: str, inputs: int, seed: int, out: Path) -> ApiRun:
+    """Sends about so many requests to what publishes an OpenAPI document.
+
+    Args:
+        url: of it, without `/openapi.json`.
+        inputs: how many; a thousand or so are sent at least, for each part of the document once.
+        seed: which ones.
+        out: where what failed is written, as curl commands.
+
+    Raises:
+        FuzzFaultError: schemathesis did not get to the end.
+    """
+    with tempfile.TemporaryDirectory() as folder:
         report, answers = Path(folder) / "report.json", Path(folder) / "answers.json"
         command = [
             *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"),
