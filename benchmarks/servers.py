@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from fedplan.grid import Settings, serve, serve_in_processes
 from fedplan.grid.blobs.logs import Logs
 from fedplan.grid.service.presence import Presence
-from fedplan.grid.serving import uvicorn_config
+from fedplan.grid.serving.server import uvicorn_config
 from fedplan.grid.web.intake import Intake
 from fedplan.wire import State
 

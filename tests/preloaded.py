@@ -4,8 +4,8 @@ import gc
 
 import fedplan.cli.main
 import fedplan.client
-import fedplan.grid.processes.child
-import fedplan.grid.serving
+import fedplan.grid.serving.processes.child
+import fedplan.grid.serving.server
 import fedplan.simulation  # noqa: F401
 
 gc.collect()

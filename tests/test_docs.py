@@ -1,5 +1,6 @@
 """What the docs say is true: their tables are held against the code, and their examples run."""
 
+import copy
 import re
 import textwrap
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 import fedplan
 from fedplan.federation.strategies.known import KINDS
 from fedplan.grid import Settings
-from fedplan.grid.events import MEANINGS, Kind
+from fedplan.grid.observing.events import MEANINGS, Kind
 from fedplan.wire.config import ServerConfig
 from tests.cli.conftest import fedplan_process
 from tests.processes import Process
@@ -118,13 +119,32 @@ def test_the_reference_pages_example_of_transforms_prepares_batches() -> None:
     assert second[1].shape == (2, 10)
 
 
-def test_the_plans_pages_examples_make_plans() -> None:
+def test_the_plans_pages_examples_make_plans_and_train_as_by_hand() -> None:
     page = (ROOT / "docs" / "plans.md").read_text()
     names: dict[str, Any] = {}  # what the blocks before have made
+    trained = 0
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        names.pop("plan", None)
+        made = names.pop("plan", None) if "plan = " in block else None
         exec(block, names)
         assert names["plan"].input_specs
+        assert names["plan"] is not made
+        if "trained = " in block:
+            trained += 1
+            _check_trained(names)
+    assert trained == 1
+
+
+def _check_trained(names: dict[str, Any]) -> None:
+    """What the page's trainer has made is what a loop in PyTorch makes."""
+    model = copy.deepcopy(names["model"])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.99))
+    for _ in range(3):
+        for x, y in zip(names["images"].split(4), names["labels"].split(4), strict=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    torch.testing.assert_close(names["trained"], [p.detach() for p in model.parameters()])
 
 
 def test_the_plans_pages_policy_lets_a_perceptron_train(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from fedplan.cli.log import JsonLine, OneLine, note_request
-from fedplan.grid.correlation import Correlation, answering
+from fedplan.grid.observing.correlation import Correlation, answering
 from tests.cli.conftest import fedplan_process
 
 FORGED = "m\n2026-11-27 12:00:00 INFO fedplan.grid: all is well"

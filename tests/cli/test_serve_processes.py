@@ -21,7 +21,7 @@ from tests.processes import Process
 
 PROGRAM = """
 from fedplan.cli.main import app
-from tests.grid.processes.running import by_forks
+from tests.grid.serving.processes.running import by_forks
 by_forks()
 app({arguments!r}, prog_name="fedplan")
 """

@@ -9,7 +9,7 @@ import uvicorn
 
 from fedplan.grid import Settings, create_app
 from fedplan.grid.service import closing
-from fedplan.grid.serving import uvicorn_config
+from fedplan.grid.serving.server import uvicorn_config
 
 from .databases import database_of, drop_databases
 from .peers import Peer

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from fedplan.grid import readiness
+from tests.grid.background.test_sweeper import files
 from tests.grid.databases import only_sqlite
-from tests.grid.test_sweeper import files
 
 ALL_FINE = {"status": "ok", "database": "ok", "blobs": "ok", "disk": "ok"}
 BROKEN = "cannot be read or written"

@@ -70,7 +70,7 @@ class JsonLine(logging.Formatter):
 
 def note_request(record: logging.LogRecord) -> bool:
     """Adds to an entry the id of the request to which it belongs; a filter that lets all pass."""
-    from fedplan.grid.correlation import current
+    from fedplan.grid.observing.correlation import current
 
     correlation = current()
     record.request_id = _NO_REQUEST if correlation is None else correlation.id

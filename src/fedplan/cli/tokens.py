@@ -76,7 +76,7 @@ def create(
     ```
     """
     from fedplan.grid import records
-    from fedplan.grid.access import make_token
+    from fedplan.grid.identity.access import make_token
 
     seconds = _seconds(expires)
     scopes = [records.Scope(one.value) for one in scope]
@@ -111,7 +111,7 @@ def show(data: Data = None, as_json: AsJson = False) -> None:
 @app.command()
 def revoke(name: Name, data: Data = None) -> None:
     """Revoke a token. A grid that is running refuses it from now on."""
-    from fedplan.grid.access import revoke_token
+    from fedplan.grid.identity.access import revoke_token
 
     _with_store(data, lambda store: revoke_token(store, name))
     typer.echo(f"'{name}' is revoked.", err=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedplan.grid.app import create_app
-    from fedplan.grid.processes.parent import serve_in_processes
-    from fedplan.grid.serving import serve
+    from fedplan.grid.serving.processes.parent import serve_in_processes
+    from fedplan.grid.serving.server import serve
     from fedplan.grid.settings import Settings
 
 __all__ = ["Settings", "create_app", "serve", "serve_in_processes"]
@@ -18,8 +18,8 @@ __all__ = ["Settings", "create_app", "serve", "serve_in_processes"]
 _HOME = {
     "Settings": "fedplan.grid.settings",
     "create_app": "fedplan.grid.app",
-    "serve": "fedplan.grid.serving",
-    "serve_in_processes": "fedplan.grid.processes.parent",
+    "serve": "fedplan.grid.serving.server",
+    "serve_in_processes": "fedplan.grid.serving.processes.parent",
 }
 """The module of each name."""
 

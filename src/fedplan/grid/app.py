@@ -16,27 +16,27 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fedplan.grid.access import Access
-from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.apart import Apart, Bounds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
-from fedplan.grid.bundles import Bundles
-from fedplan.grid.certificates import Certificates
+from fedplan.grid.background.closer import Closer
+from fedplan.grid.background.sweeper import Sweeper
 from fedplan.grid.clock import Clock, monotonic
-from fedplan.grid.closer import Closer
 from fedplan.grid.grid import Grid
 from fedplan.grid.herds import Herds
+from fedplan.grid.identity.access import Access
+from fedplan.grid.identity.auth import TokenChecker, WorkerIds
+from fedplan.grid.identity.certificates import Certificates
 from fedplan.grid.known import Known
-from fedplan.grid.metrics import Metrics
+from fedplan.grid.observing.bundles import Bundles
+from fedplan.grid.observing.metrics import Metrics
 from fedplan.grid.opening import open_blobs, open_store, opening, seal_for
 from fedplan.grid.readiness import Readiness
 from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.service.webhooks import callers, check_webhooks
+from fedplan.grid.serving.together import Together
 from fedplan.grid.settings import Settings
 from fedplan.grid.store.sealed import opened_secret
-from fedplan.grid.sweeper import Sweeper
-from fedplan.grid.together import Together
 from fedplan.grid.web import events, http, operation, websocket
 from fedplan.grid.web.correlated import Correlated
 from fedplan.grid.web.dashboard import actions, live, routes, signing_in

@@ -5,19 +5,19 @@ import dataclasses
 import secrets
 from collections.abc import Callable
 
-from fedplan.grid.access import Access
-from fedplan.grid.auth import TokenChecker, WorkerIds
 from fedplan.grid.averaging.parts import Parts
 from fedplan.grid.averaging.tally import Tallies
 from fedplan.grid.blobs import Blobs
-from fedplan.grid.bundles import Bundles
-from fedplan.grid.certificates import Certificates
 from fedplan.grid.clock import Clock
 from fedplan.grid.herds import Herds
+from fedplan.grid.identity.access import Access
+from fedplan.grid.identity.auth import TokenChecker, WorkerIds
+from fedplan.grid.identity.certificates import Certificates
 from fedplan.grid.known import Known
 from fedplan.grid.memory import Memory
-from fedplan.grid.metrics import Metrics
-from fedplan.grid.sealing import Seal
+from fedplan.grid.observing.bundles import Bundles
+from fedplan.grid.observing.metrics import Metrics
+from fedplan.grid.secrets.sealing import Seal
 from fedplan.grid.secure.memory import MOST_BYTES, Settled
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store

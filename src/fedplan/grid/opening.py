@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fedplan.errors import ConfigError
 from fedplan.grid.blobs import Blobs
-from fedplan.grid.private import keep_folder_private
-from fedplan.grid.sealing import Seal, seal_of
+from fedplan.grid.secrets.private import keep_folder_private
+from fedplan.grid.secrets.sealing import Seal, seal_of
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.web.replies import STORAGE_FAULTS, in_a_line

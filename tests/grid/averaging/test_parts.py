@@ -18,7 +18,7 @@ from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.config import ServerConfig
 from tests.grid.databases import database_of
 from tests.grid.models import SHAPES, base64_of, diff
-from tests.grid.test_serving import process, served
+from tests.grid.serving.test_server import process, served
 
 LAYOUT = tuple((shape, "float32") for shape in SHAPES)
 STRATEGY = strategy_of(Setting(ServerConfig(), {}, LAYOUT, None, (Role.TRAINED,) * 2))

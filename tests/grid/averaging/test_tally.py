@@ -9,15 +9,15 @@ from sqlalchemy.exc import OperationalError
 
 from fedplan.federation import BYTES_PER_ELEMENT, Setting, Update, strategy_of
 from fedplan.grid.averaging.tally import Tallies
+from fedplan.grid.background.closer import Closer
 from fedplan.grid.blobs import Blobs
-from fedplan.grid.closer import Closer
 from fedplan.grid.records import Report
 from fedplan.plan import Role
 from fedplan.wire import State, Summary, with_summary
 from fedplan.wire.config import ServerConfig
 from tests.grid.databases import only_sqlite
 from tests.grid.models import MODEL, SHAPES, diff, iterative_plan
-from tests.grid.test_serving import continued
+from tests.grid.serving.test_server import continued
 
 LAYOUT = tuple((shape, "float32") for shape in SHAPES)
 BYTES = BYTES_PER_ELEMENT * 8

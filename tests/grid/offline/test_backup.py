@@ -25,8 +25,8 @@ from tests.grid.models import diff
 from tests.grid.offline.test_verifying import train
 from tests.grid.postgresql import cluster, needs_postgresql
 from tests.grid.service.test_damage import flip, report, rows, stored
+from tests.grid.serving.test_server import continued
 from tests.grid.store.test_engine import until_0011
-from tests.grid.test_serving import continued
 
 KEY = "k" * 40
 

@@ -15,7 +15,7 @@ from fedplan.grid.store.tables import assignments
 from fedplan.wire import MetricMean, State, Summary, with_summary
 from tests.grid.models import MODEL, base64_of, diff, iterative_plan, plan_for_two
 from tests.grid.service import test_evaluating as evaluating
-from tests.grid.test_serving import continued
+from tests.grid.serving.test_server import continued
 
 FROM_BLOBS = {"sums_bytes": 0}
 """A grid that adds nothing up in memory, and so reads all diffs when it closes a cycle."""

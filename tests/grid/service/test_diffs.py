@@ -6,7 +6,7 @@ import threading
 from fedplan.grid.blobs import disk, folder
 from fedplan.grid.service.diffs import forget_left, group_of
 from tests.grid.models import diff
-from tests.grid.test_serving import continued
+from tests.grid.serving.test_server import continued
 
 
 def kept(folder):

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from fedplan.grid.access import make_token, revoke_token
-from fedplan.grid.events import MEANINGS, Kind
+from fedplan.grid.identity.access import make_token, revoke_token
+from fedplan.grid.observing.events import MEANINGS, Kind
 from fedplan.grid.records import Scope
 from fedplan.grid.service.events import EventKeeper
 from fedplan.grid.store import events

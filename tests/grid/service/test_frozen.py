@@ -14,7 +14,7 @@ from fedplan.wire.encoding import ZstdReader
 from tests.grid.frozen import CHANGING, FROZEN, MODEL, SHAPES, hosted, part, plan, report, whole
 from tests.grid.models import averaging_plan, hosting, state
 from tests.grid.peers import Peer
-from tests.grid.test_serving import continued
+from tests.grid.serving.test_server import continued
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import jwt
 import pytest
 from sqlalchemy import text
 
-from fedplan.grid.auth import key_digest
+from fedplan.grid.identity.auth import key_digest
 from tests.grid.models import base64_of, diff, training_plan
 from tests.grid.peers import Worker
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from fedplan.grid.correlation import Actor
-from fedplan.grid.events import Event, Kind, Position
+from fedplan.grid.observing.correlation import Actor
+from fedplan.grid.observing.events import Event, Kind, Position
 from fedplan.grid.store import Store, events
 
 BY = Actor("grid", "r")

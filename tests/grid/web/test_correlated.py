@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from fedplan.cli.log import note_request
-from fedplan.grid.correlation import Correlation, answering, current, id_for
+from fedplan.grid.observing.correlation import Correlation, answering, current, id_for
 from fedplan.grid.web.correlated import REQUEST_ID
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from fedplan.grid import Settings
-from fedplan.grid.access import make_token, revoke_token
+from fedplan.grid.identity.access import make_token, revoke_token
 from fedplan.grid.records import Scope
 from fedplan.grid.store import Store
 from fedplan.grid.web import events

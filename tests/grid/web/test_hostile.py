@@ -16,7 +16,7 @@ import websockets
 
 from fedplan.errors import OverloadedError
 from fedplan.grid import Settings
-from fedplan.grid.closer import Closer
+from fedplan.grid.background.closer import Closer
 from fedplan.grid.store import rounds
 from fedplan.grid.web.intake import Intake
 from tests.grid.conftest import serving

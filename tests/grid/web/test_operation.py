@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from fedplan.grid.metrics import Metrics
+from fedplan.grid.observing.metrics import Metrics
 
 
 async def test_a_grid_that_is_well_says_so(peer):

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import sympy
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -138,9 +140,11 @@ class TestWhoseCodeItIs:
     def test_the_demo_is_written_as_an_author_would(self) -> None:
         assert is_authors_file(str(Path(fedplan.cli.demo.__file__).parent / "anything.py"))
 
-    def test_pythons_own_library_is_nobodys_and_what_is_installed_is(self) -> None:
+    def test_python_numpy_and_pytorch_are_nobodys_and_what_else_is_installed_is(self) -> None:
         assert not is_authors_file(re.__file__)
-        assert is_authors_file(np_file())
+        assert is_authors_file(sympy.__file__)
+        assert not is_authors_file(np.__file__)
+        assert not is_authors_file(torch.__file__)
 
     @pytest.mark.parametrize(
         ("arguments", "stdin", "line"),
@@ -184,9 +188,3 @@ class TestWhoseCodeItIs:
         )
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "(at In[2]:2)" in run.stdout.split("found:")[1]
-
-
-def np_file() -> str:
-    import numpy
-
-    return numpy.__file__

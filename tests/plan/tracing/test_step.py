@@ -49,7 +49,10 @@ class Sparse(nn.Linear):
             {"model": ReadsNumPy(4, 3)},
             r"test_step.py:\d+ in ReadsNumPy: .* `\.numpy\(\)`.* compute with torch",
         ),
-        ({"model": ReadsItem(4, 3)}, r"test_step.py:\d+ in ReadsItem.*`\.item\(\)`.* Keep values in tensors"),
+        (
+            {"model": ReadsItem(4, 3)},
+            r"test_step.py:\d+ in ReadsItem.*`\.item\(\)`.* Keep the value a tensor",
+        ),
         ({"model": Sparse(4, 3)}, r"test_step.py:\d+ in Sparse: a Plan has no sparse tensors"),
         ({"loss": nn.CrossEntropyLoss}, r"the loss is the class CrossEntropyLoss: call it"),
         ({"metrics": {"off": nn.L1Loss}}, r"the metric 'off' is the class L1Loss"),

@@ -10,7 +10,7 @@ from fedplan.grid.blobs import Blobs
 from fedplan.grid.offline.backup import Copied, Manifest, named_in, read_manifest
 from fedplan.grid.offline.rows import insert_rows, opened, read_rows
 from fedplan.grid.opening import connect_to_store, open_blobs, seal_for
-from fedplan.grid.sealing import KEY_FILE, SEALED
+from fedplan.grid.secrets.sealing import KEY_FILE, SEALED
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import Store
 from fedplan.grid.store.engine import check_can_read, migrate

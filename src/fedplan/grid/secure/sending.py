@@ -15,10 +15,10 @@ from fedplan.federation.secure import (
     check_report,
     check_shares,
 )
-from fedplan.grid.auth import key_digest
 from fedplan.grid.blobs.checksum import mark_in_thread
-from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.identity.auth import key_digest
+from fedplan.grid.observing.events import Kind
 from fedplan.grid.records import Assignment, Cycle, Phase, Process
 from fedplan.grid.secure import queries
 from fedplan.grid.secure.progress import heed, is_secure

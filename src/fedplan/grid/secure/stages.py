@@ -25,8 +25,8 @@ from fedplan.federation.secure import (
     lists_of,
 )
 from fedplan.federation.secure.cycles import cycle_name, digest_of_config, first_exponents, manifest_of
-from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Kind
 from fedplan.grid.records import Cycle, Lease, Process
 from fedplan.grid.secure import queries
 from fedplan.grid.secure.memory import Settled

@@ -1,7 +1,7 @@
 """What a request key opens."""
 
 from fedplan.errors import AccessDeniedError
-from fedplan.grid.auth import is_same, key_digest
+from fedplan.grid.identity.auth import is_same, key_digest
 from fedplan.grid.records import Assignment, Cycle
 from fedplan.grid.store import participation
 from fedplan.grid.store.connection import Db

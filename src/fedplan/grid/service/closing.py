@@ -22,8 +22,8 @@ from fedplan.federation import Strategy, Task, enough_to_stop, is_overdue, round
 from fedplan.federation.goals import is_reached
 from fedplan.federation.privacy import spending_of, why_budget_is_spent
 from fedplan.grid.averaging.average import Averaged, average, measured
-from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Event, Kind
 from fedplan.grid.records import Checkpoint, Cycle, CycleSummary, Lease, Phase, Process
 from fedplan.grid.secure import averaging, progress, stages
 from fedplan.grid.secure import queries as secure_queries

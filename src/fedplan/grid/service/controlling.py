@@ -10,8 +10,8 @@ from fedplan.errors import ConfigError, ModelStateError
 from fedplan.federation import Task
 from fedplan.federation.goals import is_reached
 from fedplan.federation.privacy import why_budget_is_spent
-from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Kind
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.secure.progress import heed
 from fedplan.grid.service import diffs

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 from fedplan.errors import InvalidRequestError
-from fedplan.grid.correlation import Actor
-from fedplan.grid.events import MOST_TOLD, Event, Happened, Kind, Position
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.correlation import Actor
+from fedplan.grid.observing.events import MOST_TOLD, Event, Happened, Kind, Position
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.store import events
 from fedplan.grid.store.connection import Db

@@ -10,11 +10,11 @@ from fedplan.federation.hosting import about_part, check_name, check_plan, check
 from fedplan.federation.over_selection import DropOut, places_to_give
 from fedplan.federation.schedule import config_at
 from fedplan.federation.secure.cycles import PROTOCOL_NAME, protocol_of
-from fedplan.grid.auth import check_authentication
 from fedplan.grid.averaging.apart import Bounds
 from fedplan.grid.candidates import NewPlan, NewProcess
-from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.identity.auth import check_authentication
+from fedplan.grid.observing.events import Event, Kind
 from fedplan.grid.records import Variant
 from fedplan.grid.service.events import record
 from fedplan.grid.store import catalogue, rounds

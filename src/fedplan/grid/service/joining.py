@@ -18,12 +18,12 @@ from fedplan.federation.admission import (
     waits_until,
 )
 from fedplan.federation.pacing import Pace
-from fedplan.grid.auth import Worker, key_digest
-from fedplan.grid.certificates import Certificate
 from fedplan.grid.clients import Client, obstacles, plans_for
-from fedplan.grid.correlation import Actor, current, note_actor
-from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.identity.auth import Worker, key_digest
+from fedplan.grid.identity.certificates import Certificate
+from fedplan.grid.observing.correlation import Actor, current, note_actor
+from fedplan.grid.observing.events import Event, Kind
 from fedplan.grid.records import Assignment, Cycle, Process
 from fedplan.grid.secure.progress import heed, is_secure
 from fedplan.grid.service.events import about, record

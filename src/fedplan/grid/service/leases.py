@@ -10,10 +10,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 
+from fedplan.grid.background.watch import Watch
 from fedplan.grid.grid import Grid
 from fedplan.grid.records import Lease
 from fedplan.grid.store import rounds
-from fedplan.grid.watch import Watch
 from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import Literal
 from fedplan.errors import ModelStateError, NotFoundError
 from fedplan.federation import Task
 from fedplan.federation.goals import best_of
-from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Kind
 from fedplan.grid.records import Checkpoint, Cycle, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.service.closing import drop

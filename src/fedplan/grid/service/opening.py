@@ -1,8 +1,8 @@
 """How a cycle begins: with the newest configurations of its model."""
 
 from fedplan.federation import Task, round_of
-from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Kind
 from fedplan.grid.records import Process
 from fedplan.grid.service.events import about, record
 from fedplan.grid.service.over_selecting import places_of_next

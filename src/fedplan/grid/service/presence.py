@@ -3,9 +3,9 @@
 import logging
 import math
 
+from fedplan.grid.background.watch import Watch
 from fedplan.grid.grid import Grid
 from fedplan.grid.store import replicas
-from fedplan.grid.watch import Watch
 from fedplan.grid.web.replies import log_failure
 
 logger = logging.getLogger(__name__)

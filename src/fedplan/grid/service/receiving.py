@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 
 from fedplan.errors import GridError, OverloadedError
-from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Event, Kind
 from fedplan.grid.records import Cycle, Process
 from fedplan.grid.service.events import about
 

@@ -6,8 +6,8 @@ What a killed process has not deleted then is deleted by the next one that start
 import logging
 
 from fedplan.errors import ModelStateError
-from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Kind
 from fedplan.grid.service.diffs import forget_left
 from fedplan.grid.service.events import about, record
 from fedplan.grid.store import participation, removal

@@ -6,11 +6,11 @@ import dataclasses
 from fedplan.errors import DiffRefusedError, OverloadedError, ReportConflictError
 from fedplan.federation import Setting, Strategy, Task, Tensors, Update, round_of
 from fedplan.federation.refusals import check_change, needs_no_look
-from fedplan.grid.auth import key_digest
 from fedplan.grid.averaging.average import count
 from fedplan.grid.blobs.checksum import mark_of
-from fedplan.grid.events import Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.identity.auth import key_digest
+from fedplan.grid.observing.events import Kind
 from fedplan.grid.records import Assignment, Cycle, Phase, Process, Report
 from fedplan.grid.secure.progress import is_secure
 from fedplan.grid.service.access import find_place

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from fedplan.errors import ConfigError
 from fedplan.federation.goals import best_of
 from fedplan.federation.retention import dispensable
-from fedplan.grid.events import MOST_TOLD, Event, Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import MOST_TOLD, Event, Kind
 from fedplan.grid.records import Checkpoint, Process
 from fedplan.grid.service import diffs
 from fedplan.grid.service.events import about, record

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from fedplan.errors import ReportConflictError
 from fedplan.federation import GATHER, KEYS, gone_since, round_of
-from fedplan.grid.auth import key_digest
-from fedplan.grid.events import Event, Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.identity.auth import key_digest
+from fedplan.grid.observing.events import Event, Kind
 from fedplan.grid.records import Cycle, Phase, Process, Running
 from fedplan.grid.secure import queries as secure_queries
 from fedplan.grid.secure.progress import heed, is_secure

@@ -16,13 +16,13 @@ import httpx
 from pydantic_core import to_json
 
 from fedplan.errors import SettingsError
-from fedplan.grid.events import Happened
+from fedplan.grid.background.watch import Watch
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Happened
 from fedplan.grid.service.events import is_lost, row_of
 from fedplan.grid.settings import Settings
 from fedplan.grid.store import events, webhooks
 from fedplan.grid.store.webhooks import Webhook
-from fedplan.grid.watch import Watch
 from fedplan.grid.web.replies import log_failure
 from fedplan.wire.messages import dump
 

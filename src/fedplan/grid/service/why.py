@@ -9,8 +9,8 @@ from typing import Literal
 from fedplan.errors import ConfigError
 from fedplan.federation import Task, round_of
 from fedplan.federation.admission import keeps_waiting_list
-from fedplan.grid.events import Event, Happened, Kind
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Event, Happened, Kind
 from fedplan.grid.records import Cycle, Phase, Process
 from fedplan.grid.service.status import moment, status_of
 from fedplan.grid.store import events, participation, places

@@ -14,8 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, make_url, text
 
 from fedplan.errors import ConfigError
-from fedplan.grid.private import keep_file_private
-from fedplan.grid.sealing import Seal
+from fedplan.grid.secrets.private import keep_file_private
+from fedplan.grid.secrets.sealing import Seal
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.events import forget_foreign_transactions
 from fedplan.grid.store.sealed import grid_key, seal_models

@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-from fedplan.grid.correlation import Actor, current
-from fedplan.grid.events import Event, Happened, Kind, Position, details_to_json
+from fedplan.grid.observing.correlation import Actor, current
+from fedplan.grid.observing.events import Event, Happened, Kind, Position, details_to_json
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import events
 

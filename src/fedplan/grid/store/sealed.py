@@ -5,7 +5,7 @@ import secrets as random
 
 from sqlalchemy import select
 
-from fedplan.grid.sealing import Seal
+from fedplan.grid.secrets.sealing import Seal
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import keys, processes
 from fedplan.wire.config import ServerConfig

@@ -5,7 +5,7 @@ import dataclasses
 from sqlalchemy import and_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fedplan.grid.events import Position
+from fedplan.grid.observing.events import Position
 from fedplan.grid.store.connection import Db
 from fedplan.grid.store.tables import webhooks
 

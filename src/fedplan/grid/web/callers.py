@@ -27,8 +27,8 @@ from typing import Self
 
 from starlette.requests import HTTPConnection
 
-from fedplan.grid.certificates import NO_CERTIFICATE, Certificate, Certificates
 from fedplan.grid.clients import FEDPLAN, KOTLIN_SYFT, SWIFT_SYFT, SYFT_JS, Client
+from fedplan.grid.identity.certificates import NO_CERTIFICATE, Certificate, Certificates
 
 _USER_AGENTS = {
     r"fedplan/": FEDPLAN,

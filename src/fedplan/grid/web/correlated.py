@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fedplan.grid.correlation import Correlation, answering, id_for
+from fedplan.grid.observing.correlation import Correlation, answering, id_for
 from fedplan.grid.web.proxies import Proxies
 
 REQUEST_ID = "x-request-id"

@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from fedplan.errors import OverloadedError
 from fedplan.grid import records
-from fedplan.grid.events import Position
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Position
 from fedplan.grid.service.events import follow_events, is_lost, list_events, position_of
 from fedplan.grid.store import events
 from fedplan.grid.web.callers import Caller

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from fedplan.errors import OverloadedError
-from fedplan.grid.together import Held
+from fedplan.grid.serving.together import Held
 
 _FREE_BYTES = 64 * 1024
 """Of each message: so small ones are taken also while large ones fill the rest."""

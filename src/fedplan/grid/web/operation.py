@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from fedplan.grid.gauges import gauges
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.gauges import gauges
 from fedplan.grid.readiness import OK, Readiness
 from fedplan.grid.records import Scope
 from fedplan.grid.store import spendings

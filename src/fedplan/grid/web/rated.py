@@ -3,8 +3,8 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedplan.errors import TooManyRequestsError
-from fedplan.grid.correlation import current
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.correlation import current
 from fedplan.grid.web.http import to_response
 from fedplan.grid.web.replies import refusal
 

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 
 from fedplan.errors import InvalidRequestError
 from fedplan.grid.clients import Client
-from fedplan.grid.correlation import Correlation, answering, current, id_for
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.correlation import Correlation, answering, current, id_for
 from fedplan.grid.web.callers import Caller
 from fedplan.grid.web.calls import CALLS, admit, parse, perform
 from fedplan.grid.web.replies import RETRY_SECONDS, outcome, refusal

@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedplan.errors import TraceError, UnsupportedOpError
-from fedplan.plan.tracing import source
+from fedplan.plan.tracing import source, words
 from fedplan.plan.tracing.chance import RULES, WITHOUT_DRAW, draws
 
 Function = Callable[..., Any]
@@ -239,9 +239,9 @@ def _input(node: Node, extents: Extents, rows: Rows) -> tuple[RandomInput, int |
     hint = rows(symbols[0])
     share = shape[dim] / symbols[0]
     if len(varying) > 1 or len(symbols) > 1 or hint is None or not share.is_Integer:
-        where = node.stack_trace
+        drawn = words.with_rows(str(list(value.shape)))
         raise TraceError(
-            f"random numbers of the shape {list(value.shape)} are drawn{_at(where)}: how many depends on the "
+            f"random numbers of the shape {drawn} are drawn{_at(node.stack_trace)}: how many depends on the "
             "batch size in a way that a worker cannot fill. Draw as many for each sample, or pin the batch "
             "size with pin_batch=True."
         )

@@ -57,6 +57,8 @@ class Given:
             raise TraceError(
                 f"example {index} has the dtype {tensor.dtype}; a Plan's are {', '.join(DTYPES)}{advice}"
             )
+        if tensor.layout != torch.strided:
+            raise TraceError(f"example {index} is sparse, and a Plan's tensors are not: give `x.to_dense()`")
         if tensor.is_meta:
             raise TraceError(f"example {index} is on the device 'meta' and has no values")
         free = not pinned and _may_vary(tensor, spec)

@@ -1,11 +1,11 @@
 """Which tensors a function may hold itself: those that stay as they are."""
 
-import warnings
 from collections.abc import Mapping
 
 import torch
 
 from fedplan.errors import TraceError
+from fedplan.plan.tracing import words
 from fedplan.plan.tracing.symbolic import Recording
 
 
@@ -43,10 +43,9 @@ def check_held_tensors(recording: Recording, own: Mapping[str, torch.Tensor]) ->
     copied = [name for tensor in recording.constants for name in _equals(tensor, own)]
     if copied:
         names = ", ".join(map(repr, copied[:5]))
-        warnings.warn(
+        words.warn(
             f"the Plan keeps tensors that equal the model's {names} as they are now. "
-            "In later cycles the model is another one, and these copies stay",
-            stacklevel=2,
+            "In later cycles the model is another one, and these copies stay"
         )
 
 

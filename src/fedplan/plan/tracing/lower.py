@@ -16,6 +16,8 @@ from fedplan.plan.ir.rewrite import simplify
 from fedplan.plan.ir.verify import verify
 from fedplan.plan.ops import OPS, Kind, lookup
 from fedplan.plan.ops.refused import DEPENDS_ON_VALUES
+from fedplan.plan.tracing import ways_out
+from fedplan.plan.tracing.notes import READ
 from fedplan.plan.tracing.refused import REFUSED
 from fedplan.plan.tracing.subgraphs import SUBGRAPH, Subgraph
 
@@ -118,6 +120,8 @@ class _Lowering:
             made, index = node.args
             return self.values[made][index]  # type: ignore[index]  # an operation with many results
         where = node.stack_trace or None
+        if node.target is READ:
+            raise TraceError(ways_out.of_read(where))
         if free_unbacked_symbols(node.meta.get("val")):
             raise UnsupportedOpError(str(node.target), source=where, instead=DEPENDS_ON_VALUES)
         if node.target in SIZES:

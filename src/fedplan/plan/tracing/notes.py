@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedplan.plan.tracing import reads, source
 
-_READ = torch.ops.aten._local_scalar_dense.default
+READ = torch.ops.aten._local_scalar_dense.default
 """What `.item()`, `float(t)` and `if t` come to."""
 
 
@@ -35,7 +35,7 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is _READ:
+        if func is READ:
             answer = reads.passing(reads.reader(), truth=args[0].dtype == torch.bool)
             if answer is not None:
                 return answer
@@ -45,7 +45,7 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
             return func(*args, **(kwargs or {}))
         except Exception as error:
             self._failure = (error, place)
-            if func is _READ:
+            if func is READ:
                 self.note_unanswered(reads.reader(), error)
             raise
 

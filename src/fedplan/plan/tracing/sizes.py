@@ -13,7 +13,7 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
-from fedplan.plan.tracing import reads, source
+from fedplan.plan.tracing import reads, source, words
 from fedplan.plan.tracing.notes import Notes
 
 _TRIED = (2, 3, 7, 16, 33, 100, 1000)
@@ -42,7 +42,7 @@ class Assumption:
     """What a trace took for granted that does not hold for some numbers of rows.
 
     Attributes:
-        question: what was asked, such as ``s0 >= 4``.
+        question: what was asked, such as ``rows >= 4``.
         place: where in the author's code, when it is known.
         rows: of the numbers of rows that were tried, those for which the answer is another.
         authors: the author's code asked, not an operation of PyTorch's.
@@ -115,7 +115,7 @@ class Sizes(ShapeEnv):
             question = self.simplify(guard.expr)
             rows = tuple(r for r in _TRIED if not _with_rows(question, r))
             if rows and (authors or not _asks_whether_several(question, rows)):
-                yield Assumption(str(guard.expr), place, rows, authors)
+                yield Assumption(words.with_rows(str(guard.expr)), place, rows, authors)
 
 
 def _with_rows(expression: Any, rows: int) -> Any:

@@ -1,8 +1,8 @@
 """Where in the author's code something happened: the line, and the layer of the network.
 
 A place reads ``net.py:12 in encoder.layers.0.dropout: Dropout``, without the layer where none is running. The
-line is the innermost one that is not PyTorch's, Python's or fedplan's; the layer's name is its path in the
-outermost module that is running. Folders stay private.
+line is the innermost one that is not PyTorch's, NumPy's, Python's or fedplan's; the layer's name is its path
+in the outermost module that is running. Folders stay private.
 """
 
 import functools
@@ -15,15 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 from torch import nn
 
 _OURS = str(Path(__file__).parents[2]) + os.sep
 _DEMO = str(Path(_OURS, "cli", "demo")) + os.sep  # written as an author would
-_MACHINERY = (
-    str(Path(torch.__file__).parent) + os.sep,
-    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")),
-)
+_LIBRARIES = tuple(str(Path(str(library.__file__)).parent) + os.sep for library in (torch, np))
+_PYTHON = (*(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")),)
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")  # below Python's own folder, and not Python's
 
 _TYPED = re.compile(r"<(stdin|string|console|input|(i?python)-input-.*|doctest .*)>")
@@ -47,15 +46,22 @@ def is_authors_file(file: str) -> bool:
     """Whether the author wrote a file."""
     if file.startswith(_OURS):
         return file.startswith(_DEMO)
-    torch_folder, *python = _MACHINERY
-    if file.startswith(torch_folder):
+    if file.startswith(_LIBRARIES):
         return False
-    return not file.startswith(tuple(python)) or _INSTALLED.search(file) is not None
+    return not file.startswith(_PYTHON) or _INSTALLED.search(file) is not None
 
 
 def is_tracer(file: str) -> bool:
     """Whether a file is fedplan's."""
     return file.startswith(_OURS) and not file.startswith(_DEMO)
+
+
+def is_numpys(error: BaseException) -> bool:
+    """Whether an error was raised in a function of NumPy's."""
+    link, file = error.__traceback__, ""
+    while link is not None:
+        file, link = link.tb_frame.f_code.co_filename, link.tb_next
+    return file.startswith(_LIBRARIES[1])
 
 
 def name_of(file: str) -> str:
@@ -68,6 +74,12 @@ def name_of(file: str) -> str:
 def here() -> str | None:
     """The place that is running now."""
     return _place(_running(sys._getframe(1)))
+
+
+def line_of(frame: FrameType) -> tuple[str, int] | None:
+    """File and line of the author's that run now, in this frame or in one that called it."""
+    authors = next(filter(is_authors, _running(frame)), None)
+    return None if authors is None else (authors.f_code.co_filename, authors.f_lineno)
 
 
 def of_exception(error: BaseException) -> str | None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils import stateless
 
 from fedplan.errors import TraceError
 from fedplan.plan.signature import PlanOutput
 from fedplan.plan.spec import PlanOutputSpec
+from fedplan.plan.tracing import words
 from fedplan.plan.tracing.batch import Example, detached, loss_of
 from fedplan.plan.tracing.context import ConfigNumbers, StepContext, wants_context
 from fedplan.plan.tracing.drift import Correction
@@ -218,7 +220,9 @@ def check_instances(loss: Score | None, metrics: Mapping[str, Score]) -> None:
 def check_scalar(cost: torch.Tensor) -> None:
     """Raises TraceError for a loss that is no scalar."""
     if cost.dim() != 0:
-        raise TraceError(f"the loss has the shape {list(cost.shape)}; a scalar is needed: take its mean")
+        raise TraceError(
+            f"the loss has the shape {words.extents_of(cost)}; a scalar is needed: take its mean"
+        )
 
 
 def _add_hooks(tensor: torch.Tensor, parameter: nn.Parameter) -> None:
@@ -243,7 +247,7 @@ def _check_leaves(cost: torch.Tensor, trained: Sequence[torch.Tensor]) -> None:
     """Refuses gradients of tensors that are not the step's: a Plan would keep these as they are now."""
     own = {id(tensor) for tensor in trained}
     for leaf, reader in _leaves(cost):
-        if id(leaf) not in own:
+        if id(leaf) not in own and not isinstance(leaf, FakeTensor):  # a fake one the step made itself
             place = Notes.running.place_of_function(reader) if Notes.running and reader is not None else None
             where = f" (at {place})" if place else ""
             raise TraceError(

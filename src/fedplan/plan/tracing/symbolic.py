@@ -9,6 +9,7 @@ written by hand.
 import contextlib
 import dataclasses
 import operator
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from fedplan.errors import PlanError, TraceError
 from fedplan.plan.recurrence.interception import RecurrentLayers
-from fedplan.plan.tracing import source, ways_out
+from fedplan.plan.tracing import source, ways_out, words
 from fedplan.plan.tracing.complex.numbers import as_parts
 from fedplan.plan.tracing.decompositions import (
     FUNCTIONS,
@@ -43,6 +44,7 @@ from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.placement import OnCpu
 from fedplan.plan.tracing.plain.apart import Apart
 from fedplan.plan.tracing.plain.replay import Replay
+from fedplan.plan.tracing.python_random import without_draws
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
@@ -87,10 +89,7 @@ def record(
     Raises:
         TraceError: the function reads values into Python, fails, or works for one size where it must not.
     """
-    notes, draws, placement = Notes(), Draws(), OnCpu()
-    first = _Tracer(examples, free, notes.place)
-    with _tracing(notes), before_autograd(), any_batch(), _own_functions(), placement:
-        module = first.run(notes.taken_of(draws.around(function)))
+    module, first, draws, placement = without_draws(lambda: _run(function, examples, free))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
     held = _lift_constants(module)
@@ -107,7 +106,7 @@ def record(
             [*free, *(hint is not None for hint in drawn.hints), *(False for _ in constants)],
             replay.place,
         )
-        with _tracing(replay):
+        with _tracing(second, replay):
             functional = second.run(functionalize(replay.run), decomposition_table=after_autograd())
         tracers.append(second)
     if must_stay_free:
@@ -125,11 +124,21 @@ def record(
     )
 
 
+def _run(
+    function: Function, examples: Sequence[torch.Tensor], free: Sequence[bool]
+) -> "tuple[GraphModule, _Tracer, Draws, OnCpu]":
+    """What a run of the function does, as PyTorch's tracer records it."""
+    notes, draws, placement = Notes(), Draws(), OnCpu()
+    tracer = _Tracer(examples, free, notes.place)
+    with _tracing(tracer, notes), before_autograd(), any_batch(), _own_functions(), placement:
+        return tracer.run(notes.taken_of(draws.around(function))), tracer, draws, placement
+
+
 def _taken_apart(module: GraphModule, tracer: "_Tracer", held: Sequence[torch.Tensor]) -> GraphModule | None:
     """A recording in plain operations, or None where it has to be run again as a whole."""
     apart = Apart(module, [tracer.mode.from_tensor(tensor, static_shapes=True) for tensor in held])
     tracer.sizes.place = apart.place
-    with _tracing(apart):
+    with _tracing(tracer, apart):
         return apart.plain(tracer.mode)
 
 
@@ -151,7 +160,7 @@ def retrace(
         TraceError: the function fails.
     """
     tracer = _Tracer(examples, free, source.here)
-    with _tracing():
+    with _tracing(tracer):
         return tracer.run(functionalize(function), decomposition_table=decompositions)
 
 
@@ -231,8 +240,7 @@ class _Tracer:
                 place = self.sizes.fixed_at(size.node._expr)
                 raise TraceError(
                     f"the function works for {shape[0]} rows of input {index} only: that size is fixed"
-                    f"{_at(place) or ' somewhere in it'}. Read sizes from the tensors (`x.shape[0]`), or "
-                    "accept it with pin_batch=True."
+                    f"{ways_out.at(place) or ' somewhere in it'}. {ways_out.of_fixed_rows(place)}"
                 )
 
 
@@ -255,13 +263,16 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
-def _tracing(lines: Notes | Apart | Replay | None = None) -> Iterator[None]:
+def _tracing(tracer: _Tracer, lines: Notes | Apart | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
     place_of = source.of_exception if lines is None else lines.place_of
     with (
         _ONE_AT_A_TIME,
-        _understood(place_of),
+        words.warnings_at_authors_lines(words.numbers_of(tracer.fakes)),
+        words.errors_told_once(),
+        _understood(place_of, words.numbers_of(tracer.fakes)),
         _portable_kernels(),
+        _nothing_compiled(),
         known_shapes(),
         rows_whole(),
         fx_traceback.preserve_node_meta(),
@@ -282,8 +293,16 @@ def _portable_kernels() -> Iterator[None]:
         onednn.set_flags(_enabled=before, _fp32_precision=None)
 
 
+def _nothing_compiled() -> contextlib.AbstractContextManager[None]:
+    """What `torch.compile` has wrapped runs as the Python that it wraps."""
+    dynamo: Any = sys.modules.get("torch._dynamo")  # nothing is compiled without it
+    return contextlib.nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)
+
+
 @contextlib.contextmanager
-def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[None]:
+def _understood(
+    place_of: Callable[[BaseException], str | None], numbers: Mapping[str, str]
+) -> Iterator[None]:
     """PyTorch's tracing failures, told in the author's terms."""
     try:
         yield
@@ -291,22 +310,15 @@ def _understood(place_of: Callable[[BaseException], str | None]) -> Iterator[Non
         raise
     except (GuardOnDataDependentSymNode, DataDependentOutputException) as error:
         place = place_of(error)
-        advice = (
-            ways_out.of_layer(place) or "Keep the value a tensor, and use `torch.where` in place of `if`."
-        )
-        raise TraceError(
-            f"a tensor's value is read into Python{_at(place)}, by `.item()`, `float(t)`, `if t > 0` or the "
-            f"like. A Plan has no Python. {advice}"
-        ) from error
+        raise TraceError(ways_out.of_read(place)) from error
     except Exception as error:
         place = place_of(error)
         known = ways_out.of_layer(place)
-        why = f"PyTorch's tracer cannot follow it. {known}" if known else ways_out.of_message(str(error))
-        raise TraceError(f"the function failed while it was traced{_at(place)}: {why or error}") from error
-
-
-def _at(place: str | None) -> str:
-    return f" at {place}" if place else ""
+        message = words.with_numbers(str(error), numbers)
+        why = f"PyTorch's tracer cannot follow it. {known}" if known else ways_out.of_error(error, message)
+        raise TraceError(
+            f"the function failed while it was traced{ways_out.at(place)}: {why or message}"
+        ) from error
 
 
 def _drop_profiling(module: GraphModule) -> None:

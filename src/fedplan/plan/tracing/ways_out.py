@@ -1,6 +1,9 @@
-"""What to do in place of layers of PyTorch's that no Plan can have as they are."""
+"""What to do in place of what no Plan can have."""
 
+import re
 from collections.abc import Mapping
+
+from fedplan.plan.tracing import source
 
 LAYERS: Mapping[str, str] = {
     "AdaptiveLogSoftmaxWithLoss": (
@@ -29,9 +32,45 @@ _MEANT: Mapping[str, str] = {
 """What messages of PyTorch's mean for a Plan, by what stands in them."""
 
 
-def of_message(message: str) -> str | None:
-    """What a message of PyTorch's means for a Plan, where it says something else."""
+_OPERATION = re.compile(r"[a-z_]+\.\w+\.\w+")
+"""All that PyTorch's tracer says of an operation that it does not know."""
+
+
+def of_error(error: Exception, message: str) -> str | None:
+    """What an error of PyTorch's means for a Plan, where its message says something else."""
+    if _OPERATION.fullmatch(message):
+        return f"PyTorch's tracer does not know the operation '{message}'. Compute it from others."
+    if source.is_numpys(error):
+        return f"NumPy cannot compute with the tensors of a trace ({message}). Use the function of torch."
     return next((meant for part, meant in _MEANT.items() if part in message), None)
+
+
+def of_read(place: str | None) -> str:
+    """What to say of a value that is read into Python."""
+    advice = of_layer(place) or "Keep the value a tensor, and use `torch.where` in place of `if`."
+    return (
+        f"a tensor's value is read into Python{at(place)}, by `.item()`, `float(t)`, `if t > 0` or the like. "
+        f"A Plan has no Python. {advice}"
+    )
+
+
+def of_fixed_rows(place: str | None) -> str:
+    """What to do where a step fixes the number of rows."""
+    if place is not None and place.endswith("ScriptModule"):
+        return (
+            "What `torch.jit.script` made knows the sizes of its example only: give the module that it was "
+            "made of."
+        )
+    return (
+        "A number in its place (`view(8, -1)`), a loop over the rows, `len(x)`, `.tolist()`, `.numpy()` and "
+        "`torch.func.jvp` fix it: compute on all rows at once (or by `torch.vmap`) and read sizes by "
+        "`x.shape[0]`. Or keep this one size with pin_batch=True."
+    )
+
+
+def at(place: str | None) -> str:
+    """A place as the end of a clause; nothing where it is not known."""
+    return f" at {place}" if place else ""
 
 
 def of_layer(place: str | None) -> str | None:

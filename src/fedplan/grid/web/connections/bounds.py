@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from fedplan.grid.together import Together
+from fedplan.grid.serving.together import Together
 from fedplan.grid.web.intake import Intake
 from fedplan.grid.web.proxies import Proxies
 

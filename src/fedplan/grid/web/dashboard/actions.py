@@ -8,8 +8,8 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 
 from fedplan.errors import InvalidRequestError, NotFoundError
-from fedplan.grid.access import make_token, revoke_token
 from fedplan.grid.grid import Grid
+from fedplan.grid.identity.access import make_token, revoke_token
 from fedplan.grid.records import Scope
 from fedplan.grid.web.calls import CALLS, admit, perform
 from fedplan.grid.web.dashboard.pages import link, page, see

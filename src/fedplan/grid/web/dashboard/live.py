@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request, Response
 
 from fedplan.errors import OverloadedError
-from fedplan.grid.events import Kind, Position
 from fedplan.grid.grid import Grid
+from fedplan.grid.observing.events import Kind, Position
 from fedplan.grid.records import Scope
 from fedplan.grid.service.events import follow_events
 from fedplan.grid.store import events

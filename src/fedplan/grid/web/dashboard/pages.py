@@ -12,8 +12,8 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from fedplan.errors import AccessDeniedError, AuthenticationError
-from fedplan.grid.access import Holder
 from fedplan.grid.grid import Grid
+from fedplan.grid.identity.access import Holder
 from fedplan.grid.records import Scope
 from fedplan.grid.service.status import moment
 from fedplan.grid.web.dashboard.sessions import COOKIE, caller_of, form_token

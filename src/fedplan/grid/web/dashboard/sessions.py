@@ -15,9 +15,9 @@ import json
 from fastapi import Request, Response
 
 from fedplan.errors import AccessDeniedError, SettingsError
-from fedplan.grid.auth import is_same
 from fedplan.grid.grid import Grid
-from fedplan.grid.sealing import Seal
+from fedplan.grid.identity.auth import is_same
+from fedplan.grid.secrets.sealing import Seal
 from fedplan.grid.web.callers import Caller
 
 COOKIE = "fedplan_session"

@@ -1,0 +1,1 @@
+"""What a grid tells of itself: events, metrics, and the id by which both name a request."""

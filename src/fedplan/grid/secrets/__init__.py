@@ -1,0 +1,1 @@
+"""What nobody else may read: secrets in the database, and files."""

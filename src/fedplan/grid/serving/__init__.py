@@ -1,0 +1,1 @@
+"""The server: the socket, uvicorn, and several processes behind one port."""
