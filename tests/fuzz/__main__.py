@@ -11,6 +11,7 @@ import random
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("targets", nargs="*", help="some targets by name; all when absent")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    warnings.simplefilter("error")  # as in the tests: what others send must not fill a log
     grid = GridUnderTest()
     targets = {
         target.name: target for target in (decoders() if options.guided else (*decoders(), *peers(grid)))
