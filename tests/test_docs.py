@@ -156,28 +156,3 @@ def test_the_plans_pages_policy_lets_a_perceptron_train(tmp_path: Path) -> None:
     loss, metrics = nn.functional.cross_entropy, {"accuracy": fedplan.accuracy}
     plan = fedplan.training_plan(model, loss, example=example, metrics=metrics)
     assert fedplan.ConsentPolicy.read(tmp_path / "policy.toml").refusals(plan, 64) == []
-
-
-def anchors(page: str) -> set[str]:
-    """Of the headings of a page, as GitHub makes them."""
-    text = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def leads_somewhere(page: Path, link: str) -> bool:
-    name, _, anchor = link.partition("#")
-    there = page.parent / name if name else page
-    return there.exists() and (not anchor or anchor in anchors(there.read_text()))
-
-
-def test_links_lead_somewhere() -> None:
-    pages = [
-        *ROOT.glob("*.md"),
-        *(page for f in ("docs", "benchmarks", "examples") for page in (ROOT / f).rglob("*.md")),
-    ]
-    pages = [page for page in pages if "node_modules" not in page.parts]
-    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
-    inside = [(page, link) for page, link in links if "://" not in link]
-    assert len(inside) > 30
-    assert [link for link in inside if not leads_somewhere(*link)] == []

@@ -179,6 +179,7 @@ async def test_several_data_inputs_are_picked_by_index_or_name() -> None:
         ({"data": "images"}, DataError, "`data` is a str"),
         ({"data": []}, DataError, "`data` is empty"),
         ({"data": torch.zeros(0, 6), "target": torch.zeros(0)}, DataError, "nothing to train on"),
+        ({"data": [torch.zeros(26, 6)] * 2}, DataError, r"2 tensors, and the Plan does not take data\[1\]"),
         ({"data": [torch.zeros(26, 6), 3]}, DataError, r"`data\[1\]` is a int"),
         (make_source("torch loader") | {"target": torch.zeros(26)}, DataError, "leave `target` out"),
         ({"epochs": 0}, ConfigError, "epochs must be a positive integer"),

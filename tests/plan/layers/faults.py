@@ -35,7 +35,7 @@ MENDED = {
     ),
     "the weight norm of old keeps FakeTensors": Step(plain("Tanh"), "utils.weight_norm"),
     "the spectral norm of old keeps FakeTensors": Step(plain("Tanh"), "utils.spectral_norm"),
-    "an attribute keeps a FakeTensor": Step(plain("Tanh"), "tensor that forward keeps in an attribute"),
+    "an attribute keeps a FakeTensor": Step(plain("Tanh"), "tensor that forward sets anew in an attribute"),
     "a number of Python that forward counts is a constant": Step(
         plain("Tanh"), "number of Python that forward counts"
     ),

@@ -270,7 +270,7 @@ SURROUNDINGS: Mapping[str, Surrounding] = {
     "bool buffer that forward writes": _inside(Flagged),
     "float buffer that forward writes": _inside(Averaging),
     "float buffer that forward replaces": _inside(Reassigning),
-    "tensor that forward keeps in an attribute": _inside(Caching),
+    "tensor that forward sets anew in an attribute": _inside(Caching),
     "number of Python that forward counts": _inside(Numbering),
     "parameter in a list": _inside(Listing),
     "frozen copy that follows the model": _inside(Following),

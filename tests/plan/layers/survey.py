@@ -194,6 +194,9 @@ TOLD_SHORTLY: Mapping[str, str] = {
     "and its next run depends on it": (
         "the module keeps in Python what its next run depends on; a buffer may hold it"
     ),
+    "a second run of the step does something else": (
+        "it keeps in Python what its next run depends on; a buffer of the model may hold it"
+    ),
     "requires a gradient and is no parameter": (
         "a parameter in a list is not the one that is trained; read it where the model has it"
     ),

@@ -59,6 +59,10 @@ class Sparse(nn.Linear):
         ({"optimizer": "adam"}, "`optimizer` is 'adam': give a class such as torch.optim.Adam"),
         ({"lr": None}, "lr is a NoneType: give the client_config key"),
         ({"lr": torch.tensor(0.1)}, "lr is a Tensor"),
+        ({"lr": -1.0}, "lr is -1.0: a learning rate is a number from 0 up"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"metrics": {"loss": F.l1_loss}}, "a metric has the name 'loss'"),
+        ({"example": ([[1.0] * 4], [0])}, "`example` holds no tensor: make tensors"),
     ],
 )
 def test_what_a_step_must_not_be(changes: dict[str, Any], message: str) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedplan.errors import TraceError
-from fedplan.plan import training_plan
+from fedplan.plan import StepContext, training_plan
+from tests.plan.tracing.agreement import check_training
 
 ROWS = 8
 X, Y = torch.randn(ROWS, 4), torch.randint(0, 3, (ROWS,))
@@ -103,7 +104,9 @@ def test_an_authors_filter_of_warnings_holds() -> None:
 def test_what_fixes_the_number_of_rows_is_named_with_the_ways_out(
     forward: Callable[[nn.Linear, Tensor], Tensor],
 ) -> None:
-    with pytest.raises(TraceError, match=r"8 rows .* test_words\.py:\d+ in Net\. A number .* a loop over the rows, `len"):
+    with pytest.raises(
+        TraceError, match=r"8 rows .* test_words\.py:\d+ in Net\. A number .* a loop over the rows, `len"
+    ):
         traced(forward)
 
 
@@ -120,6 +123,35 @@ def test_an_operation_that_pytorch_cannot_trace_is_named() -> None:
 
     with pytest.raises(TraceError, match=r"does not know the operation 'aten\._nested"):
         traced(nested)
+
+
+def test_what_has_no_value_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    def printing(layer: nn.Linear, x: Tensor) -> Tensor:
+        out: Tensor = layer(x)
+        print(f"mean {out.mean():.3f}, {out.sum().item():.3f} of {x.shape[0]:d}")
+        return out
+
+    traced(printing)
+    assert capsys.readouterr().out == "mean (tensor without a value), (number without a value) of 8\n"
+    assert f"{torch.tensor(0.5):.2f}" == "0.50"
+
+
+@pytest.mark.parametrize("root", [lambda x: x.shape[0] ** 0.5, lambda x: np.sqrt(x.shape[0])])
+def test_a_root_of_the_rows_is_refused_and_the_way_out_works(root: Callable[[Tensor], float]) -> None:
+    with pytest.raises(TraceError, match=r"a number of rows.*`x\.new_full\(\(\), x\.shape\[0\]\)\.sqrt"):
+        traced(lambda layer, x: layer(x) / root(x))
+    check_training(
+        lambda: Net(lambda layer, x: layer(x) / x.new_full((), x.shape[0]).sqrt()),
+        lambda rows: (torch.randn(rows, 4), torch.randn(rows, 3)),
+    )
+
+
+def test_a_wrong_name_of_a_tensor_is_told_with_the_names_that_there_are() -> None:
+    def loss(output: Tensor, target: Tensor, step: StepContext) -> Tensor:
+        return F.cross_entropy(output, target) + step.received["wieght"].sum()
+
+    with pytest.raises(TraceError, match=r"'wieght' of the model, which has weight, bias.*weight"):
+        training_plan(nn.Linear(4, 3), loss, example=(X, Y))
 
 
 def test_a_sparse_example_is_refused() -> None:

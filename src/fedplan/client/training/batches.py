@@ -152,10 +152,22 @@ class TensorBatches:
         for spec, declared in wants:
             self._convert(spec, declared)
             self._fit_size(declared)
+        self._check_all_taken(wants)
         if self._samples % self.batch_size == 1:
             self._leave_single_out(refusal(1))
         if self._samples == 0:
             raise DataError(f"the samples make no batch of {batch_size}: there is nothing to train on")
+
+    def _check_all_taken(self, wants: Wants) -> None:
+        """Refuses tensors of a list of which the Plan takes others only: they would be trained without."""
+        for kind in dict.fromkeys(spec.type for spec, _ in wants):
+            taken = {self._key(spec) for spec, _ in wants if spec.type == kind}
+            left = [key for key in self._columns[kind] if isinstance(key, int) and key not in taken]
+            if left:
+                raise DataError(
+                    f"`{kind}` holds {len(self._columns[kind])} tensors, and the Plan does not take "
+                    f"{', '.join(f'{kind}[{key}]' for key in left)}: leave these out"
+                )
 
     def _leave_single_out(self, reason: str | None) -> None:
         """Leaves a last batch of one sample out, if there is a reason to."""

@@ -293,7 +293,10 @@ def _slot(slots: Sequence[_Slot], spec: PlanInputSpec | PlanOutputSpec) -> _Slot
     if spec.index is None:
         raise ConfigError(f"a spec of the type {spec.type} needs an index: which of the tensors it means")
     if not 0 <= spec.index < len(slots):
-        raise ModelMismatchError(f"a spec means {spec.type} {spec.index}, and there are {len(slots)} of them")
+        raise ModelMismatchError(
+            f"a spec means {spec.type} {spec.index}, and there are {len(slots)} of them, counted from 0: "
+            "these are not of this Plan"
+        )
     return slots[spec.index]
 
 

@@ -39,6 +39,11 @@ class Example:
             found = cls(example[0], example[1] if len(example) == 2 else None)
         if found is not None and found.tensors():
             return found
+        if found is not None:
+            raise TraceError(
+                "`example` holds no tensor: make tensors or arrays of its numbers, with the shapes and "
+                "dtypes that workers have, as in (torch.tensor(data), torch.tensor(target))"
+            )
         raise TraceError(
             f"`example` is a {type(example).__name__}; it must be (data, target), (data, None) or a dict of "
             "the model's arguments, with tensors or arrays of the shapes and dtypes that workers have"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fedplan.errors import TraceError
+from fedplan.text import did_you_mean
 
 
 class ConfigNumbers(dict[str, torch.Tensor]):
@@ -18,6 +19,17 @@ class ConfigNumbers(dict[str, torch.Tensor]):
         raise TraceError(
             f"the loss or a metric reads step.config['{key}'], and training_plan was not told of that key: "
             f"pass config={[*self, key]}"
+        )
+
+
+class NamedTensors(dict[str, torch.Tensor]):
+    """The model's tensors by name."""
+
+    def __missing__(self, name: str) -> torch.Tensor:
+        """Says which names there are."""
+        raise TraceError(
+            f"the loss or a metric reads a tensor '{name}' of the model, which has {', '.join(self)}"
+            f"{did_you_mean(name, list(self))}"
         )
 
 

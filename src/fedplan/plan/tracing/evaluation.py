@@ -85,6 +85,6 @@ def evaluation_plan(
         PlanOutput("loss", PlanOutputSpec(PlanOutputSpec.TYPE_LOSS)),
         *(PlanOutput(key, PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, key)) for key in scores),
     ]
-    with unchanged(model, loss, *scores.values()):  # its mode is put back too
+    with unchanged(model, loss, *scores.values()) as kept:  # its mode is put back too
         model.eval()
-        return make_plan(measure, given, lambda _: outputs, name, own=tensors)
+        return make_plan(measure, given, lambda _: outputs, name, own=tensors, kept=kept)

@@ -17,8 +17,10 @@ from fedplan.plan.spec import BATCH, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing.draws import RandomInput
 from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
+from fedplan.plan.tracing.python_state import why_not_repeated
 from fedplan.plan.tracing.sizes import Assumption
-from fedplan.plan.tracing.symbolic import record
+from fedplan.plan.tracing.symbolic import record, repeats
+from fedplan.plan.tracing.unchanged import Snapshot
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def trace(
 ) -> Plan:
     """Makes a Plan of a function of tensors.
 
-    The function runs once, on stand-ins without values; what it does to them becomes the Plan's op list.
+    The function runs on stand-ins without values; what it does to them becomes the Plan's op list. It runs
+    twice, so that what it keeps from run to run, which a Plan cannot, is found out.
     Gradients (`loss.backward()`, `torch.autograd.grad`) and `torch.optim` steps are part of it. Tensors that
     the function holds itself become the Plan's state, unless it writes to them or a gradient goes to them.
     Inputs are never changed: what a function does to them in place is visible only through what it returns.
@@ -107,6 +110,9 @@ def trace(
         TraceError: the function reads tensor values into Python, depends on the batch size, or fails.
         UnsupportedOpError: it uses an operation outside the op table; says which, where, and what instead.
     """
+    for kind, specs in (("inputs", inputs), ("outputs", outputs)):
+        if any(not isinstance(spec, PlanInputSpec | PlanOutputSpec) for spec in specs or ()):
+            raise TraceError(f"`{kind}` must be a list of PlanInputSpec or PlanOutputSpec")
     leaves, structure = pytree.tree_flatten(list(examples))
     if inputs is not None and len(inputs) != len(leaves):
         raise TraceError(
@@ -140,6 +146,7 @@ def make_plan(
     *,
     must_stay_free: bool = True,
     own: Mapping[str, torch.Tensor] | None = None,
+    kept: Snapshot | None = None,
 ) -> Plan:
     """The Plan of a function of a flat list of tensors.
 
@@ -150,15 +157,17 @@ def make_plan(
         name: name of the Plan.
         must_stay_free: a function that works for one batch size only is an error.
         own: tensors of the author's model by name, which must not become the Plan's.
+        kept: the author's modules as they were before.
 
     Raises:
         TraceError: see `trace`.
         UnsupportedOpError: see `trace`.
     """
-    recording = record(
-        function, [item.tensor for item in given], [item.free for item in given], must_stay_free
-    )
+    examples, free = [item.tensor for item in given], [item.free for item in given]
+    recording = record(function, examples, free, must_stay_free)
     check_held_tensors(recording, own or {})
+    if not repeats(function, examples, free, recording.trail):
+        raise TraceError(why_not_repeated(kept))
     graph = lower(recording.module, recording.constants)
     inputs = [
         PlanInput(item.name, shape, dtype_name(item.tensor.dtype), item.spec)

@@ -132,6 +132,9 @@ class _Lowering:
         if node.target is REFUSED:
             _, op, instead = node.args
             raise UnsupportedOpError(str(op), source=where, instead=str(instead))
+        is_operator = isinstance(node.target, torch._ops.OpOverload)
+        if not is_operator and isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat):
+            raise TraceError(ways_out.of_size(node.target, where))
         if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace not in _NAMESPACES:
             raise UnsupportedOpError(str(node.target), source=where)
         return self.operator(node, node.target, where)

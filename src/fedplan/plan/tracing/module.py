@@ -77,6 +77,16 @@ def _counters(model: nn.Module) -> dict[str, torch.Tensor]:
     return dict(found.values())
 
 
+def idle_counters(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers of a module on which nothing depends that it computes, by name."""
+    return {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if _is_unused(module, name)
+    }
+
+
 def _is_unused(module: nn.Module, name: str) -> bool:
     """Whether nothing that the module computes depends on a buffer."""
     return isinstance(module, _NormBase) and name == "num_batches_tracked" and module.momentum is not None

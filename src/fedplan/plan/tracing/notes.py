@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch._C._autograd import _get_sequence_nr
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import traceback as fx_traceback
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedplan.plan.tracing import reads, source
+from fedplan.plan.tracing.repeatable import Trail, entry_of
 
 READ = torch.ops.aten._local_scalar_dense.default
 """What `.item()`, `float(t)` and `if t` come to."""
@@ -31,6 +33,10 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
         self._seen = _get_sequence_nr()
         self._failure: tuple[BaseException, str | None] | None = None
         self._unanswered: BaseException | None = None
+        self.mode: FakeTensorMode | None = None
+        """Makes the tensors of the run."""
+        self.trail: Trail = []
+        """What the function did."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -39,6 +45,9 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
             answer = reads.passing(reads.reader(), truth=args[0].dtype == torch.bool)
             if answer is not None:
                 return answer
+        entry = entry_of(func, args, kwargs, self.mode)
+        if entry is not None:
+            self.trail.append(entry)
         place = self.place()
         fx_traceback.set_stack_trace([] if place is None else [place])
         try:

@@ -14,9 +14,9 @@ from fedplan.plan.signature import PlanOutput
 from fedplan.plan.spec import PlanOutputSpec
 from fedplan.plan.tracing import words
 from fedplan.plan.tracing.batch import Example, detached, loss_of
-from fedplan.plan.tracing.context import ConfigNumbers, StepContext, wants_context
+from fedplan.plan.tracing.context import ConfigNumbers, NamedTensors, StepContext, wants_context
 from fedplan.plan.tracing.drift import Correction
-from fedplan.plan.tracing.module import module_tensors
+from fedplan.plan.tracing.module import idle_counters, module_tensors
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.optimizer.update import Update
 
@@ -99,7 +99,7 @@ class Step:
         context = None
         if self.has_context:
             pairs = zip(self._tensors, received, strict=True)
-            kept = {name: as_held(value, self._tensors[name].dtype) for name, value in pairs}
+            kept = NamedTensors((name, as_held(value, self._tensors[name].dtype)) for name, value in pairs)
             pairs = zip(self._config, config, strict=True)
             settings = ConfigNumbers((key, value.reshape(())) for key, value in pairs)
             number, cycle = (value.reshape(()) for value in numbers)
@@ -138,7 +138,7 @@ class Step:
         tensors = self._own(given)
         trained = [tensors[name] for name in self._trainable]
         if context is not None:
-            context = dataclasses.replace(context, parameters={name: tensors[name] for name in given})
+            context = dataclasses.replace(context, parameters=NamedTensors((n, tensors[n]) for n in given))
         with stateless._reparametrize_module(self._model, tensors, tie_weights=True):
             output = self._example.call(self._model, data)
             cost = self._cost(output, target, context)
@@ -158,8 +158,8 @@ class Step:
         parameters = dict(self._model.named_parameters())
         for name in self._trainable:
             _add_hooks(tensors[name].requires_grad_(), parameters[name])
-        others = {name: buffer for name, buffer in self._model.named_buffers() if name not in tensors}
-        return tensors | {name: buffer.clone() for name, buffer in others.items()}
+        idle = idle_counters(self._model)  # a batch norm counts in them, and nothing reads that
+        return tensors | {name: counter.clone() for name, counter in idle.items()}
 
     def _cost(self, output: Any, target: Any, context: StepContext | None) -> torch.Tensor:
         cost = (

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.func import functionalize
 from torch.fx import GraphModule, Node
@@ -45,6 +46,7 @@ from fedplan.plan.tracing.placement import OnCpu
 from fedplan.plan.tracing.plain.apart import Apart
 from fedplan.plan.tracing.plain.replay import Replay
 from fedplan.plan.tracing.python_random import without_draws
+from fedplan.plan.tracing.repeatable import Trail
 from fedplan.plan.tracing.sizes import Assumption, Sizes
 
 Function = Callable[..., Any]
@@ -63,6 +65,7 @@ class Recording:
         differentiated: those of them to which a gradient goes, by `id`.
         shapes: for each input of the function, its extents; None where any size will do.
         assumptions: what does not hold for every number of rows: for these the graph must fail, or is wrong.
+        trail: what the function did.
     """
 
     module: GraphModule
@@ -73,6 +76,7 @@ class Recording:
     differentiated: frozenset[int]
     shapes: tuple[tuple[int | None, ...], ...]
     assumptions: tuple[Assumption, ...]
+    trail: Trail
 
 
 def record(
@@ -89,7 +93,7 @@ def record(
     Raises:
         TraceError: the function reads values into Python, fails, or works for one size where it must not.
     """
-    module, first, draws, placement = without_draws(lambda: _run(function, examples, free))
+    module, first, notes, draws, placement = without_draws(lambda: _run(function, examples, free))
     _drop_profiling(module)
     drawn = read_draws(module, draws.seeds, first.extents, first.rows)
     held = _lift_constants(module)
@@ -121,17 +125,54 @@ def record(
         differentiated=differentiated,
         shapes=tracers[-1].shapes()[: len(examples)],
         assumptions=tuple(assumption for tracer in tracers for assumption in tracer.sizes.assumptions()),
+        trail=notes.trail,
     )
+
+
+def repeats(function: Function, examples: Sequence[torch.Tensor], free: Sequence[bool], trail: Trail) -> bool:
+    """Whether another run of a function does what its last one did; see `repeatable`.
+
+    Args:
+        function: see `record`.
+        examples: see `record`.
+        free: see `record`.
+        trail: what the last run did.
+    """
+    stand_ins = [_stand_in(example, any_size) for example, any_size in zip(examples, free, strict=True)]
+    try:
+        with words.told_before():
+            if _trail_of(function, stand_ins) == trail:
+                return True
+            return _run(function, examples, free)[2].trail == trail  # known sizes may take other ways
+    except TraceError:
+        return False
+
+
+def _trail_of(function: Function, examples: Sequence[torch.Tensor]) -> Trail:
+    """What a function does to tensors of these very sizes."""
+    notes, draws = Notes(), Draws()
+    tracer = _Tracer(examples, [False] * len(examples), notes.place)
+    with _authors(tracer, notes, OnCpu()), tracer.mode, enable_python_dispatcher():
+        notes.taken_of(draws.around(function))(*tracer.fakes)
+    return notes.trail
 
 
 def _run(
     function: Function, examples: Sequence[torch.Tensor], free: Sequence[bool]
-) -> "tuple[GraphModule, _Tracer, Draws, OnCpu]":
+) -> "tuple[GraphModule, _Tracer, Notes, Draws, OnCpu]":
     """What a run of the function does, as PyTorch's tracer records it."""
     notes, draws, placement = Notes(), Draws(), OnCpu()
     tracer = _Tracer(examples, free, notes.place)
+    with _authors(tracer, notes, placement):
+        return tracer.run(notes.taken_of(draws.around(function))), tracer, notes, draws, placement
+
+
+@contextlib.contextmanager
+def _authors(tracer: "_Tracer", notes: Notes, placement: OnCpu) -> Iterator[None]:
+    """What holds while the author's function runs."""
+    notes.mode = tracer.mode
     with _tracing(tracer, notes), before_autograd(), any_batch(), _own_functions(), placement:
-        return tracer.run(notes.taken_of(draws.around(function))), tracer, draws, placement
+        yield
 
 
 def _taken_apart(module: GraphModule, tracer: "_Tracer", held: Sequence[torch.Tensor]) -> GraphModule | None:
@@ -270,6 +311,7 @@ def _tracing(tracer: _Tracer, lines: Notes | Apart | Replay | None = None) -> It
         _ONE_AT_A_TIME,
         words.warnings_at_authors_lines(words.numbers_of(tracer.fakes)),
         words.errors_told_once(),
+        words.formatted(),
         _understood(place_of, words.numbers_of(tracer.fakes)),
         _portable_kernels(),
         _nothing_compiled(),

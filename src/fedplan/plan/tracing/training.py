@@ -1,6 +1,7 @@
 """`training_plan`: the usual training step of an `nn.Module`, as a Plan, in one call."""
 
 import fnmatch
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,6 @@ from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
 from fedplan.plan.tracing.optimizer.update import Update
-from fedplan.plan.tracing.python_state import check_python_state
 from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
 from fedplan.text import did_you_mean
@@ -165,13 +165,9 @@ def training_plan(
         given = iter(values)
         return step(*([next(given) for _ in group] for group in groups))
 
-    def made() -> Plan:
-        given = [item for group in groups for item in group]
-        return make_plan(grouped, given, lambda _: step.outputs(), name, own=module_tensors(model))
-
-    with unchanged(model, loss, *scores.values()) as snapshot:
-        plan = made()
-        check_python_state(snapshot, plan, made)
+    given = [item for group in groups for item in group]
+    with unchanged(model, loss, *scores.values()) as kept:
+        plan = make_plan(grouped, given, lambda _: step.outputs(), name, own=module_tensors(model), kept=kept)
     names = list(trainable)
     trained = {names[number] for number in update.trained}
     dtypes = {key: tensor.dtype for key, tensor in module_tensors(model).items()}
@@ -198,6 +194,10 @@ def _check_arguments(loss: Score | None, metrics: Mapping[str, Score], lr: str |
             f"lr is a {type(lr).__name__}: give the client_config key of the learning rate, such as lr='lr', "
             "or a number that the Plan keeps"
         )
+    if not isinstance(lr, str) and not 0 <= lr < math.inf:
+        raise TraceError(f"lr is {lr}: a learning rate is a number from 0 up, or a client_config key")
+    if "loss" in metrics:
+        raise TraceError("a metric has the name 'loss', which is the loss's own: give it another one")
     check_instances(loss, metrics)
 
 

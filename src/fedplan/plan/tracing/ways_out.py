@@ -22,10 +22,18 @@ LAYERS: Mapping[str, str] = {
 """Advice by the class of the layer that was running."""
 
 
+_SIZES = (
+    "Sizes have +, -, *, / and //; for anything else make a tensor of them, as in "
+    "`x.new_full((), x.shape[0]).sqrt()`."
+)
+
 _MEANT: Mapping[str, str] = {
     "is not supported for tensor subclasses": (
         "a tensor's values are read into Python, by `.numpy()`. A Plan has no Python: compute with "
         "torch, and have metrics in `metrics=`."
+    ),
+    "loop of ufunc does not support argument 0 of type Sym": (
+        "NumPy cannot compute with a number of rows. " + _SIZES
     ),
     "_to_sparse": "a Plan has no sparse tensors: leave `.to_sparse()` out.",
 }
@@ -43,6 +51,12 @@ def of_error(error: Exception, message: str) -> str | None:
     if source.is_numpys(error):
         return f"NumPy cannot compute with the tensors of a trace ({message}). Use the function of torch."
     return next((meant for part, meant in _MEANT.items() if part in message), None)
+
+
+def of_size(function: object, place: str | None) -> str:
+    """What to say of a number of rows that a function of Python's is given."""
+    name = getattr(function, "__name__", str(function))
+    return f"a number of rows is computed with by `{name}`{at(place)}, which a Plan cannot. {_SIZES}"
 
 
 def of_read(place: str | None) -> str:

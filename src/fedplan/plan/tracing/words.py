@@ -1,6 +1,7 @@
 """What PyTorch says while a step is traced, in the author's terms and at the author's lines."""
 
 import contextlib
+import io
 import logging
 import re
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from fedplan.plan.tracing import source
 
@@ -84,6 +86,40 @@ def warnings_at_authors_lines(numbers: Mapping[str, str]) -> Iterator[None]:
         yield
     for message, category, file, line in noted:
         warnings.warn_explicit(message, category, file, line, _module_of(file))
+
+
+@contextlib.contextmanager
+def formatted() -> Iterator[None]:
+    """Lets a step print what has no value yet, such as ``f"{loss.item():.3f}"``."""
+    kinds: tuple[Any, ...] = (FakeTensor, torch.SymFloat, torch.SymInt)
+    before = [kind.__dict__.get("__format__") for kind in kinds]
+    for kind in kinds:
+        kind.__format__ = _without_value
+    try:
+        yield
+    finally:
+        for kind, own in zip(kinds, before, strict=True):
+            if own is None:
+                del kind.__format__
+            else:
+                kind.__format__ = own
+
+
+def _without_value(value: Any, how: str) -> str:
+    hint = None if isinstance(value, torch.Tensor) else value.node.hint  # a size has that of the example
+    if hint is not None:
+        return format(hint, how)
+    if not how:
+        return str(value)
+    return f"({'tensor' if isinstance(value, torch.Tensor) else 'number'} without a value)"
+
+
+@contextlib.contextmanager
+def told_before() -> Iterator[None]:
+    """Keeps a step that runs again from printing and warning again."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def warn(message: str) -> None:

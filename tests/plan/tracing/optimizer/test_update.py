@@ -139,19 +139,36 @@ def test_parameters_outside_of_the_optimizer_are_not_trained() -> None:
     compare(plan, start, second_only, 0.05)
 
 
-def test_a_parameter_that_the_loss_ignores_is_left_alone_as_optimizers_do() -> None:
-    class Half(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.used, self.unused = nn.Linear(6, 3), nn.Linear(6, 3)
+@pytest.mark.parametrize(("own", "told"), [({"lr": 0.0}, "its own is 0"), ({}, "its own is 0.001")])
+def test_rates_of_groups_that_have_no_ratio_to_a_given_one_are_refused(own: Any, told: str) -> None:
+    start = model()
+    groups = [{"params": [p], "lr": rate} for p, rate in zip(start.parameters(), (0.3, 0.1), strict=True)]
+    with pytest.raises(TraceError, match=rf"the rates 0\.3, 0\.1, and {told}, .*SGD\(groups, lr=0\.3\)"):
+        training_plan(start, F.cross_entropy, example=batch(), optimizer=torch.optim.SGD(groups, **own))
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.used(x)
 
-    start = Half()
-    make = functools.partial(torch.optim.AdamW, weight_decay=0.5)
+class Half(nn.Module):
+    """Of three layers one or two are used."""
+
+    def __init__(self, used: str) -> None:
+        super().__init__()
+        self.used = used
+        self.first, self.second, self.third = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sum((getattr(self, name)(x) for name in self.used.split()), torch.zeros(3))
+
+
+@pytest.mark.parametrize("used", ["first", "third", "second third"])
+@pytest.mark.parametrize("make", [case for case in settings() if case.id != "Muon"])  # takes matrices alone
+def test_a_parameter_that_the_loss_ignores_is_left_alone_as_optimizers_do(make: Any, used: str) -> None:
+    start = Half(used)
     plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=make)
     compare(plan, start, lambda eager: make(eager.parameters(), lr=0.05), 0.05)
+
+
+def test_nothing_is_kept_for_a_parameter_that_the_loss_ignores() -> None:
+    plan = training_plan(Half("second"), F.cross_entropy, example=batch(), optimizer=torch.optim.AdamW)
     assert len(zeros(plan)) == 1 + 2 * 2  # a step, and two moments for weight and bias of the used layer
 
 

@@ -46,6 +46,7 @@ class Prototype:
         self.kind = type(self._optimizer)
         first = self._optimizer.param_groups[0]
         self.lr = float(self._optimizer.defaults.get("lr", first.get("lr", 0.0)))
+        _check_rates(self._optimizer, self.lr)
         self.takes_each_alone = self.kind.__module__.startswith("torch.optim.")
         numbers = {id(tensor): number for number, tensor in enumerate(owned)}
         self.groups = [
@@ -80,6 +81,25 @@ class Prototype:
         for number in parameters.keys() & state.keys():
             optimizer.state[parameters[number]].update(state[number])
         return optimizer
+
+
+def _check_rates(optimizer: Optimizer, own: float) -> None:
+    """Refuses rates of groups that have no ratio to a rate that the author gave.
+
+    Raises:
+        TraceError: the optimizer's own rate is 0, or PyTorch's default, which no group has.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups if "lr" in group]
+    default = inspect.signature(type(optimizer)).parameters.get("lr")
+    is_default = default is not None and default.default == own
+    differ = own not in rates if own else any(rates)
+    if rates and differ and (own == 0 or is_default):
+        name = type(optimizer).__name__
+        raise TraceError(
+            f"the groups of {name} have the rates {', '.join(f'{float(rate):g}' for rate in rates)}, and its "
+            f"own is {own:g}, so nothing says which of them the rate of a worker stands for: give it one, "
+            f"as in {name}(groups, lr={float(max(rates)):g})"
+        )
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:

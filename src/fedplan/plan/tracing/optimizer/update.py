@@ -145,7 +145,8 @@ class Update:
             group["lr"] = self._rate(lr, float(group.get("lr", self.lr)))
         with numbers_in_tensors(optimizer):
             optimizer.step()
-        return kept_by(optimizer, parameters)
+        moved = {n: p for n, p in parameters.items() if gradients[n] is not None}
+        return kept_by(optimizer, moved)  # the others' counts of steps stand still
 
     def _rate(self, lr: torch.Tensor | float, of_group: float) -> torch.Tensor | float:
         ratio = of_group / self.lr if self.lr else 1.0

@@ -1,0 +1,1 @@
+"""Makes the documentation's site: its pages, the reference from docstrings, and what checks its links."""
