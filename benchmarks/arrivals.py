@@ -63,7 +63,7 @@ class Arrivals:
             strategy_of(Setting(self._config, {}, (((1,), "float32"),), None, (Role.TRAINED,)))
         )
         self._crowd, self._paced = crowd, paced
-        self._chance, self._rng = random.Random(seed), np.random.default_rng(seed)
+        self._chance, self._rng = random.Random(seed), np.random.default_rng(seed)  # nosec B311  # repeatable
         self._events: list[tuple[int, int, int, Any]] = []
         self._numbers = itertools.count()
         self._calendar, self._herd = Calendar(), Herd(crowd.seconds)

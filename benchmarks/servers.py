@@ -56,7 +56,8 @@ def running(
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         command = [sys.executable, "-m", "benchmarks.servers", kind, str(where), *arguments]
         env = os.environ | ({} if database is None else {"FEDPLAN_DATABASE_URL": database})
-        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)  # nosec B603  # ours
+        stack.enter_context(process)
         stack.callback(process.terminate if kind == "two" else process.kill)  # the two end with their parent
         assert process.stdout is not None
         yield Server(int(process.stdout.readline()), process.pid, where)

@@ -1,26 +1,34 @@
 """The long form of fuzzing: `scripts/fuzz --inputs 1000000`.
 
 Inputs are made of sound ones by random changes that keep their form (`tests.fuzz.changes`). The same seed
-makes the same inputs. What fails is written to a file, which `scripts/fuzz --again FILE` tries once more.
+makes the same inputs. What fails is written to a file, which `scripts/fuzz --again FILE` tries once more; of
+the target `api`, which schemathesis makes, the file holds curl commands.
 """
 
 import argparse
+import importlib.util
 import random
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from tests.fuzz.api import try_api
 from tests.fuzz.decoders import decoders
+from tests.fuzz.guided import run_guided
 from tests.fuzz.peers import GridUnderTest, peers
 from tests.fuzz.target import Target, attempt, peak_bytes
 
 _TOLD_SECONDS = 30.0
 _MOST_FAULTS = 20
 """Of one target; then the next one is tried."""
+
+_API, _SLOW_API = "api", 40
+"""A target that is not one of inputs; it gets so many times fewer requests than others get inputs."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,26 +40,45 @@ def main(arguments: Sequence[str]) -> int:
         "--out", type=Path, default=Path("fuzz-faults"), help="where inputs that fail are put"
     )
     parser.add_argument("--again", type=Path, help="a file of such an input: tries it alone")
+    parser.add_argument(
+        "--guided",
+        action="store_true",
+        help="decoders alone, led by the code that an input reaches (atheris)",
+    )
     parser.add_argument("targets", nargs="*", help="some targets by name; all when absent")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    warnings.simplefilter("error")  # as in the tests: what others send must not fill a log
     grid = GridUnderTest()
-    targets = {target.name: target for target in (*decoders(), *peers(grid))}
-    unknown = set(options.targets) - set(targets)
+    targets = {
+        target.name: target for target in (decoders() if options.guided else (*decoders(), *peers(grid)))
+    }
+    has_api = importlib.util.find_spec("schemathesis") is not None and not options.guided
+    names = [*targets, *([_API] if has_api else [])]
+    unknown = set(options.targets) - set(names)
     if unknown:
-        parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(targets)}")
+        parser.error(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if options.again:
-        attempt(targets[options.again.name.partition("-")[0]], options.again.read_bytes())
+        name = options.again.name.partition("-")[0]
+        if name not in targets:
+            parser.error(
+                f"{options.again} holds no input of {', '.join(targets)}; its commands are run by hand"
+            )
+        attempt(targets[name], options.again.read_bytes())
         return 0
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    chosen = [targets[name] for name in options.targets or targets]
-    shares = sum(1 / target.slow for target in chosen)
+    names = options.targets or names
+    chosen = [targets[name] for name in names if name != _API]
+    shares = sum(1 / target.slow for target in chosen) + (1 / _SLOW_API if _API in names else 0)
     tried = faults = 0
     for target in chosen:
         inputs = max(1, round(options.inputs / target.slow / shares))
-        done, found = fuzz(target, inputs, seed, options.out)
+        done, found = (fuzz_guided if options.guided else fuzz)(target, inputs, seed, options.out)
         tried, faults = tried + done, faults + found
     grid.close()
+    if _API in names:
+        done, found = fuzz_api(max(1, round(options.inputs / _SLOW_API / shares)), seed, options.out)
+        tried, faults = tried + done, faults + found
     print(f"{tried:,} inputs, seed {seed}: {faults} faults, {peak_bytes() / 2**20:.0f} MiB at most")
     return 1 if faults else 0
 
@@ -85,6 +112,35 @@ def fuzz(target: Target, inputs: int, seed: int, out: Path) -> tuple[int, int]:
         flush=True,
     )
     return tried, faults
+
+
+def fuzz_guided(target: Target, inputs: int, seed: int, out: Path) -> tuple[int, int]:
+    """The same with inputs that are led by the code that others reached, up to the first fault."""
+    began = time.monotonic()
+    run = run_guided(target.name, inputs, seed, out)
+    if run.faults:
+        print(run.said[-4000:])
+    print(
+        f"{target.name}: {run.inputs:,} guided inputs, seed {seed}, {run.faults} faults, "
+        f"{run.inputs / (time.monotonic() - began):,.0f} a second, "
+        f"{run.branches[0]:,} branches reached at first, {run.branches[1]:,} at the end",
+        flush=True,
+    )
+    return run.inputs, run.faults
+
+
+def fuzz_api(inputs: int, seed: int, out: Path) -> tuple[int, int]:
+    """The same for a grid in a process of its own, by its published document."""
+    began = time.monotonic()
+    run = try_api(inputs, seed, out)
+    print(
+        f"{_API}: {run.requests:,} requests, seed {seed}, {run.faults} faults, "
+        f"{run.requests / (time.monotonic() - began):,.0f} a second, "
+        f"the slowest answer {run.slowest:.3f} s of {run.slowest_of}; without success: "
+        f"{', '.join(run.never_succeeded) or 'none'}",
+        flush=True,
+    )
+    return run.requests, run.faults
 
 
 if __name__ == "__main__":

@@ -212,3 +212,10 @@ def test_a_part_of_a_diff_says_which_tensors_it_holds(format: str) -> None:
         decompress(part, SHAPES[2:], FORMATS), decompress(whole, SHAPES[2:], FORMATS), strict=True
     ):
         np.testing.assert_array_equal(ours.array, theirs.array)
+
+
+@pytest.mark.parametrize("scale", [3e38, 1e300])
+def test_steps_past_the_largest_float_are_not_finite_for_the_grid_to_refuse(scale: float) -> None:
+    steps = WireTensor(np.array([-127, 0, 127], np.int8), "qint8", scale=scale)
+    (read,) = decompress(State.of([steps]), [(3,)], ["int8"])
+    assert not read.isfinite()

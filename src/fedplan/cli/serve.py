@@ -100,7 +100,7 @@ def serve(
 
     def on_ready(port: int) -> None:
         scheme = "http" if settings.tls_cert is None else "https"
-        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nobody can connect to "all"
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec B104  # nobody connects to "all"
         typer.echo(f"{scheme}://{f'[{here}]' if ':' in here else here}:{port}")
         if here != host:
             typer.echo("From elsewhere it is reached by this machine's name or address.", err=True)

@@ -87,7 +87,7 @@ class Patience:
         if seconds is None or self._left <= 0:
             return None
         # a tenth at random, so that those who were turned away together do not come back together
-        seconds = min(seconds * random.uniform(1.0, 1.1), self._left)
+        seconds = min(seconds * random.uniform(1.0, 1.1), self._left)  # nosec B311  # no secret
         self._left -= seconds
         return seconds
 
@@ -106,4 +106,4 @@ def _seconds_of(wait: bool | float) -> float:
 def _growing() -> Iterator[float]:
     """Waits that grow up to a bound, each up to half as long again at random."""
     for seconds in itertools.chain(_GROWING_SECONDS, itertools.repeat(_GROWING_SECONDS[-1])):
-        yield seconds * random.uniform(1.0, 1.5)
+        yield seconds * random.uniform(1.0, 1.5)  # nosec B311  # no secret

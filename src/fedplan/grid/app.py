@@ -129,7 +129,8 @@ async def running(
     async with (
         contextlib.aclosing(open_blobs(settings)) as blobs,
         contextlib.aclosing(await open_store(settings, seal := seal_for(settings))) as store,
-        httpx.AsyncClient(timeout=None, verify=trusted()) as client,
+        # no timeout of its own: who asks bounds the whole of a call, with `asyncio.timeout`
+        httpx.AsyncClient(timeout=None, verify=trusted()) as client,  # nosec B113
     ):
         if not seal.has_key and together.number == 0:
             logger.warning("secrets in the database are not encrypted; FEDPLAN_SECRET_KEY would have it done")

@@ -6,9 +6,9 @@ that few lines cross.
 """
 
 import dataclasses
+import html
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from xml.sax.saxutils import escape
 
 from fedplan.errors import PlanError
 from fedplan.plan.ir.graph import Ref
@@ -192,4 +192,4 @@ def _drawn(box: _Box, width: int) -> str:
 
 def _said(text: str) -> str:
     """A text of a Plan as it may stand in the picture: names come from others."""
-    return escape("".join(c if c.isprintable() else "�" for c in text))
+    return html.escape("".join(c if c.isprintable() else "�" for c in text), quote=False)

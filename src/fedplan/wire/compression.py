@@ -164,7 +164,8 @@ def _read_steps(message: schema.TorchTensor, shape: Shape | None) -> Array:
     tensor = read_tensor(message)
     _check_shape(tensor.shape, shape)
     steps = np.subtract(tensor.array, tensor.zero_point, dtype=np.float32)
-    return np.asarray(steps * np.float32(tensor.scale), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # who adds diffs up refuses what is not finite
+        return np.asarray(steps * np.float32(tensor.scale), np.float32)
 
 
 # -- the largest changes -------------------------------------------------------------------------------

@@ -94,6 +94,17 @@ def test_links_lead_to_operations_and_to_what_these_take():
             assert set(link["requestBody"]) <= set(resolved(schema)["properties"])
 
 
+def test_links_lead_from_hosting_to_downloads_and_reports():
+    by_name = {one["operationId"]: one for methods in DOCUMENT["paths"].values() for one in methods.values()}
+    reached, waiting = set(), ["host-training"]
+    while waiting:
+        links = by_name[waiting.pop()]["responses"]["200"].get("links", {})
+        found = {link["operationId"] for link in links.values()} - reached
+        reached |= found
+        waiting += found
+    assert {"authenticate", "cycle-request", "get-model", "get-plan", "report", "retrieve-model"} <= reached
+
+
 def test_a_body_and_its_answer_are_described():
     report = operation("report")
     body = report["requestBody"]["content"]

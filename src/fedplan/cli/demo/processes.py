@@ -31,7 +31,7 @@ class Process:
         self.name = name
         self._out, self._log = folder / f"{name}.out", folder / f"{name}.log"
         with self._out.open("wb") as out, self._log.open("wb") as log:
-            self._popen = subprocess.Popen(
+            self._popen = subprocess.Popen(  # nosec B603  # this program itself, with the demo's arguments
                 # -P: what lies in the current folder must not be imported
                 [sys.executable, "-P", "-m", "fedplan", *arguments],
                 stdin=subprocess.DEVNULL,

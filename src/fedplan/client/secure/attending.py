@@ -181,7 +181,8 @@ class SecureAttendance:
                 raise SecureRoundError(f"{place} has ended for this worker: {answer.failure}")
             if answer.message is not None:
                 return bytes_of(answer.message)
-            await asyncio.sleep((answer.retry_after or 1.0) * random.uniform(1.0, 1.1))
+            # a wait is no secret
+            await asyncio.sleep((answer.retry_after or 1.0) * random.uniform(1.0, 1.1))  # nosec B311
 
 
 def received_of(
@@ -208,5 +209,5 @@ async def _lasting(call: Callable[[], Awaitable[_T]]) -> _T:
             if not passes(error):
                 raise
             _log.warning("%s: asking again in %.0f s", error, seconds)
-            await asyncio.sleep(seconds * random.uniform(1.0, 1.1))
+            await asyncio.sleep(seconds * random.uniform(1.0, 1.1))  # nosec B311  # no secret
     return await call()

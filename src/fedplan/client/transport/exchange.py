@@ -92,7 +92,7 @@ class Retry:
         asked = error.retry_after if isinstance(error, GridResponseError) else None
         if asked is not None:
             return asked if asked <= self.longest_wait else None
-        return random.uniform(0, min(self.longest_wait, self.first_wait * 2 ** (failures - 1)))
+        return random.uniform(0, min(self.longest_wait, self.first_wait * 2 ** (failures - 1)))  # nosec B311  # no secret
 
 
 DEFAULT_RETRY = Retry()

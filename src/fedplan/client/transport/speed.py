@@ -123,7 +123,7 @@ async def measure_speed(
 
 
 def _query(worker_id: str, **more: str) -> dict[str, str]:
-    return {"worker_id": worker_id, "random": str(random.random()), **more}  # random: past any cache
+    return {"worker_id": worker_id, "random": str(random.random()), **more}  # nosec B311  # past any cache
 
 
 async def _ping(client: httpx.AsyncClient, worker_id: str, longest: float) -> float:

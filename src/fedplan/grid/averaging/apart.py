@@ -105,7 +105,7 @@ class _Process:
         Raises:
             OSError: it cannot be started.
         """
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # nosec B603  # this interpreter, with a file of this package
             [sys.executable, "-P", str(Path(folding.__file__))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -314,7 +314,7 @@ def _environment() -> dict[str, str]:
 
 def _resident_by_ps(pid: int) -> int:
     try:
-        told = subprocess.run(
+        told = subprocess.run(  # nosec B603, B607  # a number only; PATH is the operator's
             ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True, text=True
         )
         return int(told.stdout) * 1024

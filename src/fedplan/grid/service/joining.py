@@ -263,7 +263,8 @@ def _pace(grid: Grid, process: Process, now: float) -> Pace:
     """When workers that this model rejects are to ask again. Replicas have about as many each."""
     herd = grid.herds.count(process.id, now) * (1 + len(grid.others))
     settings = grid.settings
-    return Pace(settings.retry_seconds, settings.retries_per_second, herd, random.random())
+    chance = random.random()  # nosec B311  # no secret
+    return Pace(settings.retry_seconds, settings.retries_per_second, herd, chance)
 
 
 def _tell_withheld(grid: Grid, process: Process, client: Client, why: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def _check_reach(settings: Settings, host: str, listener: socket.socket) -> None
     """Lets no grid be open to other machines by an oversight."""
     if is_loopback(listener.getsockname()[0]) or settings.insecure:
         return
-    reach = f"at {host or '0.0.0.0'} other machines reach this grid, and"
+    reach = f"at {host or '0.0.0.0'} other machines reach this grid, and"  # nosec B104  # words only
     if settings.owner_token is None:
         raise SettingsError(
             f"{reach} without an owner token each could host models and retrieve them: set "

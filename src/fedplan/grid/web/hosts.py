@@ -43,7 +43,7 @@ class KnownHosts:
         return self._takes_addresses and is_address(name)
 
 
-_ANY_ADDRESS = ("0.0.0.0", "::")
+_ANY_ADDRESS = ("0.0.0.0", "::")  # nosec B104  # binds nothing
 """To connect to these reaches the machine itself."""
 
 _REFUSAL = Correlated(

@@ -27,7 +27,9 @@ from fedplan.wire.messages import (
     EVENTS,
     GET_MODEL,
     GET_PLAN,
+    HOST_TRAINING,
     REPORT,
+    RETRIEVE_MODEL,
     SECURE_RECEIVE,
     SECURE_SEND,
     SPEED_TEST,
@@ -233,7 +235,14 @@ def _link(type: str, given: Mapping[str, str], *, in_query: bool = False) -> Obj
     return {"operationId": operation, "parameters" if in_query else "requestBody": dict(given)}
 
 
+_HOSTED = {"name": "$request.body#/client_config/name", "version": "$request.body#/client_config/version"}
+
 _LINKS: Mapping[str, Object] = {
+    HOST_TRAINING: {
+        "authenticate": _link(AUTHENTICATE, {f"model_{key}": value for key, value in _HOSTED.items()}),
+        "status": _link(messages.STATUS, {"name": _HOSTED["name"]}, in_query=True),
+        "retrieve": _link(RETRIEVE_MODEL, _HOSTED, in_query=True),
+    },
     AUTHENTICATE: {
         "join": _link(
             CYCLE_REQUEST,

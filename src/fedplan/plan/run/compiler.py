@@ -144,7 +144,8 @@ class _Program:
             if freed:
                 self._add(f"del {', '.join(freed)}")
         self._add(f"return [{', '.join(map(self._output, range(len(self.graph.outputs))))}]")
-        exec(compile("\n".join(self.lines), _FILE, "exec"), self.names)
+        # The lines hold names made here, operations of the table, and literals that `repr` has quoted.
+        exec(compile("\n".join(self.lines), _FILE, "exec"), self.names)  # nosec B102
         return _reporting(
             self.names["run"], self.makers, torch.inference_mode if inference else torch.no_grad
         )

@@ -71,7 +71,7 @@ def _check_can_be_shared(settings: Settings) -> None:
 def _that_travels(error: Exception) -> Exception:
     """The error, or one with the same words where it cannot be sent to another process as it is."""
     try:
-        pickle.loads(pickle.dumps(error))  # our own
+        pickle.loads(pickle.dumps(error))  # nosec B301  # written here
     except Exception:  # noqa: BLE001  # whatever its class asks for
         return ConfigError(str(error))
     return error
