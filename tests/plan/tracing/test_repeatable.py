@@ -73,6 +73,17 @@ def own_generator(net: Any, out: Tensor) -> Tensor:
     return out * float(net.generator.random())
 
 
+def array(net: Any, out: Tensor) -> Tensor:
+    found = out * torch.from_numpy(net.array)
+    net.array *= 0.9
+    return found
+
+
+def alternating(net: Any, out: Tensor) -> Tensor:
+    net.turn = not net.turn
+    return out if net.turn else -out
+
+
 KEEPING: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "a tensor in an attribute": (attribute, {"mean": torch.zeros(3)}),
     "a tensor in a list": (element, {"means": [torch.zeros(3)]}),
@@ -80,6 +91,8 @@ KEEPING: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "a count in another object": (other_object, {"kept": Kept()}),
     "a count in the class": (of_the_class, {}),
     "a clock": (clock, {}),
+    "an array": (array, {"array": np.ones(3, np.float32)}),
+    "two turns": (alternating, {"turn": False}),
     "a generator of its own": (own_generator, {"generator": np.random.default_rng(0)}),
 }
 
@@ -147,6 +160,28 @@ def test_so_it_is_in_a_function_that_is_no_model() -> None:
 
     with pytest.raises(TraceError, match="a second run of the step does something else"):
         trace(step, X)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda net, out: _assigning(out),
+        lambda net, out: (
+            setattr(net.layer.weight, "data", net.layer.weight.data * 0.9),
+            net.layer(X[:, :6]),
+        )[1],
+    ],
+    ids=["an activation", "a parameter"],
+)
+def test_an_assignment_to_data_is_refused(forward: Callable[..., Tensor]) -> None:
+    with pytest.raises(TraceError, match=r"assigns to a tensor's `\.data`.*`tensor\.data\.copy_\(value\)`"):
+        traced(Net(forward))
+
+
+def _assigning(out: Tensor) -> Tensor:
+    out = 1 * out
+    out.data = out.data.clamp(-0.2, 0.2)
+    return out
 
 
 def test_a_cache_may_be_filled_before() -> None:

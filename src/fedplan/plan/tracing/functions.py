@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
+from fedplan.errors import TraceError
 from fedplan.plan.recurrence.interception import RecurrentLayers
 from fedplan.plan.tracing.decompositions import FUNCTIONS
 
@@ -33,6 +35,10 @@ def own_functions() -> Iterator[None]:
         autograd._engine_run_backward = engine
 
 
+_SET_DATA: Any = torch.Tensor.data.__set__  # type: ignore[attr-defined]  # a property
+"""What `tensor.data = value` comes to."""
+
+
 class _Functions(TorchFunctionMode):
     """Functions of PyTorch as a Plan has them. While it looks on, layers take no kernels for inference."""
 
@@ -43,4 +49,9 @@ class _Functions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if func == _SET_DATA and any(isinstance(given, FakeTensor) for given in args):
+            raise TraceError(
+                "the step assigns to a tensor's `.data`, which PyTorch's tracer does not see: write to it in "
+                "place, as in `tensor.data.copy_(value)`"
+            )
         return FUNCTIONS.get(func, func)(*args, **(kwargs or {}))

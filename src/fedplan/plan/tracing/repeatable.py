@@ -5,11 +5,13 @@ an attribute. Nothing shows that but another run. The second one is on tensors o
 fraction of the time of the first, and what reaches PyTorch's kernels is compared, operation by operation.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 Trail = list[tuple[Any, ...]]
 """For each operation its name, and its arguments without the tensors' values."""
@@ -34,12 +36,27 @@ def entry_of(
     return name, told, _told(kwargs or {}, mode)
 
 
+_MOST_COMPARED = 65_536
+"""Numbers of a tensor that the step holds; larger ones are taken to stay as they are."""
+
+
+def _content(held: torch.Tensor) -> Any:
+    """What stands in a tensor that the step holds: NumPy may write to its memory from run to run."""
+    with _disable_current_modes():
+        if held.layout != torch.strided or held.is_meta or held.numel() > _MOST_COMPARED:
+            return torch.Tensor
+        plain = held.detach().cpu().contiguous().reshape(-1)
+        return hashlib.sha256(plain.view(torch.uint8).numpy().tobytes()).digest()
+
+
 _LEFT = "a tensor that an earlier run has left"
 
 
 def _told(value: Any, mode: FakeTensorMode | None) -> Any:
+    if isinstance(value, FakeTensor):
+        return torch.Tensor if value.fake_mode is mode else _LEFT
     if isinstance(value, torch.Tensor):
-        return _LEFT if isinstance(value, FakeTensor) and value.fake_mode is not mode else torch.Tensor
+        return _content(value)
     if isinstance(value, list | tuple):
         return tuple(_told(item, mode) for item in value)
     if isinstance(value, dict):

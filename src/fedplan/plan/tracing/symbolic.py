@@ -139,8 +139,11 @@ def repeats(function: Function, examples: Sequence[torch.Tensor], free: Sequence
     stand_ins = [_stand_in(example, any_size) for example, any_size in zip(examples, free, strict=True)]
     try:
         with words.told_before():
-            if _trail_of(function, stand_ins) == trail:
+            again = _trail_of(function, stand_ins)
+            if again == trail:
                 return True
+            if again != _trail_of(function, stand_ins):
+                return False
             return _run(function, examples, free)[2].trail == trail  # known sizes may take other ways
     except TraceError:
         return False

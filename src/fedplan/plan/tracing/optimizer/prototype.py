@@ -161,9 +161,44 @@ def _remake(optimizer: Optimizer, parameters: Sequence[torch.Tensor]) -> Optimiz
         if not groups:
             raise _holds_none(kind)
         made: Optimizer = kind(groups, **defaults)
+        _check_carried(optimizer, made)
         return made
 
     return make
+
+
+_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+_IN_GROUPS = ("param_groups", "state", "defaults")
+
+
+def _check_carried(given: Optimizer, made: Optimizer) -> None:
+    """Refuses an optimizer that was made for the model and holds more than its class and groups say.
+
+    Raises:
+        TraceError: names what it holds.
+    """
+    usual = vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)).keys() - set(_HOOKS)
+    lost = []
+    for name, value in vars(given).items():
+        by_scheduler = getattr(value, "_wrapped_by_lr_sched", False) or name == "_opt_called"
+        if name not in _IN_GROUPS and name not in usual and not by_scheduler:
+            other = vars(made).get(name)
+            if not (value is other or (type(value) is type(other) and _equal(value, other))):
+                lost.append(name)
+    if lost:
+        name = type(given).__name__
+        raise TraceError(
+            f"the optimizer {name} holds {', '.join(map(repr, lost))}, which its groups of parameters do not "
+            f"tell: give what makes it, as in functools.partial({name}, …), or a function of the parameters"
+        )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are alike; what cannot be compared is taken for another."""
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def _holds_none(kind: type[Optimizer]) -> TraceError:
