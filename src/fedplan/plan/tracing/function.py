@@ -14,6 +14,7 @@ from fedplan.plan.random import RandomStream
 from fedplan.plan.run.interpreter import interpret
 from fedplan.plan.signature import PlanInput, PlanOutput, rows_of
 from fedplan.plan.spec import BATCH, PlanInputSpec, PlanOutputSpec
+from fedplan.plan.tracing import ways_out
 from fedplan.plan.tracing.draws import RandomInput
 from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
@@ -191,7 +192,7 @@ def _check_other_sizes(plan: Plan, assumptions: Sequence[Assumption]) -> None:
     for assumption in assumptions:
         wrong = [rows for rows in assumption.rows if assumption.authors or plan.works_with(rows)]
         if wrong:
-            place = f" at {assumption.place}" if assumption.place else ""
+            place = ways_out.at(assumption.place)
             raise TraceError(
                 f"the function takes another path for other batch sizes, such as {wrong[0]}: it asks whether "
                 f"{assumption.question}{place}. A Plan has one path: remove the condition, or pin the batch "

@@ -277,12 +277,13 @@ _ONE_AT_A_TIME = threading.RLock()
 def _tracing(tracer: _Tracer, lines: Notes | Apart | Replay | None = None) -> Iterator[None]:
     """What holds while a function is recorded. PyTorch's tracer is one for the whole process."""
     place_of = source.of_exception if lines is None else lines.place_of
+    numbers = words.numbers_of(tracer.fakes)
     with (
         _ONE_AT_A_TIME,
-        words.warnings_at_authors_lines(words.numbers_of(tracer.fakes)),
+        words.warnings_at_authors_lines(numbers),
         words.errors_told_once(),
         words.formatted(),
-        _understood(place_of, words.numbers_of(tracer.fakes)),
+        _understood(place_of, numbers),
         _portable_kernels(),
         _nothing_compiled(),
         known_shapes(),
