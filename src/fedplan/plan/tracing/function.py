@@ -167,7 +167,7 @@ def make_plan(
     examples, free = [item.tensor for item in given], [item.free for item in given]
     recording = record(function, examples, free, must_stay_free)
     check_held_tensors(recording, own or {})
-    if not repeats(function, examples, free, recording.trail):
+    if not repeats(function, examples, free, recording.trail, () if kept is None else kept.left()):
         raise TraceError(why_not_repeated(kept))
     graph = lower(recording.module, recording.constants)
     inputs = [
