@@ -296,3 +296,18 @@ def test_an_optimizer_for_another_model_is_refused() -> None:
         training_plan(
             model(), F.cross_entropy, example=batch(), optimizer=torch.optim.SGD(model().parameters(), lr=0.1)
         )
+
+
+def test_one_that_cannot_be_made_again_is_refused_with_what_to_give() -> None:
+    class Scaled(torch.optim.SGD):
+        def __init__(self, parameters: Any, scale: float) -> None:
+            super().__init__(parameters, lr=0.1 * scale)
+
+    start = model()
+    with pytest.raises(TraceError, match=r"optimizer=lambda parameters: Scaled\(parameters, …\)"):
+        training_plan(
+            start, F.cross_entropy, example=batch(), optimizer=Scaled(list(start.parameters()), 2.0)
+        )
+    training_plan(
+        start, F.cross_entropy, example=batch(), optimizer=lambda parameters: Scaled(parameters, 2.0)
+    )

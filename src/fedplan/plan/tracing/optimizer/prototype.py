@@ -117,9 +117,11 @@ def _made(
             f"`optimizer` is {optimizer!r}: give a class such as torch.optim.Adam, a functools.partial of "
             "one, or an optimizer that was made for the model"
         )
+    instead = ""
     if isinstance(optimizer, Optimizer):
         name = type(optimizer).__name__
         make = _remake(optimizer, parameters)
+        instead = f". Give what makes it: optimizer=lambda parameters: {name}(parameters, …)"
     else:
         name = str(getattr(getattr(optimizer, "func", optimizer), "__name__", "the optimizer"))
         make = optimizer
@@ -128,7 +130,7 @@ def _made(
     except TraceError:
         raise
     except Exception as error:
-        raise TraceError(f"{name} cannot be made for this model's parameters: {error}") from error
+        raise TraceError(f"{name} cannot be made for this model's parameters: {error}{instead}") from error
     if not isinstance(made, Optimizer):
         raise TraceError(f"`optimizer` made a {type(made).__name__} where a torch.optim.Optimizer is needed")
     if _needs_closure(made):
