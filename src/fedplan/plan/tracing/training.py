@@ -24,6 +24,7 @@ from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
 from fedplan.plan.tracing.optimizer.update import Update
+from fedplan.plan.tracing.shared_memory import check_memory
 from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
 from fedplan.text import did_you_mean
@@ -101,6 +102,7 @@ def training_plan(
         UnsupportedOpError: the step uses an operation outside the op table.
     """
     _check_module(model)
+    check_memory(model)
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TraceError(
             f"`metrics` is a {type(metrics).__name__}, and must be a dict of names and functions, such as "
