@@ -40,6 +40,10 @@ _MEANT: Mapping[str, str] = {
     "loop of ufunc does not support argument 0 of type Sym": (
         "NumPy cannot compute with a number of rows. " + _SIZES
     ),
+    "unhashable type: non-nested SymInt": (
+        "a number of rows is a key, of a `dict` or of `functools.cache`. A Plan has any number of rows: "
+        "compute what is looked up each time."
+    ),
     "Couldn't swap": (
         "a layer is converted or moved while the model runs (`layer.double()`, `layer.to(…)`). Do it before "
         "the model is traced, or convert the tensors that the layer computes with."
