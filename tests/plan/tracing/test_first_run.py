@@ -27,7 +27,9 @@ def test_a_step_that_asks_for_the_type_of_a_size_is_refused(is_number: Callable[
     def doubled(x: torch.Tensor) -> torch.Tensor:
         return x * (2 if is_number(x.shape[0]) else 3)
 
-    with pytest.raises(TraceError, match=r"first 3, and that of the step itself first 2: .*type of a size"):
+    with pytest.raises(
+        TraceError, match=r"first 3, and that of the step itself .*first 2: .*asks for a type"
+    ):
         trace(doubled, torch.ones(4, 2), inputs=DATA)
 
 
@@ -38,6 +40,19 @@ def test_so_is_a_training_step() -> None:
 
     with pytest.raises(TraceError, match="the Plan's 'loss' of the example is"):
         training_plan(Net(3, 2), F.mse_loss, example=(torch.randn(4, 3), torch.randn(4, 2)))
+
+
+def test_a_step_that_does_something_else_with_one_row_is_refused() -> None:
+    """PyTorch copies what was transposed, but for one row, where it lies in memory as a copy would."""
+
+    def turned(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = x * 1.0
+        by_time = whole.transpose(0, 1).contiguous()
+        by_time.relu_()
+        return whole.sum(), by_time.sum()
+
+    with pytest.raises(TraceError, match="with one row, the Plan's 'output 0'"):
+        trace(turned, -torch.ones(4, 3, 2), inputs=DATA)
 
 
 def test_a_step_whose_example_has_no_values_that_it_can_use_is_traced() -> None:

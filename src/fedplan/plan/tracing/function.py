@@ -14,7 +14,7 @@ from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import BATCH, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing import ways_out
 from fedplan.plan.tracing.draws import RandomInput
-from fedplan.plan.tracing.first_run import check_first_run
+from fedplan.plan.tracing.first_run import Reference, check_first_run, expected_of
 from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
 from fedplan.plan.tracing.python_state import why_not_repeated
@@ -135,7 +135,14 @@ def trace(
         return [PlanOutput(spec.label, spec) for spec in outputs]
 
     title = name or str(getattr(function, "__name__", "plan"))
-    return make_plan(flat, given, described, title, must_stay_free=inputs is not None)
+    return make_plan(
+        flat,
+        given,
+        described,
+        title,
+        must_stay_free=inputs is not None,
+        reference=lambda *values: expected_of(flat(*values), values),
+    )
 
 
 def make_plan(
@@ -146,7 +153,9 @@ def make_plan(
     *,
     must_stay_free: bool = True,
     own: Mapping[str, torch.Tensor] | None = None,
+    counters: Mapping[str, torch.Tensor] | None = None,
     kept: Snapshot | None = None,
+    reference: Reference | None = None,
 ) -> Plan:
     """The Plan of a function of a flat list of tensors.
 
@@ -157,7 +166,9 @@ def make_plan(
         name: name of the Plan.
         must_stay_free: a function that works for one batch size only is an error.
         own: tensors of the author's model by name, which must not become the Plan's.
+        counters: see `check_held_tensors`.
         kept: the author's modules as they were before.
+        reference: what is to come out; see `check_first_run`.
 
     Raises:
         TraceError: see `trace`.
@@ -165,7 +176,7 @@ def make_plan(
     """
     examples, free = [item.tensor for item in given], [item.free for item in given]
     recording = record(function, examples, free, must_stay_free)
-    check_held_tensors(recording, own or {})
+    check_held_tensors(recording, own or {}, counters or {})
     if not repeats(function, examples, free, recording.trail, () if kept is None else kept.left()):
         raise TraceError(why_not_repeated(kept))
     graph = lower(recording.module, recording.constants)
@@ -181,8 +192,10 @@ def make_plan(
         graph=graph,
         example=tuple(data),
     )
-    check_first_run(plan, function, [item.tensor.detach() for item in given])
     _check_other_sizes(plan, recording.assumptions)
+    if kept is not None and reference is not None:
+        kept.restore()  # the trace may have left tensors that have no values
+    check_first_run(plan, reference, [item.tensor.detach() for item in given])
     return plan
 
 

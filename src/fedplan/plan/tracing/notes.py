@@ -66,6 +66,7 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
 
         def noted(*args: Any) -> Any:
             Notes.running = self
+            self.trail.begin(args)
             try:
                 with self:
                     result = function(*args)

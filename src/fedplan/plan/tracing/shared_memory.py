@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from fedplan.errors import TraceError
 
@@ -20,7 +21,7 @@ def check_memory(model: nn.Module) -> None:
     """
     by_memory: dict[int, list[tuple[str, torch.Tensor]]] = defaultdict(list)
     for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        if tensor.numel() and not tensor.is_meta:
+        if not (is_lazy(tensor) or tensor.is_meta) and tensor.numel():
             by_memory[tensor.untyped_storage().data_ptr()].append((name, tensor))
     for (one, first), (other, second) in itertools.chain.from_iterable(map(_near, by_memory.values())):
         if not (_stays(first) and _stays(second)) and _overlap(first, second):

@@ -21,12 +21,13 @@ from fedplan.plan.tracing.contract import (
 )
 from fedplan.plan.tracing.drift import ControlVariates, Remembering, corrections_of
 from fedplan.plan.tracing.function import Given, make_plan
-from fedplan.plan.tracing.module import module_state, module_tensors
+from fedplan.plan.tracing.module import idle_counters, module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
 from fedplan.plan.tracing.optimizer.update import Update
 from fedplan.plan.tracing.shared_memory import check_memory
 from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
+from fedplan.plan.tracing.untraced import untraced
 from fedplan.text import did_you_mean
 
 
@@ -169,7 +170,16 @@ def training_plan(
 
     given = [item for group in groups for item in group]
     with unchanged(model, loss, *scores.values()) as kept:
-        plan = make_plan(grouped, given, lambda _: step.outputs(), name, own=module_tensors(model), kept=kept)
+        plan = make_plan(
+            grouped,
+            given,
+            lambda _: step.outputs(),
+            name,
+            own=module_tensors(model),
+            counters=idle_counters(model),
+            kept=kept,
+            reference=untraced(model, step, update, batch, update.lr if isinstance(lr, str) else lr),
+        )
     names = list(trainable)
     trained = {names[number] for number in update.trained}
     dtypes = {key: tensor.dtype for key, tensor in module_tensors(model).items()}

@@ -311,3 +311,18 @@ def test_one_that_cannot_be_made_again_is_refused_with_what_to_give() -> None:
     training_plan(
         start, F.cross_entropy, example=batch(), optimizer=lambda parameters: Scaled(parameters, 2.0)
     )
+
+
+def test_a_scheduler_that_warms_up_does_not_set_the_rates() -> None:
+    start = model()
+    optimizer = torch.optim.SGD(
+        [{"params": [p], "lr": lr} for p, lr in zip(start.parameters(), (0.1, 0.2), strict=True)], lr=0.1
+    )
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.0]
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=optimizer)
+    x, y = batch()
+    made = plan(x, y, 0.1, *model_parameters(start))[1:]
+    F.cross_entropy(start(x), y).backward()
+    for new, parameter, rate in zip(made, start.parameters(), (0.1, 0.2), strict=True):
+        torch.testing.assert_close(new, (parameter - rate * parameter.grad).detach())

@@ -44,6 +44,10 @@ class Prototype:
         owned = [torch.zeros_like(p, device="cpu").copy_(p.detach()) for p in parameters]
         self._optimizer = _made(optimizer, parameters, owned)
         self.kind = type(self._optimizer)
+        for (
+            group
+        ) in self._optimizer.param_groups:  # a scheduler, which is no part of a step, may be warming up
+            group["lr"] = group.get("initial_lr", group.get("lr"))
         first = self._optimizer.param_groups[0]
         self.lr = float(self._optimizer.defaults.get("lr", first.get("lr", 0.0)))
         _check_rates(self._optimizer, self.lr)
