@@ -48,11 +48,11 @@ _STRAY = 0.01
 
 def expected_of(results: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> list[Expected]:
     """What is expected of the results of a function; what rounding may come to depends on all numbers."""
-    noise = _ROUNDING * max((_largest(tensor) for tensor in (*results, *given)), default=0.0)
+    noise = _ROUNDING * max((largest(tensor) for tensor in (*results, *given)), default=0.0)
     return [Expected(result, noise=noise) for result in results]
 
 
-def _largest(tensor: torch.Tensor) -> float:
+def largest(tensor: torch.Tensor) -> float:
     """The largest size of a number that is finite."""
     if not tensor.numel():
         return 0.0
@@ -170,7 +170,7 @@ def _is_met(expected: Expected, ours: torch.Tensor) -> bool:
     before = 0.0 if expected.before is None else expected.before.double()
     theirs = expected.value.detach().double()
     rounding = 8 * torch.finfo(ours.dtype).eps if ours.is_floating_point() else 0.0
-    bound = _TOLERANCE * _largest(theirs - before) + rounding * _largest(theirs)
+    bound = _TOLERANCE * largest(theirs - before) + rounding * largest(theirs)
     differ = ~torch.isclose(ours.double(), theirs, rtol=0.0, atol=bound + expected.noise, equal_nan=True)
     compared = differ if expected.certain is None else differ[expected.certain]
     return float(compared.sum()) <= _STRAY * compared.numel()

@@ -172,6 +172,7 @@ class Step:
         tensors = {name: as_held(value, self.tensors[name].dtype) for name, value in given.items()}
         parameters = dict(self._model.named_parameters())
         for name in parameters.keys() & tensors.keys():
+            vars(tensors[name]).update(vars(parameters[name]))  # what the author has noted on them
             tensors[name]._is_param = True  # for `isinstance(…, nn.Parameter)`
         for name in self.trainable:
             _add_hooks(tensors[name].requires_grad_(), parameters[name])

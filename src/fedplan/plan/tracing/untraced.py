@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedplan.plan.tracing.batch import Example
-from fedplan.plan.tracing.first_run import Expected, expected_of
+from fedplan.plan.tracing.first_run import Expected, expected_of, largest
 from fedplan.plan.tracing.module import module_tensors
 from fedplan.plan.tracing.optimizer.update import Update
 from fedplan.plan.tracing.step import Step
@@ -53,7 +53,7 @@ class Untraced:
         found: dict[str, Expected | None] = {
             name: Expected(after[name], before[name]) for name in names if name not in trained
         }
-        greatest = max((float(g.abs().max()) for g in clipped if g is not None and g.numel()), default=0.0)
+        greatest = max((largest(gradient) for gradient in clipped if gradient is not None), default=0.0)
         for name, gradient, value in zip(trained, clipped, new, strict=True):
             if self.update.goes_by_size:
                 found[name] = Expected(value, before[name], noise=_ROUNDING * self.lr * greatest)
@@ -77,8 +77,7 @@ def _certain(gradient: torch.Tensor | None, value: torch.Tensor, greatest: float
     if gradient is None or greatest == 0:
         return torch.ones_like(value, dtype=torch.bool)
     sizes = gradient.detach().abs()
-    own = float(sizes.max()) if sizes.numel() else 0.0
-    return sizes > max(0.01 * own, _ROUNDING * greatest)
+    return sizes > max(0.01 * largest(gradient), _ROUNDING * greatest)
 
 
 @contextlib.contextmanager

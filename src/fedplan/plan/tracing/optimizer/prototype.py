@@ -42,6 +42,8 @@ class Prototype:
             TraceError: it cannot be made, or trains none of them.
         """
         owned = [torch.zeros_like(p, device="cpu").copy_(p.detach()) for p in parameters]
+        for tensor, parameter in zip(owned, parameters, strict=True):
+            vars(tensor).update(vars(parameter))  # such as `_no_decay`, by which groups are made
         self._optimizer = _made(optimizer, parameters, owned)
         self.kind = type(self._optimizer)
         for (
