@@ -219,6 +219,18 @@ def test_a_norm_is_bounded_before_it_is_added(name):
     assert made.prepare(Update([wire(np.full((3, 4), 1e-3)), wire(np.zeros(4)), wire(0.0)])).factor == 1.0
 
 
+def test_qfedavg_computes_with_the_diff_as_it_is_clipped():
+    made = strategy("qfedavg", (((4,), "float32"),), client={"lr": 0.1}, clip_norm=1.0)
+    total, told = made.nothing(), Summary(1.0, metrics={"loss": MetricMean(1.0, 1.0)})
+    diffs = [0.01, 0.01, 0.01, 100.0]
+    for value in diffs:
+        made.add(total, Update([wire([value] * 4)], told))
+    after, _ = next_model(made, [wire([0.0] * 4)], total.average(), ServerState())
+    clipped = np.minimum(diffs, 0.5)  # four of 0.5 have a norm of 1
+    h = 0.2 * 10**2 * 4 * clipped**2 + 10
+    np.testing.assert_allclose(after[0].array, [-10 * clipped.sum() / h.sum()] * 4, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["fedavg", "median"])
 def test_no_workers_metrics_count_more_than_the_owner_allows(name):
     made = strategy(name, server={"max_weight": 10.0})

@@ -15,10 +15,12 @@ from fedplan.federation.strategies.configuration import StrategyConfig
 from fedplan.federation.strategies.measures import measured
 from fedplan.federation.strategies.private import private_strategy
 from fedplan.federation.strategies.setting import Setting
-from fedplan.federation.strategies.strategy import Strategy
+from fedplan.federation.strategies.strategy import Strategy, as_it_is
+from fedplan.federation.tensors import to_float64
 from fedplan.federation.update import Contribution, Update
 from fedplan.plan import Plan
 from fedplan.text import did_you_mean
+from fedplan.wire import WireTensor
 from fedplan.wire.config import explain
 
 logger = logging.getLogger(__name__)
@@ -122,15 +124,25 @@ def _kind(name: object) -> StrategyKind[Any]:
 def _clipped(
     prepare: Callable[[Update], Contribution], most: float, setting: Setting
 ) -> Callable[[Update], Contribution]:
-    """Bounds the norm of what an update adds."""
+    """Bounds the norm of what an update adds. A strategy that looks at the diff sees it as it is added."""
 
     def clipped(update: Update) -> Contribution:
-        contribution = prepare(update)
         norm = setting.norm(update.tensors)
-        factor = min(1.0, most / norm) if norm else 1.0
+        if norm <= most:
+            return prepare(update)
+        factor = most / norm
+        contribution = prepare(update if prepare is as_it_is else _scaled(update, factor, setting))
         return replace(contribution, factor=contribution.factor * factor)
 
     return clipped
+
+
+def _scaled(update: Update, factor: float, setting: Setting) -> Update:
+    """An update whose trained tensors are multiplied, in float64."""
+    tensors = list(update.tensors)
+    for place in setting.trained:
+        tensors[place] = WireTensor(to_float64(tensors[place]) * factor, "float64")
+    return replace(update, tensors=tuple(tensors), reach=None)
 
 
 @functools.cache
