@@ -192,7 +192,7 @@ class TestTheResult:
         assert result.history.to_csv().splitlines()[0].startswith("cycle,task,checkpoint")
 
     def test_hands_out_what_to_host(self) -> None:
-        server = {"min_diffs": 3}
+        server = {"strategy": {"name": "scaffold", "population": 10}, "min_diffs": 3}
         hosting = simulate(kind="scaffold", server={**server}, rounds=1).hosting()
         assert set(hosting) == {"model", "client_plans", "client_config", "server_config", "variants"}
         assert hosting["server_config"] == server

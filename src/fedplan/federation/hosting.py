@@ -12,6 +12,7 @@ from fedplan.federation.strategies import Setting, Strategy, diffs_of_plan, plan
 from fedplan.federation.sums import TRAINING
 from fedplan.federation.tensors import Layout, layout_of, misfit, part_of, reach_of
 from fedplan.plan import Plan, PlanOutputSpec
+from fedplan.plan.remembered import Remembered, remembered_by
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import changing_tensors, check_evaluation, check_private, tensor_roles
 from fedplan.wire import State
@@ -122,9 +123,37 @@ def strategy_to_host(
     setting = Setting(server_config, client_config, layout, changing, roles, evaluates, known)
     strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
     check_secure(strategy)
+    _check_remembered(strategy, remembered_by(plans.values()))
     _check_reports(strategy)
     _check_metrics(server_config, measured)
     return strategy
+
+
+_TRAINED_WITH = {
+    Remembered.CONTROL_VARIATES: "{'name': 'scaffold', 'population': …}",
+    Remembered.GRADIENTS: "{'name': 'feddyn', 'population': …, 'alpha': …}",
+}
+"""The strategy of each."""
+
+
+def _check_remembered(strategy: Strategy, found: Remembered | None) -> None:
+    """Checks that the workers remember what the strategy reckons with.
+
+    Raises:
+        ConfigError: they do not, or they remember what it knows nothing of.
+    """
+    wanted = strategy.remembers
+    if wanted is not None and found is not wanted:
+        raise ConfigError(
+            f"server_config: strategy: {strategy.name} needs a model whose workers remember how they trained "
+            f"it: host fedplan.{wanted}(model), and make the Plan with it"
+        )
+    if found is not None and found is not wanted:
+        raise ConfigError(
+            f"server_config: the model is a fedplan.{found}, and the strategy {strategy.name} knows nothing "
+            f"of what its workers remember: set 'strategy' to {_TRAINED_WITH[found]}, or host the module "
+            f"without {found}, with a Plan that is made of it"
+        )
 
 
 def _check_reports(strategy: Strategy) -> None:

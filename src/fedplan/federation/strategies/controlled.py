@@ -10,6 +10,7 @@ from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.strategies.strategy import Change, Strategy
 from fedplan.federation.sums import Average
 from fedplan.federation.tensors import Tensors
+from fedplan.plan.remembered import Remembered
 from fedplan.plan.signature import Role
 from fedplan.wire.amounts import Count
 
@@ -44,7 +45,7 @@ def scaffold(config: ScaffoldConfig, setting: Setting) -> Strategy:
             change[place] = change[place] * (average.reports / config.population)
         return change, state
 
-    return Strategy("scaffold", setting, step, uniform=True)
+    return Strategy("scaffold", setting, step, uniform=True, remembers=Remembered.CONTROL_VARIATES)
 
 
 class FedDynConfig(StrategyConfig):
@@ -73,4 +74,4 @@ def feddyn(config: FedDynConfig, setting: Setting) -> Strategy:
             change[place] = change[place] + h / config.alpha
         return change, ServerState({"h": after})
 
-    return Strategy("feddyn", setting, step, uniform=True)
+    return Strategy("feddyn", setting, step, uniform=True, remembers=Remembered.GRADIENTS)

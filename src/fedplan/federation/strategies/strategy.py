@@ -12,6 +12,7 @@ from fedplan.federation.strategies.setting import Setting
 from fedplan.federation.sums import Average, Sums
 from fedplan.federation.tensors import Float64s, Tensors, apply, check_average, from_float64, to_float64
 from fedplan.federation.update import UNCHANGED, Contribution, Update, Weighting
+from fedplan.plan.remembered import Remembered
 from fedplan.wire import Summary
 
 
@@ -61,6 +62,8 @@ class Strategy:
         closes_at: so many reports close a cycle, if the strategy itself says so.
         staleness: so many checkpoints later a report is still taken, into the cycle of then. None: only into
             its own cycle.
+        remembers: what its workers keep from cycle to cycle: it trains models whose Plans do that, and no
+            others. None: it trains models whose Plans do nothing of the kind.
         bound: update → what is added in its place, whatever its worker sent; None: the update itself.
         release: (average, a key of 32 bytes for its noise) → what `step` gets in the average's place.
     """
@@ -78,6 +81,7 @@ class Strategy:
     advice: Callable[[int], str] = nothing_else
     closes_at: int | None = None
     staleness: int | None = None
+    remembers: Remembered | None = None
     bound: Callable[[Update], Update] | None = None
     release: Callable[[Average, bytes], Average] | None = None
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fedplan.errors import TraceError
+from fedplan.plan.remembered import OWN, WRAPPED
 from fedplan.plan.tracing.context import StepContext
 
 Tensors = Mapping[str, Tensor]
@@ -75,7 +76,7 @@ class Remembering(nn.Module):
     """
 
     config: tuple[str, ...] = ()
-    private: tuple[str, ...] = ("own.*",)
+    private: tuple[str, ...] = (f"{OWN}.*",)
     controls: tuple[str, ...] = ()
 
     def __init__(self, module: nn.Module) -> None:
@@ -85,7 +86,7 @@ class Remembering(nn.Module):
         trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not trainable:
             raise TraceError("the module has no parameter that requires a gradient")
-        self._numbers = {f"module.{name}": number for number, name in enumerate(trainable)}
+        self._numbers = {f"{WRAPPED}.{name}": number for number, name in enumerate(trainable)}
         self.own = _Buffers(trainable)
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
