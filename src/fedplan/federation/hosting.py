@@ -171,6 +171,13 @@ def _check_reports(strategy: Strategy) -> None:
             f"and a cycle may be averaged with {least}: set 'min_diffs' to {strategy.least_reports} or more"
             + (f", or {advice}" if advice else "")
         )
+    expected = max(least, most or 0)
+    if strategy.population is not None and expected > strategy.population:
+        raise ConfigError(
+            f"server_config: strategy: 'population' is {strategy.population}, and a cycle may have "
+            f"{expected} reports: set 'population' to the number of workers in all, {expected} or more, or "
+            "'min_diffs' and 'max_diffs' to fewer"
+        )
     if most is not None and strategy.most_reports is not None and most > strategy.most_reports:
         raise ConfigError(
             f"server_config: the strategy {strategy.name} takes at most {strategy.most_reports} reports, and "

@@ -45,7 +45,14 @@ def scaffold(config: ScaffoldConfig, setting: Setting) -> Strategy:
             change[place] = change[place] * (average.reports / config.population)
         return change, state
 
-    return Strategy("scaffold", setting, step, uniform=True, remembers=Remembered.CONTROL_VARIATES)
+    return Strategy(
+        "scaffold",
+        setting,
+        step,
+        uniform=True,
+        population=config.population,
+        remembers=Remembered.CONTROL_VARIATES,
+    )
 
 
 class FedDynConfig(StrategyConfig):
@@ -74,4 +81,11 @@ def feddyn(config: FedDynConfig, setting: Setting) -> Strategy:
             change[place] = change[place] + h / config.alpha
         return change, ServerState({"h": after})
 
-    return Strategy("feddyn", setting, step, uniform=True, remembers=Remembered.GRADIENTS)
+    return Strategy(
+        "feddyn",
+        setting,
+        step,
+        uniform=True,
+        population=config.population,
+        remembers=Remembered.GRADIENTS,
+    )

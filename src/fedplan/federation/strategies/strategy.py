@@ -57,6 +57,8 @@ class Strategy:
         needs: what a report must tell; a client that cannot tell it is not taken.
         least_reports: with fewer reports a cycle cannot be averaged.
         most_reports: with more a cycle cannot be averaged; None: there is no such number.
+        population: how many workers there are in all, where the settings say so: no cycle may have more
+            reports.
         advice: (reports with which a cycle may be averaged, fewer than `least_reports`) → what else than more
             of them would do, such as "set 'f' to at most 1"; "" if nothing would.
         closes_at: so many reports close a cycle, if the strategy itself says so.
@@ -78,6 +80,7 @@ class Strategy:
     needs: frozenset[Told] = frozenset()
     least_reports: int = 1
     most_reports: int | None = None
+    population: int | None = None
     advice: Callable[[int], str] = nothing_else
     closes_at: int | None = None
     staleness: int | None = None
