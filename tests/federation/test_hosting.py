@@ -78,9 +78,8 @@ class TestWhatWorkersRemember:
         with pytest.raises(ConfigError, match=told):
             hosted(make, strategy, min_diffs=3)
 
-    @pytest.mark.parametrize("private", ["own.*", "module.*"])
-    def test_is_not_found_in_every_private_tensor(self, private):
-        assert hosted(functools.partial(layers, "module", "own"), private=(private,)).name == "fedavg"
+    def test_is_not_found_in_every_private_tensor(self):
+        assert hosted(functools.partial(layers, "module", "own"), private=("own.*",)).name == "fedavg"
 
 
 @pytest.mark.parametrize(("make", "strategy"), [(controlled, SCAFFOLD), (regularised, FEDDYN)])
