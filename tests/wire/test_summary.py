@@ -55,6 +55,9 @@ def test_a_bare_state_tells_nothing():
     [
         (Summary(samples=0.0), "0.0 samples"),
         (Summary(samples=-1.0), "-1.0 samples"),
+        (Summary(samples=5e-324), "5e-324 samples; it must be at least 1.18e-38"),
+        (Summary(samples=1e-38), "1e-38 samples"),
+        (Summary(samples=1e101), "1e\\+101 samples; .* at most 1e\\+100"),
         (Summary(samples=math.nan), "nan samples"),
         (Summary(samples=math.inf), "inf samples"),
         (Summary(steps=0), "0 steps"),

@@ -21,6 +21,9 @@ MOST_METRICS = 100
 LONGEST_NAME = 100
 """Characters of a metric's name."""
 
+LEAST_SAMPLES = 2.0**-126
+"""The least normal float32. A report of fewer samples is refused: multiplied by them its diff could be 0."""
+
 MOST_TOLD = 1e100
 """No number in a summary is larger: a sum of them stays finite."""
 
@@ -112,8 +115,11 @@ def read_report(data: Buffer, most_values: int = MAX_VALUES) -> tuple[State, Sum
     told = report.summary
     if told is None:
         return state, NOTHING_TOLD
-    if told.samples is not None and not 0 < told.samples <= MOST_TOLD:
-        raise WireError(f"the report tells of {told.samples} samples; it must be more than 0 or left out")
+    if told.samples is not None and not LEAST_SAMPLES <= told.samples <= MOST_TOLD:
+        raise WireError(
+            f"the report tells of {told.samples} samples; it must be at least {LEAST_SAMPLES:.3g} and at "
+            f"most {MOST_TOLD:.0e}, or left out"
+        )
     if told.steps is not None and told.steps <= 0:
         raise WireError(f"the report tells of {told.steps} steps; it must be more than 0 or left out")
     return state, Summary(told.samples, told.steps, _read(told.metrics), _read(told.evaluation))
