@@ -10,7 +10,7 @@ from fedplan import ControlVariates, DynamicRegularizer, evaluation_plan, traini
 from fedplan.errors import ConfigError
 from fedplan.federation.hosting import strategy_to_host
 from fedplan.federation.tensors import layout_of
-from fedplan.plan import Plan, from_torch, model_parameters
+from fedplan.plan import Plan, Role, from_torch, model_parameters
 from fedplan.wire.config import parse_server_config
 
 SCAFFOLD = {"name": "scaffold", "population": 10}
@@ -106,3 +106,19 @@ class TestAPopulation:
     @pytest.mark.parametrize("server", [{"max_diffs": 10}, {"max_diffs": 99, "max_workers": 10}], ids=str)
     def test_may_be_as_large(self, make, strategy, server):
         hosted(make, strategy, **server)
+
+
+class TestRunningStatistics:
+    """A late report subtracts its change of them from another checkpoint than it trained."""
+
+    FEDBUFF = {"name": "fedbuff", "k": 2}  # noqa: RUF012
+
+    def test_are_refused_where_reports_may_come_late(self):
+        why = r"fedbuff takes reports that come late, .*\(its tensors 4, 5, .*private=\['\*running_mean'"
+        with pytest.raises(ConfigError, match=why):
+            hosted(normalised, self.FEDBUFF)
+        assert hosted(normalised).name == "fedavg"
+
+    def test_may_be_kept_by_each_worker(self):
+        made = hosted(normalised, self.FEDBUFF, private=("*running_mean", "*running_var"))
+        assert Role.AVERAGED not in made.setting.roles

@@ -15,6 +15,7 @@ from fedplan.plan import Plan, PlanOutputSpec
 from fedplan.plan.remembered import Remembered, remembered_by
 from fedplan.plan.requirements import check_client_config, check_specs
 from fedplan.plan.roles import changing_tensors, check_evaluation, check_private, tensor_roles
+from fedplan.plan.signature import Role
 from fedplan.wire import State
 from fedplan.wire.config import MOST_CHARACTERS, ServerConfig, parse_server_config, printable
 from fedplan.wire.messages import EVALUATION_PLAN
@@ -124,9 +125,28 @@ def strategy_to_host(
     strategy = strategy_of(setting, None if averaging_plan is None else lambda: averaging_plan)
     check_secure(strategy)
     _check_remembered(strategy, remembered_by(plans.values()))
+    _check_late_reports(strategy)
     _check_reports(strategy)
     _check_metrics(server_config, measured)
     return strategy
+
+
+def _check_late_reports(strategy: Strategy) -> None:
+    """Checks that the report of an earlier checkpoint can be subtracted from a later one.
+
+    Raises:
+        ConfigError: the model has running statistics; says what to do about it.
+    """
+    if strategy.staleness is not None and (places := strategy.setting.places(Role.AVERAGED)):
+        changing = strategy.setting.changing
+        tensors = ", ".join(str(place if changing is None else changing[place]) for place in places)
+        raise ConfigError(
+            f"server_config: the strategy {strategy.name} takes reports that come late, and the model has "
+            f"running statistics, as of batch norm (its tensors {tensors}, counted from 0): what a late "
+            "report says of them does not fit a newer checkpoint, whose variances would become negative. Use "
+            "group or layer normalisation, or make the Plan with `private`, such as "
+            "private=['*running_mean', '*running_var'], so that each worker keeps its own statistics"
+        )
 
 
 _TRAINED_WITH = {

@@ -8,6 +8,15 @@ from fedplan.wire import MetricMean, Summary, WireTensor
 from fedplan.wire.summary import MOST_TOLD, NOTHING_TOLD
 
 
+def counted_of(summary: Summary, staleness: int) -> Summary:
+    """What is counted of a summary in the cycle that its report goes into.
+
+    An evaluation is of the model as the worker received it. When that was an earlier checkpoint, it is left
+    out: it would be taken for one of the checkpoint with which the cycle began.
+    """
+    return dataclasses.replace(summary, evaluation={}) if staleness and summary.evaluation else summary
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Update:
     """A worker's report. Updates add; see `Sums`.
@@ -24,6 +33,11 @@ class Update:
     staleness: int = 0
     reach: Reach | None = None
 
+    @property
+    def counted(self) -> Summary:
+        """What is counted of the summary; see `counted_of`."""
+        return counted_of(self.summary, self.staleness)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UpdateBlock:
@@ -38,6 +52,11 @@ class UpdateBlock:
     tensors: Tensors
     summaries: Sequence[Summary]
     staleness: int = 0
+
+    @property
+    def counted(self) -> Sequence[Summary]:
+        """What is counted of each summary; see `counted_of`."""
+        return [counted_of(summary, self.staleness) for summary in self.summaries]
 
     def __len__(self) -> int:
         return len(self.summaries)

@@ -201,7 +201,7 @@ class Sums:
         return (
             scales,
             largest,
-            Beside.of([factor], [update.summary], [contribution], self._weighting, self._kept),
+            Beside.of([factor], [update.counted], [contribution], self._weighting, self._kept),
         )
 
     def add_block(self, block: UpdateBlock, contributions: Sequence[Contribution]) -> None:
@@ -231,7 +231,7 @@ class Sums:
         largest = {place: ExactSum.check_rows(values, scales[place]) for place, values in rows.items()}
         if not told:
             check_largest(self._weighting.largest * max(largest.values(), default=0.0))
-        beside = Beside.of(factors, block.summaries, contributions, self._weighting, self._kept)
+        beside = Beside.of(factors, block.counted, contributions, self._weighting, self._kept)
         part = self._part(told=told)
         for place, (total, role) in enumerate(zip(part.tensors, self._roles, strict=True)):
             if place in rows:
