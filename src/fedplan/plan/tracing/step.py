@@ -114,7 +114,7 @@ class Step:
             after.update(zip(self.trainable, new, strict=True))
             for correction in self._corrections:
                 after.update(correction.remembered(after, _known(context), rate))
-        trained = [as_travelling_like(given[name], after[name]) for name in self.tensors]
+        trained = [_as_given(name, given[name], after[name]) for name in self.tensors]
         return [cost, *measured, *trained, *new_state]
 
     def _corrected(
@@ -256,8 +256,18 @@ def as_held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return value if value.dtype == dtype else value.to(dtype)
 
 
-def as_travelling_like(given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """A tensor of the module after the step, in the dtype in which it came."""
+def _as_given(name: str, given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """A tensor of the module after the step, in the dtype in which it came.
+
+    Raises:
+        TraceError: it has another shape, so the next step could not have it.
+    """
+    extents: tuple[object, ...] = tuple(after.shape)
+    if any(isinstance(extent, torch.SymInt) for extent in extents) or extents != tuple(given.shape):
+        raise TraceError(
+            f"'{name}' has the shape {words.extents_of(given)}, and {words.extents_of(after)} after the "
+            "step. A Plan's tensors keep their shapes: make it as large as it may become, and write to a part"
+        )
     return after if after.dtype == given.dtype else after.to(given.dtype)
 
 
