@@ -72,7 +72,7 @@ def test_it_is_read_as_it_was_written() -> None:
     ["", "[]", '{"runs": [{}]}', '{"runs": [{"noise_multiplier": 1, "sampling_rate": 2, "steps": 1}]}'],
 )
 def test_anything_else_is_not_read(text: str) -> None:
-    with pytest.raises(ValueError, match="steps of DP-SGD|Expecting value"):
+    with pytest.raises(ValueError, match=r"steps of DP-SGD|Expecting value"):
         ExamplePrivacy.from_json(text)
 
 
