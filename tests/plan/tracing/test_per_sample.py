@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedplan.plan import DpSgd, Plan, RandomStream, model_parameters, training_plan
+from fedplan.plan import (
+    ControlVariates,
+    DpSgd,
+    Plan,
+    RandomStream,
+    StepContext,
+    model_parameters,
+    training_plan,
+)
 from fedplan.plan.tracing.training import accuracy
 from tests.plan.dp_sgd_by_hand import by_hand, clipped_sum
 
@@ -220,3 +228,54 @@ def test_the_constants_travel_with_the_plan() -> None:
     assert plan.dp == NOISY
     assert Plan.parse(plan.serialize()).dp == NOISY
     assert "its author says" in str(plan)
+
+
+def test_a_loss_that_knows_of_its_step_and_a_term_of_fedprox_go_with_it() -> None:
+    torch.manual_seed(6)
+    model = nn.Linear(6, 3)
+
+    def decayed(output: Tensor, target: Tensor, step: StepContext) -> Tensor:
+        return (
+            F.cross_entropy(output, target) + step.config["decay"] * step.parameters["weight"].square().sum()
+        )
+
+    plan = training_plan(
+        model, decayed, example=(torch.randn(4, 6), labels(4)), config=["decay"], proximal=0.5, dp=QUIET
+    )
+    x, y, mask = 3 * torch.randn(4, 6), labels(4), torch.ones(4)
+    received = [torch.randn(3, 6), torch.randn(3)]
+    weight, bias = model_parameters(model)
+    total = [torch.zeros(3, 6), torch.zeros(3)]
+    for row in range(4):
+        loss = F.cross_entropy(model(x[row : row + 1]), y[row : row + 1]) + 0.1 * model.weight.square().sum()
+        parts = torch.autograd.grad(loss, list(model.parameters()))
+        share = min(1.0, 0.5 / float(torch.cat([g.flatten() for g in parts]).norm() + 1e-6))
+        total = [a + share * b for a, b in zip(total, parts, strict=True)]
+    wanted = [
+        w - RATE * (g / QUIET.expected_batch_size + 0.5 * (w - start))
+        for w, g, start in zip((weight, bias), total, received, strict=True)
+    ]
+    _, *after = plan(x, y, torch.tensor([RATE]), weight, bias, torch.tensor([0.1]), *received, mask)
+    torch.testing.assert_close(after, wanted, rtol=0, atol=1e-5)
+
+
+def test_control_variates_go_with_it() -> None:
+    torch.manual_seed(7)
+    model = nn.Linear(6, 3)
+    plan = training_plan(
+        ControlVariates(model), F.cross_entropy, example=(torch.randn(4, 6), labels(4)), dp=QUIET
+    )
+    x, y = 3 * torch.randn(4, 6), labels(4)
+    tensors = {item.name: torch.zeros(item.shape or ()) for item in plan.inputs if item.role is not None}
+    for name, tensor in model.named_parameters():
+        tensors[f"module.{name}"] = tensor.detach().clone()
+    tensors["of_all.0"] += 0.25  # of the weight
+    given = {**tensors, **{f"received {name}": tensor for name, tensor in tensors.items()}}
+    given |= {"data": x, "target": y, "lr": torch.tensor([RATE]), "mask": torch.ones(4)}
+    given |= {"step": torch.tensor([0]), "cycle": torch.tensor([1])}
+    before = model.weight.detach().clone()
+    by_hand(model, x, y, QUIET, RATE)
+    names = [output.name for output in plan.outputs]
+    after = plan(*(given[item.name] for item in plan.inputs))[names.index("module.weight")]
+    torch.testing.assert_close(after, model.weight.detach() - RATE * 0.25, rtol=0, atol=1e-5)
+    assert not torch.equal(after, before)
