@@ -16,6 +16,7 @@ from fedplan.client.training.poisson import LOTS
 from fedplan.data import DataLoader, TensorDataset
 from fedplan.errors import ConfigError
 from fedplan.plan import DpSgd, Plan, RandomStream, accuracy, model_parameters, training_plan
+from fedplan.plan.leaving import leaving
 from fedplan.wire import Summary
 from tests.plan.dp_sgd_by_hand import by_hand, noise_like
 
@@ -131,6 +132,21 @@ def test_another_batch_size_is_refused() -> None:
 def test_a_plan_that_takes_a_mask_must_say_its_constants() -> None:
     with pytest.raises(ConfigError, match="says no constants of DP-SGD that can be read"):
         trainer(plan=dataclasses.replace(a_plan(), dp=None), batch_size=6)
+
+
+def test_a_plan_that_cannot_do_what_it_says_is_refused() -> None:
+    plain = training_plan(net(), F.cross_entropy, example=data_of(samples=4))
+    with pytest.raises(ConfigError, match="says that it does DP-SGD, and takes no mask"):
+        trainer(plan=dataclasses.replace(plain, dp=DP))
+    quiet = dataclasses.replace(DP, noise_multiplier=0.0)
+    silent = training_plan(net(), F.cross_entropy, example=data_of(samples=4), dp=quiet)
+    with pytest.raises(ConfigError, match="says that it does DP-SGD, and takes no noise"):
+        trainer(plan=dataclasses.replace(silent, dp=DP))
+    assert trained(plan=silent, epochs=1).example_privacy == ExamplePrivacy.of([DpSgdSteps(0.0, 0.2, 5)])
+
+
+def test_a_review_says_that_neither_loss_nor_metrics_leave_the_machine() -> None:
+    assert leaving(a_plan()).kinds == ("parameters",)
 
 
 def test_a_plan_without_it_spends_nothing_that_is_known() -> None:

@@ -22,6 +22,7 @@ from fedplan.client.training.poisson import PoissonBatches
 from fedplan.errors import ConfigError, DataError, ModelMismatchError
 from fedplan.federation.privacy import DpSgdSteps, ExamplePrivacy
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
+from fedplan.plan.random import NORMAL
 from fedplan.wire import Summary
 
 
@@ -90,11 +91,7 @@ class TrainingStep:
         self._drawn = places_of(inputs, PlanInputSpec.TYPE_RANDOM)
         self._masks = places_of(inputs, PlanInputSpec.TYPE_MASK)
         self._poisson = source if isinstance(source, PoissonBatches) else None
-        if self._masks and plan.dp is None:
-            raise ConfigError(
-                f"the Plan '{plan.name}' takes a mask, and says no constants of DP-SGD that can be read: "
-                "train with the version of fedplan that it was made with, or a newer one"
-            )
+        _check_dp(plan, bool(self._masks))
         self._count_cycles()
         self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, [self._own(param) for param in params])
         self._receive(params if received is None else received)
@@ -318,6 +315,27 @@ class TrainingStep:
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies on the CPU, which share memory with nothing else."""
     return [tensor.clone() if tensor.device == CPU else tensor.cpu() for tensor in tensors]
+
+
+def _check_dp(plan: Plan, masked: bool) -> None:
+    """Refuses a Plan whose constants of DP-SGD cannot be those of its operations, by what it takes.
+
+    Raises:
+        ConfigError: it takes a mask and says no constants, or the other way round, or it takes no noise.
+    """
+    if plan.dp is None and masked:
+        raise ConfigError(
+            f"the Plan '{plan.name}' takes a mask, and says no constants of DP-SGD that can be read: train "
+            "with the version of fedplan that it was made with, or a newer one"
+        )
+    if plan.dp is None:
+        return
+    noise = any(item.is_random and item.kind == NORMAL and not item.any_rows for item in plan.inputs)
+    if not masked or (plan.dp.noise_multiplier > 0 and not noise):
+        raise ConfigError(
+            f"the Plan '{plan.name}' says that it does DP-SGD, and takes no {'noise' if masked else 'mask'}, "
+            "so it cannot do so: do not train with it, and tell its owner"
+        )
 
 
 def _rows(value: Any) -> int:
