@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedplan.errors import PlanExecutionError, UnsupportedOpError
-from fedplan.plan import trace
+from fedplan.plan import PlanInputSpec, trace
 from tests.plan.tracing.agreement import check_function, gradient_of
 
 Function = Callable[[torch.Tensor, torch.Tensor], object]
@@ -92,6 +92,27 @@ def test_of_a_matrix_that_the_batch_makes(name: str) -> None:
         rows=(6, 9, 30),
         tolerance=1e-4,
     )
+
+
+SINGULAR: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "least squares": lambda x: torch.linalg.lstsq(x, x[..., :1]).solution,
+    "pseudo-inverse": torch.linalg.pinv,
+    "without what is small": lambda x: torch.linalg.pinv(x, rtol=0.5),
+    "without what is below a number": lambda x: torch.linalg.pinv(x, atol=2.0),
+    "without what is below a tensor": lambda x: torch.linalg.pinv(x, atol=torch.tensor(2.0)),
+    "with a threshold of zero": lambda x: torch.linalg.pinv(x, atol=torch.tensor(0.0)),
+    "of a symmetric matrix": lambda x: torch.linalg.pinv(x.mT @ x, hermitian=True),
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_of_the_solutions_of_a_singular_matrix_it_is_the_one_that_pytorch_takes(name: str) -> None:
+    torch.manual_seed(0)
+    plan = trace(SINGULAR[name], torch.randn(8, 5), inputs=[PlanInputSpec(PlanInputSpec.TYPE_DATA)])
+    for rows in (8, 20):
+        half = torch.randn(rows, 3)
+        x = torch.cat([half, half[:, :2]], 1)  # a column twice, as one-hot classes beside an intercept
+        torch.testing.assert_close(plan(x)[0], SINGULAR[name](x), atol=1e-4, rtol=1e-4)
 
 
 def test_a_matrix_that_has_no_factor_makes_the_plan_fail_as_it_makes_pytorch() -> None:

@@ -231,6 +231,22 @@ def test_a_count_of_batches_that_nothing_reads_is_left_out() -> None:
     assert [i.role for i in plan.inputs[3:]] == ["trained"] * 4 + ["averaged"] * 2
 
 
+def test_a_count_of_batches_that_the_model_reads_is_refused() -> None:
+    class Warming(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            counted = self.norm.num_batches_tracked
+            assert counted is not None
+            warmed: torch.Tensor = self.norm(self.layer(x)) * torch.clamp(counted / 3, max=1.0)
+            return warmed
+
+    with pytest.raises(TraceError, match=r"reads 'norm.num_batches_tracked'.*a buffer of your own"):
+        training_plan(Warming(), F.mse_loss, example=(torch.randn(4, 4), torch.randn(4, 3)))
+
+
 def test_a_tensor_of_the_function_that_is_written_is_refused() -> None:
     seen = torch.zeros(6)
 

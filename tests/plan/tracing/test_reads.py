@@ -4,6 +4,7 @@ PYTEST_DONT_REWRITE: the asserts below are read as they stand.
 """
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -236,6 +237,43 @@ def test_a_check_in_a_block_that_may_swallow_its_error_is_refused(step: Step) ->
         trace(step, torch.ones(4, 3))
 
 
+class Scaled:
+    """Has a scale for small numbers only."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    @property
+    def scale(self) -> float:
+        if (self.x > 1).any():
+            raise AttributeError("there is none")
+        return 5.0
+
+
+def asked_by_hasattr(x: torch.Tensor) -> torch.Tensor:
+    return x * (5 if hasattr(Scaled(x), "scale") else 2)
+
+
+class Halves:
+    """Halves of a tensor, until they are small."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    def __iter__(self) -> "Halves":
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        if (self.x < 1).all():
+            raise StopIteration
+        self.x = self.x / 2
+        return self.x
+
+
+def ended_by_an_iterator(x: torch.Tensor) -> torch.Tensor:
+    return torch.stack([half.sum() for half in itertools.islice(Halves(x), 3)])
+
+
 @pytest.mark.parametrize(
     "step",
     [
@@ -248,6 +286,8 @@ def test_a_check_in_a_block_that_may_swallow_its_error_is_refused(step: Step) ->
         repeated,
         compared,
         warned,
+        asked_by_hasattr,
+        ended_by_an_iterator,
     ],
 )
 def test_a_read_that_has_two_ways_on_is_refused(step: Step) -> None:

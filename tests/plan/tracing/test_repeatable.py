@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -79,6 +80,15 @@ def array(net: Any, out: Tensor) -> Tensor:
     return found
 
 
+def one_of_two_layers(net: Any, out: Tensor) -> Tensor:
+    layer: Callable[[Tensor], Tensor] = net.layers[next(net.turns)]
+    return layer(out)
+
+
+def large_array(net: Any, out: Tensor) -> Tensor:
+    return out * torch.from_numpy(net.generator.random((300_000, 3), np.float32)).mean(0)
+
+
 def alternating(net: Any, out: Tensor) -> Tensor:
     net.turn = not net.turn
     return out if net.turn else -out
@@ -93,6 +103,11 @@ KEEPING: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "a clock": (clock, {}),
     "an array": (array, {"array": np.ones(3, np.float32)}),
     "two turns": (alternating, {"turn": False}),
+    "a turn of two layers of one shape": (
+        one_of_two_layers,
+        {"layers": nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)]), "turns": itertools.cycle([0, 1])},
+    ),
+    "a large array": (large_array, {"generator": np.random.default_rng(0)}),
     "a generator of its own": (own_generator, {"generator": np.random.default_rng(0)}),
 }
 

@@ -1,5 +1,7 @@
 """`trace` makes a Plan of any function of tensors that PyTorch can trace."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,31 @@ def test_a_function_that_branches_on_the_batch_size_is_refused_with_the_line() -
 
     with pytest.raises(TraceError, match=r"another path for other batch sizes.*at test_trace\.py:\d+"):
         trace(step, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x: x.sum() if x.shape[0] == 1 else x.std(0).sum(),
+        lambda x: x.sum(0) / max(x.shape[0] - 1, 1),
+        lambda x: x.sum() * 0 if x.size(0) < 2 else x.sum(),
+        lambda x: x * 3 if len(x.unbind(1)) == x.shape[0] - 60 else x,
+        lambda x: sum(number * part.sum() for number, part in enumerate(x.tensor_split(3))),
+    ],
+)
+def test_so_is_one_that_goes_another_way_for_one_size_alone(step: Callable[[torch.Tensor], object]) -> None:
+    with pytest.raises(TraceError, match="another path for other batch sizes"):
+        trace(step, torch.zeros(8, 3), inputs=[PlanInputSpec(PlanInputSpec.TYPE_DATA)])
+
+
+def test_a_check_of_the_size_that_can_only_raise_is_no_part_of_a_plan() -> None:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] < 2:
+            raise ValueError("a deviation needs two rows")
+        return x.std(0)
+
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(trace(step, torch.zeros(8, 3))(x)[0], x.std(0))
 
 
 def test_a_size_that_is_too_small_for_the_function_is_too_small_for_the_plan() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.func import hessian, jacfwd, jacrev, jvp, vmap
 from torch.nn import functional as F
 
 from fedplan.errors import TraceError
@@ -78,3 +79,49 @@ def test_the_loss_over_all_words_is_that_of_the_clusters() -> None:
     other.load_state_dict(one.state_dict())
     x = torch.randn(9, 6)
     torch.testing.assert_close(one(x), other(x))
+
+
+class Derived(nn.Module):
+    """A layer, and a function of its derivatives."""
+
+    def __init__(self, derive: Callable[[Callable[..., torch.Tensor], torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.layer, self.derive = nn.Linear(6, 3), derive
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + self.derive(lambda one: self.layer(one).tanh(), x)
+
+
+def along(f: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    made: torch.Tensor = torch.autograd.functional.jvp(f, x, torch.ones_like(x), create_graph=True)[1]
+    return made
+
+
+FORWARD = {
+    "jacfwd": (lambda f, x: vmap(jacfwd(f))(x).sum(2), lambda f, x: vmap(jacrev(f))(x).sum(2)),
+    "hessian": (
+        lambda f, x: vmap(hessian(f))(x).sum((2, 3)),
+        lambda f, x: vmap(jacrev(jacrev(f)))(x).sum((2, 3)),
+    ),
+    "jvp": (lambda f, x: jvp(f, (x,), (torch.ones_like(x),))[1], along),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # PyTorch's own, of `jvp`
+@pytest.mark.parametrize("what", FORWARD)
+def test_derivatives_that_are_taken_forward_are_refused_and_those_that_are_taken_backward_work(
+    what: str,
+) -> None:
+    forward, backward = FORWARD[what]
+    with pytest.raises(TraceError, match="Take derivatives backward"):
+        training_plan(Derived(forward), lambda o, y: o.square().mean() + y.sum(), example=vectors(4))
+    check_training(lambda: Derived(backward), vectors, rows=(4, 7))
+
+
+def test_a_layer_that_is_converted_while_the_model_runs_is_refused() -> None:
+    class Converting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.linear(x.double(), self.double().weight).float()
+
+    with pytest.raises(TraceError, match="converted or moved while the model runs"):
+        training_plan(Converting(6, 3), lambda o, y: o.mean() + y.sum(), example=vectors(4))

@@ -1,7 +1,8 @@
 """Webhooks: what happens is posted, signed, to the addresses that the grid's operator has named.
 
 How far each address has been told stands in the store, so a grid that is killed goes on where it was, and one
-replica at a time tells an address. What was sent while a replica was killed may be sent again.
+replica at a time tells an address. What was sent while a replica was killed may be sent again, and what an
+address had not answered when a grid ended.
 """
 
 import asyncio
@@ -35,6 +36,9 @@ _AT_ONCE = 100
 
 _ANSWER_SECONDS = 8.0
 """How long an address may take to answer; less where other replicas would take it over before."""
+
+_PARTING_SECONDS = 2.0
+"""How long an answer may take when the grid ends: what was taken then is not sent again at the next start."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 3600.0
 """Seconds until it is tried again: they double with each failure."""
@@ -98,7 +102,7 @@ class Caller:
                 return
 
     def stop(self) -> None:
-        """Lets it end, without waiting for an answer. It is not cancelled: see `Sweeper.stop`."""
+        """Lets it end, soon after, answered or not. It is not cancelled: see `Sweeper.stop`."""
         self._stopping.set()
 
     async def look(self) -> bool:
@@ -166,6 +170,7 @@ class Caller:
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({posting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        await asyncio.wait({posting}, timeout=_PARTING_SECONDS)
         if not posting.done():
             posting.cancel()
             await asyncio.wait({posting})

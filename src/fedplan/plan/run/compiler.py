@@ -26,6 +26,7 @@ from fedplan.plan.run.channels_last import channels_last
 from fedplan.plan.run.fusion import EXACT, ON_CPU, ONEDNN, ROUNDING
 from fedplan.plan.run.interpreter import KERNEL_ERRORS, describe
 from fedplan.plan.run.patterns import PatternRule, rewrite
+from fedplan.plan.run.precision import without_autocast
 from fedplan.plan.run.specialise import folded, with_fixed_inputs, with_known_sizes
 
 Executor = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
@@ -147,7 +148,7 @@ class _Program:
         # The lines hold names made here, operations of the table, and literals that `repr` has quoted.
         exec(compile("\n".join(self.lines), _FILE, "exec"), self.names)  # nosec B102
         return _reporting(
-            self.names["run"], self.makers, torch.inference_mode if inference else torch.no_grad
+            self.names["run"], self.makers, torch.inference_mode if inference else torch.no_grad, self.device
         )
 
     def _add(self, line: str) -> None:
@@ -241,12 +242,14 @@ def _quickest(op: Op) -> Callable[..., Any]:
 _FILE = "<plan>"
 
 
-def _reporting(run: Executor, makers: Mapping[int, Node], mode: Callable[[], Any]) -> Executor:
+def _reporting(
+    run: Executor, makers: Mapping[int, Node], mode: Callable[[], Any], device: torch.device
+) -> Executor:
     """The executor in a mode without gradients, and with errors that name the operation."""
 
     def executor(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         try:
-            with mode():
+            with mode(), without_autocast(device):
                 return run(inputs)
         except KERNEL_ERRORS as error:
             frames = traceback.extract_tb(error.__traceback__)

@@ -13,6 +13,7 @@ from fedplan.plan.ir.arguments import bind
 from fedplan.plan.ir.graph import Graph, Node, Ref
 from fedplan.plan.ops import lookup
 from fedplan.plan.run.aliasing import looked_at
+from fedplan.plan.run.precision import without_autocast
 
 KERNEL_ERRORS = (
     RuntimeError,
@@ -50,7 +51,7 @@ def interpret(
     device = inputs[0].device if inputs else torch.device("cpu")
     values: dict[int, Any] = dict(zip(graph.inputs, inputs, strict=True))
     values |= {number: constant.to(device) for number, constant in graph.constants}
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast(device):
         for node, dying in zip(graph.nodes, graph.last_uses(), strict=True):
             for number, made in zip(node.results, run_node(node, values, device), strict=True):
                 if observe:

@@ -12,6 +12,7 @@ from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
 from fedplan.plan.ops import OPS, Kind, lookup
 from fedplan.plan.run.cost import nbytes
 from fedplan.plan.run.interpreter import run_node
+from fedplan.plan.run.precision import without_autocast
 
 _MAX_BYTES = 64 * 1024
 """A value that is computed in advance takes no more: an executor keeps it as long as it lives."""
@@ -73,7 +74,7 @@ def folded(graph: Graph, values: Mapping[int, Any], device: torch.device) -> Gra
 def _computed(node: Node, known: Mapping[int, Any], device: torch.device) -> dict[int, torch.Tensor] | None:
     """The values that an operation makes, or None when it fails, which it then does in its place."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(device):
             found = dict(zip(node.results, run_node(node, known, device), strict=True))
     except PlanExecutionError:
         return None

@@ -7,15 +7,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from fedplan.errors import PlanExecutionError, TraceError
+from fedplan.errors import TraceError
 from fedplan.plan.ops import DTYPES, dtype_name
 from fedplan.plan.plan import Plan
-from fedplan.plan.random import RandomStream
-from fedplan.plan.run.interpreter import interpret
-from fedplan.plan.signature import PlanInput, PlanOutput, rows_of
+from fedplan.plan.signature import PlanInput, PlanOutput
 from fedplan.plan.spec import BATCH, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing import ways_out
 from fedplan.plan.tracing.draws import RandomInput
+from fedplan.plan.tracing.first_run import Reference, check_first_run, expected_of
 from fedplan.plan.tracing.held_tensors import check_held_tensors
 from fedplan.plan.tracing.lower import lower
 from fedplan.plan.tracing.python_state import why_not_repeated
@@ -136,7 +135,14 @@ def trace(
         return [PlanOutput(spec.label, spec) for spec in outputs]
 
     title = name or str(getattr(function, "__name__", "plan"))
-    return make_plan(flat, given, described, title, must_stay_free=inputs is not None)
+    return make_plan(
+        flat,
+        given,
+        described,
+        title,
+        must_stay_free=inputs is not None,
+        reference=lambda *values: expected_of(flat(*values), values),
+    )
 
 
 def make_plan(
@@ -147,7 +153,9 @@ def make_plan(
     *,
     must_stay_free: bool = True,
     own: Mapping[str, torch.Tensor] | None = None,
+    counters: Mapping[str, torch.Tensor] | None = None,
     kept: Snapshot | None = None,
+    reference: Reference | None = None,
 ) -> Plan:
     """The Plan of a function of a flat list of tensors.
 
@@ -158,7 +166,9 @@ def make_plan(
         name: name of the Plan.
         must_stay_free: a function that works for one batch size only is an error.
         own: tensors of the author's model by name, which must not become the Plan's.
+        counters: see `check_held_tensors`.
         kept: the author's modules as they were before.
+        reference: what is to come out; see `check_first_run`.
 
     Raises:
         TraceError: see `trace`.
@@ -166,8 +176,8 @@ def make_plan(
     """
     examples, free = [item.tensor for item in given], [item.free for item in given]
     recording = record(function, examples, free, must_stay_free)
-    check_held_tensors(recording, own or {})
-    if not repeats(function, examples, free, recording.trail):
+    check_held_tensors(recording, own or {}, counters or {})
+    if not repeats(function, examples, free, recording.trail, () if kept is None else kept.left()):
         raise TraceError(why_not_repeated(kept))
     graph = lower(recording.module, recording.constants)
     inputs = [
@@ -182,8 +192,10 @@ def make_plan(
         graph=graph,
         example=tuple(data),
     )
-    _check_first_run(plan, [item.tensor.detach() for item in given])
     _check_other_sizes(plan, recording.assumptions)
+    if kept is not None and reference is not None:
+        kept.restore()  # the trace may have left tensors that have no values
+    check_first_run(plan, reference, [item.tensor.detach() for item in given])
     return plan
 
 
@@ -213,35 +225,3 @@ def _result(value: Any, index: int) -> torch.Tensor:
             f"output {index} of the function is complex; a Plan returns real tensors: torch.view_as_real(…)"
         )
     return value.detach()
-
-
-def _check_first_run(plan: Plan, examples: Sequence[torch.Tensor]) -> None:
-    """Runs a Plan on the examples: kernels refuse dtypes that tracing does not notice.
-
-    Numbers that are out of range, such as classes, are no fault: an example shows shapes and dtypes.
-    """
-    numbers = plan.draw(RandomStream(0), rows_of(plan.inputs, examples))
-    try:
-        interpret(plan.graph, [*examples, *numbers])
-    except PlanExecutionError as error:
-        zeros = [t if t.is_floating_point() else torch.zeros_like(t) for t in examples]
-        try:
-            interpret(plan.graph, [*zeros, *numbers])
-        except PlanExecutionError as second:
-            if _is_out_of_range(second):
-                return
-            dtypes = ", ".join(
-                f"{item.name} of {item.dtype}"
-                for item in plan.inputs
-                if item.spec is None or item.spec.type in BATCH
-            )
-            raise TraceError(
-                f"the Plan fails on its own example: {error}. The example has {dtypes}; most losses want "
-                "labels of int64, and models data of their own dtype"
-            ) from error
-
-
-def _is_out_of_range(error: PlanExecutionError) -> bool:
-    """Whether an operation failed because of a number in a tensor, or for want of memory."""
-    cause = str(error.__cause__)
-    return isinstance(error.__cause__, LookupError) or "out of bounds" in cause or "allocate memory" in cause

@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 
 import torch
+from torch.fx import Node
 
 from fedplan.errors import TraceError
 from fedplan.plan.tracing import words
 from fedplan.plan.tracing.symbolic import Recording
 
 
-def check_held_tensors(recording: Recording, own: Mapping[str, torch.Tensor]) -> None:
+def check_held_tensors(
+    recording: Recording, own: Mapping[str, torch.Tensor], counters: Mapping[str, torch.Tensor]
+) -> None:
     """Refuses tensors that would become the Plan's state although they change from step to step.
 
     Args:
         recording: what the function did.
         own: tensors of the author's model by name.
+        counters: those of its buffers that are left out of a Plan, since no layer of PyTorch reads them.
 
     Raises:
         TraceError: the function writes to a tensor that it holds, a gradient goes to it, or it is the
@@ -40,6 +44,7 @@ def check_held_tensors(recording: Recording, own: Mapping[str, torch.Tensor]) ->
                 "now. Read it where it is used (`model.parameters()`, `model.layer.weight`), not from a list "
                 "that was made before"
             )
+    _check_counters(recording, counters)
     copied = [name for tensor in recording.constants for name in _equals(tensor, own)]
     if copied:
         names = ", ".join(map(repr, copied[:5]))
@@ -47,6 +52,32 @@ def check_held_tensors(recording: Recording, own: Mapping[str, torch.Tensor]) ->
             f"the Plan keeps tensors that equal the model's {names} as they are now. "
             "In later cycles the model is another one, and these copies stay"
         )
+
+
+def _check_counters(recording: Recording, counters: Mapping[str, torch.Tensor]) -> None:
+    names = {counter.untyped_storage().data_ptr(): name for name, counter in counters.items()}
+    inputs = [node for node in recording.module.graph.nodes if node.op == "placeholder"]
+    held = inputs[len(inputs) - len(recording.origins) :]
+    for node, origin in zip(held, recording.origins, strict=True):
+        name = names.get(origin.untyped_storage().data_ptr())
+        if name is not None and _is_read(node):
+            raise TraceError(
+                f"the step reads '{name}', in which a batch norm counts, and a Plan leaves that out. Count "
+                "in a buffer of your own (`register_buffer`), to which the model writes"
+            )
+
+
+def _is_read(node: Node) -> bool:
+    """Whether a result of a graph depends on a node."""
+    waiting, seen = [node], {node}
+    while waiting:
+        for user in waiting.pop().users:
+            if user.op == "output":
+                return True
+            if user not in seen:
+                seen.add(user)
+                waiting.append(user)
+    return False
 
 
 def _equals(tensor: torch.Tensor, own: Mapping[str, torch.Tensor]) -> list[str]:

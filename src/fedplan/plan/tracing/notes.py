@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch._C._autograd import _get_sequence_nr
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import traceback as fx_traceback
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedplan.plan.tracing import reads, source
-from fedplan.plan.tracing.repeatable import Trail, entry_of
+from fedplan.plan.tracing.repeatable import Trail
 
 READ = torch.ops.aten._local_scalar_dense.default
 """What `.item()`, `float(t)` and `if t` come to."""
@@ -29,14 +28,12 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.trail = Trail()
+        """What the function did."""
         self._places: dict[int, str | None] = {}  # by the number of an autograd function
         self._seen = _get_sequence_nr()
         self._failure: tuple[BaseException, str | None] | None = None
         self._unanswered: BaseException | None = None
-        self.mode: FakeTensorMode | None = None
-        """Makes the tensors of the run."""
-        self.trail: Trail = []
-        """What the function did."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -45,13 +42,10 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
             answer = reads.passing(reads.reader(), truth=args[0].dtype == torch.bool)
             if answer is not None:
                 return answer
-        entry = entry_of(func, args, kwargs, self.mode)
-        if entry is not None:
-            self.trail.append(entry)
         place = self.place()
         fx_traceback.set_stack_trace([] if place is None else [place])
         try:
-            return func(*args, **(kwargs or {}))
+            return self.trail.run(func, args, kwargs or {})
         except Exception as error:
             self._failure = (error, place)
             if func is READ:
@@ -72,6 +66,7 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
 
         def noted(*args: Any) -> Any:
             Notes.running = self
+            self.trail.begin(args)
             try:
                 with self:
                     result = function(*args)
@@ -79,6 +74,7 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for
                 Notes.running = None
             if self._unanswered is not None:
                 raise self._unanswered
+            self.trail.end(result)
             return result
 
         return noted

@@ -98,6 +98,11 @@ def _swallows(manager: Any) -> bool:
 
 _RAISES = frozenset({"RAISE_VARARGS", "RERAISE"})
 _LEAVES = frozenset({"RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "YIELD_VALUE", "SEND"})
+_ANSWERS_OF_PYTHON = frozenset(
+    {"StopIteration", "StopAsyncIteration", "AttributeError", "IndexError", "KeyError"}
+)
+"""Errors that Python itself catches, in a `for` loop or in `hasattr`: they are answers."""
+
 _PASSED_OVER = frozenset({"TO_BOOL", "CACHE", "PRECALL", "NOT_TAKEN", "EXTENDED_ARG", "NOP"})
 _CALLS = frozenset({"CALL", "CALL_FUNCTION_EX", "CALL_KW", "PRECALL"})
 
@@ -164,7 +169,7 @@ class _Code:
                 continue
             visited.add(place)
             step = self.steps[place]
-            if step.opname in _LEAVES:
+            if step.opname in _LEAVES or step.argval in _ANSWERS_OF_PYTHON:
                 return False
             if step.opname in _RAISES:
                 if self.catches(step.offset, frozenset(visited)):

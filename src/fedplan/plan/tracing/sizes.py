@@ -12,11 +12,12 @@ from typing import Any
 import sympy  # type: ignore[import-untyped]
 import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
+from torch.utils._sympy.functions import Mod, PythonMod
 
 from fedplan.plan.tracing import reads, source, words
 from fedplan.plan.tracing.notes import Notes
 
-_TRIED = (2, 3, 7, 16, 33, 100, 1000)
+_TRIED = (*range(1, 129), 200, 256, 500, 512, 1000, 1024, 4096)
 """Numbers of rows for which answers are compared."""
 
 _KERNEL_CHOICE = "_subclasses/fake_impls.py"
@@ -68,26 +69,41 @@ class Sizes(ShapeEnv):
         self._harmless: set[int] = set()
         self._askers: dict[int, tuple[str, bool, str | None]] = {}  # of guards: file, the author's, place
         self._fixed: dict[Any, str | None] = {}  # by symbol: where it got a number
+        self._of_one_row: dict[Any, Assumption] = {}  # by what was asked
 
     def evaluate_expr(self, *args: Any, **options: Any) -> Any:
         """PyTorch asks this about every size that Python looks at."""
         known = len(self.guards)
         try:
-            return super().evaluate_expr(*args, **options)
+            answer = super().evaluate_expr(*args, **options)
+            if len(self.guards) == known:
+                self._note_foregone(args[0], answer)
+            return answer
         except GuardOnDataDependentSymNode as error:
             frame = reads.reader(*_BETWEEN)
-            answer = reads.passing(frame, truth=True)
-            if answer is None:
+            passes = reads.passing(frame, truth=True)
+            if passes is None:
                 if Notes.running is not None:
                     Notes.running.note_unanswered(frame, error)
                 raise
-            return sympy.true if answer else sympy.false
+            return sympy.true if passes else sympy.false
         finally:
             if len(self.guards) > known:
                 gradient = torch._C._current_autograd_node()
                 if gradient is not None and gradient.name() in _EITHER_WAY:
                     self._harmless.update(range(known, len(self.guards)))
                 self._askers.update(dict.fromkeys(range(known, len(self.guards)), self._asker()))
+
+    def _note_foregone(self, question: Any, answer: Any) -> None:
+        """Notes a question of the author's that PyTorch answers without a guard: rows are several to it."""
+        if answer not in (sympy.true, sympy.false) or not getattr(question, "free_symbols", None):
+            return
+        if question in self._of_one_row or _with_rows(question, 1) in (answer, None):
+            return
+        _, authors, place = self._asker()
+        if authors and reads.passing(reads.reader(*_BETWEEN), truth=True) is None:
+            said = question if answer == sympy.true else sympy.Not(question)
+            self._of_one_row[question] = Assumption(words.with_rows(str(said)), place, (1,), authors)
 
     def _set_replacement(self, a: Any, tgt: Any, msg: str) -> None:
         """PyTorch calls this when it has learnt that a symbol is a number, or another symbol."""
@@ -108,18 +124,23 @@ class Sizes(ShapeEnv):
 
     def assumptions(self) -> Iterator[Assumption]:
         """What was asked about sizes and has another answer for some numbers of rows."""
+        yield from self._of_one_row.values()
         for index, guard in enumerate(self.guards):
             file, authors, place = self._askers[index]
             if file.endswith(_KERNEL_CHOICE) or index in self._harmless:
                 continue
             question = self.simplify(guard.expr)
-            rows = tuple(r for r in _TRIED if not _with_rows(question, r))
+            rows = tuple(r for r in _TRIED if _with_rows(question, r) == sympy.false)
             if rows and (authors or not _asks_whether_several(question, rows)):
                 yield Assumption(words.with_rows(str(guard.expr)), place, rows, authors)
 
 
 def _with_rows(expression: Any, rows: int) -> Any:
-    return expression.subs(dict.fromkeys(expression.free_symbols, rows))
+    """An expression for so many rows; None where it has no value, as ``8 // (rows // 2)`` for one row."""
+    try:
+        return expression.subs(dict.fromkeys(expression.free_symbols, rows))
+    except ZeroDivisionError:
+        return None
 
 
 def _asks_whether_several(question: Any, rows: tuple[int, ...]) -> bool:
@@ -129,7 +150,9 @@ def _asks_whether_several(question: Any, rows: tuple[int, ...]) -> bool:
     operations see to both when they run, as they do for a batch of one sample.
     """
     parts = question.atoms(sympy.core.relational.Relational)
-    return bool(parts) and all(_is_about_one(part, rows) for part in parts)
+    return (
+        bool(parts) and not question.has(Mod, PythonMod) and all(_is_about_one(part, rows) for part in parts)
+    )
 
 
 def _is_about_one(question: Any, rows: tuple[int, ...]) -> bool:

@@ -60,11 +60,11 @@ class Step:
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self._corrections = corrections
         self._dp = dp
-        self._tensors = module_tensors(model)
-        self._trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        self.tensors = module_tensors(model)
+        self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
         self._batch = len(example.tensors())
         self.has_context = bool(corrections) or any(map(wants_context, (loss, *scores.values())))
-        self._reached = set(self._trainable)
+        self._reached = set(self.trainable)
         if dp is not None:
             self._reached = self._check_separable()
 
@@ -74,7 +74,7 @@ class Step:
         return [
             PlanOutput("loss", spec(spec.TYPE_LOSS)),
             *(PlanOutput(name, spec(spec.TYPE_METRIC, name)) for name in self._scores),
-            *(PlanOutput(name, spec(spec.TYPE_MODEL_PARAM, index=i)) for i, name in enumerate(self._tensors)),
+            *(PlanOutput(name, spec(spec.TYPE_MODEL_PARAM, index=i)) for i, name in enumerate(self.tensors)),
             *(
                 PlanOutput(f"optimizer {tensor.name}", spec(spec.TYPE_OPTIMIZER_STATE, index=i))
                 for i, tensor in enumerate(self._update.state)
@@ -105,11 +105,11 @@ class Step:
             numbers: the step's and the cycle's, if the loss asks for them.
             masks: which rows of the batch count, with DP-SGD.
         """
-        given = dict(zip(self._tensors, model, strict=True))
+        given = dict(zip(self.tensors, model, strict=True))
         context = None
         if self.has_context:
-            pairs = zip(self._tensors, received, strict=True)
-            kept = NamedTensors((name, as_held(value, self._tensors[name].dtype)) for name, value in pairs)
+            pairs = zip(self.tensors, received, strict=True)
+            kept = NamedTensors((name, as_held(value, self.tensors[name].dtype)) for name, value in pairs)
             pairs = zip(self._config, config, strict=True)
             settings = ConfigNumbers((key, value.reshape(())) for key, value in pairs)
             number, cycle = (value.reshape(()) for value in numbers)
@@ -123,13 +123,13 @@ class Step:
             )
         with torch.no_grad():
             whole = _clipped(self._corrected(gradients, after, context), self._clip_norm, self._clip_value)
-            before = [after[name] for name in self._trainable]
+            before = [after[name] for name in self.trainable]
             rate = self._lr if isinstance(self._lr, float | int) else rates[0]
             new, new_state = self._update(before, whole, state, rate)
-            after.update(zip(self._trainable, new, strict=True))
+            after.update(zip(self.trainable, new, strict=True))
             for correction in self._corrections:
                 after.update(correction.remembered(after, _known(context), rate))
-        trained = [as_travelling_like(given[name], after[name]) for name in self._tensors]
+        trained = [as_travelling_like(given[name], after[name]) for name in self.tensors]
         return [cost, *measured, *trained, *new_state]
 
     def _corrected(
@@ -139,7 +139,7 @@ class Step:
         context: StepContext | None,
     ) -> list[torch.Tensor | None]:
         """The gradients with what keeps a worker from drifting away."""
-        found = dict(zip(self._trainable, gradients, strict=True))
+        found = dict(zip(self.trainable, gradients, strict=True))
         for correction in self._corrections:
             for name, gradient in found.items():
                 if gradient is not None:
@@ -151,7 +151,7 @@ class Step:
     ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor | None], dict[str, torch.Tensor]]:
         """Loss, metrics, a gradient for each trainable parameter, and the tensors as the module left them."""
         tensors = self._own(given)
-        trained = [tensors[name] for name in self._trainable]
+        trained = [tensors[name] for name in self.trainable]
         if context is not None:
             context = dataclasses.replace(context, parameters=NamedTensors((n, tensors[n]) for n in given))
         with stateless._reparametrize_module(self._model, tensors, tie_weights=True):
@@ -176,16 +176,16 @@ class Step:
         dp: DpSgd,
     ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor | None], dict[str, torch.Tensor]]:
         """The same with the gradients of DP-SGD. The module has changed nothing: that was checked."""
-        tensors = {name: as_held(value, self._tensors[name].dtype) for name, value in given.items()}
+        tensors = {name: as_held(value, self.tensors[name].dtype) for name, value in given.items()}
 
         def measure(
             trained: Tensors, sample: Sequence[torch.Tensor]
         ) -> tuple[torch.Tensor, list[torch.Tensor]]:
             return self._measured({**tensors, **trained}, sample, context)
 
-        trained = {name: tensors[name] for name in self._trainable if name in self._reached}
+        trained = {name: tensors[name] for name in self.trainable if name in self._reached}
         cost, measured, made = noisy_gradients(measure, trained, batch, mask, dp)
-        return cost, measured, [made.get(name) for name in self._trainable], tensors
+        return cost, measured, [made.get(name) for name in self.trainable], tensors
 
     def _measured(
         self, tensors: Tensors, batch: Sequence[torch.Tensor], context: StepContext | None
@@ -194,7 +194,7 @@ class Step:
         data, target = self._example.filled(batch)
         if context is not None:
             context = dataclasses.replace(
-                context, parameters=NamedTensors((n, tensors[n]) for n in self._tensors)
+                context, parameters=NamedTensors((n, tensors[n]) for n in self.tensors)
             )
         with stateless._reparametrize_module(self._model, dict(tensors), tie_weights=True):
             output = self._example.call(self._model, data)
@@ -210,13 +210,13 @@ class Step:
         """Refuses what has no gradients of single samples; the names of what the loss depends on."""
         batch = [torch.as_tensor(leaf) for leaf in self._example.tensors()]
         check_batch(batch)
-        tensors = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
         context = None
         if self.has_context:
             received = NamedTensors((name, tensor.clone()) for name, tensor in tensors.items())
             config = ConfigNumbers((key, torch.tensor(1.0)) for key in self._config)
             context = StepContext({}, received, torch.tensor(0), torch.tensor(1), config)
-        for name in self._trainable:
+        for name in self.trainable:
             tensors[name].requires_grad_()
 
         def whole(tensors: Tensors, batch: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -225,11 +225,29 @@ class Step:
         data = sum(spec.type == PlanInputSpec.TYPE_DATA for spec in self._example.specs())
         return check_separable(self._model, whole, tensors, batch, data, list(self._scores))
 
+    def measured(self, data: Any, target: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss and metrics of the model as it is; its parameters get their gradients."""
+        output = self._example.call(self._model, data)
+        cost = self._cost(output, target, None)
+        cost.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            scores = [
+                self._score(name, s, detached(output), target, None) for name, s in self._scores.items()
+            ]
+        return cost.detach(), scores
+
+    def clipped(self, gradients: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+        """Gradients as the optimizer gets them."""
+        return _clipped(gradients, self._clip_norm, self._clip_value)
+
     def _own(self, given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors that the module computes with. It may write to them, which is recorded."""
-        tensors = {name: as_held(value, self._tensors[name].dtype) for name, value in given.items()}
+        tensors = {name: as_held(value, self.tensors[name].dtype) for name, value in given.items()}
         parameters = dict(self._model.named_parameters())
-        for name in self._trainable:
+        for name in parameters.keys() & tensors.keys():
+            vars(tensors[name]).update(vars(parameters[name]))  # what the author has noted on them
+            tensors[name]._is_param = True  # for `isinstance(…, nn.Parameter)`
+        for name in self.trainable:
             _add_hooks(tensors[name].requires_grad_(), parameters[name])
         idle = idle_counters(self._model)  # a batch norm counts in them, and nothing reads that
         return tensors | {name: counter.clone() for name, counter in idle.items()}

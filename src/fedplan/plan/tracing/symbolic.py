@@ -11,7 +11,7 @@ import dataclasses
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ from fedplan.plan.tracing.plain.replay import Replay
 from fedplan.plan.tracing.python_random import without_draws
 from fedplan.plan.tracing.repeatable import Trail
 from fedplan.plan.tracing.sizes import Assumption, Sizes
+from fedplan.plan.tracing.tables import Tables
 
 Function = Callable[..., Any]
 
@@ -127,7 +128,13 @@ def record(
     )
 
 
-def repeats(function: Function, examples: Sequence[torch.Tensor], free: Sequence[bool], trail: Trail) -> bool:
+def repeats(
+    function: Function,
+    examples: Sequence[torch.Tensor],
+    free: Sequence[bool],
+    trail: Trail,
+    left: Iterable[Any],
+) -> bool:
     """Whether another run of a function does what its last one did; see `repeatable`.
 
     Args:
@@ -135,43 +142,45 @@ def repeats(function: Function, examples: Sequence[torch.Tensor], free: Sequence
         examples: see `record`.
         free: see `record`.
         trail: what the last run did.
+        left: what the last run may have left, of which the author's code keeps nothing in the end.
     """
+    kept = trail.tables.found_in(left)
     stand_ins = [_stand_in(example, any_size) for example, any_size in zip(examples, free, strict=True)]
     try:
         with words.told_before():
-            again = _trail_of(function, stand_ins)
+            again = _trail_of(function, stand_ins, kept)
             if again == trail:
                 return True
-            if again != _trail_of(function, stand_ins):
+            if again != _trail_of(function, stand_ins, kept):
                 return False
-            return _run(function, examples, free)[2].trail == trail  # known sizes may take other ways
+            return _run(function, examples, free, kept)[2].trail == trail  # known sizes may take other ways
     except TraceError:
         return False
 
 
-def _trail_of(function: Function, examples: Sequence[torch.Tensor]) -> Trail:
-    """What a function does to tensors of these very sizes."""
+def _trail_of(function: Function, examples: Sequence[torch.Tensor], kept: Tables) -> Trail:
+    """What a function does to tensors of these very sizes; it may come upon tables of an earlier run."""
     notes, draws = Notes(), Draws()
     tracer = _Tracer(examples, [False] * len(examples), notes.place)
-    with _authors(tracer, notes, OnCpu()), tracer.mode, enable_python_dispatcher():
+    with _authors(tracer, notes, OnCpu(), kept), tracer.mode, enable_python_dispatcher():
         notes.taken_of(draws.around(function))(*tracer.fakes)
     return notes.trail
 
 
 def _run(
-    function: Function, examples: Sequence[torch.Tensor], free: Sequence[bool]
+    function: Function, examples: Sequence[torch.Tensor], free: Sequence[bool], kept: Tables | None = None
 ) -> "tuple[GraphModule, _Tracer, Notes, Draws, OnCpu]":
     """What a run of the function does, as PyTorch's tracer records it."""
     notes, draws, placement = Notes(), Draws(), OnCpu()
     tracer = _Tracer(examples, free, notes.place)
-    with _authors(tracer, notes, placement):
+    with _authors(tracer, notes, placement, kept):
         return tracer.run(notes.taken_of(draws.around(function))), tracer, notes, draws, placement
 
 
 @contextlib.contextmanager
-def _authors(tracer: "_Tracer", notes: Notes, placement: OnCpu) -> Iterator[None]:
+def _authors(tracer: "_Tracer", notes: Notes, placement: OnCpu, kept: Tables | None = None) -> Iterator[None]:
     """What holds while the author's function runs."""
-    notes.mode = tracer.mode
+    notes.trail = Trail(tracer.mode, kept)
     with _tracing(tracer, notes), before_autograd(), any_batch(), own_functions(), placement:
         yield
 

@@ -23,12 +23,14 @@ from fedplan.plan.tracing.contract import (
 )
 from fedplan.plan.tracing.drift import ControlVariates, Remembering, corrections_of
 from fedplan.plan.tracing.function import Given, make_plan
-from fedplan.plan.tracing.module import module_state, module_tensors
+from fedplan.plan.tracing.module import idle_counters, module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
 from fedplan.plan.tracing.optimizer.update import Update
 from fedplan.plan.tracing.separable import check_arguments
+from fedplan.plan.tracing.shared_memory import check_memory
 from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
+from fedplan.plan.tracing.untraced import untraced
 from fedplan.text import did_you_mean
 
 
@@ -108,6 +110,7 @@ def training_plan(
         UnsupportedOpError: the step uses an operation outside the op table.
     """
     _check_module(model)
+    check_memory(model)
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TraceError(
             f"`metrics` is a {type(metrics).__name__}, and must be a dict of names and functions, such as "
@@ -177,8 +180,18 @@ def training_plan(
         return step(*([next(given) for _ in group] for group in groups))
 
     given = [item for group in groups for item in group]
+    rate = update.lr if isinstance(lr, str) else lr
     with unchanged(model, loss, *scores.values()) as kept:
-        plan = make_plan(grouped, given, lambda _: step.outputs(), name, own=module_tensors(model), kept=kept)
+        plan = make_plan(
+            grouped,
+            given,
+            lambda _: step.outputs(),
+            name,
+            own=module_tensors(model),
+            counters=idle_counters(model),
+            kept=kept,
+            reference=None if dp else untraced(model, step, update, batch, rate),
+        )
     names = list(trainable)
     trained = {names[number] for number in update.trained}
     dtypes = {key: tensor.dtype for key, tensor in module_tensors(model).items()}

@@ -69,6 +69,13 @@ class Snapshot:
             ]
         return found
 
+    def left(self) -> Iterator[Any]:
+        """What is in the attributes now, and in their lists and mappings: what `restore` takes away."""
+        known: set[int] = set()
+        for _, module, _ in self._attributes:
+            for value in vars(module).values():
+                yield from _items(value, known)
+
     def restore(self) -> None:
         """Puts everything back."""
         for _, module, before in self._attributes:
@@ -79,6 +86,17 @@ class Snapshot:
             value.extend(copy) if isinstance(value, list) else value.update(copy)
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
+
+
+def _items(value: Any, known: set[int]) -> Iterator[Any]:
+    if id(value) in known:
+        return
+    known.add(id(value))
+    if isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _items(item, known)
+    else:
+        yield value
 
 
 def _same(old: Any, new: Any) -> bool:

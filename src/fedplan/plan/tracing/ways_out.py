@@ -27,6 +27,11 @@ _SIZES = (
     "`x.new_full((), x.shape[0]).sqrt()`."
 )
 
+_BACKWARD = (
+    "Take derivatives backward: `jacrev(f)` for `jacfwd(f)`, `jacrev(jacrev(f))` for `hessian(f)`, "
+    "`torch.autograd.functional.jvp` for `torch.func.jvp`."
+)
+
 _MEANT: Mapping[str, str] = {
     "is not supported for tensor subclasses": (
         "a tensor's values are read into Python, by `.numpy()`. A Plan has no Python: compute with "
@@ -34,6 +39,17 @@ _MEANT: Mapping[str, str] = {
     ),
     "loop of ufunc does not support argument 0 of type Sym": (
         "NumPy cannot compute with a number of rows. " + _SIZES
+    ),
+    "unhashable type: non-nested SymInt": (
+        "a number of rows is a key, of a `dict` or of `functools.cache`. A Plan has any number of rows: "
+        "compute what is looked up each time."
+    ),
+    "Couldn't swap": (
+        "a layer is converted or moved while the model runs (`layer.double()`, `layer.to(…)`). Do it before "
+        "the model is traced, or convert the tensors that the layer computes with."
+    ),
+    "at least two devices, meta and cpu": (
+        f"PyTorch's tracer loses its way, as it does where derivatives are taken forward. {_BACKWARD}"
     ),
     "_to_sparse": "a Plan has no sparse tensors: leave `.to_sparse()` out.",
 }
@@ -76,9 +92,9 @@ def of_fixed_rows(place: str | None) -> str:
             "made of."
         )
     return (
-        "A number in its place (`view(8, -1)`), a loop over the rows, `len(x)`, `.tolist()`, `.numpy()` and "
-        "`torch.func.jvp` fix it: compute on all rows at once (or by `torch.vmap`) and read sizes by "
-        "`x.shape[0]`. Or keep this one size with pin_batch=True."
+        "A number in its place (`view(8, -1)`), a loop over the rows, `len(x)`, `.tolist()` and `.numpy()` "
+        "fix it: compute on all rows at once (or by `torch.vmap`) and read sizes by `x.shape[0]`. So do "
+        f"`torch.func.jvp`, `jacfwd` and `hessian`. {_BACKWARD} Or keep this one size with pin_batch=True."
     )
 
 

@@ -296,3 +296,51 @@ def test_an_optimizer_for_another_model_is_refused() -> None:
         training_plan(
             model(), F.cross_entropy, example=batch(), optimizer=torch.optim.SGD(model().parameters(), lr=0.1)
         )
+
+
+def test_one_that_cannot_be_made_again_is_refused_with_what_to_give() -> None:
+    class Scaled(torch.optim.SGD):
+        def __init__(self, parameters: Any, scale: float) -> None:
+            super().__init__(parameters, lr=0.1 * scale)
+
+    start = model()
+    with pytest.raises(TraceError, match=r"optimizer=lambda parameters: Scaled\(parameters, …\)"):
+        training_plan(
+            start, F.cross_entropy, example=batch(), optimizer=Scaled(list(start.parameters()), 2.0)
+        )
+    training_plan(
+        start, F.cross_entropy, example=batch(), optimizer=lambda parameters: Scaled(parameters, 2.0)
+    )
+
+
+def test_a_scheduler_that_warms_up_does_not_set_the_rates() -> None:
+    start = model()
+    optimizer = torch.optim.SGD(
+        [{"params": [p], "lr": lr} for p, lr in zip(start.parameters(), (0.1, 0.2), strict=True)], lr=0.1
+    )
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.0]
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=optimizer)
+    x, y = batch()
+    made = plan(x, y, 0.1, *model_parameters(start))[1:]
+    F.cross_entropy(start(x), y).backward()
+    for new, parameter, rate in zip(made, start.parameters(), (0.1, 0.2), strict=True):
+        torch.testing.assert_close(new, (parameter - rate * parameter.grad).detach())
+
+
+def test_a_function_that_makes_groups_sees_what_is_noted_on_the_parameters() -> None:
+    start = model()
+    start[0].weight.no_decay = True
+
+    def grouped(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+        noted = [p for p in parameters if getattr(p, "no_decay", False)]
+        others = [p for p in parameters if not getattr(p, "no_decay", False)]
+        groups = [{"params": noted, "weight_decay": 0.0}, {"params": others, "weight_decay": 0.5}]
+        return torch.optim.SGD(groups, lr=0.1)
+
+    plan = training_plan(start, F.cross_entropy, example=batch(), optimizer=grouped)
+    x, y = batch()
+    made = plan(x, y, 0.1, *model_parameters(start))[1:]
+    F.cross_entropy(start(x), y).backward()
+    for new, parameter, decay in zip(made, start.parameters(), (0.0, 0.5), strict=True):
+        torch.testing.assert_close(new, (parameter - 0.1 * (parameter.grad + decay * parameter)).detach())

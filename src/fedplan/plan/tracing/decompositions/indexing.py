@@ -180,7 +180,22 @@ def _is_number(part: Any) -> bool:
     return isinstance(part, torch.Tensor) and part.dim() == 0 and part.dtype in (torch.int64, torch.int32)
 
 
+@functools.wraps(torch.Tensor.fill_diagonal_)
+def fill_diagonal(value: torch.Tensor, fill_value: float, wrap: bool = False) -> torch.Tensor:
+    """For any number of rows; PyTorch's own asks how many there are."""
+    if value.dim() < 2:
+        return value.fill_diagonal_(fill_value, wrap)  # PyTorch refuses it
+    places = [torch.arange(extent) for extent in value.shape]
+    if value.dim() == 2 and wrap:  # a diagonal begins again below the last one, after a row without
+        places[0] = places[0] % (value.shape[1] + 1)
+    first, *others = torch.meshgrid(*places, indexing="ij")
+    return value.masked_fill_(
+        functools.reduce(torch.logical_and, [first == other for other in others]), fill_value
+    )
+
+
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    torch.Tensor.fill_diagonal_: fill_diagonal,
     torch.Tensor.__getitem__: getitem,
 }
-"""Functions of PyTorch that read values where a Plan has an operation."""
+"""Functions of PyTorch that read values, or numbers of rows, where a Plan has an operation."""

@@ -4,7 +4,6 @@ PyTorch's functions compute in two steps: an operation that notes whether it cou
 Plan has no Python that could look, so the operation itself is asked to fail.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -117,16 +116,9 @@ def _pseudo_inverse(
     value: torch.Tensor, *, atol: float | None = None, rtol: float | None = None, hermitian: bool = False
 ) -> torch.Tensor:
     """With thresholds as tensors: the greatest side of the matrix may be the batch."""
-    least = torch.full((), atol or 0.0, dtype=value.dtype)
-    if rtol is not None:
-        share = torch.full((), rtol, dtype=value.dtype)
-    elif atol:
-        share = torch.zeros((), dtype=value.dtype)
-    else:
-        longest: Any = torch.sym_max(*value.shape[-2:])  # type: ignore[no-untyped-call]
-        share = torch.full((), torch.finfo(value.dtype).eps, dtype=value.dtype) * longest
+    thresholds = (None if t is None else torch.full((), t, dtype=value.dtype) for t in (atol, rtol))
     inverse: torch.Tensor = aten.linalg_pinv.atol_rtol_tensor(
-        value, atol=least, rtol=share, hermitian=hermitian
+        value, **dict(zip(("atol", "rtol"), thresholds, strict=True)), hermitian=hermitian
     )
     return inverse
 
@@ -145,12 +137,12 @@ def _pseudo_inverse_by_values(
     else:
         left, numbers, right = torch.linalg.svd(value, full_matrices=False)
     sizes = numbers.abs()
-    thresholds = [torch.zeros((), dtype=value.dtype)]
-    if atol is not None:
-        thresholds.append(atol.unsqueeze(-1))
-    if rtol is not None:
-        thresholds.append(rtol.unsqueeze(-1) * sizes.amax(-1, keepdim=True))
-    threshold = functools.reduce(torch.maximum, thresholds)
+    least = torch.zeros((), dtype=value.dtype) if atol is None else atol
+    if rtol is None:
+        longest: Any = torch.sym_max(*value.shape[-2:])  # type: ignore[no-untyped-call]
+        rounding = torch.full((), torch.finfo(value.dtype).eps, dtype=value.dtype) * longest
+        rtol = rounding if atol is None else torch.where(atol > 0, torch.zeros_like(atol), rounding)
+    threshold = torch.maximum(least.unsqueeze(-1), rtol.unsqueeze(-1) * sizes.amax(-1, keepdim=True))
     inverted = torch.where(sizes > threshold, numbers, torch.inf).reciprocal()
     inverse: torch.Tensor = (right.mT * inverted.unsqueeze(-2)) @ left.mT
     return inverse

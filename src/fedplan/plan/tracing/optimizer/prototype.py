@@ -42,8 +42,14 @@ class Prototype:
             TraceError: it cannot be made, or trains none of them.
         """
         owned = [torch.zeros_like(p, device="cpu").copy_(p.detach()) for p in parameters]
+        for tensor, parameter in zip(owned, parameters, strict=True):
+            vars(tensor).update(vars(parameter))  # such as `_no_decay`, by which groups are made
         self._optimizer = _made(optimizer, parameters, owned)
         self.kind = type(self._optimizer)
+        for (
+            group
+        ) in self._optimizer.param_groups:  # a scheduler, which is no part of a step, may be warming up
+            group["lr"] = group.get("initial_lr", group.get("lr"))
         first = self._optimizer.param_groups[0]
         self.lr = float(self._optimizer.defaults.get("lr", first.get("lr", 0.0)))
         _check_rates(self._optimizer, self.lr)
@@ -117,9 +123,11 @@ def _made(
             f"`optimizer` is {optimizer!r}: give a class such as torch.optim.Adam, a functools.partial of "
             "one, or an optimizer that was made for the model"
         )
+    instead = ""
     if isinstance(optimizer, Optimizer):
         name = type(optimizer).__name__
         make = _remake(optimizer, parameters)
+        instead = f". Give what makes it: optimizer=lambda parameters: {name}(parameters, …)"
     else:
         name = str(getattr(getattr(optimizer, "func", optimizer), "__name__", "the optimizer"))
         make = optimizer
@@ -128,7 +136,7 @@ def _made(
     except TraceError:
         raise
     except Exception as error:
-        raise TraceError(f"{name} cannot be made for this model's parameters: {error}") from error
+        raise TraceError(f"{name} cannot be made for this model's parameters: {error}{instead}") from error
     if not isinstance(made, Optimizer):
         raise TraceError(f"`optimizer` made a {type(made).__name__} where a torch.optim.Optimizer is needed")
     if _needs_closure(made):

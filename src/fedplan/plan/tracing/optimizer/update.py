@@ -66,6 +66,11 @@ class Update:
         """The learning rate that it was made with."""
         return self._prototype.lr
 
+    @property
+    def goes_by_size(self) -> bool:
+        """Whether a gradient that is nothing but rounding changes next to nothing, as with plain SGD."""
+        return self._prototype.kind is torch.optim.SGD
+
     def __call__(
         self,
         parameters: Sequence[torch.Tensor],
@@ -96,6 +101,19 @@ class Update:
                 new[number], *after = recorded(*given)
                 kept.update(zip(own, after, strict=True))
         return list(new.values()), list(kept.values())
+
+    def first(
+        self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None], lr: float
+    ) -> None:
+        """The first step of the optimizer itself, in place; see `__call__`."""
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        begun = {n: {k: v.clone() for k, v in kept.items()} for n, kept in self._prototype.initial.items()}
+        optimizer = self._prototype.on(dict(enumerate(parameters)), begun)
+        for group in optimizer.param_groups:
+            own = float(group.get("lr", self.lr))
+            group["lr"] = lr * own / self.lr if self.lr else lr
+        optimizer.step()
 
     def _own_state(self, number: int) -> list[StateTensor]:
         """The tensors that are kept for a parameter, in an order that is the same for all that are alike."""
