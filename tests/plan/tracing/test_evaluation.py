@@ -101,3 +101,12 @@ def test_an_encoder_leaves_out_the_steps_that_are_filled_up() -> None:
     plan = evaluation_plan(model, F.cross_entropy, example=(x, y))
     made = plan(x, y, *model_parameters(model))[0]
     torch.testing.assert_close(made, F.cross_entropy(model.eval()(x), y).detach())
+
+
+def test_an_evaluation_that_goes_another_way_when_it_is_traced_is_refused() -> None:
+    class Asking(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if isinstance(x.shape[0], int) else -x)
+
+    with pytest.raises(TraceError, match="the Plan's 'loss' of the example is"):
+        evaluation_plan(Asking(4, 3), F.cross_entropy, example=(X, Y))
