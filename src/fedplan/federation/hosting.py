@@ -7,6 +7,7 @@ from typing import Any
 
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
 from fedplan.federation.round import round_of
+from fedplan.federation.schedule import check_schedules
 from fedplan.federation.secure.hosting import check_secure
 from fedplan.federation.strategies import Setting, Strategy, diffs_of_plan, plan_shapes, strategy_of
 from fedplan.federation.sums import TRAINING
@@ -101,6 +102,7 @@ def strategy_to_host(
         HostingError: the Plans do not fit together, or the averaging Plan does not fit the model.
         ConfigError: the server_config asks for what these Plans cannot give.
     """
+    check_schedules(client_config, server_config.num_cycles)
     with about_part("model"):
         check_private(plans)
         check_evaluation(plans, EVALUATION_PLAN)

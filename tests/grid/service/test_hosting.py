@@ -168,6 +168,20 @@ class TestAConfigurationIsRefused:
     async def test_when_a_value_is_wrong(self, peer):
         await expect_refusal(peer, 400, "'num_cycles'", server={"num_cycles": 0})
 
+    @pytest.mark.parametrize(
+        ("key", "schedule", "why"),
+        [
+            (
+                "lr",
+                {"schedule": "step", "start": 0.1, "factor": 1e200},
+                "'lr': its schedule gives 1e+199 in cycle 2",
+            ),
+            ("max_epochs", {"schedule": "values", "values": [1, 0, -1]}, "gives 0 in cycle 2"),
+        ],
+    )
+    async def test_when_a_schedule_goes_wrong_in_a_later_cycle(self, peer, key, schedule, why):
+        await expect_refusal(peer, 400, why, client={key: schedule})
+
     async def test_when_minimum_and_maximum_contradict(self, peer):
         await expect_refusal(
             peer, 400, "min_diffs (3) is more than max_diffs (2)", server={"min_diffs": 3, "max_diffs": 2}

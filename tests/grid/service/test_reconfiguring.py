@@ -94,6 +94,10 @@ class TestAChangedModel:
             ({"client_config": {"lr": None}}, "'lr'"),
             ({"client_config": {"lr": "fast"}}, "'lr'"),
             ({"client_config": {"lr": {"schedule": "magic"}}}, "there is no schedule 'magic'"),
+            (
+                {"client_config": {"batch_size": {"schedule": "step", "start": 8, "factor": 0.1}}},
+                "gives 0 in cycle 3",
+            ),
             ({}, "there is nothing to set"),
         ],
     )
