@@ -149,6 +149,13 @@ def _check_reports(strategy: Strategy) -> None:
             f"server_config: the strategy {strategy.name} takes at most {strategy.most_reports} reports, and "
             f"a cycle may have {most}: set 'max_diffs' to {strategy.most_reports} or less"
         )
+    places = strategy.setting.server.places
+    if places is not None and least > places:
+        raise ConfigError(
+            f"server_config: the strategy {strategy.name} needs {least} reports, and 'max_workers' "
+            f"({places}) lets no more workers into a cycle, so it would never end: set 'max_workers' to "
+            f"{least} or more, leave it out, or have the strategy need fewer reports"
+        )
 
 
 def _measured(plans: Mapping[str, Plan]) -> dict[str, str]:

@@ -182,6 +182,12 @@ class TestAConfigurationIsRefused:
     async def test_when_a_schedule_goes_wrong_in_a_later_cycle(self, peer, key, schedule, why):
         await expect_refusal(peer, 400, why, client={key: schedule})
 
+    async def test_when_fewer_workers_may_be_in_a_cycle_than_its_strategy_needs(self, peer):
+        buffered = {"strategy": {"name": "fedbuff", "k": 3}}
+        why = "fedbuff needs 3 reports, and 'max_workers' (2) lets no more"
+        await expect_refusal(peer, 400, why, server={**buffered, "max_workers": 2})
+        await peer.host("enough", server={**buffered, "max_workers": 3})
+
     async def test_when_minimum_and_maximum_contradict(self, peer):
         await expect_refusal(
             peer, 400, "min_diffs (3) is more than max_diffs (2)", server={"min_diffs": 3, "max_diffs": 2}

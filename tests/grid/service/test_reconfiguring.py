@@ -106,6 +106,11 @@ class TestAChangedModel:
         assert why in await refused(peer, "set", 400, **changes)
         assert (await peer.status())["cycle"]["limit"] == 2
 
+    async def test_keeps_room_for_the_reports_that_its_strategy_needs(self, peer):
+        await peer.host(server={"strategy": {"name": "fedbuff", "k": 3}})
+        why = await refused(peer, "set", 400, server_config={"max_workers": 2})
+        assert "fedbuff needs 3 reports, and 'max_workers' (2) lets no more" in why
+
     async def test_keeps_the_number_of_diffs_of_its_averaging_plan(self, peer):
         await peer.host(server={}, averaging_plan=plan_for_two())
         assert "was traced for 2 diffs" in await refused(
