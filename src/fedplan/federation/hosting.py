@@ -126,7 +126,27 @@ def strategy_to_host(
     check_secure(strategy)
     _check_reports(strategy)
     _check_metrics(server_config, measured)
+    _check_weights(server_config)
     return strategy
+
+
+def _check_weights(config: ServerConfig) -> None:
+    """Checks that a weight which is set has an effect.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    untold, most = config.untold_weight, config.max_weight
+    if untold is not None and config.weighting == "uniform":
+        raise ConfigError(
+            "server_config: 'untold_weight' has no effect where 'weighting' is \"uniform\", for all reports "
+            "count the same then: leave one of them out"
+        )
+    if untold is not None and most is not None and untold > most:
+        raise ConfigError(
+            f"server_config: 'untold_weight' ({untold:g}) is more than 'max_weight' ({most:g}), and no "
+            "report counts more than that: lower one or raise the other"
+        )
 
 
 def _check_reports(strategy: Strategy) -> None:

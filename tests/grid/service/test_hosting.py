@@ -182,6 +182,18 @@ class TestAConfigurationIsRefused:
     async def test_when_a_schedule_goes_wrong_in_a_later_cycle(self, peer, key, schedule, why):
         await expect_refusal(peer, 400, why, client={key: schedule})
 
+    @pytest.mark.parametrize(
+        ("server", "why"),
+        [
+            ({"strategy": {}}, "has no 'name'; there are "),
+            ({"strategy": {"lr": 1}}, "has no 'name'; there are "),
+            ({"weighting": "uniform", "untold_weight": 5}, "'untold_weight' has no effect"),
+            ({"max_weight": 1, "untold_weight": 5}, "'untold_weight' (5) is more than 'max_weight' (1)"),
+        ],
+    )
+    async def test_when_it_names_no_strategy_or_a_weight_without_effect(self, peer, server, why):
+        await expect_refusal(peer, 400, why, server=server)
+
     async def test_when_fewer_workers_may_be_in_a_cycle_than_its_strategy_needs(self, peer):
         buffered = {"strategy": {"name": "fedbuff", "k": 3}}
         why = "fedbuff needs 3 reports, and 'max_workers' (2) lets no more"
