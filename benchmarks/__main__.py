@@ -15,6 +15,7 @@ from benchmarks import (
     closing,
     codec,
     devices,
+    dp_sgd,
     grid_calls,
     growth,
     privacy,
@@ -33,6 +34,7 @@ from benchmarks.line import Line, Options, table
 
 BENCHMARKS: Mapping[str, Callable[[Options], list[Line]]] = {
     "step": step.run,
+    "dp-sgd": dp_sgd.run,
     "clients": clients.run,
     "recurrence": recurrence.run,
     "tracing": tracing.run,

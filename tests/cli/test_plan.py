@@ -1,5 +1,6 @@
 """`fedplan plan`."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedplan.plan import Plan, RandomStream, trace, with_variants
+from fedplan.plan import DpSgd, Plan, RandomStream, trace, with_variants
 from fedplan.wire import State, WireTensor
 from tests.cli.conftest import Invoke, Project, fedplan_process
 from tests.plan.fixtures import FOLDER, cases, needs_fixtures
@@ -102,6 +103,18 @@ def test_show_says_what_a_report_would_tell(fedplan: Invoke, project: Project) -
     leaves = json.loads(fedplan("plan", "show", project["plan.pb"], "--json").output)["leaves"]
     assert leaves["parameters"] == ["weight", "bias"]
     assert re.search(r"operations by name\n  .*addmm, .*mm", output)
+
+
+def test_show_says_the_constants_of_dp_sgd(fedplan: Invoke, project: Project, tmp_path: Path) -> None:
+    dp = DpSgd(max_grad_norm=0.5, noise_multiplier=1.1, expected_batch_size=64)
+    plan = dataclasses.replace(Plan.parse(Path(project["plan.pb"]).read_bytes()), dp=dp)
+    (tmp_path / "private.pb").write_bytes(plan.serialize())
+    output = fedplan("plan", "show", tmp_path / "private.pb").output
+    assert f"\n{dp} (its author says)\n" in output
+    told = json.loads(fedplan("plan", "show", tmp_path / "private.pb", "--json").output)
+    assert told["dp_sgd"] == dataclasses.asdict(dp)
+    assert not told["leaves"]["loss"]
+    assert json.loads(fedplan("plan", "show", project["plan.pb"], "--json").output)["dp_sgd"] is None
 
 
 def test_show_tells_how_another_plan_differs(fedplan: Invoke, tmp_path: Path) -> None:

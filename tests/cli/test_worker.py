@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedplan.client import SyftModel
+from fedplan.cli.worker import _in_words, summary
+from fedplan.client import DpSgdSteps, ExamplePrivacy, Participation, SyftModel
 from fedplan.plan import evaluation_plan, training_plan
 from tests.cli.conftest import ENVIRONMENT, Invoke, Project, write_configs
 from tests.plan.fixtures import FOLDER, needs_fixtures, state
@@ -262,3 +263,17 @@ def test_names_that_do_not_fit_are_an_error_of_one_line(fedplan: Invoke, pysyft:
     result = fedplan("worker", *pysyft, "--cycles", 1, "--inputs", "data,target,batch_size,lr,params")
     assert result.exit_code == 1
     assert "input 3 of the Plan 'linreg' is said to be the learning rate" in " ".join(result.stderr.split())
+
+
+def test_a_worker_is_told_what_dp_sgd_has_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = ExamplePrivacy.of([DpSgdSteps(1.0, 0.01, 1000)])
+    done = Participation(cycles=2, losses=[0.5], example_privacy=spent)
+    assert summary(done)["dp_sgd"] == [{"noise_multiplier": 1.0, "sampling_rate": 0.01, "steps": 1000}]
+    assert _in_words(done).splitlines() == [
+        "2 cycles, loss 0.5",
+        "DP-SGD on your examples: 1000 steps with a noise multiplier of 1 and a sampling rate of 0.01",
+        "each example: ε = 1.828 at δ = 1e-05, if the Plan does what it says",
+    ]
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    assert "pip install 'fedplan[privacy]'" in _in_words(done)
+    assert "dp_sgd" not in summary(Participation(cycles=1))

@@ -1,6 +1,7 @@
 """Examples of docs/grid.md and docs/privacy.md run on a grid; each page with examples has such a test."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,29 @@ def test_a_model_is_hosted_with_secure_aggregation_and_a_worker_can_insist_on_it
         exec(insisting, {"fedplan": fedplan, **asked})
 
 
+def test_a_worker_trains_with_dp_sgd_and_knows_what_it_spent(
+    grid: fedplan.ModelCentricFLClient, tmp_path: Path
+) -> None:
+    tracing, training, accepting = code("privacy.md")[4:7]
+    given = names(grid, F=nn.functional, images=X, labels=Y, url=grid.url)
+    exec(tracing.replace("expected_batch_size=64", "expected_batch_size=4"), given)
+    host(given, max_diffs=1, num_cycles=2)
+    exec(accepting, given)
+    told = io.StringIO()
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(told):
+        exec(training.replace("wait=True, cycles=10", "wait=True, cycles=2, accept=accept"), given)
+    described, epsilon = told.getvalue().splitlines()
+    steps = given["result"].example_privacy
+    assert described.startswith("6 steps with a noise multiplier of 1.1 and a sampling rate of ")
+    assert 0 < float(epsilon) < 20
+    assert steps is not None
+    assert float(epsilon) == steps.epsilon(1e-5)
+
+
 def test_a_model_is_hosted_with_differential_privacy_and_a_worker_can_bound_it(
     grid: fedplan.ModelCentricFLClient,
 ) -> None:
-    configuring, bounding = code("privacy.md")[2:]
+    configuring, bounding = code("privacy.md")[2:4]
     key = ed25519.Ed25519PrivateKey.generate().public_key()
     pem = key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

@@ -167,6 +167,7 @@ def lines_of(listing: "Listing") -> list[str]:
     return [
         f"Plan '{listing['name']}', {len(operations)} operations, {in_bytes(listing['bytes'])}",
         *([f"held as {', '.join(listing['variants'])}"] if len(listing["variants"]) > 1 else []),
+        *_dp_sgd(listing["dp_sgd"]),
         "",
         *_section("inputs", [_value(item) for item in listing["inputs"]]),
         *_section("constants", [_value(item) for item in listing["constants"]]),
@@ -177,6 +178,12 @@ def lines_of(listing: "Listing") -> list[str]:
         *_section("what stays with the worker", _kept(listing["leaves"])),
         _estimate(listing),
     ]
+
+
+def _dp_sgd(constants: dict[str, Any] | None) -> list[str]:
+    from fedplan.plan import DpSgd
+
+    return [] if constants is None else [f"{DpSgd(**constants)} (its author says)"]
 
 
 def _section(title: str, rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -1,5 +1,6 @@
 """`fedplan worker`: training a hosted model on data that stays here."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,10 @@ from fedplan.cli.options import AllowPlainText, AsJson, Model, Url, Verbose, Ver
 from fedplan.cli.terminal import echo, print_json
 
 if TYPE_CHECKING:
-    from fedplan.client import Participation
+    from fedplan.client import ExamplePrivacy, Participation
+
+_DELTA = 1e-5
+"""For which the ε of DP-SGD is shown."""
 
 
 def worker(
@@ -215,12 +219,14 @@ def _names(text: str | None) -> list[str] | None:
 
 def summary(done: "Participation") -> dict[str, Any]:
     """What a worker did, in numbers; loss and metrics are means over its last cycle of training."""
+    spent = done.example_privacy
     return {
         "cycles": done.cycles,
         "evaluations": done.evaluations,
         "refused": done.refused,
         "loss": done.losses[-1] if done.losses else None,
         "metrics": {name: means[-1] for name, means in done.metrics.items()},
+        **({} if spent is None else {"dp_sgd": [dataclasses.asdict(run) for run in spent.runs]}),
     }
 
 
@@ -235,6 +241,22 @@ def _in_words(done: "Participation") -> str:
     if done.refused:
         counts.append(f"{counted(done.refused, 'report')} refused")
     scores = {"loss": told["loss"], **told["metrics"]}
-    return ", ".join(
+    words = ", ".join(
         [*counts, *(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)]
     )
+    if done.example_privacy is None:
+        return words
+    return (
+        f"{words}\nDP-SGD on your examples: {done.example_privacy}\n{_epsilon_in_words(done.example_privacy)}"
+    )
+
+
+def _epsilon_in_words(spent: "ExamplePrivacy") -> str:
+    from fedplan.errors import ConfigError
+
+    try:
+        return (
+            f"each example: ε = {spent.epsilon(_DELTA):.4g} at δ = {_DELTA:g}, if the Plan does what it says"
+        )
+    except ConfigError as error:
+        return str(error)

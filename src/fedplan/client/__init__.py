@@ -27,6 +27,7 @@ from fedplan.client.syft import Syft
 from fedplan.client.training.checkpoint import PlanTrainerCheckpoint
 from fedplan.client.training.trainer import PlanTrainer
 from fedplan.client.transport.exchange import Retry
+from fedplan.federation.privacy import DpSgdSteps, ExamplePrivacy
 
 if TYPE_CHECKING:
     from fedplan.client.owner.client import ModelCentricFLClient
@@ -36,9 +37,11 @@ __all__ = [
     "BatchEnd",
     "BatchStart",
     "ConsentPolicy",
+    "DpSgdSteps",
     "EpochEnd",
     "EpochStart",
     "Events",
+    "ExamplePrivacy",
     "History",
     "Job",
     "JobPrivacy",

@@ -16,6 +16,7 @@ from fedplan.client.training.measurements import told_of_evaluation, told_of_tra
 from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.client.training.trainer import PlanTrainer
 from fedplan.errors import JobStateError, WireError
+from fedplan.federation.privacy import ExamplePrivacy
 from fedplan.plan import Plan, PlanInputSpec
 from fedplan.text import did_you_mean
 from fedplan.wire import State, Summary, with_summary
@@ -67,14 +68,32 @@ class Job(Attendance):
         """
         return None if self._place is None else JobPrivacy.of(self.client_config)
 
+    @property
+    def example_privacy(self) -> ExamplePrivacy | None:
+        """What DP-SGD has spent of the privacy of this worker's examples; None if no Plan of it did any.
+
+        It counts the steps of all trainings for which a report was sent, also of one that the grid refused.
+        With a `state` folder those of former runs are among them. It is the worker's own figure: nobody else
+        is told. It takes the model owner's word for what the Plan does (`Plan.dp`). ::
+
+            print(job.example_privacy.epsilon(1e-5))
+
+        Raises:
+            nothing; `ExamplePrivacy.epsilon` does, where dp-accounting is not installed.
+        """
+        return self._examples.total if self._examples.total.runs else None
+
     _training: PlanTrainer | None
     """The cycle's last one."""
+    _charged: ExamplePrivacy
+    """What of it was counted as spent."""
     _evaluation: Summary
     """Of the cycle's model."""
 
     def _leave(self) -> None:
         super()._leave()
         self._training, self._evaluation = None, Summary()
+        self._charged = ExamplePrivacy()
 
     async def report(
         self, diff: bytes | None = None, trained: SyftModel | None = None, *, summary: Summary | None = None
@@ -126,6 +145,7 @@ class Job(Attendance):
         if self.privacy is not None and place.task == "training":
             diff = await asyncio.to_thread(self.privacy.clipped, bytes(diff), self.model.changing)
         await self._keep(trained)
+        await asyncio.to_thread(self._charge)
         taken = False
         try:
             if self._secure is not None:
@@ -146,6 +166,8 @@ class Job(Attendance):
         """What is told with a report."""
         if summary is not None:
             return summary
+        if self._training is not None and self._training.plan.dp is not None:
+            return self._training.summary  # what was measured without noise has no place beside DP-SGD
         if self.task == "evaluation":
             return self._evaluation
         trained = None if self._training is None else self._training.summary
@@ -161,6 +183,13 @@ class Job(Attendance):
         if not self._told(summary).evaluation:
             raise JobStateError("nothing was measured yet: await job.evaluate(…) before job.report()")
         return State.of(()).serialize()
+
+    def _charge(self) -> None:
+        """Counts the steps that the report tells of, before it is sent; a second try counts them once."""
+        spent = None if self._training is None else self._training.example_privacy
+        if spent is not None and spent != self._charged:
+            self._examples.charge(spent.beyond(self._charged))
+            self._charged = spent
 
     async def _keep(self, trained: SyftModel | None) -> None:
         """Makes ready what is kept when the report is taken."""
@@ -254,7 +283,7 @@ class Job(Attendance):
             place=self._place,
         )
         trainer.begin(resume=checkpoint is not None)
-        self._training = trainer
+        self._training, self._charged = trainer, ExamplePrivacy()
         return trainer
 
     async def evaluate(

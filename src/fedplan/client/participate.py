@@ -25,6 +25,7 @@ from fedplan.client.training.compression import DiffCompressor, negotiate
 from fedplan.client.training.device import Device, usable_device
 from fedplan.client.training.specs import Inputs, Outputs
 from fedplan.errors import CycleRejectedError, GridConnectionError, GridResponseError, SecureRoundError
+from fedplan.federation.privacy import ExamplePrivacy
 from fedplan.federation.secure.cycles import PROTOCOL_NAME
 from fedplan.plan import Limits, RandomStream
 from fedplan.plan.roles import averaged_tensors
@@ -49,6 +50,8 @@ class Participation:
             returns none. ``events={"batch_end": …}`` hears of the loss of each batch.
         metrics: by name, of each cycle that it trained in, the metric's mean; of those that are one number.
         evaluations: cycles in which it only measured the model, and reported that.
+        example_privacy: what DP-SGD has spent of the privacy of the worker's examples, in all cycles that it
+            reported to, with a `state` folder also in former runs; None without DP-SGD. Nobody else is told.
     """
 
     cycles: int = 0
@@ -56,6 +59,7 @@ class Participation:
     losses: list[float] = dataclasses.field(default_factory=list)
     metrics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluations: int = 0
+    example_privacy: ExamplePrivacy | None = None
 
     def add(self, means: Mapping[str, float]) -> None:
         """Takes in what a cycle's training has measured; see `PlanTrainer.means`."""
@@ -246,6 +250,7 @@ async def participate_async(
                     send = functools.partial(reports.send, job, await training.wait())
                     result.add(training.means)
                     taken = await _report(send, patience)
+                    result.example_privacy = job.example_privacy
                     if not taken and PROTOCOL_NAME in job.protocols:
                         await _give_back(job)
                     result.cycles += taken

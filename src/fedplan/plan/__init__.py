@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fedplan.plan.dp_sgd import DpSgd
 from fedplan.plan.message.tensors import from_torch, to_torch
 from fedplan.plan.ops import OPS
 from fedplan.plan.plan import Plan
@@ -28,6 +29,7 @@ __all__ = [
     "Conformance",
     "ControlVariates",
     "Cost",
+    "DpSgd",
     "DynamicRegularizer",
     "Limits",
     "Plan",

@@ -14,7 +14,8 @@ from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 class Leaving:
     """What a report on a run of a Plan tells the grid, and what stays with the worker.
 
-    Beside this, a grid of fedplan is told how many samples and batches a training took.
+    Beside this, a grid of fedplan is told how many samples and batches a training took. Of a Plan that does
+    DP-SGD a worker tells no loss and no metrics, since they have no noise.
 
     Attributes:
         parameters: names of the model's tensors whose change is reported. Empty for a Plan that only
@@ -52,6 +53,7 @@ def leaving(plan: Plan) -> Leaving:
     """
     withheld = withheld_tensors(plan)
     returned = [item.spec for item in plan.outputs if item.spec is not None]
+    told = returned if plan.dp is None else []
     kept = {
         item.spec.index or 0: item
         for item in plan.inputs
@@ -62,8 +64,8 @@ def leaving(plan: Plan) -> Leaving:
     return Leaving(
         parameters=tuple(kept[i].name if i in kept else f"tensor {i}" for i in reported),
         parameter_bytes=_bytes([kept.get(index) for index in reported]),
-        loss=any(spec.type == PlanOutputSpec.TYPE_LOSS for spec in returned),
-        metrics=tuple(spec.label for spec in returned if spec.type == PlanOutputSpec.TYPE_METRIC),
+        loss=any(spec.type == PlanOutputSpec.TYPE_LOSS for spec in told),
+        metrics=tuple(spec.label for spec in told if spec.type == PlanOutputSpec.TYPE_METRIC),
         unknown=tuple(item.name for item in plan.outputs if item.spec is None),
         private=tuple(item.name for item in kept.values() if item.role is Role.PRIVATE),
         optimizer_tensors=len(

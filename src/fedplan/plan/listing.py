@@ -16,11 +16,13 @@ class Listing(TypedDict):
     """All that a Plan does. Values are named ``%0``, ``%1`` …; a shape's unknown extents are None.
 
     `uses` counts the operations of each name, and `leaves` is a `Leaving`: what a report would tell the grid.
+    `dp_sgd` has the constants of DP-SGD that the Plan's author says (`Plan.dp`); None without.
     """
 
     name: str
     bytes: int
     variants: list[str]
+    dp_sgd: dict[str, Any] | None
     inputs: list[dict[str, Any]]
     constants: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
@@ -47,6 +49,7 @@ def list_plan(plan: Plan, size: int, batch: int) -> Listing:
         name=plan.name,
         bytes=size,
         variants=["list", *plan.variants.names()],
+        dp_sgd=None if plan.dp is None else dataclasses.asdict(plan.dp),
         inputs=[
             {**_described(number, item.name, item.shape, item.dtype), "kind": item.kind}
             for number, item in zip(plan.graph.inputs, plan.inputs, strict=True)

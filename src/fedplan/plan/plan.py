@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 
 from fedplan.errors import PlanExecutionError, PlanInputError, PlanLimitError
+from fedplan.plan.dp_sgd import DpSgd
 from fedplan.plan.ir.graph import Graph
 from fedplan.plan.message import codec
 from fedplan.plan.ops import DTYPES, dtype_name
@@ -42,6 +43,8 @@ class Plan:
         variants: what other clients run in its place; `with_variants` makes them.
         example: the data that it was traced with, one tensor for each input that `PlanInput.is_data`; its
             variants are tried with it. It is in memory only, and in no message.
+        dp: what its author says of the DP-SGD in it; None for a Plan without. Nothing proves that its
+            operations do so.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Plan:
     limits: Limits = DEFAULT_LIMITS
     variants: Variants = dataclasses.field(default_factory=Variants)
     example: tuple[torch.Tensor, ...] | None = dataclasses.field(default=None, repr=False)
+    dp: DpSgd | None = None
 
     @classmethod
     def parse(cls, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Self:
@@ -69,17 +73,19 @@ class Plan:
         """
         parts = codec.decode(data, limits.max_operations)
         graph, variants = parts.graph, parts.variants
-        return cls(parts.name, parts.inputs, parts.outputs, graph, parts.id, limits, variants)
+        return cls(parts.name, parts.inputs, parts.outputs, graph, parts.id, limits, variants, dp=parts.dp)
 
     def serialize(self) -> bytes:
         """The Plan as a ``syft_proto.execution.v1.Plan`` message, with all its variants."""
-        parts = codec.Parts(self.name, self.id, self.inputs, self.outputs, self.graph, self.variants)
+        parts = codec.Parts(self.name, self.id, self.inputs, self.outputs, self.graph, self.variants, self.dp)
         return codec.encode(parts)
 
     def __str__(self) -> str:
         inputs = zip(self.graph.inputs, self.inputs, strict=True)
         lines = [f"%{number} = {item}" for number, item in inputs]
-        return "\n".join([f"Plan '{self.name}', {len(self.graph.nodes)} operations", *lines, str(self.graph)])
+        said = [] if self.dp is None else [f"{self.dp} (its author says)"]
+        head = f"Plan '{self.name}', {len(self.graph.nodes)} operations"
+        return "\n".join([head, *said, *lines, str(self.graph)])
 
     @property
     def state(self) -> tuple[torch.Tensor, ...]:

@@ -117,11 +117,18 @@ def check_evaluation(plans: Mapping[str, Plan], name: str) -> None:
         name: of the evaluation Plan, if there is one.
 
     Raises:
-        PlanInputError: it says nothing of its outputs, changes the model, or measures nothing.
+        PlanInputError: it says nothing of its outputs, changes the model, or measures nothing; or another
+            Plan does DP-SGD, whose ε would not hold for what is measured.
     """
     plan = plans.get(name)
     if plan is None:
         return
+    private = [other for other, trains in plans.items() if trains.dp is not None]
+    if private:
+        raise PlanInputError(
+            f"the Plan '{private[0]}' does DP-SGD, and the Plan '{name}' would tell what it measures on the "
+            "same data without noise: leave it out, and measure checkpoints on data of your own"
+        )
     if len(plans) == 1:
         raise PlanInputError(f"the Plan '{name}' measures the model, and there is none that trains it")
     if plan.input_specs is None or plan.output_specs is None:

@@ -47,6 +47,12 @@ class PlanInputSpec:
     An addition of fedplan; see docs/randomness.md.
     """
 
+    TYPE_MASK: ClassVar = "mask"
+    """For each row of the batch 1 where it counts, and 0 where it only fills the batch up: (batch,), float32.
+
+    An addition of fedplan, for DP-SGD, whose batches have any number of samples, also none.
+    """
+
     type: str
     name: str | None = None
     index: int | None = None

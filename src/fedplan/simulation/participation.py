@@ -13,7 +13,7 @@ from fedplan.client.model import SyftModel
 from fedplan.client.training.batches import generators_of
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.compression import DiffCompressor, negotiate
-from fedplan.client.training.measurements import Measurements, told_of_evaluation, told_of_training
+from fedplan.client.training.measurements import told_of_evaluation, told_of_training
 from fedplan.client.training.training import Training
 from fedplan.data import DataLoader
 from fedplan.errors import ConfigError, DiffRefusedError, FedplanError, SecureAggregationError
@@ -49,18 +49,16 @@ class Trained:
     epoch: int = -1
 
 
-def trained_of(
-    params: Sequence[Tensor], measurements: Measurements, measured: Summary | None, epoch: int
-) -> Trained:
+def trained_of(params: Sequence[Tensor], summary: Summary, measured: Summary | None, epoch: int) -> Trained:
     """What came of a training.
 
     Args:
         params: the trained model, all of its tensors.
-        measurements: what its batches measured.
+        summary: what may be told of the training.
         measured: what is told of the model as it was received.
         epoch: see `ClientState`.
     """
-    return Trained(params, told_of_training(measurements.summary(), measured), epoch)
+    return Trained(params, told_of_training(summary, measured), epoch)
 
 
 class Participants:
@@ -110,7 +108,7 @@ class Participants:
             trained_on = self.trained_on(client, target)
             step = self.training.run(self.model_of(state), data, trained_on, self.random(client))
             params = [param.cpu() for param in step.params]
-            return trained_of(params, step.measurements, measured, epoch_of(data))
+            return trained_of(params, step.summary, measured, epoch_of(data))
 
     def measurement_of(self, client: int) -> tuple[Summary, ClientState]:
         """What a client measures that does not train, and what it remembers afterwards.

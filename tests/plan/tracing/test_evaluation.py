@@ -82,3 +82,31 @@ def test_slips_are_refused():
 def test_a_loss_that_is_no_scalar_is_refused():
     with pytest.raises(TraceError, match=r"the loss has the shape \[.*a scalar is needed"):
         evaluation_plan(model(), nn.CrossEntropyLoss(reduction="none"), example=(X, Y))
+
+
+def test_an_encoder_leaves_out_the_steps_that_are_filled_up() -> None:
+    """PyTorch's kernels for inference would take nested tensors here."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.encoder(x, src_key_padding_mask=x[..., 0] > 1.2)[:, 0]
+            return found
+
+    model, x, y = Encoder(), torch.randn(8, 5, 4), torch.randint(0, 4, (8,))
+    x[:, 0] = 0.0  # one step that is no filling
+    plan = evaluation_plan(model, F.cross_entropy, example=(x, y))
+    made = plan(x, y, *model_parameters(model))[0]
+    torch.testing.assert_close(made, F.cross_entropy(model.eval()(x), y).detach())
+
+
+def test_an_evaluation_that_goes_another_way_when_it_is_traced_is_refused() -> None:
+    class Asking(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if isinstance(x.shape[0], int) else -x)
+
+    with pytest.raises(TraceError, match="the Plan's 'loss' of the example is"):
+        evaluation_plan(Asking(4, 3), F.cross_entropy, example=(X, Y))

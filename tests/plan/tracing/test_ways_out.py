@@ -125,3 +125,45 @@ def test_a_layer_that_is_converted_while_the_model_runs_is_refused() -> None:
 
     with pytest.raises(TraceError, match="converted or moved while the model runs"):
         training_plan(Converting(6, 3), lambda o, y: o.mean() + y.sum(), example=vectors(4))
+
+
+def growing(model: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    made = nn.Linear.forward(model, x)
+    model.kept = torch.cat([model.kept, made.detach().mean(0, keepdim=True)])
+    return made - model.kept.mean(0)
+
+
+def of_two_losses(model: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    made = nn.Linear.forward(model, x)
+    return made + torch.tensor([made.mean(), made.square().mean()]).sum()
+
+
+def of_two_sides(model: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    made = nn.Linear.forward(model, x)
+    return torch.cond(made.sum() > 0, lambda a: a * 2, lambda a: a * 3, (made,))
+
+
+@pytest.mark.parametrize(
+    ("forward", "why"),
+    [
+        (growing, r"'kept' has the shape \[1, 3\], and \[2, 3\] after the step"),
+        (of_two_losses, "use `torch.stack`"),
+        (of_two_sides, "take `torch.where`"),
+    ],
+)
+def test_other_things_that_no_plan_can_have_are_told_of(
+    forward: Callable[[nn.Linear, torch.Tensor], torch.Tensor], why: str
+) -> None:
+    class Net(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return forward(self, x)
+
+    model = Net(6, 3)
+    model.register_buffer("kept", torch.zeros(1, 3))
+    with pytest.raises(TraceError, match=why):
+        training_plan(model, lambda o, y: o.mean() + y.sum(), example=vectors(4))
+
+
+def test_an_example_without_rows_is_refused() -> None:
+    with pytest.raises(TraceError, match="example 0 has no rows"):
+        training_plan(nn.Linear(6, 3), lambda o, y: o.mean() + y.sum(), example=vectors(0))

@@ -5,6 +5,7 @@ import logging
 from typing import Any, Literal
 
 from fedplan.client.cycle.consent import Asked, check_accept, obtain_consent
+from fedplan.client.cycle.examples import ExampleLedger
 from fedplan.client.cycle.joining import Joining, download, rejection
 from fedplan.client.cycle.place import Place, given_back
 from fedplan.client.cycle.private import PrivateState
@@ -63,6 +64,7 @@ class Attendance(Observed):
         self._joining = Joining(grid, model_name, model_version, auth_token, evaluates=evaluates)
         self._limits = limits
         self._private = private
+        self._examples = ExampleLedger(private.ledger)
         self._cycles = 0  # that it was accepted into
         self._events = Events("accepted", "rejected", "error", "secure_stage")
         self._remainder = Remainder()
@@ -149,7 +151,7 @@ class Attendance(Observed):
 
     async def _request(self, accept: Asked | None) -> Accepted | Rejected:
         self._leave()
-        await asyncio.to_thread(self._private.open)  # before a place is taken that could not be used
+        await asyncio.to_thread(self._open_state)  # before a place is taken that could not be used
         name, version = self.model_name, self.model_version
         worker_id, answer = await self._joining.ask()
         if isinstance(answer, Rejected):
@@ -177,6 +179,11 @@ class Attendance(Observed):
             secure = SecureAttendance(self._grid.secure, place, self._tell_stage)
             await secure.enter(received_of(found.model.params, found.digests, client_config))
             self._secure = secure
+
+    def _open_state(self) -> None:
+        """Reads what the worker keeps."""
+        self._private.open()
+        self._examples.open()
 
     def _leave(self) -> None:
         """The job is in no cycle."""
@@ -208,7 +215,7 @@ class Attendance(Observed):
                 "next cycle, and train anew"
             )
         self._leave()
-        await asyncio.to_thread(self._private.open)
+        await asyncio.to_thread(self._open_state)
         with cycle_may_be_over(place):
             await self._enter(place, dict(checkpoint.client_config))
         self._place, self._joining.worker_id = place, place.worker_id

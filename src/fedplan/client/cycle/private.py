@@ -188,6 +188,11 @@ class PrivateState:
         self._next = {}
 
     @property
+    def ledger(self) -> Path | None:
+        """Where it stands beside what was spent of the examples' privacy; None without a folder."""
+        return None if self._path is None else self._path.with_suffix(".dp-sgd.json")
+
+    @property
     def _unsettled(self) -> Path:
         return Path(f"{self._path}.next")
 
@@ -263,6 +268,14 @@ def _write(path: Path, data: bytes) -> None:
         out.write(data)
         out.flush()
         os.fsync(file)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file in place of the one that is there, so that it is the old one or the new one."""
+    following = Path(f"{path}.next")
+    _write(following, data)
+    os.replace(following, path)
+    _sync_names(path.parent)
 
 
 def _sync_names(folder: Path) -> None:

@@ -107,9 +107,14 @@ def open_batches(
     return TensorBatches(data, target, batch_size, wants, refusal)
 
 
+def is_loader(data: Any) -> bool:
+    """Whether data is batched already."""
+    return isinstance(data, DataLoader | torch.utils.data.DataLoader)
+
+
 def _open_loader(data: Any, target: Any) -> BatchSource | None:
     """The source for a DataLoader; None for other data."""
-    if not isinstance(data, DataLoader | torch.utils.data.DataLoader):
+    if not is_loader(data):
         return None
     if target is not None:
         raise DataError("a DataLoader's batches hold the targets: leave `target` out")

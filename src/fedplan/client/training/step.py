@@ -18,8 +18,12 @@ from fedplan.client.training.batches import Locator
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.device import CPU, put
 from fedplan.client.training.measurements import Measurements
+from fedplan.client.training.poisson import PoissonBatches
 from fedplan.errors import ConfigError, DataError, ModelMismatchError
+from fedplan.federation.privacy import DpSgdSteps, ExamplePrivacy
 from fedplan.plan import Plan, PlanInput, PlanInputSpec, PlanOutputSpec, RepeatedPlan
+from fedplan.plan.random import NORMAL
+from fedplan.wire import Summary
 
 
 @dataclasses.dataclass(slots=True)
@@ -85,6 +89,9 @@ class TrainingStep:
         self._size, self._sizes = batch_size, list[Any]()
         self._size_places = places_of(inputs, PlanInputSpec.TYPE_BATCH_SIZE)
         self._drawn = places_of(inputs, PlanInputSpec.TYPE_RANDOM)
+        self._masks = places_of(inputs, PlanInputSpec.TYPE_MASK)
+        self._poisson = source if isinstance(source, PoissonBatches) else None
+        _check_dp(plan, bool(self._masks))
         self._count_cycles()
         self._params = self._slots(PlanInputSpec.TYPE_MODEL_PARAM, [self._own(param) for param in params])
         self._receive(params if received is None else received)
@@ -153,8 +160,31 @@ class TrainingStep:
     @property
     def random_state(self) -> RandomState | None:
         """Where the next batch's random inputs are drawn; None for a Plan that neither draws nor counts."""
-        counts = self._drawn or self._numbered or places_of(self._inputs, PlanInputSpec.TYPE_CYCLE)
+        counts = (
+            self._drawn or self._numbered or self._masks or places_of(self._inputs, PlanInputSpec.TYPE_CYCLE)
+        )
         return RandomState(self._random, self._cycle, self.number) if counts else None
+
+    @property
+    def summary(self) -> Summary:
+        """What may be told of the training. With DP-SGD that is no loss and no metric: they have no noise.
+
+        Samples are then all that Poisson batches are drawn of: how many were drawn is secret.
+        """
+        found = self.measurements.summary()
+        if self._plan.dp is None:
+            return found
+        samples = found.samples if self._poisson is None else float(self._poisson.samples)
+        return Summary(samples, found.steps)
+
+    @property
+    def example_privacy(self) -> ExamplePrivacy | None:
+        """What the batches so far have spent of the examples' privacy; None for a Plan without DP-SGD."""
+        if self._plan.dp is None:
+            return None
+        rate = 1.0 if self._poisson is None else self._poisson.rate
+        steps = [DpSgdSteps(self._plan.dp.noise_multiplier, rate, self.number)] if self.number else []
+        return ExamplePrivacy.of(steps)
 
     def set_optimizer_state(self, tensors: Sequence[Tensor]) -> None:
         """Goes on with an optimizer's tensors that were kept.
@@ -189,6 +219,10 @@ class TrainingStep:
         if self._drawn:
             drawn = self._plan.draw(self._random, rows, cycle=self._cycle or 0, step=self.number)
             values += [put(numbers, self._device) for numbers in drawn]
+        if self._masks:
+            mask = torch.ones(rows) if self._poisson is None else batch[-1]
+            values += [put(mask, self._device)] * len(self._masks)
+            rows = int(mask.sum())
         if self._numbered:
             values += [put(torch.tensor([self.number]), self._device)] * len(self._numbered)
         outputs = run(values)
@@ -219,7 +253,7 @@ class TrainingStep:
         self._run = RepeatedPlan(
             self._plan,
             arguments,
-            varying=[*places, *self._size_places, *self._shared, *self._drawn, *self._numbered],
+            varying=[*places, *self._size_places, *self._shared, *self._drawn, *self._masks, *self._numbered],
             carried={s.places[0]: outputs[id(s)] for s in returned if len(s.places) == 1},
             fixed=self._fixed,
         )
@@ -281,6 +315,27 @@ class TrainingStep:
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies on the CPU, which share memory with nothing else."""
     return [tensor.clone() if tensor.device == CPU else tensor.cpu() for tensor in tensors]
+
+
+def _check_dp(plan: Plan, masked: bool) -> None:
+    """Refuses a Plan whose constants of DP-SGD cannot be those of its operations, by what it takes.
+
+    Raises:
+        ConfigError: it takes a mask and says no constants, or the other way round, or it takes no noise.
+    """
+    if plan.dp is None and masked:
+        raise ConfigError(
+            f"the Plan '{plan.name}' takes a mask, and says no constants of DP-SGD that can be read: train "
+            "with the version of fedplan that it was made with, or a newer one"
+        )
+    if plan.dp is None:
+        return
+    noise = any(item.is_random and item.kind == NORMAL and not item.any_rows for item in plan.inputs)
+    if not masked or (plan.dp.noise_multiplier > 0 and not noise):
+        raise ConfigError(
+            f"the Plan '{plan.name}' says that it does DP-SGD, and takes no {'noise' if masked else 'mask'}, "
+            "so it cannot do so: do not train with it, and tell its owner"
+        )
 
 
 def _rows(value: Any) -> int:

@@ -33,6 +33,7 @@ from fedplan.client.training.specs import Inputs, Outputs, complete_inputs, comp
 from fedplan.client.training.step import TrainingStep, copied
 from fedplan.client.training.training import Training, batch_size_of, check_epoch
 from fedplan.errors import CheckpointError, ConfigError, JobStateError, ModelMismatchError
+from fedplan.federation.privacy import ExamplePrivacy
 from fedplan.plan import Plan, RandomStream
 from fedplan.plan.roles import private_tensors
 from fedplan.wire import Summary
@@ -135,8 +136,7 @@ class PlanTrainer(Observed):
         self.batch_size = batch_size_of(data, batch_size)
         self.steps_per_epoch = steps_per_epoch
         self.client_config = plain_config(client_config or {}, "client_config")
-        self.epoch = self.batch_idx = 0
-        self.stopped = False
+        self.epoch, self.batch_idx, self.stopped = 0, 0, False
         self._data, self._target = data, target
         self._inputs = complete_inputs(plan, inputs, len(model.params))
         self._outputs = complete_outputs(plan, outputs, self._inputs)
@@ -157,7 +157,7 @@ class PlanTrainer(Observed):
 
     def _prepare(self, params: Sequence[Tensor], start: RandomState) -> None:
         self._training = self._as_told()
-        self._epochs = Epochs(self._training.open(self._data, self._target))
+        self._epochs = Epochs(self._training.open(self._data, self._target, start))
         self._begin_with(params, start)
 
     def _as_told(self) -> Training:
@@ -172,8 +172,8 @@ class PlanTrainer(Observed):
             batch_size=self.batch_size,
             device=self._device,
         )
-        self.epochs, self.steps_per_epoch = training.epochs, training.steps_per_epoch
-        self.batch_size = training.batch_size
+        self.epochs, self.batch_size = training.epochs, training.batch_size
+        self.steps_per_epoch = training.steps_per_epoch
         return training
 
     def _begin_with(self, params: Sequence[Tensor], start: RandomState) -> None:
@@ -191,15 +191,20 @@ class PlanTrainer(Observed):
     def summary(self) -> Summary:
         """What the training has measured so far: samples, steps, and the means of its loss and metrics.
 
-        `samples` is the number of samples in the longest epoch. `Job.report` tells a grid that takes it.
+        `samples` counts those of the longest epoch. `Job.report` tells it. With DP-SGD it holds no means.
         """
-        return self._step.measurements.summary()
+        return self._step.summary
+
+    @property
+    def example_privacy(self) -> ExamplePrivacy | None:
+        """What the training has spent so far of its examples' privacy; None without DP-SGD."""
+        return self._step.example_privacy
 
     @property
     def means(self) -> dict[str, float]:
-        """By name, the means so far of the loss (``loss``) and of each metric that is one number.
+        """By name, the means over samples of the loss (``loss``) and of each metric that is one number.
 
-        They are over the samples, and all of them: in `summary` those are left out that are not finite.
+        All of them, also with DP-SGD: in `summary` those are left out that are not finite.
         """
         return self._step.measurements.means()
 
@@ -341,8 +346,7 @@ class PlanTrainer(Observed):
             raise CheckpointError(f"the checkpoint is of another model or Plan: {error}") from None
         if checkpoint.measurements is not None:
             self._step.measurements = checkpoint.measurements.copy()
-        self.epoch = checkpoint.epoch
-        self.batch_idx = self._done = checkpoint.batch
+        self.epoch, self.batch_idx, self._done = checkpoint.epoch, checkpoint.batch, checkpoint.batch
         self._epochs.rewind(checkpoint.loader_state)
         self.stopped = True
 

@@ -10,13 +10,14 @@ import torch
 
 from fedplan.client.counts import positive_integer
 from fedplan.client.model import SyftModel
-from fedplan.client.training.batches import BatchSource, Locator, Refusal, Wants, open_batches
+from fedplan.client.training.batches import BatchSource, Locator, Refusal, Wants, is_loader, open_batches
 from fedplan.client.training.checkpoint import RandomState
 from fedplan.client.training.device import CPU
 from fedplan.client.training.epochs import Epochs
+from fedplan.client.training.poisson import PoissonBatches
 from fedplan.client.training.specs import complete_inputs, complete_outputs
 from fedplan.client.training.step import TrainingStep
-from fedplan.errors import DataError
+from fedplan.errors import ConfigError, DataError
 from fedplan.plan import Plan, PlanInputSpec, PlanOutputSpec
 from fedplan.plan.requirements import refusal_of_rows
 
@@ -98,7 +99,7 @@ class Training:
             DataError: the data cannot be used, or an epoch has no batch.
             ConfigError: there is no batch size, or the client_config lacks what the Plan takes.
         """
-        source = self.open(data, target)
+        source = self.open(data, target, start)
         step = self.step(model, source, self.size_of(data), start)
         for batches in self.batches(source):
             step.measurements.begin_epoch()
@@ -143,13 +144,27 @@ class Training:
         """Samples in a batch of some data."""
         return batch_size_of(data, self.batch_size)
 
-    def open(self, data: Any, target: Any) -> BatchSource:
-        """Where the batches come from.
+    def open(self, data: Any, target: Any, start: RandomState) -> BatchSource:
+        """Where the batches come from. With DP-SGD those of whole tensors are Poisson batches.
+
+        Args:
+            data: see `Job.train`.
+            target: see `Job.train`.
+            start: draws Poisson batches.
 
         Raises:
             DataError: the data cannot be used.
-            ConfigError: there is no batch size.
+            ConfigError: there is no batch size, or it is not the one that DP-SGD expects.
         """
+        dp = self.plan.dp
+        if dp is not None and not is_loader(data):
+            if self.batch_size not in (None, dp.expected_batch_size):
+                raise ConfigError(
+                    f"the batch size is {self.batch_size}, and the Plan '{self.plan.name}' does DP-SGD with "
+                    f"Poisson batches of {dp.expected_batch_size} samples in the mean, by which it divides: "
+                    "leave batch_size out, or have the model owner leave it out of the client_config"
+                )
+            return PoissonBatches(data, target, dp.expected_batch_size, self.wants, start)
         return open_batches(data, target, self.size_of(data), self.wants, self.refusal)
 
     def batches(self, source: BatchSource) -> Iterator[Iterator[Any]]:

@@ -8,6 +8,7 @@ from fedplan.federation.privacy.accounting import (
     multiplier_for,
 )
 from fedplan.federation.privacy.clipping import Clip, clipped_values
+from fedplan.federation.privacy.examples import DpSgdSteps, ExamplePrivacy
 from fedplan.federation.privacy.mechanism import CentralGaussian
 from fedplan.federation.privacy.noise import NoiseStream, discrete_gaussian
 from fedplan.federation.privacy.spending import Spending, spending_of, told_privacy, why_budget_is_spent
@@ -15,6 +16,8 @@ from fedplan.federation.privacy.spending import Spending, spending_of, told_priv
 __all__ = [
     "CentralGaussian",
     "Clip",
+    "DpSgdSteps",
+    "ExamplePrivacy",
     "NoiseStream",
     "Spending",
     "clipped_values",

@@ -25,6 +25,7 @@ _OWN = frozenset(
         PlanInputSpec.TYPE_OPTIMIZER_STATE,
         PlanInputSpec.TYPE_RANDOM,
         PlanInputSpec.TYPE_STEP,
+        PlanInputSpec.TYPE_MASK,
     )
 )
 """What each client has of its own."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 
 from fedplan.errors import PlanFormatError, PlanLimitError
+from fedplan.plan.dp_sgd import DpSgd
 from fedplan.plan.ir.arguments import with_named
 from fedplan.plan.ir.builder import Builder
 from fedplan.plan.ir.graph import Arg, Graph, Node, Ref
@@ -58,6 +59,7 @@ class Parts:
     outputs: tuple[PlanOutput, ...]
     graph: Graph
     variants: Variants
+    dp: DpSgd | None = None
 
 
 def encode(parts: Parts) -> bytes:
@@ -83,7 +85,7 @@ def encode(parts: Parts) -> bytes:
         role=body,
         include_state=bool(graph.constants),
         name=parts.name,
-        tags=parts.variants.tags,
+        tags=[*parts.variants.tags, *([] if parts.dp is None else [parts.dp.tag])],
         torchscript=parts.variants.torchscript,
         input_types=types_of([item.argument for item in inputs]),
         base_framework="torch",
@@ -207,7 +209,8 @@ def decode(data: bytes, most_operations: int) -> Parts:
         for i, (id, path) in enumerate(zip(body.input_placeholder_ids, paths, strict=True))
     )
     outputs = tuple(_read_output(i, tagged) for i in range(len(graph.outputs)))
-    return Parts(message.name, key_of(message.id) or 0, inputs, outputs, graph, of_message(message))
+    id, dp = key_of(message.id) or 0, DpSgd.from_tags(message.tags)
+    return Parts(message.name, id, inputs, outputs, graph, of_message(message), dp)
 
 
 def _read_input(

@@ -13,6 +13,7 @@ from fedplan.plan.signature import PlanOutput
 from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing.batch import Example, loss_of
 from fedplan.plan.tracing.context import wants_context
+from fedplan.plan.tracing.first_run import Expected, expected_of
 from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import module_state, module_tensors
 from fedplan.plan.tracing.step import Score, as_held, check_instances, check_scalar, scored
@@ -85,6 +86,11 @@ def evaluation_plan(
         PlanOutput("loss", PlanOutputSpec(PlanOutputSpec.TYPE_LOSS)),
         *(PlanOutput(key, PlanOutputSpec(PlanOutputSpec.TYPE_METRIC, key)) for key in scores),
     ]
+
+    def untraced(*values: torch.Tensor) -> list[Expected]:
+        model.eval()
+        return expected_of(measure(*values), values)
+
     with unchanged(model, loss, *scores.values()) as kept:  # its mode is put back too
         model.eval()
-        return make_plan(measure, given, lambda _: outputs, name, own=tensors, kept=kept)
+        return make_plan(measure, given, lambda _: outputs, name, own=tensors, kept=kept, reference=untraced)

@@ -63,6 +63,8 @@ class Given:
             raise TraceError(f"example {index} is sparse, and a Plan's tensors are not: give `x.to_dense()`")
         if tensor.is_meta:
             raise TraceError(f"example {index} is on the device 'meta' and has no values")
+        if spec is not None and spec.type in BATCH and tensor.dim() and not tensor.shape[0]:
+            raise TraceError(f"example {index} has no rows: give a batch as it is trained on")
         free = not pinned and _may_vary(tensor, spec)
         return cls(f"input {index}" if spec is None else spec.label, tensor.cpu(), spec, free)
 

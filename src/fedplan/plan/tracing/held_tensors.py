@@ -6,7 +6,7 @@ import torch
 from torch.fx import Node
 
 from fedplan.errors import TraceError
-from fedplan.plan.tracing import words
+from fedplan.plan.tracing import ways_out, words
 from fedplan.plan.tracing.symbolic import Recording
 
 
@@ -24,6 +24,10 @@ def check_held_tensors(
         TraceError: the function writes to a tensor that it holds, a gradient goes to it, or it is the
             model's.
     """
+    if any(map(torch._C._functorch.is_functorch_wrapped_tensor, recording.origins)):
+        raise TraceError(
+            f"a tensor of `torch.func` is used outside of its function, as `jvp` does. {ways_out.BACKWARD}"
+        )
     memory = {tensor.untyped_storage().data_ptr(): name for name, tensor in own.items() if tensor.numel()}
     for tensor, origin in zip(recording.constants, recording.origins, strict=True):
         name = memory.get(origin.untyped_storage().data_ptr())

@@ -124,7 +124,11 @@ _MOST_COMPARED = 4_194_304
 def _content(held: torch.Tensor) -> Any:
     """What stands in a tensor that the step holds: NumPy may write to its memory from run to run."""
     with _disable_current_modes():
-        if held.layout != torch.strided or held.is_meta:
+        if (
+            held.layout != torch.strided
+            or held.is_meta
+            or torch._C._functorch.is_functorch_wrapped_tensor(held)
+        ):
             return torch.Tensor
         plain = held.detach().reshape(-1)[:: 1 + held.numel() // _MOST_COMPARED].cpu().contiguous()
         return hashlib.sha256(plain.view(torch.uint8).numpy().tobytes()).digest()

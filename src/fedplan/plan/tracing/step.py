@@ -10,8 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils import stateless
 
 from fedplan.errors import TraceError
+from fedplan.plan.dp_sgd import DpSgd
 from fedplan.plan.signature import PlanOutput
-from fedplan.plan.spec import PlanOutputSpec
+from fedplan.plan.spec import PlanInputSpec, PlanOutputSpec
 from fedplan.plan.tracing import words
 from fedplan.plan.tracing.batch import Example, detached, loss_of
 from fedplan.plan.tracing.context import ConfigNumbers, NamedTensors, StepContext, wants_context
@@ -19,6 +20,8 @@ from fedplan.plan.tracing.drift import Correction
 from fedplan.plan.tracing.module import idle_counters, module_tensors
 from fedplan.plan.tracing.notes import Notes
 from fedplan.plan.tracing.optimizer.update import Update
+from fedplan.plan.tracing.per_sample import Tensors, noisy_gradients
+from fedplan.plan.tracing.separable import check_batch, check_separable
 
 Score = Callable[..., torch.Tensor]
 """(model output, target) → one number, as a tensor."""
@@ -44,6 +47,7 @@ class Step:
         clip_norm: float | None,
         clip_value: float | None,
         corrections: Sequence[Correction] = (),
+        dp: DpSgd | None = None,
     ) -> None:
         """See `training_plan`."""
         self._model = model
@@ -55,10 +59,14 @@ class Step:
         self._config = config
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self._corrections = corrections
+        self._dp = dp
         self.tensors = module_tensors(model)
         self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
         self._batch = len(example.tensors())
         self.has_context = bool(corrections) or any(map(wants_context, (loss, *scores.values())))
+        self._reached = set(self.trainable)
+        if dp is not None:
+            self._reached = self._check_separable()
 
     def outputs(self) -> list[PlanOutput]:
         """What the step returns, in order."""
@@ -83,6 +91,7 @@ class Step:
         config: Sequence[torch.Tensor],
         received: Sequence[torch.Tensor],
         numbers: Sequence[torch.Tensor],
+        masks: Sequence[torch.Tensor] = (),
     ) -> list[torch.Tensor]:
         """One step.
 
@@ -94,6 +103,7 @@ class Step:
             config: numbers of the client_config, in order.
             received: the model's tensors as received, and
             numbers: the step's and the cycle's, if the loss asks for them.
+            masks: which rows of the batch count, with DP-SGD.
         """
         given = dict(zip(self.tensors, model, strict=True))
         context = None
@@ -104,8 +114,13 @@ class Step:
             settings = ConfigNumbers((key, value.reshape(())) for key, value in pairs)
             number, cycle = (value.reshape(()) for value in numbers)
             context = StepContext({}, kept, number, cycle, settings)
-        data, target = self._example.filled(batch)
-        cost, measured, gradients, after = self._gradients(data, target, given, context)
+        if self._dp is None:
+            data, target = self._example.filled(batch)
+            cost, measured, gradients, after = self._gradients(data, target, given, context)
+        else:
+            cost, measured, gradients, after = self._noisy_gradients(
+                batch, masks[0], given, context, self._dp
+            )
         with torch.no_grad():
             whole = _clipped(self._corrected(gradients, after, context), self._clip_norm, self._clip_value)
             before = [after[name] for name in self.trainable]
@@ -114,7 +129,7 @@ class Step:
             after.update(zip(self.trainable, new, strict=True))
             for correction in self._corrections:
                 after.update(correction.remembered(after, _known(context), rate))
-        trained = [as_travelling_like(given[name], after[name]) for name in self.tensors]
+        trained = [_as_given(name, given[name], after[name]) for name in self.tensors]
         return [cost, *measured, *trained, *new_state]
 
     def _corrected(
@@ -151,6 +166,64 @@ class Step:
                 for name, score in self._scores.items()
             ]
         return cost.detach(), measured, [t.grad for t in trained], tensors
+
+    def _noisy_gradients(
+        self,
+        batch: Sequence[torch.Tensor],
+        mask: torch.Tensor,
+        given: Mapping[str, torch.Tensor],
+        context: StepContext | None,
+        dp: DpSgd,
+    ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor | None], dict[str, torch.Tensor]]:
+        """The same with the gradients of DP-SGD. The module has changed nothing: that was checked."""
+        tensors = {name: as_held(value, self.tensors[name].dtype) for name, value in given.items()}
+
+        def measure(
+            trained: Tensors, sample: Sequence[torch.Tensor]
+        ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            return self._measured({**tensors, **trained}, sample, context)
+
+        trained = {name: tensors[name] for name in self.trainable if name in self._reached}
+        cost, measured, made = noisy_gradients(measure, trained, batch, mask, dp)
+        return cost, measured, [made.get(name) for name in self.trainable], tensors
+
+    def _measured(
+        self, tensors: Tensors, batch: Sequence[torch.Tensor], context: StepContext | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss and metrics of a batch, computed with these tensors."""
+        data, target = self._example.filled(batch)
+        if context is not None:
+            context = dataclasses.replace(
+                context, parameters=NamedTensors((n, tensors[n]) for n in self.tensors)
+            )
+        with stateless._reparametrize_module(self._model, dict(tensors), tie_weights=True):
+            output = self._example.call(self._model, data)
+            cost = self._cost(output, target, context)
+        seen = detached(output)
+        measured = [
+            self._score(f"the metric '{name}'", score, seen, target, context)
+            for name, score in self._scores.items()
+        ]
+        return cost, measured
+
+    def _check_separable(self) -> set[str]:
+        """Refuses what has no gradients of single samples; the names of what the loss depends on."""
+        batch = [torch.as_tensor(leaf) for leaf in self._example.tensors()]
+        check_batch(batch)
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        context = None
+        if self.has_context:
+            received = NamedTensors((name, tensor.clone()) for name, tensor in tensors.items())
+            config = ConfigNumbers((key, torch.tensor(1.0)) for key in self._config)
+            context = StepContext({}, received, torch.tensor(0), torch.tensor(1), config)
+        for name in self.trainable:
+            tensors[name].requires_grad_()
+
+        def whole(tensors: Tensors, batch: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            return self._measured(tensors, batch, context)
+
+        data = sum(spec.type == PlanInputSpec.TYPE_DATA for spec in self._example.specs())
+        return check_separable(self._model, whole, tensors, batch, data, list(self._scores))
 
     def measured(self, data: Any, target: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Loss and metrics of the model as it is; its parameters get their gradients."""
@@ -256,8 +329,18 @@ def as_held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return value if value.dtype == dtype else value.to(dtype)
 
 
-def as_travelling_like(given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """A tensor of the module after the step, in the dtype in which it came."""
+def _as_given(name: str, given: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """A tensor of the module after the step, in the dtype in which it came.
+
+    Raises:
+        TraceError: it has another shape, so the next step could not have it.
+    """
+    extents: tuple[object, ...] = tuple(after.shape)
+    if any(isinstance(extent, torch.SymInt) for extent in extents) or extents != tuple(given.shape):
+        raise TraceError(
+            f"'{name}' has the shape {words.extents_of(given)}, and {words.extents_of(after)} after the "
+            "step. A Plan's tensors keep their shapes: make it as large as it may become, and write to a part"
+        )
     return after if after.dtype == given.dtype else after.to(given.dtype)
 
 

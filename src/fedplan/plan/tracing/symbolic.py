@@ -308,11 +308,14 @@ def _portable_kernels() -> Iterator[None]:
     onednn: Any = torch.backends.mkldnn
     # not onednn.flags(), which also sets TF32 and warns where that does not exist
     before = onednn.set_flags(_enabled=False, _fp32_precision=None)[0]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # nested tensors, where a mask leaves steps out
     try:
         with torch.enable_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             yield
     finally:
         onednn.set_flags(_enabled=before, _fp32_precision=None)
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _nothing_compiled() -> contextlib.AbstractContextManager[None]:

@@ -52,7 +52,7 @@ class Tables:
             return
         by_rows = self._is_by_rows(args)
         new = [t for t in pytree.tree_leaves(result) if isinstance(t, FakeTensor) and self.told(t) is None]
-        for index, tensor in enumerate((*written, *new)):
+        for index, tensor in enumerate(t for t in (*written, *new) if _address(t) >= 0):
             made = hashlib.blake2b(repr((entry, index)).encode()).digest()
             self._made[_address(tensor)] = tensor.untyped_storage(), made
             if by_rows:
@@ -97,6 +97,9 @@ class Tables:
 
 
 def _address(tensor: torch.Tensor) -> int:
+    """Which memory a tensor has; -1 for one of `torch.func`'s, which has none of its own."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return -1
     address: int = tensor.untyped_storage()._cdata
     return address
 

@@ -1,5 +1,6 @@
 """`training_plan`: the usual training step of an `nn.Module`, as a Plan, in one call."""
 
+import dataclasses
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fedplan.errors import TraceError
+from fedplan.plan.dp_sgd import DpSgd
 from fedplan.plan.plan import Plan
 from fedplan.plan.spec import PlanInputSpec
 from fedplan.plan.tracing.batch import Example
@@ -24,6 +26,7 @@ from fedplan.plan.tracing.function import Given, make_plan
 from fedplan.plan.tracing.module import idle_counters, module_state, module_tensors
 from fedplan.plan.tracing.optimizer.prototype import OptimizerFactory
 from fedplan.plan.tracing.optimizer.update import Update
+from fedplan.plan.tracing.separable import check_arguments
 from fedplan.plan.tracing.shared_memory import check_memory
 from fedplan.plan.tracing.step import Score, Step, check_instances
 from fedplan.plan.tracing.unchanged import unchanged
@@ -55,6 +58,7 @@ def training_plan(
     clip_norm: float | None = None,
     clip_value: float | None = None,
     proximal: str | float | None = None,
+    dp: DpSgd | None = None,
     name: str = "training_plan",
     pin_batch: bool = False,
     batch_size_input: bool = False,
@@ -93,6 +97,9 @@ def training_plan(
         proximal: FedProx: the client_config key of μ, such as ``"mu"``, or μ itself. The gradients get the
             term μ (w − w₀), where w₀ is the model as the worker received it. For SCAFFOLD and FedDyn give a
             `ControlVariates` or a `DynamicRegularizer` as the model.
+        dp: DP-SGD: the gradient of each sample is clipped, their sum gets noise, and the optimizer takes
+            that; see `DpSgd`. The loss must be the mean or the sum of its samples' losses, which is tried on
+            the example; metrics must be means over samples. Only Python workers run such a Plan.
         name: name of the Plan.
         pin_batch: allow only the example's batch size.
         batch_size_input: take the batch size, (1,), float32, between target and learning rate. Nothing reads
@@ -111,6 +118,9 @@ def training_plan(
         )
     scores = dict(metrics or {})
     _check_arguments(loss, scores, lr)
+    if dp is not None:
+        _check_dp(dp)
+        check_arguments(model, pin_batch=pin_batch, clip_norm=clip_norm, clip_value=clip_value)
     batch = Example.read(example)
     state = module_state(model)
     trainable = {key: p for key, p in model.named_parameters() if p.requires_grad}
@@ -128,7 +138,7 @@ def training_plan(
     if isinstance(model, ControlVariates):
         update.check_plain_sgd()
     update.prepare(lr)
-    step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value, corrections)
+    step = Step(model, loss, scores, batch, update, lr, config, clip_norm, clip_value, corrections, dp)
     spec = PlanInputSpec
     groups = [
         [
@@ -162,6 +172,7 @@ def training_plan(
         ]
         if step.has_context
         else [],
+        [Given("mask", torch.ones(len(batch.tensors()[0])), spec(spec.TYPE_MASK), free=True)] if dp else [],
     ]
 
     def grouped(*values: torch.Tensor) -> list[torch.Tensor]:
@@ -169,6 +180,7 @@ def training_plan(
         return step(*([next(given) for _ in group] for group in groups))
 
     given = [item for group in groups for item in group]
+    rate = update.lr if isinstance(lr, str) else lr
     with unchanged(model, loss, *scores.values()) as kept:
         plan = make_plan(
             grouped,
@@ -178,13 +190,13 @@ def training_plan(
             own=module_tensors(model),
             counters=idle_counters(model),
             kept=kept,
-            reference=untraced(model, step, update, batch, update.lr if isinstance(lr, str) else lr),
+            reference=None if dp else untraced(model, step, update, batch, rate),
         )
     names = list(trainable)
     trained = {names[number] for number in update.trained}
     dtypes = {key: tensor.dtype for key, tensor in module_tensors(model).items()}
     plan = with_roles(with_kept_returned(plan, dtypes), trained, hidden, controls)
-    return without_unread_inputs(without_idle_state(plan))
+    return dataclasses.replace(without_unread_inputs(without_idle_state(plan)), dp=dp)
 
 
 def _check_module(model: object) -> None:
@@ -196,6 +208,15 @@ def _check_module(model: object) -> None:
         raise TraceError(
             f"the model is of the type {type(model).__name__}, and must be an nn.Module: its forward pass is "
             "traced. For a step that is a function of tensors there is fedplan.trace"
+        )
+
+
+def _check_dp(dp: object) -> None:
+    """Refuses what is taken for a DpSgd."""
+    if not isinstance(dp, DpSgd):
+        raise TraceError(
+            f"dp is a {type(dp).__name__}, and must be a DpSgd: dp=fedplan.DpSgd(max_grad_norm=1.0, "
+            "noise_multiplier=1.1, expected_batch_size=64)"
         )
 
 

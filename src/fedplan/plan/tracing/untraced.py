@@ -47,9 +47,9 @@ class Untraced:
             cost, measured = self.step.measured(data, target)
             gradients = [parameters[name].grad for name in trained]
             clipped = self.step.clipped(gradients)
-            new = [before[name].clone() for name in trained]
-            self.update.first(new, clipped, self.lr)
             after = {name: tensor.clone() for name, tensor in module_tensors(self.model).items()}
+            new = [after[name].clone() for name in trained]  # a layer may have written to its weights
+            self.update.first(new, clipped, self.lr)
         found: dict[str, Expected | None] = {
             name: Expected(after[name], before[name]) for name in names if name not in trained
         }

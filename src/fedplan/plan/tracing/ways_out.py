@@ -27,7 +27,7 @@ _SIZES = (
     "`x.new_full((), x.shape[0]).sqrt()`."
 )
 
-_BACKWARD = (
+BACKWARD = (
     "Take derivatives backward: `jacrev(f)` for `jacfwd(f)`, `jacrev(jacrev(f))` for `hessian(f)`, "
     "`torch.autograd.functional.jvp` for `torch.func.jvp`."
 )
@@ -44,12 +44,20 @@ _MEANT: Mapping[str, str] = {
         "a number of rows is a key, of a `dict` or of `functools.cache`. A Plan has any number of rows: "
         "compute what is looked up each time."
     ),
+    "its data is not allocated yet": (
+        "a tensor's values are read into Python, as `torch.tensor([loss_a, loss_b])` reads them: use "
+        "`torch.stack`."
+    ),
+    "no rule registered for HigherOrderOperator": (
+        "PyTorch's tracer does not know control flow such as `torch.cond`: compute both sides, and take "
+        "`torch.where`."
+    ),
     "Couldn't swap": (
         "a layer is converted or moved while the model runs (`layer.double()`, `layer.to(…)`). Do it before "
         "the model is traced, or convert the tensors that the layer computes with."
     ),
     "at least two devices, meta and cpu": (
-        f"PyTorch's tracer loses its way, as it does where derivatives are taken forward. {_BACKWARD}"
+        f"PyTorch's tracer loses its way, as it does where derivatives are taken forward. {BACKWARD}"
     ),
     "_to_sparse": "a Plan has no sparse tensors: leave `.to_sparse()` out.",
 }
@@ -94,7 +102,7 @@ def of_fixed_rows(place: str | None) -> str:
     return (
         "A number in its place (`view(8, -1)`), a loop over the rows, `len(x)`, `.tolist()` and `.numpy()` "
         "fix it: compute on all rows at once (or by `torch.vmap`) and read sizes by `x.shape[0]`. So do "
-        f"`torch.func.jvp`, `jacfwd` and `hessian`. {_BACKWARD} Or keep this one size with pin_batch=True."
+        f"`torch.func.jvp`, `jacfwd` and `hessian`. {BACKWARD} Or keep this one size with pin_batch=True."
     )
 
 

@@ -66,6 +66,7 @@ def with_variants(
 _PYTHON_ONLY = {
     PlanInputSpec.TYPE_RECEIVED_PARAM: "Only Python workers keep the model as they received it.",
     PlanInputSpec.TYPE_CYCLE: "Only Python workers are told the number of the cycle.",
+    PlanInputSpec.TYPE_MASK: "It is DP-SGD's, and only Python workers draw Poisson batches and its noise.",
     PlanInputSpec.TYPE_STEP: "Only Python workers count the steps of a cycle.",
 }
 """Inputs that other clients cannot fill, and why."""

@@ -54,6 +54,9 @@ def engine_of(name: str, workers: int | None, experiment: Experiment, kept: int 
             f"the run in the folder of the checkpoint {began}, and with the engine {name!r} the last bits of "
             "its results would be others. Go on with engine='auto', or name another folder to begin anew"
         )
+    deployment = experiment.deployment
+    if name == "auto" and deployment.plans[deployment.training].dp is not None:
+        return Sequential()  # what is tried takes batches apart, and Poisson batches have a mask
     if name == "batched" or (name == "auto" and kept):
         return Batched(experiment, kept)
     if name == "processes":

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from fedplan.client.training.batch_layout import Path, take
 from fedplan.client.training.batches import BatchSource, TensorBatches
+from fedplan.client.training.checkpoint import RandomState
+from fedplan.client.training.poisson import PoissonBatches
 from fedplan.client.training.training import Training
-from fedplan.errors import DataError
+from fedplan.errors import ConfigError, DataError
 from fedplan.plan import PlanInputSpec
 
 
@@ -75,21 +77,27 @@ def length_of(stretches: Sequence[Stretch]) -> int:
     return sum(stretch.count for stretch in stretches)
 
 
-def course_of(training: Training, data: Any, target: Any) -> Course:
+def course_of(training: Training, data: Any, target: Any, start: RandomState) -> Course:
     """Draws the batches of a training.
 
     Args:
         training: by which Plan, for how many epochs.
         data: see `Job.train`.
         target: see `Job.train`.
+        start: see `Training.open`.
 
     Raises:
         DataError: the data cannot be used, or an epoch has no batch.
-        ConfigError: there is no batch size.
+        ConfigError: there is no batch size, or the batches are Poisson batches.
         PlanInputError: a batch does not fit the Plan.
     """
     specs = [spec for spec, _ in training.wants]
-    source, size = training.open(data, target), training.size_of(data)
+    source, size = training.open(data, target, start), training.size_of(data)
+    if isinstance(source, PoissonBatches):
+        raise ConfigError(
+            f"the Plan '{training.plan.name}' does DP-SGD, whose Poisson batches are computed for one client "
+            "after the other: take engine='sequential', or 'processes'"
+        )
     if specs and isinstance(source, TensorBatches):
         cut = _cut(source.samples(specs), source.batch_size, training.steps_per_epoch)
         return Course([cut] * training.epochs, size)

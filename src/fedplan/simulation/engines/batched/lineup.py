@@ -42,11 +42,12 @@ def lineup_of(participants: Participants, client: int) -> Lineup:
     started, work = time.perf_counter(), participants.work
     state = work.state_of(client)
     with about_client(client), participants.data(client, state) as (data, target):
-        evaluation = training = None
+        evaluation, training, start = None, None, participants.random(client)
         if participants.evaluation is not None:
-            evaluation = course_of(participants.evaluation, data, target)
+            evaluation = course_of(participants.evaluation, data, target, start)
         if work.task is Task.TRAINING:
-            training = course_of(participants.training, data, participants.trained_on(client, target))
+            trained_on = participants.trained_on(client, target)
+            training = course_of(participants.training, data, trained_on, start)
         elif evaluation is None:
             raise ConfigError("there is no Plan to measure with")
         seconds = time.perf_counter() - started

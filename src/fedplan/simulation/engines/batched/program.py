@@ -26,6 +26,8 @@ _DEVICE_BYTES = 1 << 30
 
 def refusal(plan: Plan) -> str | None:
     """Why the steps of clients cannot be followed side by side; None when they can, as far as is known."""
+    if plan.dp is not None:
+        return f"the Plan '{plan.name}' does DP-SGD, and each client draws batches of other sizes"
     inputs = complete_inputs(plan, None)
     outputs = complete_outputs(plan, None, inputs)
     kinds = (

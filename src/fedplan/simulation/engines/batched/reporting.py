@@ -39,7 +39,7 @@ def reported(
         gathered: takes the reports.
     """
     trained = [
-        trained_of(side.params, side.measurements, evaluation, lineup.epoch)
+        trained_of(side.params, side.measurements.summary(), evaluation, lineup.epoch)
         for side, evaluation, lineup in zip(sides.each, measured, lineups, strict=True)
     ]
     if _are_added(participants, sides, [one.summary for one in trained], gathered):
