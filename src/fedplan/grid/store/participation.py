@@ -295,10 +295,8 @@ async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | N
     given_back = update(assignments).where(held).values(released=True, declined=True)
     if (await db.execute(given_back)).rowcount == 0:
         return None
-    row = (
-        (await db.execute(_VACATE, {"which": cycle.id, "vacated": 0 if place.aside else 1})).mappings().one()
-    )
-    return read_cycle(row)
+    vacated = await db.execute(_VACATE, {"which": cycle.id, "vacated": 0 if place.aside else 1})
+    return read_cycle(vacated.mappings().one())
 
 
 async def first_silent(db: Db, cycle_id: int) -> float | None:
