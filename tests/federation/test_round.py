@@ -75,6 +75,27 @@ class TestWhenACycleCloses:
         assert stage().is_complete(Cycle(reported=2, occupied=2), NOW)
         assert not stage(min_workers=3).is_complete(Cycle(reported=2, occupied=2), NOW)
 
+    def test_when_nobody_is_training_any_more_also_before_max_workers_have_come(self):
+        alone = stage(max_workers=10)
+        assert not alone.is_complete(Cycle(reported=1, occupied=2), NOW)
+        assert alone.is_complete(Cycle(reported=1, occupied=1), NOW)
+        assert stage(max_workers=10, min_diffs=2).is_complete(Cycle(reported=2, occupied=5), NOW)
+
+    @pytest.mark.parametrize(
+        ("server", "lacking"),
+        [
+            ({}, None),
+            ({"max_workers": 10}, None),
+            ({"max_workers": 10, "min_diffs": 4}, 3),
+            ({"max_workers": 10, "cycle_length": 60}, 9),
+            ({"max_diffs": 5, "max_workers": 4}, 3),
+            ({"max_diffs": 5, "min_diffs": 2}, 4),
+            ({"strategy": {"name": "fedbuff", "k": 3}}, 2),
+        ],
+    )
+    def test_it_lacks_as_many_reports_as_end_it_by_their_number(self, server, lacking):
+        assert stage(**server).lacking(Cycle(reported=1, occupied=2)) == lacking
+
     def test_never_without_a_report(self):
         assert not stage().is_complete(Cycle(), NOW)
 

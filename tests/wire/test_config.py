@@ -119,6 +119,28 @@ def test_every_wrong_key_is_named():
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"cycle_length": 1e-9},
+        {"place_timeout": 0.009},
+        {"evaluation": {"length": 1e-3}},
+        {"secure_aggregation": {"workers": 3, "clip": 1.0, "stage_length": 1e-3}},
+    ],
+)
+def test_a_length_in_which_nobody_can_do_anything_is_refused(config):
+    with pytest.raises(ConfigError, match=r"should be greater than or equal to 0\.01"):
+        server(**config)
+    assert server(cycle_length=0.01).cycle_length == 0.01
+
+
+@pytest.mark.parametrize("strategy", ["", ["fedavg"], 3])
+def test_a_strategy_is_a_name_or_an_object(strategy):
+    with pytest.raises(ConfigError, match="'strategy': it is the name of a strategy, such as") as error:
+        server(strategy=strategy)
+    assert "constrained-str" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("low", "high"),
     [("min_workers", "max_workers"), ("min_diffs", "max_diffs"), ("min_diffs", "max_workers")],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedplan.errors import AggregationError, ConfigError, HostingError, PlanError, WireError
 from fedplan.federation.round import round_of
+from fedplan.federation.schedule import check_schedules
 from fedplan.federation.secure.hosting import check_secure
 from fedplan.federation.strategies import Setting, Strategy, diffs_of_plan, plan_shapes, strategy_of
 from fedplan.federation.sums import TRAINING
@@ -103,6 +104,7 @@ def strategy_to_host(
         HostingError: the Plans do not fit together, or the averaging Plan does not fit the model.
         ConfigError: the server_config asks for what these Plans cannot give.
     """
+    check_schedules(client_config, server_config.num_cycles)
     with about_part("model"):
         check_private(plans)
         check_evaluation(plans, EVALUATION_PLAN)
@@ -128,6 +130,7 @@ def strategy_to_host(
     _check_late_reports(strategy)
     _check_reports(strategy)
     _check_metrics(server_config, measured)
+    _check_weights(server_config)
     return strategy
 
 
@@ -176,6 +179,25 @@ def _check_remembered(strategy: Strategy, found: Remembered | None) -> None:
         )
 
 
+def _check_weights(config: ServerConfig) -> None:
+    """Checks that a weight which is set has an effect.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    untold, most = config.untold_weight, config.max_weight
+    if untold is not None and config.weighting == "uniform":
+        raise ConfigError(
+            "server_config: 'untold_weight' has no effect where 'weighting' is \"uniform\", for all reports "
+            "count the same then: leave one of them out"
+        )
+    if untold is not None and most is not None and untold > most:
+        raise ConfigError(
+            f"server_config: 'untold_weight' ({untold:g}) is more than 'max_weight' ({most:g}), and no "
+            "report counts more than that: lower one or raise the other"
+        )
+
+
 def _check_reports(strategy: Strategy) -> None:
     """Checks that the strategy can work with as many reports as a cycle may have.
 
@@ -202,6 +224,13 @@ def _check_reports(strategy: Strategy) -> None:
         raise ConfigError(
             f"server_config: the strategy {strategy.name} takes at most {strategy.most_reports} reports, and "
             f"a cycle may have {most}: set 'max_diffs' to {strategy.most_reports} or less"
+        )
+    places = strategy.setting.server.places
+    if places is not None and least > places:
+        raise ConfigError(
+            f"server_config: the strategy {strategy.name} needs {least} reports, and 'max_workers' "
+            f"({places}) lets no more workers into a cycle, so it would never end: set 'max_workers' to "
+            f"{least} or more, leave it out, or have the strategy need fewer reports"
         )
 
 

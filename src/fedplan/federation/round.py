@@ -7,7 +7,8 @@ which workers report. It ends
   that counts reports itself (FedBuff), at the strategy's number;
 - with a `cycle_length`: at its deadline, if at least `min_diffs` (one, when absent) have come;
 - with neither `max_diffs` nor `cycle_length`: at `min_diffs` reports when that is set, else as soon as no
-  worker of the cycle is still training and at least `min_workers` have reported.
+  worker of the cycle is still training and at least `min_workers` have reported. So `max_workers` alone is
+  no number that a cycle waits for: it may end with fewer.
 
 A deadline that passes with too few reports moves by another `cycle_length`; reports that came stay. Workers
 that have not reported by then lose their place (others may take it), but may still report while the cycle
@@ -146,7 +147,8 @@ class Stage:
 
     def lacking(self, progress: Progress) -> int | None:
         """How many reports are still to come until their number ends it; None when no number does."""
-        goal = self.limit or (self.needed if self.at_threshold else None)
+        ends_with_fewer = self.length is None and self.limit is not None and self.needed < self.limit
+        goal = self.needed if self.at_threshold else None if ends_with_fewer else self.limit
         return None if goal is None else max(goal - progress.reported, 0)
 
     def deadline(self, now: float) -> float | None:

@@ -293,6 +293,7 @@ class Assignment:
         aside: whether it is one for evaluation alone in a cycle of training, which does not wait for it.
         grants: how often it was given to the worker; 0 when its key is one that was drawn at random.
         lapses: how often the grid took it, for no report had come in time, or one was damaged.
+        declined: whether the worker gave it back, and has not been given it anew: then it takes no report.
         digest: how the key of the report's blob ended; None before it came, and of reports of older grids.
     """
 
@@ -304,6 +305,7 @@ class Assignment:
     aside: bool = False
     grants: int = 0
     lapses: int = 0
+    declined: bool = False
     digest: str | None = None
 
     def task_in(self, cycle: Cycle) -> Task:

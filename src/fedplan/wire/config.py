@@ -15,12 +15,14 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
 from fedplan.errors import ConfigError
 from fedplan.text import nearest
-from fedplan.wire.amounts import Count, Duration, Number
+from fedplan.wire.amounts import Count, Length, Number
 from fedplan.wire.authentication import AuthenticationConfig, Text
 from fedplan.wire.secure import SecureAggregationConfig
 
@@ -121,7 +123,7 @@ class EvaluationConfig(BaseModel):
     """Of the workers that a cycle takes, so many only measure the model."""
     reports: Count | None = None
     """Reports that end the evaluation after the last cycle; when absent, as many as close a cycle."""
-    length: Duration | None = None
+    length: Length | None = None
     """Seconds after which that evaluation ends by itself; when absent a cycle_length, or an hour."""
 
 
@@ -208,6 +210,21 @@ def _checked_kept(value: Any) -> Any:
     return value
 
 
+def _named_strategy(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """What `strategy` says, if it may say one.
+
+    Raises:
+        ValueError: it is neither a name nor an object.
+    """
+    try:
+        return read(value)
+    except ValidationError:
+        raise ValueError(
+            "it is the name of a strategy, such as \"fedavg\", or an object with its 'name' and settings, "
+            'such as {"name": "fedavgm", "momentum": 0.9}; docs/strategies.md has the names'
+        ) from None
+
+
 class ServerConfig(BaseModel):
     """How the grid runs the cycles of an FL process. Every key is enforced."""
 
@@ -225,9 +242,9 @@ class ServerConfig(BaseModel):
     """A worker that took part may take part again only this many cycles later."""
     most_cycles_per_day: Count | None = None
     """In how many cycles of the model a worker may take part within 24 hours."""
-    cycle_length: Duration | None = None
+    cycle_length: Length | None = None
     """Seconds after which a cycle closes by itself; open-ended when absent."""
-    place_timeout: Duration = 86_400.0
+    place_timeout: Length = 86_400.0
     """Seconds after which a worker that has not reported loses its place; a day when absent."""
     min_diffs: Count | None = None
     """Reports that a cycle needs to be averaged."""
@@ -241,7 +258,7 @@ class ServerConfig(BaseModel):
     """Mbit/s that a worker must reach; a speed test is asked for when this is set."""
     iterative_plan: bool = False
     """The averaging plan runs once a diff, with (average so far, diff, number), not once with all diffs."""
-    strategy: Text | dict[str, Any] | None = None
+    strategy: Annotated[Text | dict[str, Any] | None, WrapValidator(_named_strategy)] = None
     """How reports change the model: a name, or a name with settings; FedAvg when absent."""
     weighting: Literal["samples", "uniform"] = "samples"
     """What a report counts in an average: as many as its samples, or the same as all others."""

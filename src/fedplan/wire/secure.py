@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fedplan.wire.amounts import Duration, Number
+from fedplan.wire.amounts import Length, Number
 
 
 class SecureAggregationConfig(BaseModel):
@@ -30,11 +30,11 @@ class SecureAggregationConfig(BaseModel):
     """Of a value in a report. With less than 4, ten workers round more away than the scales can follow."""
     most_metric: Annotated[Number, Field(gt=0, le=1e9)] = 1e6
     """Largest magnitude of a metric; a worker that measured more leaves that metric out."""
-    gather_length: Duration = 600.0
+    gather_length: Length = 600.0
     """Seconds in which workers are taken."""
-    training_length: Duration = 3600.0
+    training_length: Length = 3600.0
     """Seconds in which they train."""
-    stage_length: Duration = 60.0
+    stage_length: Length = 60.0
     """Seconds for each of the other stages."""
 
     @property

@@ -89,7 +89,8 @@ def _at_its_time(cycle: CycleStatus) -> str:
         return "the stage ends, and the round without a sum if too few have come,"
     if cycle.reported >= cycle.needed or cycle.task == "evaluation":
         return "it closes"
-    return f"its time is over, and starts again unless {counted(cycle.needed, 'report')} are there,"
+    are = "is" if cycle.needed == 1 else "are"
+    return f"its time is over, and starts again unless {counted(cycle.needed, 'report')} {are} there,"
 
 
 def _worker(worker: WorkerStatus, now: datetime, time: Time, shown: Shown) -> Iterator[str]:

@@ -205,6 +205,11 @@ class TestWhy:
                 f"its time is over, and starts again unless 8 reports are there, at {clock(ago(minutes=-1))}",
             ),
             (
+                {"closes_at": NOW + timedelta(minutes=1), "reported": 0, "needed": 1},
+                {"lacking": 3},
+                "its time is over, and starts again unless 1 report is there,",
+            ),
+            (
                 {"reported": 8, "limit": None, "closes_at": NOW},
                 {},
                 "has 8 reports, which is enough, and waits for its time to be over",

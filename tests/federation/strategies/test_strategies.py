@@ -301,7 +301,7 @@ def test_an_unknown_name_tells_the_known_ones():
         strategy("fedsgd")
     with pytest.raises(ConfigError, match="FedProx works on the worker's side"):
         strategy("fedprox")
-    with pytest.raises(ConfigError, match="none with the name None"):
+    with pytest.raises(ConfigError, match="has no 'name'; there are bulyan"):
         strategy_of(setting({"strategy": {"lr": 1.0}}))
 
 

@@ -193,6 +193,12 @@ class TestAnExtendedModel:
             await peer.until_checkpoint(number)
         assert (await peer.status())["phase"] == "finished"
 
+    async def test_has_no_more_than_its_schedules_have_numbers_for(self, peer):
+        halved = {"batch_size": {"schedule": "step", "start": 2, "factor": 0.5}}
+        await peer.host(server={"max_diffs": 1, "num_cycles": 2}, client=halved)
+        assert "gives 0 in cycle 3" in await refused(peer, "extend", 400, cycles=1)
+        assert (await peer.status())["num_cycles"] == 2
+
     async def test_goes_on_after_its_end(self, peer):
         await self.finished(peer)
         assert (await told(peer, "extend", cycles=2))["num_cycles"] == 3

@@ -168,6 +168,38 @@ class TestAConfigurationIsRefused:
     async def test_when_a_value_is_wrong(self, peer):
         await expect_refusal(peer, 400, "'num_cycles'", server={"num_cycles": 0})
 
+    @pytest.mark.parametrize(
+        ("key", "schedule", "why"),
+        [
+            (
+                "lr",
+                {"schedule": "step", "start": 0.1, "factor": 1e200},
+                "'lr': its schedule gives 1e+199 in cycle 2",
+            ),
+            ("max_epochs", {"schedule": "values", "values": [1, 0, -1]}, "gives 0 in cycle 2"),
+        ],
+    )
+    async def test_when_a_schedule_goes_wrong_in_a_later_cycle(self, peer, key, schedule, why):
+        await expect_refusal(peer, 400, why, client={key: schedule})
+
+    @pytest.mark.parametrize(
+        ("server", "why"),
+        [
+            ({"strategy": {}}, "has no 'name'; there are "),
+            ({"strategy": {"lr": 1}}, "has no 'name'; there are "),
+            ({"weighting": "uniform", "untold_weight": 5}, "'untold_weight' has no effect"),
+            ({"max_weight": 1, "untold_weight": 5}, "'untold_weight' (5) is more than 'max_weight' (1)"),
+        ],
+    )
+    async def test_when_it_names_no_strategy_or_a_weight_without_effect(self, peer, server, why):
+        await expect_refusal(peer, 400, why, server=server)
+
+    async def test_when_fewer_workers_may_be_in_a_cycle_than_its_strategy_needs(self, peer):
+        buffered = {"strategy": {"name": "fedbuff", "k": 3}}
+        why = "fedbuff needs 3 reports, and 'max_workers' (2) lets no more"
+        await expect_refusal(peer, 400, why, server={**buffered, "max_workers": 2})
+        await peer.host("enough", server={**buffered, "max_workers": 3})
+
     async def test_when_minimum_and_maximum_contradict(self, peer):
         await expect_refusal(
             peer, 400, "min_diffs (3) is more than max_diffs (2)", server={"min_diffs": 3, "max_diffs": 2}

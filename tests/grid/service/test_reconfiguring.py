@@ -94,6 +94,10 @@ class TestAChangedModel:
             ({"client_config": {"lr": None}}, "'lr'"),
             ({"client_config": {"lr": "fast"}}, "'lr'"),
             ({"client_config": {"lr": {"schedule": "magic"}}}, "there is no schedule 'magic'"),
+            (
+                {"client_config": {"batch_size": {"schedule": "step", "start": 8, "factor": 0.1}}},
+                "gives 0 in cycle 3",
+            ),
             ({}, "there is nothing to set"),
         ],
     )
@@ -101,6 +105,11 @@ class TestAChangedModel:
         await peer.host(server={"max_diffs": 2}, client={"lr": 0.1})
         assert why in await refused(peer, "set", 400, **changes)
         assert (await peer.status())["cycle"]["limit"] == 2
+
+    async def test_keeps_room_for_the_reports_that_its_strategy_needs(self, peer):
+        await peer.host(server={"strategy": {"name": "fedbuff", "k": 3}})
+        why = await refused(peer, "set", 400, server_config={"max_workers": 2})
+        assert "fedbuff needs 3 reports, and 'max_workers' (2) lets no more" in why
 
     async def test_keeps_the_number_of_diffs_of_its_averaging_plan(self, peer):
         await peer.host(server={}, averaging_plan=plan_for_two())

@@ -82,6 +82,39 @@ class TestAWorkerThatDeclines:
         assert (await declined(late)).status_code == 200
         assert (await cycle_of(peer))["accepted"] == 1
 
+    async def test_cannot_report_any_more(self, peer):
+        await peer.host(server={"max_workers": 2, "min_diffs": 2, "max_diffs": 2})
+        left = await peer.join()
+        await declined(left)
+        stay, other = await peer.join(), await peer.join()
+        for _ in range(2):
+            reply = await left.report(9.0)
+            assert reply.status_code == 409
+            assert "gave its place back" in reply.json()["error"]
+        for worker in (stay, other):
+            assert (await worker.report(1.0)).status_code == 200
+        await peer.until_checkpoint(2)
+        np.testing.assert_allclose((await peer.checkpoint())[1], MODEL[1] - 1)
+        assert (
+            await stay.report(1.0)
+        ).status_code == 200  # the same one again: its answer may have been lost
+
+    async def test_can_report_with_the_place_that_it_has_got_again(self, peer):
+        await peer.host(server={"max_diffs": 1})
+        worker = await peer.join()
+        await declined(worker)
+        again = await peer.ask(worker.worker_id)
+        assert (await worker.report(1.0, request_key=again["request_key"])).status_code == 200
+        await peer.until_checkpoint(2)
+
+    async def test_cannot_report_into_a_later_cycle_of_fedbuff_either(self, peer):
+        await peer.host(server={"strategy": {"name": "fedbuff", "k": 1}})
+        left = await peer.join()
+        await declined(left)
+        await (await peer.join()).report(1.0)
+        await peer.until_checkpoint(2)
+        assert (await left.report(9.0)).status_code == 409
+
     async def test_must_show_its_key(self, peer):
         await peer.host()
         worker = await peer.join()

@@ -62,7 +62,7 @@ async def until_0013(db):
     for table, columns in (
         ("processes", ("revision", "restarted_after")),
         ("checkpoints", ("cycle", "source", "dropped")),
-        ("assignments", ("lapses",)),
+        ("assignments", ("lapses", "declined")),
         ("cycles", ("revision", "paused_at", "ordered_end", "stage", "places", "gone", "judged")),
     ):
         for column in columns:

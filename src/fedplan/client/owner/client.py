@@ -25,7 +25,7 @@ from fedplan.client.transport.exchange import DEFAULT_RETRY, Retry
 from fedplan.client.transport.url import GridUrl
 from fedplan.errors import ConfigError, GridResponseError
 from fedplan.federation.hosting import check_plan
-from fedplan.federation.schedule import config_at
+from fedplan.federation.schedule import check_schedules, config_at
 from fedplan.plan import Plan, to_torch
 from fedplan.plan.roles import check_evaluation, check_private
 from fedplan.plan.variants.make import with_variants
@@ -146,7 +146,7 @@ class ModelCentricFLClient(ModelControl, GridObserver):
         )
         first = config_at(client, 1)
         parse_client_config(first)
-        parse_server_config(server)
+        check_schedules(client, parse_server_config(server).num_cycles)
         plans = plans_of(client_plans)
         state = state_of(model, plans)
         protocols = named_messages(client_protocols, schema.Protocol, "client_protocols")

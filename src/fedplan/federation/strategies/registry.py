@@ -108,6 +108,11 @@ def strategy_of(setting: Setting, averaging_plan: Callable[[], Plan] | None = No
 
 def _kind(name: object) -> StrategyKind[Any]:
     known = strategy_names()
+    if name is None:
+        raise ConfigError(
+            "server_config: strategy: it is a name, or an object with 'name' and settings, and has no "
+            f"'name'; there are {', '.join(known)}"
+        )
     if not isinstance(name, str) or name not in _KINDS:
         hint = (
             '. FedProx works on the worker\'s side: trace the Plan with `training_plan(…, proximal="mu")`'

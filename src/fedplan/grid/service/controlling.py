@@ -10,6 +10,7 @@ from fedplan.errors import ConfigError, ModelStateError
 from fedplan.federation import Task
 from fedplan.federation.goals import is_reached
 from fedplan.federation.privacy import why_budget_is_spent
+from fedplan.federation.schedule import check_schedules
 from fedplan.grid.grid import Grid
 from fedplan.grid.observing.events import Kind
 from fedplan.grid.records import Cycle, Process
@@ -132,7 +133,8 @@ async def extend(grid: Grid, request: ExtendRequest) -> ExtendReply:
 
     Raises:
         NotFoundError: there is no such model.
-        ConfigError: no number of cycles ends its training, or no time closes its cycle.
+        ConfigError: no number of cycles ends its training, or no time closes its cycle; or a schedule has no
+            number for one of the new cycles that its key allows.
         ModelStateError: no cycle is open that could have more time; or the goal of the training is reached,
             so that it would end again at once.
     """
@@ -191,6 +193,7 @@ async def _add_cycles(grid: Grid, db: Db, process: Process, cycle: Cycle, more: 
     if why_not is not None:
         raise ModelStateError(f"{process.named} can be trained no more: {why_not}")
     extended = parse_server_config(config.model_dump(exclude_unset=True) | {"num_cycles": last + more})
+    check_schedules(process.client_config, extended.num_cycles)
     await catalogue.set_configs(db, process, process.client_config, extended)
     newest = await catalogue.get_process(db, process.id)
     if cycle.is_over:

@@ -41,7 +41,8 @@ async def report(grid: Grid, request: ReportRequest) -> Success:
 
     Raises:
         AccessDeniedError: the request key was not given to this worker.
-        ReportConflictError: the worker has reported something else already, or its cycle is over.
+        ReportConflictError: the worker has reported something else already or gave its place back, or its
+            cycle is over.
         DiffRefusedError: the diff is not base64 of a State that fits the model.
         OverloadedError: more reports came than the grid can take.
     """
@@ -124,7 +125,7 @@ async def _take_measurement(
     grid: Grid, keys: ReportKeys, strategy: Strategy, place: Assignment, given: Cycle, sent: Buffer | str
 ) -> None:
     """Takes what a worker measured that does not train."""
-    if place.reported or not given.is_open:
+    if place.reported or place.declined or not given.is_open:
         raise _conflict(place)
     data = examine_measurement(sent)
     if not await _is_kept(grid, keys, strategy, place, given.id, data, mark_of(data)):
@@ -138,6 +139,8 @@ async def _destination(grid: Grid, strategy: Strategy, place: Assignment, given:
         ReportConflictError: there is none.
         OverloadedError: the next cycle, into which it would go, does not open.
     """
+    if place.declined:
+        raise _conflict(place)
     if not place.reported and given.phase is Phase.OPEN:
         return given, 0
     if place.reported or strategy.staleness is None:
@@ -281,4 +284,9 @@ def _check_change(setting: Setting, model: bytes, diff: Tensors) -> None:
 def _conflict(place: Assignment) -> ReportConflictError:
     if place.reported:
         return ReportConflictError("this worker has reported in this cycle already; ask for the next one")
+    if place.declined:
+        return ReportConflictError(
+            "this worker gave its place back, and others may have it: ask for a place again, and report with "
+            "its request_key"
+        )
     return ReportConflictError("the report comes too late: its cycle is over; ask for the next one")

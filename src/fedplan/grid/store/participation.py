@@ -31,7 +31,8 @@ _PLACE_OF_KEY = (
     select(
         assignments.c.id.label("place_id"),
         assignments.c.worker_id,
-        *(assignments.c[name] for name in ("reported_at", "released", "aside", "grants", "lapses", "digest")),
+        *(assignments.c[name] for name in ("reported_at", "released", "aside", "grants", "lapses")),
+        *(assignments.c[name] for name in ("declined", "digest")),
         *cycles.c,
     )
     .join(cycles, cycles.c.id == assignments.c.cycle_id)
@@ -80,6 +81,7 @@ _ADD_DIFF = (
         assignments.c.id == bindparam("which"),
         assignments.c.key_digest == bindparam("digest"),
         assignments.c.reported_at.is_(None),
+        ~assignments.c.declined,
         ~_IDENTITY_HAS_REPORTED,
     )
     .values(
@@ -219,7 +221,7 @@ async def renew_place(
     renewed = update(assignments).where(assignments.c.id == place.id)
     aside = place.aside if instead_of is None else instead_of.aside
     values = {"key_digest": key_digest, "accepted_at": now, "released": False, "grants": place.grants + 1}
-    await db.execute(renewed.values(values | {"aside": aside}))
+    await db.execute(renewed.values(values | {"aside": aside, "declined": False}))
     if instead_of is not None:
         await _give_up(db, instead_of)
     elif place.released and not place.aside:
@@ -281,7 +283,7 @@ async def identity_has_reported(db: Db, place: Assignment) -> bool:
 
 
 async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | None:
-    """Takes the place of a worker that has not reported; returns its cycle as it is then.
+    """Takes the place of a worker that gives it back; returns its cycle as it is then.
 
     None when there is nothing to take: it was released, has reported or has another key by now, or its cycle
     takes no reports any more.
@@ -290,12 +292,11 @@ async def release_place(db: Db, place: Assignment, key_digest: str) -> Cycle | N
     if not cycle.is_open:
         return None
     held = and_(assignments.c.id == place.id, assignments.c.key_digest == key_digest, _SILENT)
-    if (await db.execute(update(assignments).where(held).values(released=True))).rowcount == 0:
+    given_back = update(assignments).where(held).values(released=True, declined=True)
+    if (await db.execute(given_back)).rowcount == 0:
         return None
-    row = (
-        (await db.execute(_VACATE, {"which": cycle.id, "vacated": 0 if place.aside else 1})).mappings().one()
-    )
-    return read_cycle(row)
+    vacated = await db.execute(_VACATE, {"which": cycle.id, "vacated": 0 if place.aside else 1})
+    return read_cycle(vacated.mappings().one())
 
 
 async def first_silent(db: Db, cycle_id: int) -> float | None:
@@ -393,5 +394,6 @@ def _assignment(row: RowMapping, id: int, cycle_id: int) -> Assignment:
         aside=row["aside"],
         grants=row["grants"],
         lapses=row["lapses"],
+        declined=row["declined"],
         digest=row["digest"],
     )

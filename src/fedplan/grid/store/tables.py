@@ -200,6 +200,7 @@ assignments = Table(
     Column("aside", Boolean, nullable=False, server_default=false()),
     Column("grants", Integer, nullable=False, server_default="0"),
     Column("lapses", Integer, nullable=False, server_default="0"),
+    Column("declined", Boolean, nullable=False, server_default=false()),
     Column("digest", String(64)),
     Column("replica", String(40)),
     Column("damaged", String(80)),
@@ -211,8 +212,8 @@ assignments = Table(
 """Places in cycles. The request key itself is not stored, only its digest.
 
 `counted_in` is the cycle that the report went into: with an asynchronous strategy it may be a later one.
-`aside`, `grants`, `lapses` and `digest`: see `records.Assignment`. `replica` is the one that adds the
-report up. `damaged` is what `diff` was when the report was found damaged or missing."""
+`aside`, `grants`, `lapses`, `declined` and `digest`: see `records.Assignment`. `replica` is the one that adds
+the report up. `damaged` is what `diff` was when the report was found damaged or missing."""
 
 secure_rounds = Table(
     "secure_rounds",
